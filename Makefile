@@ -1,0 +1,59 @@
+# Needs Python 3.12, git and make; everything else goes into .venv on first use.
+VENV  := .venv
+BIN   := $(VENV)/bin
+READY := $(VENV)/.ready
+README := README.md
+
+is_312 := import sys; sys.exit(sys.version_info[:2] != (3, 12))
+
+# A shim of pyenv can be on the path and yet fail: what is found is run, not only looked up.
+PYTHON = $(shell for p in python3.12 python3 python; do \
+	$$p -c '$(is_312)' >/dev/null 2>&1 && exec $$p -c 'import sys; print(sys.executable)'; done; \
+	uv python find --system --no-python-downloads 3.12 2>/dev/null)
+UV = $(or $(shell uv --version >/dev/null 2>&1 && echo uv),$(BIN)/uv)
+
+# A fresh environment's own kernel, also where the user has others of the same name.
+export JUPYTER_PREFER_ENV_PATH := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help course test jupyter readme lock clean
+
+help: ## what can be made
+	@sed -n 's/^\([a-z]*\):.*## /  make \1:/p' Makefile | awk -F: '{ printf "%-16s%s\n", $$1, $$2 }'
+
+course: $(READY) ## run every lesson and write _runs/course/report.html (ARGS="--profile full --only 01,02")
+	@$(BIN)/vqbet-course course $(ARGS)
+
+test: $(READY) ## unit tests, package and lessons in step, the lessons' own test cells (ARGS="-k tokens")
+	@$(BIN)/python -m pytest $(ARGS)
+	@echo "make test: all passed - units, package and lessons in step, the lessons' own test cells."
+
+jupyter: $(READY) ## open the lessons in JupyterLab (ARGS="--no-browser --port 8888")
+	@$(BIN)/python -m jupyterlab --ServerApp.root_dir=nbs --LabApp.default_url=/lab/tree/index.ipynb \
+		$(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
+
+readme: $(READY) ## write README.md from nbs/index.ipynb
+	@$(BIN)/python -m nbconvert --log-level WARN --to markdown --RegexRemovePreprocessor.patterns='#\|\s*hide' \
+		--stdout nbs/index.ipynb > $(README).tmp
+	@sed -E -e 's#(\]\(|src=")((images/)?[A-Za-z0-9_-]+\.(ipynb|png|svg|gif|mp4))#\1nbs/\2#g' \
+		-e 's#(\]\(|src=")\.\./#\1#g' $(README).tmp > $(README)
+	@rm -f $(README).tmp
+
+lock: $(READY) ## pin the newest versions that settings.ini allows in requirements.lock
+	@$(UV) pip compile setup.py --extra dev --universal --python-version 3.12 --upgrade --quiet \
+		--no-annotate --no-header --no-emit-index-url --no-emit-find-links -o $(VENV)/requirements.lock
+	@{ sed -n 1p requirements.lock; cat $(VENV)/requirements.lock; } > requirements.lock.tmp
+	@mv requirements.lock.tmp requirements.lock
+
+clean: ## remove the course's report and all caches; your own runs and .venv stay
+	@rm -rf _runs/course _docs build dist *.egg-info .pytest_cache .mypy_cache .hypothesis
+	@find . -name .venv -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+
+$(READY): requirements.lock settings.ini setup.py pyproject.toml
+	$(if $(PYTHON),,$(error Python 3.12 is needed and was not found: install it, then run make again))
+	@$(BIN)/python -c '$(is_312)' 2>/dev/null || "$(PYTHON)" -m venv --clear $(VENV)
+	@$(UV) --version >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet uv
+	@echo "make: installing the locked packages into $(VENV) (about 6 GB on Linux)"
+	@$(UV) pip sync --quiet --python $(BIN)/python requirements.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,35 @@
+"""What several test files share."""
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+
+Cell = str | tuple[str, str]  # code, or a tag and code
+
+
+@pytest.fixture
+def repo() -> Path:
+    """The root of the repository."""
+    return REPO
+
+
+@pytest.fixture
+def write_lesson(tmp_path: Path) -> Callable[..., Path]:
+    """Write a lesson of a title, the parameters cell and `cells` (code, or a pair of a tag and code)."""
+
+    def write(name: str, *cells: Cell, title: str = "A lesson") -> Path:
+        notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "python3"}})
+        notebook.cells.append(nbformat.v4.new_markdown_cell(f"# {title}"))
+        for cell in (("parameters", 'profile = "quick"'), *cells):
+            tag, source = cell if isinstance(cell, tuple) else (None, cell)
+            code = nbformat.v4.new_code_cell(source, metadata={"tags": [tag]} if tag else {})
+            notebook.cells.append(code)
+        path = tmp_path / "nbs" / f"{name}.ipynb"
+        path.parent.mkdir(exist_ok=True)
+        nbformat.write(notebook, path)
+        return path
+
+    return write

@@ -1,0 +1,94 @@
+"""The command line: what it loads, and how it says no."""
+import errno
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vqbet_course import cli, course
+from vqbet_course.contract import BadInput
+
+
+def loaded_by(code: str) -> set[str]:
+    """The top-level modules that are loaded after `code` ran in a fresh interpreter."""
+    probe = f"{code}\nimport sys\nprint('loaded', *{{name.split('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split()[1:])
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import vqbet_course", "from vqbet_course.cli import main\nassert main(['--help']) == 0",
+     "from vqbet_course.cli import main\nassert main(['course', '--help']) == 0"],
+)
+def test_help_loads_nothing_heavy(code: str) -> None:
+    heavy = {"torch", "lerobot", "matplotlib", "papermill", "nbformat", "gymnasium", "IPython", "pandas"}
+    assert not loaded_by(code) & heavy
+
+
+def test_the_installed_command_answers() -> None:
+    command = Path(sys.executable).with_name("vqbet-course")
+    done = subprocess.run([command, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "course" in done.stdout
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no-untyped-def]
+    """Run `vqbet-course course` with its work replaced by one that raises."""
+
+    def run(problem: BaseException) -> int:
+        def work(*_: object, **__: object) -> None:
+            raise problem
+
+        monkeypatch.setattr(course, "run_course", work)
+        return cli.main(["course", "--out", str(tmp_path)])
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("problem", "status", "said"),
+    [
+        (BadInput("no such thing:\nuse another"), 2, "error: no such thing: use another\n"),
+        (OSError(errno.ENOSPC, "No space left on device", "run/model"), 2,
+         "error: no space left on device for run/model: free some and run the same command again, nothing is lost\n"),
+        (OSError(errno.ENOSPC, "No space left on device"), 2,
+         "error: no space left on device: free some and run the same command again, nothing is lost\n"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(failing, problem, status, said, capsys) -> None:  # type: ignore[no-untyped-def]
+    assert failing(problem) == status
+    assert capsys.readouterr().err == said
+
+
+def test_an_interrupt_is_130(failing, capsys) -> None:  # type: ignore[no-untyped-def]
+    assert failing(KeyboardInterrupt()) == 130
+    assert capsys.readouterr().err.strip() == "interrupted"
+
+
+def test_a_bug_shows_its_traceback(failing) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ZeroDivisionError):
+        failing(ZeroDivisionError())
+
+
+@pytest.mark.parametrize("arguments", [["course", "--profile", "huge"], ["cours"], ["course", "extra"]])
+def test_bad_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(arguments) == 2
+    assert "Error:" in capsys.readouterr().err
+
+
+def test_an_unknown_lesson_is_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["course", "--only", "77", "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.startswith("error: no lesson")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("ok", "status"), [(True, 0), (False, 1)])
+def test_the_status_tells_whether_lessons_failed(
+    ok: bool, status: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    failure = None if ok else course.Failure("cell 1 of 1", "", "broken")
+    result = course.LessonResult("00_lesson", "A lesson", 1.0, failure=failure)
+    monkeypatch.setattr(course, "run_course", lambda *_, **__: [result])
+    assert cli.main(["course", "--out", str(tmp_path)]) == status

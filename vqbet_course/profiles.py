@@ -1,0 +1,22 @@
+"""The budgets of the two profiles, in one place: `quick` fits an afternoon's laptop, `full` takes its time."""
+
+#: Seconds that one cell of a lesson may take, by profile.
+CELL_TIMEOUT_S: dict[str, int] = {"quick": 300, "full": 3600}
+
+#: Training steps of each network of lesson 01's navigation toy.
+NAVIGATION_STEPS: dict[str, int] = {"quick": 600, "full": 3000}
+
+#: Training steps of each network of lesson 04, which predicts the next token.
+GPT_STEPS: dict[str, int] = {"quick": 300, "full": 1500}
+
+#: Training steps of each network of lesson 05: its toys, and its policy without a GPT.
+HEADS_STEPS: dict[str, int] = {"quick": 400, "full": 3000}
+
+#: Minutes of training in lesson 08, both stages together.
+TRAIN_MINUTES: dict[str, float] = {"quick": 0.75, "full": 15.0}
+
+#: What lesson 08 changes in the laptop's configuration when it has a minute only.
+SMALL_POLICY: dict[str, int] = {"gpt_n_layer": 2, "gpt_hidden_dim": 64, "n_vqvae_training_steps": 500}
+
+#: Episodes of each evaluation in lesson 09.
+ROLLOUT_EPISODES: dict[str, int] = {"quick": 10, "full": 50}
