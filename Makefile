@@ -36,7 +36,8 @@ readme: $(READY) ## write README.md from nbs/index.ipynb
 	@$(BIN)/python -m nbconvert --log-level WARN --to markdown --RegexRemovePreprocessor.patterns='#\|\s*hide' \
 		--stdout nbs/index.ipynb > $(README).tmp
 	@sed -E -e 's#(\]\(|src=")((images/)?[A-Za-z0-9_-]+\.(ipynb|png|svg|gif|mp4))#\1nbs/\2#g' \
-		-e 's#(\]\(|src=")\.\./#\1#g' $(README).tmp > $(README)
+		-e 's#(\]\(|src=")\.\./#\1#g' -e '/^#\|/d' $(README).tmp | \
+		awk '/^```/ { if (!inside && $$0 == "```") $$0 = "```python"; inside = !inside } 1' > $(README)
 	@rm -f $(README).tmp
 
 lock: $(READY) ## pin the newest versions that settings.ini allows in requirements.lock

@@ -21,7 +21,8 @@ def write_lesson(tmp_path: Path) -> Callable[..., Path]:
     """Write a lesson of a title, the parameters cell and `cells` (code, or a pair of a tag and code)."""
 
     def write(name: str, *cells: Cell, title: str = "A lesson") -> Path:
-        notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "python3"}})
+        kernelspec = {"name": "python3", "display_name": "python3"}
+        notebook = nbformat.v4.new_notebook(metadata={"kernelspec": kernelspec})
         notebook.cells.append(nbformat.v4.new_markdown_cell(f"# {title}"))
         for cell in (("parameters", 'profile = "quick"'), *cells):
             tag, source = cell if isinstance(cell, tuple) else (None, cell)

@@ -2,12 +2,15 @@
 import errno
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from vqbet_course import cli, course
 from vqbet_course.contract import BadInput
+
+Failing = Callable[[BaseException], int]
 
 
 def loaded_by(code: str) -> set[str]:
@@ -34,7 +37,7 @@ def test_the_installed_command_answers() -> None:
 
 
 @pytest.fixture
-def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no-untyped-def]
+def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Failing:
     """Run `vqbet-course course` with its work replaced by one that raises."""
 
     def run(problem: BaseException) -> int:
@@ -52,22 +55,24 @@ def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no
     [
         (BadInput("no such thing:\nuse another"), 2, "error: no such thing: use another\n"),
         (OSError(errno.ENOSPC, "No space left on device", "run/model"), 2,
-         "error: no space left on device for run/model: free some and run the same command again, nothing is lost\n"),
+         "error: no space left on device for run/model: free some and run it again, nothing is lost\n"),
         (OSError(errno.ENOSPC, "No space left on device"), 2,
-         "error: no space left on device: free some and run the same command again, nothing is lost\n"),
+         "error: no space left on device: free some and run it again, nothing is lost\n"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(failing, problem, status, said, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_what_cannot_be_done_is_one_line(
+    failing: Failing, problem: Exception, status: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert failing(problem) == status
     assert capsys.readouterr().err == said
 
 
-def test_an_interrupt_is_130(failing, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_an_interrupt_is_130(failing: Failing, capsys: pytest.CaptureFixture[str]) -> None:
     assert failing(KeyboardInterrupt()) == 130
     assert capsys.readouterr().err.strip() == "interrupted"
 
 
-def test_a_bug_shows_its_traceback(failing) -> None:  # type: ignore[no-untyped-def]
+def test_a_bug_shows_its_traceback(failing: Failing) -> None:
     with pytest.raises(ZeroDivisionError):
         failing(ZeroDivisionError())
 

@@ -36,9 +36,9 @@ def copy(tmp_path: Path) -> Path:
     """A copy of what nbdev reads and writes."""
     for name in ("settings.ini", "setup.py", "pyproject.toml"):
         shutil.copy(REPO / name, tmp_path)
-    ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
-    shutil.copytree(REPO / "nbs", tmp_path / "nbs", ignore=ignore)
-    shutil.copytree(REPO / "vqbet_course", tmp_path / "vqbet_course", ignore=shutil.ignore_patterns("__pycache__", "data"))
+    ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "data")
+    for name in ("nbs", "vqbet_course"):
+        shutil.copytree(REPO / name, tmp_path / name, ignore=ignore)
     return tmp_path
 
 
@@ -63,21 +63,21 @@ def test_lesson_numbers_are_unique() -> None:
 
 def test_exporting_the_lessons_changes_no_module(copy: Path) -> None:
     run(BIN / "nbdev_export", cwd=copy)
-    assert not differing(contents(REPO / "vqbet_course", "*.py"), contents(copy / "vqbet_course", "*.py")), (
-        "run nbdev_export: modules are made from the lessons"
-    )
+    changed = differing(contents(REPO / "vqbet_course", "*.py"), contents(copy / "vqbet_course", "*.py"))
+    assert not changed, "run nbdev_export: modules are made from the lessons"
     assert (copy / "pyproject.toml").read_bytes() == (REPO / "pyproject.toml").read_bytes()
 
 
 def test_cleaning_changes_no_notebook(copy: Path) -> None:
     run(BIN / "nbdev_clean", cwd=copy)
-    assert not differing(contents(REPO / "nbs", "*.ipynb"), contents(copy / "nbs", "*.ipynb")), "run nbdev_clean"
+    unclean = differing(contents(REPO / "nbs", "*.ipynb"), contents(copy / "nbs", "*.ipynb"))
+    assert not unclean, "run nbdev_clean"
 
 
 def test_the_readme_is_made_from_the_index(tmp_path: Path) -> None:
     made = tmp_path / "README.md"
     run("make", "-s", "-o", "fresh", "readme", f"BIN={BIN}", "READY=fresh", f"README={made}")
-    assert (REPO / "README.md").read_text() == made.read_text(), "run make readme: README.md is made from nbs/index.ipynb"
+    assert (REPO / "README.md").read_text() == made.read_text(), "run make readme: nbs/index.ipynb changed"
 
 
 @every_notebook
@@ -90,7 +90,7 @@ def test_notebooks_are_sound_and_clean(path: Path) -> None:
     assert len(set(ids)) == len(ids)
     for cell in notebook["cells"]:
         assert isinstance(cell["source"], list), "a source is a list of lines"
-        assert all(line.endswith("\n") for line in cell["source"][:-1]), "each line but the last ends the line"
+        assert all(line.endswith("\n") for line in cell["source"][:-1]), "lines end"
         assert not cell.get("outputs") and not cell.get("execution_count")
 
 

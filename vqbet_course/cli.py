@@ -1,7 +1,7 @@
 """`vqbet-course`, a thin door: it parses, calls the module that does the work, and prints.
 
-Commands import what they need when they are called, so that `--help` loads neither torch nor lerobot. A command
-that cannot go on raises `BadInput`; `main` makes one line and exit status 2 of it.
+Commands import what they need when they are called, so that `--help` loads neither torch nor lerobot.
+A command that cannot go on raises `BadInput`; `main` makes one line and exit status 2 of it.
 """
 import errno
 import sys
@@ -100,8 +100,8 @@ def make(episodes: int, seed: int, out: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status.
 
-    0: done; 1: it ran, and something failed; 2: it cannot be done as asked, and one line says why and what to do;
-    130: interrupted. None of these prints a traceback; a traceback is a bug of the course.
+    0: done; 1: it ran, and something failed; 2: it cannot be done as asked, and one line says why and what
+    to do; 130: interrupted. None of these prints a traceback; a traceback is a bug of the course.
     """
     try:
         return cli.main(argv, prog_name="vqbet-course", standalone_mode=False) or 0
@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as problem:
         if problem.errno == errno.ENOSPC:
             where = f" for {problem.filename}" if problem.filename else ""
-            return refuse(f"no space left on device{where}: free some and run the same command again, nothing is lost")
+            return refuse(f"no space left on device{where}: free some and run it again, nothing is lost")
         raise
 
 

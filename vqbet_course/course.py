@@ -1,7 +1,7 @@
 """Run the lessons and report what happened: the engine of `vqbet-course course` and of `make course`.
 
-A lesson is ok only when its executed copy shows it: every code cell ran, in order, without an error. Papermill's
-word is not enough, because it also calls a lesson done whose kernel was told to exit half-way.
+A lesson is ok only when its executed copy shows it: every code cell ran, in order, without an error.
+Papermill's word is not enough: it also calls a lesson done whose kernel was told to exit half-way.
 """
 import base64
 import errno
@@ -21,10 +21,12 @@ from functools import partial
 from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from vqbet_course import __version__
 from vqbet_course.contract import BadInput
+from vqbet_course.files import write_text
 from vqbet_course.profiles import CELL_TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Failure:
-    """Where a lesson failed (`cell 7 of 23`), that cell's source, the error in one line, and the traceback."""
+    """Where a lesson failed (`cell 7 of 23`), that cell's source, the error in one line, the traceback."""
 
     where: str
     source: str
@@ -64,7 +66,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class LessonResult:
-    """What running one lesson gave. `headline`: the line printed by its cell tagged `headline`; films are HTML."""
+    """What running one lesson gave; `headline` is what its cell tagged so printed, films are HTML."""
 
     lesson: str
     title: str
@@ -80,7 +82,7 @@ class LessonResult:
         return self.failure is None
 
 
-# --- running ----------------------------------------------------------------------------------------------------
+# --- running ------------------------------------------------------------------------------------------------
 
 
 def find_lessons(folder: Path = LESSONS, only: Sequence[str] | None = None) -> list[Path]:
@@ -99,10 +101,10 @@ def find_lessons(folder: Path = LESSONS, only: Sequence[str] | None = None) -> l
 def run_course(
     out: Path, profile: str = "quick", only: Sequence[str] | None = None, folder: Path = LESSONS
 ) -> list[LessonResult]:
-    """Run the lessons of `folder`, print a table of them, and leave their executed copies and a report in `out`.
+    """Run the lessons of `folder`, print a table of them, and leave executed copies and a report in `out`.
 
     `out` gets `NN_name.ipynb` and `NN_name.html` of each lesson, `report.html` and `report.json`. A failing
-    lesson does not stop the others. Ctrl-C leaves the report of what ran. Raises BadInput for an unknown lesson.
+    lesson does not stop the others; Ctrl-C leaves the report of what ran. Raises BadInput: unknown lesson.
     """
     from rich.console import Console
 
@@ -134,15 +136,16 @@ def run_lesson(
     on_cell: Callable[[int], None] = lambda cell: None,
     timeout: float | None = None,
 ) -> LessonResult:
-    """Run one lesson with papermill, judge its executed copy, and put it into `out` as a notebook and as HTML.
+    """Run one lesson with papermill, judge its executed copy, put it into `out` as a notebook and as HTML.
 
-    `on_cell` is told the position of each cell when it starts; `timeout` is in seconds per cell (the profile's).
+    `on_cell` is told the position of each cell when it starts; `timeout`: seconds per cell (the profile's).
     """
     import logging
 
     import papermill
 
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)
+    for chatter in ("papermill", "asyncio"):  # what they would say of a failure, the result says better
+        logging.getLogger(chatter).setLevel(logging.CRITICAL)
     timeout = timeout or CELL_TIMEOUT_S[profile]
     started, position, crash = time.perf_counter(), -1, None
 
@@ -174,7 +177,7 @@ def run_lesson(
         return LessonResult(lesson.stem, lesson.stem, seconds, failure=failure)
     page = f"{lesson.stem}.html"
     title = title_of(notebook) or lesson.stem
-    write_atomically(out / page, as_html(notebook, title))
+    write_text(out / page, as_html(notebook, title))
     return LessonResult(
         lesson.stem, title, seconds,
         headline=headline_of(notebook), failure=find_failure(notebook, crash, position, timeout),
@@ -184,11 +187,11 @@ def run_lesson(
 
 @contextmanager
 def lesson_environment() -> Iterator[None]:
-    """What the kernels inherit: this environment's own kernel, no network, the machine's cores, inline figures."""
+    """What kernels inherit: this environment's kernel, no network, the machine's cores, inline figures."""
     threads = str(available_cores())
     with tempfile.TemporaryDirectory(prefix="vqbet-course-") as ipython:
         wanted = {
-            "JUPYTER_PATH": str(Path(sys.prefix) / "share" / "jupyter"),  # goes before every kernel of the user's
+            "JUPYTER_PATH": str(Path(sys.prefix) / "share" / "jupyter"),  # before all kernels of the user's
             "IPYTHONDIR": ipython,  # no start-up files and no history of the user's
             "HF_HUB_OFFLINE": "1",
             "HF_DATASETS_OFFLINE": "1",
@@ -215,11 +218,11 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-# --- reading executed lessons -----------------------------------------------------------------------------------
+# --- reading executed lessons -------------------------------------------------------------------------------
 
 
 def read_notebook(path: Path) -> Any:
-    """The notebook at `path`, without the marks that papermill adds for an error; None where there is none."""
+    """The notebook at `path`, without the marks that papermill adds for an error; None if there is none."""
     import nbformat
 
     try:
@@ -242,7 +245,9 @@ def find_failure(notebook: Any, crash: Exception | None, position: int, timeout:
     """
     if crash is not None:
         why = describe_crash(crash, timeout)
-        return failure_at(notebook, notebook.cells[position], why) if position >= 0 else Failure("its start", "", why)
+        if position < 0:
+            return Failure("its start", "", why)
+        return failure_at(notebook, notebook.cells[position], why)
     last_count = 0
     for cell in notebook.cells:
         if cell.cell_type != "code" or not cell.source.strip():
@@ -263,7 +268,7 @@ def error_of(cell: Any) -> Any:
 
 
 def failure_at(notebook: Any, cell: Any, error: str) -> Failure:
-    """A failure of `cell`, counted as the reader of the lesson counts: without the cell that papermill injects."""
+    """A failure of `cell`, counted as the lesson's reader counts: without the cell that papermill injects."""
     from nbconvert.filters import strip_ansi
 
     cells = [other for other in notebook.cells if "injected-parameters" not in tags_of(other)]
@@ -313,10 +318,10 @@ def figures_of(notebook: Any, title: str) -> list[Figure]:
     figures: list[Figure] = []
     for cell, output in outputs_of(notebook):
         if png := output.data.get("image/png"):
-            metadata = output.metadata
-            written = re.search(r"^#\| *fig-alt: *(.+)$", cell.source, re.MULTILINE)
-            alt = metadata.get("image/png", {}).get("alt") or metadata.get("alt") or (written and written.group(1))
-            figures.append(Figure(png.replace("\n", ""), (alt or f"{title}, figure {len(figures) + 1}").strip("\"'")))
+            alt = output.metadata.get("image/png", {}).get("alt") or output.metadata.get("alt")
+            if not alt and (directive := re.search(r"^#\| *fig-alt: *(.+)$", cell.source, re.MULTILINE)):
+                alt = directive.group(1).strip("\"' ")
+            figures.append(Figure(png.replace("\n", ""), alt or f"{title}, figure {len(figures) + 1}"))
     return figures
 
 
@@ -345,7 +350,7 @@ def as_html(notebook: Any, title: str) -> str:
     return exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})[0]
 
 
-# --- telling ----------------------------------------------------------------------------------------------------
+# --- telling ------------------------------------------------------------------------------------------------
 
 
 class Watch:
@@ -360,7 +365,8 @@ class Watch:
         self.total = ends[-1]
         self.done = 0.0
         self.started = time.perf_counter()
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"))
+        lesson, left = TextColumn("{task.description}"), TextColumn("{task.fields[left]}")
+        columns = (lesson, BarColumn(), TimeElapsedColumn(), left)
         self.progress = Progress(*columns, console=console, transient=True)
         self.task = self.progress.add_task("", total=self.total, left="")
 
@@ -380,8 +386,10 @@ class Watch:
         """A lesson ended: say so in a line that stays."""
         self.done = self.begin[result.lesson] + sum(self.plan[result.lesson])
         left = f"  ({self.left()})" if self.done < self.total else ""
-        verdict = "ok" if result.failure is None else f"FAILED in {result.failure.where}: {result.failure.error}"
-        self.progress.console.print(f"{result.lesson:<20} {result.seconds:6.1f} s  {verdict}{left}", soft_wrap=True)
+        failure = result.failure
+        verdict = f"FAILED in {failure.where}: {failure.error}" if failure else "ok"
+        line = f"{result.lesson:<20} {result.seconds:6.1f} s  {verdict}{left}"
+        self.progress.console.print(line, soft_wrap=True)
 
     def left(self) -> str:
         """The time left, in words."""
@@ -394,7 +402,8 @@ def planned_seconds(lesson: Path, earlier: Path) -> list[float]:
     notebook, executed = read_notebook(lesson), read_notebook(earlier)
     cells = notebook.cells if notebook else []
     if executed and len(executed.cells) == len(cells) + 1:
-        return [STARTING_S, *(cell.metadata.get("papermill", {}).get("duration") or 0.0 for cell in executed.cells)]
+        timings = (cell.metadata.get("papermill", {}).get("duration") for cell in executed.cells)
+        return [STARTING_S, *(seconds or 0.0 for seconds in timings)]
     return [STARTING_S, *(CELL_S if cell.cell_type == "code" else 0.0 for cell in cells), 0.0]
 
 
@@ -418,9 +427,10 @@ def print_results(results: Sequence[LessonResult], console: "Console") -> None:
     console.print()
     console.print(table)
     for result in results:
-        if result.failure is not None:
-            console.print(f"\n{result.lesson} failed in {result.failure.where}: {result.failure.error}", style="red")
-            console.print("\n".join(f"    {line}" for line in result.failure.source.splitlines()[:20]))
+        if failure := result.failure:
+            error = f"\n{result.lesson} failed in {failure.where}: {failure.error}"
+            console.print(error, style="red", soft_wrap=True)
+            console.print(indent(failure.source, "    "), soft_wrap=True)
 
 
 @dataclass
@@ -447,11 +457,11 @@ class Report:
     def write(self) -> None:
         """Write both files atomically."""
         rows = [
-            {"lesson": result.lesson, "ok": result.ok, "seconds": round(result.seconds, 1), "headline": result.headline}
-            for result in self.results
+            {"lesson": r.lesson, "ok": r.ok, "seconds": round(r.seconds, 1), "headline": r.headline}
+            for r in self.results
         ]
-        write_atomically(self.out / "report.json", json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
-        write_atomically(self.out / "report.html", self.html())
+        write_text(self.out / "report.json", json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+        write_text(self.out / "report.html", self.html())
 
     def html(self) -> str:
         """The report as one self-contained page."""
@@ -481,17 +491,3 @@ class Report:
                 "vqbet_course": __version__,
             },
         )
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` so that `path` holds either all of it or what it held before."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", delete=False, encoding="utf-8") as file:
-        scratch = Path(file.name)
-        try:
-            file.write(text)
-            file.close()
-            scratch.chmod(0o644)
-            os.replace(scratch, path)
-        except BaseException:
-            scratch.unlink(missing_ok=True)
-            raise

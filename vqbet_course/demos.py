@@ -220,25 +220,30 @@ class Windows:
 
 def make_windows(demos: Demos, normalizer: Normalizer, n_obs_steps: int, n_queries: int, chunk_size: int,
                  relative: bool = False) -> Windows:
-    """Windows never cross an episode: before its start the first frame repeats, after its end the last action.
+    """Windows never cross an episode. Before its start the first frame repeats; a frame whose chunks would run past
+    its end is left out, because what comes after the end was never demonstrated, least of all standing still.
 
-    `relative`: each chunk is told from the `observation.state` of its first frame.
+    `relative`: each chunk is told from the `observation.state` of its first frame. Raises BadInput, naming the
+    episode, when one is too short for a single window.
     """
-    offsets_obs = np.arange(1 - n_obs_steps, 1)
-    offsets_query = np.arange(1 - n_obs_steps, 1 - n_obs_steps + n_queries)
-    observation_index, chunk_rows, chunk_index, first_rows, n_chunks = [], [], [], [], 0
-    for start, end in zip(demos.episode_starts, demos.episode_ends, strict=True):
-        frames = np.arange(start, end)
-        observation_index.append(np.clip(frames[:, None] + offsets_obs, start, end - 1))
-        first, last = start + offsets_query[0], end - 1 + offsets_query[-1]
-        chunk_starts = np.arange(first, last + 1)
-        chunk_rows.append(np.clip(chunk_starts[:, None] + np.arange(chunk_size), start, end - 1))
-        first_rows.append(np.clip(chunk_starts, start, end - 1))
-        chunk_index.append(frames[:, None] + offsets_query - first + n_chunks)
-        n_chunks += last + 1 - first
+    to_observation = np.arange(1 - n_obs_steps, 1)
+    to_query = np.arange(1 - n_obs_steps, 1 - n_obs_steps + n_queries)
+    reach = int(to_query[-1]) + chunk_size  # frames that a window needs from its own onwards
+    observation_index, chunk_rows, chunk_index, n_chunks = [], [], [], 0
+    for episode, (start, end) in enumerate(zip(demos.episode_starts, demos.episode_ends, strict=True)):
+        if end - start < reach:
+            raise BadInput(f"{demos.source}: episode {episode} has {end - start} frames, a window needs {reach}; "
+                           "drop it or choose a shorter action_chunk_size")
+        frames = np.arange(start, end - reach + 1)
+        observation_index.append(np.maximum(frames[:, None] + to_observation, start))
+        chunk_starts = np.arange(frames[0] + to_query[0], frames[-1] + to_query[-1] + 1)
+        chunk_rows.append(np.maximum(chunk_starts[:, None] + np.arange(chunk_size), start))
+        chunk_index.append(frames[:, None] + to_query - chunk_starts[0] + n_chunks)
+        n_chunks += len(chunk_starts)
+    rows = np.concatenate(chunk_rows)
     observation = {k: normalizer.normalize(k, torch.from_numpy(v)) for k, v in demos.observation.items()}
-    chunks = normalizer.normalize("action", torch.from_numpy(demos.action))[np.concatenate(chunk_rows)]
+    chunks = normalizer.normalize("action", torch.from_numpy(demos.action))[rows]
     if relative:
-        chunks = chunks - observation["observation.state"][np.concatenate(first_rows), None]
+        chunks = chunks - observation["observation.state"][rows[:, :1]]
     return Windows(observation, torch.from_numpy(np.concatenate(observation_index)), chunks,
                    torch.from_numpy(np.concatenate(chunk_index)))

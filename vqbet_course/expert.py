@@ -1,80 +1,91 @@
-"""The scripted demonstrator for PushT: it sees the state, thinks in pushes and acts like a steady hand.
+"""The scripted demonstrator for PushT: it sees the state, thinks in pushes and moves like a steady hand.
 
-Points of the plane are complex numbers here: multiplying by exp(i angle) turns them.
+A push does the same to the block wherever the block lies. So what every push does (from where on the outline, in
+which direction, how far) is simulated once, in the block's own frame: the `PushTable`. A plan is the push after
+which the goal is nearest in time, looking one push further ahead. The pusher walks round the block to where it
+starts, and pushes, steering a little, for as long as that beats leaving for another push.
 
-Pushing is the same wherever the block lies, so what every push does to the block is simulated once, in the
-block's own frame (`PushTable`). A plan is the push, of all contact points, directions and lengths, after which
-the goal is nearest in time, looking one push further ahead. The pusher walks to it round the block, and pushes
-while that helps, steering a little.
+Points and directions of the plane are complex numbers here: times exp(i angle) turns them. `turn` is that factor
+for the block, `position` the origin of its frame. Times are in steps, lengths in pixels.
 """
 
 import functools
+import itertools
+import math
+import os
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vqbet_course.contract import BadInput
 from vqbet_course.pusht import GOAL_POSE, KEYPOINTS, OUTLINE, PUSHER_RADIUS, SIZE
 
-STYLES = ("left", "right", "mixed")
+Complex = NDArray[np.complex128]
+Float = NDArray[np.float64]
 
-WALK_SPEED, PUSH_SPEED = 12.0, 7.0  # pixels a step
-LEAD = 2.0  # the target that moves gym-pusht's pusher at a steady v pixels a step is 2 v ahead of it
-CLEARANCE = 12.0  # pixels between pusher and block on the way
-SPACING = 10.0  # pixels between contact points
-ANGLES = np.deg2rad([-20, 0, 20])  # push directions about the normal
-LENGTHS = np.array([4, 8, 12, 16, 20, 25, 30, 36, 42, 50, 58, 66, 76, 88, 100, 120, 140])  # pixels
-STEER = np.deg2rad([-12, 0, 12])
-STRIDES = np.concatenate([np.ones(16), np.full(32, 4)])
-PICK = np.r_[1, 3, 5, 7, 9, 12, 15:48:3]
-REACH = np.cumsum(STRIDES)[PICK]
-DEBUG = False
-NOISE = 3.0
-import os
-FAR = float(os.environ.get('FAR', 60))
-LAM = float(os.environ.get('LAM', 1))
-CON = float(os.environ.get('CON', 60))
-SCL = float(os.environ.get('SCL', 2.5))
-LOW, HIGH = 24.0, SIZE - 26.0  # where the pusher's centre is free of the walls
+STYLES = {"left": -1, "right": 1, "mixed": 0}
+"""Which hand the block is on when the pusher walks round it; `mixed` draws it for each episode."""
+
+NOISE = float(os.environ.get("NOISE", 3.0))
+FAR = float(os.environ.get("FAR", 60.0))
+FLOOR = float(os.environ.get("FLOOR", 0.0))
+WALK_SPEED, PUSH_SPEED = float(os.environ.get("WALK", 12.0)), float(os.environ.get("PUSH", 7.0))  # pixels a step
+LEAD = 2.0  # gym-pusht's pusher follows a target 2 v ahead of it at v pixels a step
+LOW, HIGH = 24.0, SIZE - 26.0  # between these the pusher's centre is free of the walls
+CLEARANCE = 12.0  # between pusher and block on the way
+SPACING = 10.0  # between contact points
+ANGLES = np.deg2rad([-20, 0, 20])  # directions of pushes in the table, about the outline's normal
+LENGTHS = np.array([4, 8, 12, 16, 20, 25, 30, 36, 42, 50, 58, 66, 76, 88, 100, 120, 140])
+STEER = np.deg2rad([-12, 0, 12])  # changes of direction while pushing
+STRIDES = np.repeat([1.0, 4.0], [16, 32])  # how a push is simulated while pushing: fine first, then coarse ...
+STOPS = np.array([1, 3, 5, 7, 9, 12, *range(15, 48, 3)])  # ... and where it may end
+NEVER = 300.0  # steps: longer than any episode
 
 
-def _complex(points: np.ndarray) -> np.ndarray:
+def as_complex(points: Float) -> Complex:
     return points[..., 0] + 1j * points[..., 1]
 
 
-CENTRE = _complex(KEYPOINTS).mean()
-SPREAD = np.mean(np.abs(_complex(KEYPOINTS) - CENTRE) ** 2)
+CENTRE = as_complex(KEYPOINTS).mean()
+SPREAD = np.sqrt(np.mean(np.abs(as_complex(KEYPOINTS) - CENTRE) ** 2))
 GOAL_TURN = np.exp(1j * GOAL_POSE[2])
 GOAL_CENTRE = complex(*GOAL_POSE[:2]) + GOAL_TURN * CENTRE
 
 
-def distance(position, turn):
-    """How far the block is from its goal: root mean square over its keypoints while small, in pixels."""
+def distance(position: Any, turn: Any) -> Any:
+    """How far the block is from its goal in pixels, turning included: near it, the RMS over the keypoints."""
     away = np.abs(position + turn * CENTRE - GOAL_CENTRE)
-    return np.sqrt(away**2 + SPREAD * np.angle(turn * np.conj(GOAL_TURN)) ** 2)
+    return np.hypot(away, SPREAD * np.angle(turn * np.conj(GOAL_TURN)))
 
 
-def remaining(d):
-    """Steps that a block d pixels from its goal is worth."""
-    return CON * (1 - np.exp(-((d / SCL) ** 2))) + LAM * d
+def remaining(d: Any) -> Any:
+    """Steps that a block d pixels from its goal is worth: anything that is not quite there costs a push."""
+    return 80 * (1 - np.exp(-((d / 2) ** 2))) + d
 
 
 class World:
-    """gym-pusht's block and pusher in an empty plane."""
+    """gym-pusht's block and pusher in a plane without walls, to try pushes in."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         import pymunk
         from gym_pusht.envs.pusht import PushTEnv
 
         self.space = pymunk.Space()
         self.space.damping = 0.0
         self.pusher = PushTEnv.add_circle(self.space, (0, 0), PUSHER_RADIUS)
-        self.block, _ = PushTEnv.add_tee(self.space, (256, 256), 0)
+        self.block, _ = PushTEnv.add_tee(self.space, (0, 0), 0)
 
-    def push(self, pusher, position, turn, direction, strides):
-        """Push by strides (S,) pixels -> block positions and turns (S,), one after each stride."""
-        self.block.angle = float(np.angle(turn))
+    def push(
+        self, pusher: complex, position: complex, turn: complex, direction: complex, strides: Float
+    ) -> tuple[Complex, Complex]:
+        """Move the pusher by strides (S,) -> the block's positions and turns (S,) after each."""
+        self.block.angle = math.atan2(turn.imag, turn.real)
         self.block.position = position.real, position.imag
         self.block.velocity, self.block.angular_velocity = (0, 0), 0
         self.pusher.position = pusher.real, pusher.imag
@@ -84,67 +95,110 @@ class World:
         for i, stride in enumerate(strides):
             self.pusher.velocity = 100 * stride * direction.real, 100 * stride * direction.imag
             self.space.step(0.01)
-            poses[i, :2] = self.block.position
-            poses[i, 2] = self.block.angle
-        return _complex(poses), np.exp(1j * poses[:, 2])
+            poses[i] = *self.block.position, self.block.angle
+        return as_complex(poses), np.exp(1j * poses[:, 2])
+
+
+@functools.cache
+def block_shape() -> Any:
+    """The T as a shapely polygon, in its own frame."""
+    import shapely
+
+    shape = shapely.Polygon(OUTLINE)
+    shapely.prepare(shape)
+    return shape
+
+
+def clearance(points: Any) -> Float:
+    """Free pixels between the block and a pusher at points (N,) of the block's frame."""
+    import shapely
+
+    points = np.asarray(points)
+    return shapely.distance(shapely.points(points.real, points.imag), block_shape()) - PUSHER_RADIUS
+
+
+def clearance_on_way(starts: Any, ends: Complex) -> Float:
+    """The smallest clearance on each of the straight ways from `starts` (N,) or one start to `ends` (N,)."""
+    import shapely
+
+    ways = np.stack(np.broadcast_arrays(starts, ends), axis=-1)
+    lines = shapely.linestrings(np.stack([ways.real, ways.imag], axis=-1))
+    return shapely.distance(lines, block_shape()) - PUSHER_RADIUS
+
+
+def in_bounds(points: Complex) -> NDArray[np.bool_]:
+    return (np.minimum(points.real, points.imag) > LOW) & (np.maximum(points.real, points.imag) < HIGH)
+
+
+def keep_in_bounds(points: Complex) -> Complex:
+    return np.clip(points.real, LOW, HIGH) + 1j * np.clip(points.imag, LOW, HIGH)
+
+
+def outline_contacts() -> tuple[Complex, Complex]:
+    """Where a pusher can touch the outline: its centre (C,) and the outward normal (C,), block's frame."""
+    corners = as_complex(OUTLINE)
+    points, normals = [], []
+    for a, b in zip(corners, np.roll(corners, -1), strict=True):
+        length, along = abs(b - a), (b - a) / abs(b - a)
+        count = max(1, round((length - 8) / SPACING))
+        edge = a + along * (4 + (length - 8) * (np.arange(count) + 0.5) / count)
+        points.append(edge - 1j * along * (PUSHER_RADIUS + 0.2))
+        normals.append(np.full(count, -1j * along))
+    points, normals = np.concatenate(points), np.concatenate(normals)
+    free = clearance(points) > 0
+    return points[free], normals[free]
 
 
 class PushTable:
-    def __init__(self):
-        import shapely.geometry as sg
+    """All pushes in the block's frame: C contacts x len(ANGLES) directions = P pushes, L lengths each.
 
-        tee = sg.Polygon(OUTLINE)
-        ring = tee.convex_hull.buffer(PUSHER_RADIUS + CLEARANCE).exterior
-        n = 72
-        self.ring_length = ring.length
-        self.ring = np.array([complex(*ring.interpolate(i / n, normalized=True).coords[0]) for i in range(n)])
-        area = np.sum(self.ring.real * np.roll(self.ring.imag, -1) - np.roll(self.ring.real, -1) * self.ring.imag)
-        if area < 0:
-            self.ring = self.ring[::-1]
-        hull = tee.convex_hull.buffer(PUSHER_RADIUS + CLEARANCE)
-        starts, normals = [], []
-        corners = _complex(OUTLINE)
-        for a, b in zip(corners, np.roll(corners, -1)):
-            normal = (b - a) / abs(b - a) * -1j
-            if tee.contains(sg.Point(((a + b) / 2 + normal).real, ((a + b) / 2 + normal).imag)):
-                normal = -normal
-            count = max(1, round((abs(b - a) - 8) / SPACING))
-            for k in range(count):
-                c = a + (b - a) / abs(b - a) * (4 + (abs(b - a) - 8) * (k + 0.5) / count)
-                s = c + normal * (PUSHER_RADIUS + 0.2)
-                if tee.distance(sg.Point(s.real, s.imag)) > PUSHER_RADIUS:
-                    starts.append(s)
-                    normals.append(normal)
-        starts, normals = np.array(starts), np.array(normals)
-        # walk out along the normal to the ring
-        out = np.arange(0, 150, 1.0)
-        entry, depth = [], []
-        for s, nrm in zip(starts, normals):
-            inside = np.array([hull.contains(sg.Point((s + o * nrm).real, (s + o * nrm).imag)) for o in out])
-            o = out[np.argmin(inside)]
-            entry.append(np.argmin(np.abs(self.ring - (s + o * nrm))))
-            depth.append(o)
-        self.starts, self.normals = starts, normals
-        self.entry, self.depth = np.array(entry), np.array(depth)
-        self.contact = np.repeat(np.arange(len(starts)), len(ANGLES))
-        self.direction = (-normals[:, None] * np.exp(1j * ANGLES)).reshape(-1)
-        world = World()
-        shift, turn = [], []
-        for c, d in zip(self.contact, self.direction):
-            p, t = world.push(starts[c], 0j, 1 + 0j, d, np.ones(LENGTHS[-1]))
-            shift.append(p[LENGTHS - 1])
-            turn.append(t[LENGTHS - 1])
-        self.shift, self.turn = np.array(shift), np.array(turn)
+    start, normal (C,): the pusher's centre touching the outline, and the way out; ring (R,): evenly spaced points
+    round the block to walk on; gate (C,) the ring point and depth (C,) the distance of the ring from a contact;
+    contact (P,), direction (P,) of a push; shift, turn (P, L): what it does to the block; time (L,): how long it
+    takes; walk (C, C): steps from one contact to another.
+    """
+
+    def __init__(self) -> None:
+        self.start, self.normal = outline_contacts()
+        self.ring, self.gap = self._ring()
+        self.gate, self.depth = self._gates()
+        self.contact = np.repeat(np.arange(len(self.start)), len(ANGLES))
+        self.direction = (-self.normal[:, None] * np.exp(1j * ANGLES)).reshape(-1)
+        world, strides = World(), np.ones(LENGTHS[-1])
+        pushes = [
+            world.push(self.start[c], 0j, 1 + 0j, d, strides)
+            for c, d in zip(self.contact, self.direction, strict=True)
+        ]
+        self.shift, self.turn = (np.array([push[i][LENGTHS - 1] for push in pushes]) for i in (0, 1))
         self.time = LENGTHS / PUSH_SPEED + 2
-        # from where a push ends (nearest contact) to every start: steps
-        gap = np.abs(self.entry[:, None] - self.entry[None]) * self.ring_length / n
-        gap = np.minimum(gap, self.ring_length - gap)
-        self.walk = (gap + self.depth[:, None] + self.depth[None]) / WALK_SPEED + 4
-        self.walk[np.abs(starts[:, None] - starts[None]) < 6] = 300
+        hops = np.abs(self.gate[:, None] - self.gate)
+        way = self.gap * np.minimum(hops, len(self.ring) - hops) + self.depth[:, None] + self.depth
+        same_place = np.abs(self.start[:, None] - self.start) < 6
+        self.walk = np.where(same_place, NEVER, way / WALK_SPEED + 4)
 
-    def nearest(self, q):
-        """contact index nearest to body-frame points q"""
-        return np.argmin(np.abs(np.asarray(q)[..., None] - self.starts), axis=-1)
+    def _ring(self, n: int = 72) -> tuple[Complex, float]:
+        import shapely
+
+        line = block_shape().convex_hull.buffer(PUSHER_RADIUS + CLEARANCE).exterior
+        points = shapely.get_coordinates(line.interpolate(np.arange(n) / n, normalized=True))
+        ring = as_complex(points)
+        turns_left = np.sum((np.conj(ring) * np.roll(ring, -1)).imag) > 0
+        return ring if turns_left else ring[::-1], line.length / n
+
+    def _gates(self) -> tuple[NDArray[np.int64], Float]:
+        import shapely
+
+        hull = block_shape().convex_hull
+        out = np.arange(150.0)
+        rays = self.start[:, None] + self.normal[:, None] * out
+        outside = shapely.distance(shapely.points(rays.real, rays.imag), hull) > PUSHER_RADIUS + CLEARANCE
+        depth = out[np.argmax(outside, axis=1)]
+        gates = self.start + self.normal * depth
+        return np.argmin(np.abs(gates[:, None] - self.ring), axis=1), depth
+
+    def nearest(self, points: Any) -> NDArray[np.int64]:
+        """The contact nearest to each of the points (...) of the block's frame."""
+        return np.argmin(np.abs(np.asarray(points)[..., None] - self.start), axis=-1)
 
 
 @functools.cache
@@ -152,250 +206,237 @@ def push_table() -> PushTable:
     return PushTable()
 
 
-def free(p):
-    return (np.minimum(p.real, p.imag) > LOW) & (np.maximum(p.real, p.imag) < HIGH)
+def cost_to_go(position: Complex, turn: Complex, contact: NDArray[np.int64], may_stop: bool = True) -> Float:
+    """Steps to the goal from block poses (N,) with the pusher at contacts (N,): one more straight push.
 
-
-def cost_to_go(position, turn, at, table, stay=True):
-    """Steps to the goal with one more straight push from poses (N,), the pusher at contacts `at` (N,)."""
-    shift, spin = table.shift[len(ANGLES) // 2 :: len(ANGLES), ::2], table.turn[len(ANGLES) // 2 :: len(ANGLES), ::2]
-    p = position[:, None, None] + turn[:, None, None] * shift
-    t = turn[:, None, None] * spin
-    walk = np.where(free(position[:, None] + turn[:, None] * table.starts), table.walk[at], 300)
-    total = remaining(distance(p, t)) + table.time[::2] + walk[..., None]
-    best = total.reshape(len(position), -1).min(1)
-    return np.minimum(best, remaining(distance(position, turn))) if stay else best
+    That push starts elsewhere. With `may_stop`, doing without it is an option too.
+    """
+    table = push_table()
+    straight = slice(len(ANGLES) // 2, None, len(ANGLES))
+    shift, spin, time = table.shift[straight, ::2], table.turn[straight, ::2], table.time[::2]
+    reachable = in_bounds(position[:, None] + turn[:, None] * table.start)
+    walk = np.where(reachable, table.walk[contact], NEVER)
+    after = remaining(distance(position[:, None, None] + turn[:, None, None] * shift, turn[:, None, None] * spin))
+    best = (walk[:, :, None] + time + after).min(axis=(1, 2))
+    return np.minimum(best, remaining(distance(position, turn))) if may_stop else best
 
 
 @dataclass(frozen=True)
 class Plan:
+    """Walk to `contact`, one `way` round the block (+1, -1), then push; made when the block was at `pose`."""
+
     contact: int
-    direction: complex  # in block frame
-    cost: float
+    direction: complex
     way: int
+    cost: float
+    position: complex
+    turn: complex
 
 
 class Expert:
-    """act(state) -> action."""
+    """Solves PushT from the state. `way`: +1 prefers walking round with the block on the right, -1 on the left.
 
-    def __init__(self, way: int = 1):
-        self.table = push_table()
-        self.world = World()
+    `act` keeps the plan it follows; one `Expert` is for one episode.
+    """
+
+    def __init__(self, way: int = 1) -> None:
+        self.table, self.world = push_table(), World()
         self.way = way
-        self.plan = None
-        self.pushing = False
-        self.heading = None
-        self.log = []
-        self.leaving = False
+        self.plan: Plan | None = None
+        self.heading: complex | None = None  # of the push that is going on
+        self.plans = 0
 
-    def walks(self, q, z, u):
-        """Steps from body-frame pusher q to every contact, both ways round: (2, C) for ways +1, -1"""
-        t = self.table
-        n = len(t.ring)
-        ring_world = z + u * t.ring
-        k = np.argmin(np.abs(t.ring - q))
-        reach = np.abs(t.ring[k] - q)
-        blocked = clearance(self.keep_in(ring_world), z, u) < 3
-        out = []
-        for way in (1, -1):
-            hops = (way * (t.entry - k)) % n
-            steps = (hops * t.ring_length / n + reach + t.depth) / WALK_SPEED + 2
-            order = (k + way * np.arange(n)) % n
-            bad = np.cumsum(blocked[order])
-            steps = np.where(bad[hops] > 0, np.inf, steps)
-            if way != self.way:
-                steps = steps * 1.3 + 2
-            out.append(steps)
-        out = np.array(out)
-        here = np.abs(t.starts - q) < 6
-        out[:, here] = 300 if self.leaving else 1
-        return out
+    def act(self, state: Float) -> NDArray[np.float32]:
+        """state (5,) as gym-pusht observes it -> action (2,): where to send the pusher, in pixels."""
+        pusher, position, turn = complex(*state[:2]), complex(*state[2:4]), complex(np.exp(1j * state[4]))
+        if self.heading is None:
+            self.plan = self._revise(pusher, position, turn)
+            if self._arrived(pusher, position, turn):
+                self.heading = turn * self.plan.direction
+        if self.heading is not None:
+            self._steer(pusher, position, turn)
+        move = self._walk if self.heading is None else self._push
+        target = move(pusher, position, turn)
+        # In eighths of a pixel, so that the last bit of a sine, which differs between CPUs, changes no episode.
+        action = np.round(np.array([target.real, target.imag]) * 8) / 8
+        return np.clip(action, LOW - 12, HIGH + 12).astype(np.float32)
 
-    def choose(self, q, z, u) -> Plan:
-        t = self.table
-        walks = self.walks(q, z, u)
-        walk = walks.min(0)
-        start = z + u * t.starts
-        ok = (np.minimum(start.real, start.imag) > LOW) & (np.maximum(start.real, start.imag) < HIGH)
-        walk = np.where(ok, walk, np.inf)
-        p = z + u * t.shift
-        tn = u * t.turn
-        end = (start[t.contact] + u * t.direction * LENGTHS[:, None]).T
-        inside = (np.minimum(end.real, end.imag) > LOW) & (np.maximum(end.real, end.imag) < HIGH)
-        first = np.where(inside, t.time + walk[t.contact][:, None], np.inf)
-        greedy = first + remaining(distance(p, tn))
-        top = np.argsort(greedy.reshape(-1), kind="stable")[:200]
-        top = top[np.isfinite(greedy.reshape(-1)[top])]
-        if not len(top):
-            return Plan(int(np.argmin(np.abs(t.starts - q))), 0j, 0, 1)
-        pp, tt = p.reshape(-1)[top], tn.reshape(-1)[top]
-        at = t.nearest((end.reshape(-1)[top] - pp) / tt)
-        total = first.reshape(-1)[top] + cost_to_go(pp, tt, at, t)
-        best = np.argmin(total)
-        i, l = divmod(top[best], len(LENGTHS))
-        c = t.contact[i]
-        return Plan(c, t.direction[i], total[best], 1 if walks[0, c] <= walks[1, c] else -1)
+    def _revise(self, pusher: complex, position: complex, turn: complex) -> Plan:
+        """The plan to follow: the present one unless the block has moved and another one is clearly better."""
+        old = self.plan
+        if old is not None:
+            moved = abs(position + turn * CENTRE - old.position - old.turn * CENTRE)
+            if moved + SPREAD * abs(turn - old.turn) < 2:
+                return old
+        new = self._choose(pusher, position, turn, leaving=False)
+        if old is not None and (new.contact == old.contact or new.cost > old.cost - 4):
+            return Plan(old.contact, old.direction, old.way, old.cost, position, turn)
+        self.plans += 1
+        return new
 
-    def act(self, state):
-        pusher, z = complex(*state[:2]), complex(*state[2:4])
-        u = np.exp(1j * state[4])
-        q = (pusher - z) * np.conj(u)
-        if self.pushing:
-            target = self.push(pusher, q, z, u)
-            if target is not None:
-                return self.clip(target)
-            self.pushing, self.plan, self.leaving = False, None, True
-        if self.plan is None:
-            self.plan = new = self.choose(q, z, u)
-            self.leaving = False
-            self.seen = z, u
-            self.log.append(new)
-        elif abs(z + u * CENTRE - self.seen[0] - self.seen[1] * CENTRE) + 60 * abs(u - self.seen[1]) > 2:
-            new = self.choose(q, z, u)
-            self.seen = z, u
-            # the old plan's price from here, unless a better one by a margin
-            if new.contact != self.plan.contact and new.cost < self.plan.cost - 4:
-                self.plan = new
-                self.log.append(new)
-        t = self.table
-        start = t.starts[self.plan.contact]
-        lateral = (q - start) * np.conj(t.normals[self.plan.contact])
-        if abs(lateral.imag) < 4 and -3 < lateral.real < 6:
-            self.pushing = True
-            self.heading = None
-            target = self.push(pusher, q, z, u)
-            if target is not None:
-                return self.clip(target)
-            self.pushing = False
-        self.plan = Plan(self.plan.contact, self.plan.direction, self.plan.cost - 1, self.plan.way)
-        return self.clip(self.walk(q, z, u))
+    def _choose(self, pusher: complex, position: complex, turn: complex, leaving: bool) -> Plan:
+        table = self.table
+        walks = self._walk_times(pusher, position, turn, leaving)
+        start = position + turn * table.start
+        walk = np.where(in_bounds(start), walks.min(axis=0), NEVER)
+        ends = start[table.contact, None] + turn * table.direction[:, None] * LENGTHS
+        first = np.where(in_bounds(ends), table.time + walk[table.contact, None], NEVER)
+        positions, turns = position + turn * table.shift, turn * table.turn
+        greedy = first + remaining(distance(positions, turns))
+        top = np.argsort(greedy, axis=None, kind="stable")[:200]
+        p, t = positions.flat[top], turns.flat[top]
+        cost = first.flat[top] + cost_to_go(p, t, table.nearest((ends.flat[top] - p) / t))
+        best = int(np.argmin(cost))
+        push = int(top[best]) // len(LENGTHS)
+        contact = int(table.contact[push])
+        way = (-1, 1)[int(np.argmin(walks[:, contact]))]
+        return Plan(contact, complex(table.direction[push]), way, float(cost[best]), position, turn)
 
-    def clip(self, target):
-        return np.clip([target.real, target.imag], 12, SIZE - 12).astype(np.float32)
+    def _walk_times(self, pusher: complex, position: complex, turn: complex, leaving: bool) -> Float:
+        """Steps to every contact, walking round by -1 and by +1: (2, C)."""
+        table, n = self.table, len(self.table.ring)
+        seen = (pusher - position) / turn
+        blocked = clearance((keep_in_bounds(position + turn * table.ring) - position) / turn) < 3
+        near = int(np.argmin(np.abs(table.ring - seen)))
+        times = []
+        for way in (-1, 1):
+            hops = way * (table.gate - near) % n
+            time = (hops * table.gap + abs(table.ring[near] - seen) + table.depth) / WALK_SPEED + 2
+            time = time if way == self.way else 1.3 * time + 2
+            met = np.cumsum(blocked[(near + way * np.arange(n)) % n])
+            times.append(np.where(met[hops] > 0, NEVER, time))
+        here = np.abs(table.start - seen) < 6
+        return np.where(here, NEVER if leaving else 1.0, times)
 
-    def push(self, pusher, q, z, u):
-        t = self.table
-        base = u * self.plan.direction if self.heading is None else self.heading
-        best, aim = remaining(distance(z, u)) + 1e9, None
-        at = t.nearest(q)
-        now = cost_to_go(np.array([z]), np.array([u]), np.array([at]), t, stay=False)[0]
+    def _arrived(self, pusher: complex, position: complex, turn: complex) -> bool:
+        off = self._off(pusher, position, turn)
+        return abs(off.imag) < 4 and -3 < off.real < 6
+
+    def _off(self, pusher: complex, position: complex, turn: complex) -> complex:
+        """How far the pusher is from its contact: outwards (real) and along the outline (imaginary)."""
+        contact = self.plan.contact
+        return ((pusher - position) / turn - self.table.start[contact]) / self.table.normal[contact]
+
+    def _steer(self, pusher: complex, position: complex, turn: complex) -> None:
+        """Choose the heading and the length of what is left to push, or leave for a better push."""
+        reach = np.cumsum(STRIDES)[STOPS]
         options = []
         for angle in STEER:
-            d = base * np.exp(1j * angle)
-            p, tn = self.world.push(pusher, z, u, d, STRIDES)
-            p, tn = p[PICK], tn[PICK]
-            ends = (pusher + d * REACH - p) / tn
-            cost = REACH / PUSH_SPEED + cost_to_go(p, tn, t.nearest(ends), t) + 0.02 * abs(angle) / 0.2
-            cost = np.where(np.abs(p - z) + 60 * np.abs(tn - u) > 0.5, cost, 1e6)
-            k = np.argmin(cost)
-            options.append((cost[k], REACH[k], d))
-        cost, length, d = min(options, key=lambda o: o[0])
-        if DEBUG: print("   push", now, [(round(o[0],1), o[1]) for o in options])
-        if cost > now - 0.3:
-            return None
-        self.heading = d
-        return pusher + d * min(LEAD * PUSH_SPEED, length + 3)
+            heading = self.heading * complex(np.exp(1j * angle))
+            p, t = (x[STOPS] for x in self.world.push(pusher, position, turn, heading, STRIDES))
+            ends = (pusher + heading * reach - p) / t
+            cost = reach / PUSH_SPEED + cost_to_go(p, t, self.table.nearest(ends)) + 0.1 * abs(angle)
+            moves = np.abs(p - position) + SPREAD * np.abs(t - turn) > 0.5
+            best = int(np.argmin(np.where(moves, cost, NEVER)))
+            options.append((float(cost[best]) if moves.any() else NEVER, heading, float(reach[best])))
+        cost, self.heading, self.length = min(options, key=lambda option: option[0])
+        here = self.table.nearest([(pusher - position) / turn])
+        if cost > cost_to_go(np.array([position]), np.array([turn]), here, may_stop=False)[0] - 1:
+            other = self._choose(pusher, position, turn, leaving=True)
+            if other.cost < cost - 1:
+                self.plan, self.heading = other, None
+                self.plans += 1
 
-    def keep_in(self, p):
-        return np.clip(p.real, LOW, HIGH) + 1j * np.clip(p.imag, LOW, HIGH)
+    def _push(self, pusher: complex, position: complex, turn: complex) -> complex:
+        return pusher + self.heading * min(LEAD * PUSH_SPEED, self.length + 3)
 
-    def walk(self, q, z, u):
-        t = self.table
-        n = len(t.ring)
-        c, way = self.plan.contact, self.plan.way
-        start, normal = t.starts[c], t.normals[c]
-        off = (q - start) * np.conj(normal)
-        pusher = z + u * q
-        if abs(off.imag) < 3 + 0.25 * off.real and 0 <= off.real < t.depth[c] + 12:  # in the lane: come in
-            aim = z + u * (start - 6 * normal)
-            return pusher + (aim - pusher) / abs(aim - pusher) * LEAD * PUSH_SPEED
-        k = np.argmin(np.abs(t.ring - q))
-        hops = (way * (t.entry[c] - k)) % n
-        if hops > n * 0.9:
-            hops = 0
-        path = t.ring[(k + way * np.arange(hops + 1)) % n]
-        path = np.append(path, start + normal * min(t.depth[c], 12))
-        path = self.keep_in(z + u * path)
-        seen = np.flatnonzero(self.visible(pusher, path, z, u))
-        target = path[seen[-1]] if len(seen) else path[0]
-        gap = target - pusher
+    def _walk(self, pusher: complex, position: complex, turn: complex) -> complex:
+        """Where to go on to: in to the contact, or to the farthest visible point of the way round."""
+        table, plan = self.table, self.plan
+        off = self._off(pusher, position, turn)
+        start, normal = table.start[plan.contact], table.normal[plan.contact]
+        if abs(off.imag) < 3 + 0.25 * off.real and 0 <= off.real < table.depth[plan.contact] + 12:
+            gap = position + turn * (start - 6 * normal) - pusher
+            return pusher + gap / abs(gap) * LEAD * PUSH_SPEED
+        n = len(table.ring)
+        seen = (pusher - position) / turn
+        near = int(np.argmin(np.abs(table.ring - seen)))
+        hops = plan.way * (table.gate[plan.contact] - near) % n
+        hops = 0 if hops > 0.9 * n else hops
+        way = table.ring[(near + plan.way * np.arange(hops + 1)) % n]
+        way = np.append(way, start + normal * min(table.depth[plan.contact], CLEARANCE))
+        way = (keep_in_bounds(position + turn * way) - position) / turn
+        # Keep clear of the block; close to it, get away from it first.
+        wanted = np.minimum(clearance(way), 0.7 * CLEARANCE) - 0.3
+        clear = clearance_on_way(seen, way) > np.minimum(wanted, clearance(seen) - 0.3)
+        clear &= clearance_on_way(0.7 * seen + 0.3 * way, way) > wanted
+        visible = np.flatnonzero(clear)
+        gap = turn * (way[visible[-1] if len(visible) else 0] - seen)
         return pusher + gap / max(abs(gap), 1e-6) * LEAD * WALK_SPEED
-
-    def visible(self, pusher, path, z, u):
-        import shapely
-
-        q, path_ = (pusher - z) * np.conj(u), (path - z) * np.conj(u)
-        lines = shapely.linestrings([[(q.real, q.imag), (p.real, p.imag)] for p in path_])
-        need = np.minimum(np.minimum(clearance(path, z, u), clearance(pusher, z, u)), CLEARANCE * 0.7) - 0.3
-        return shapely.distance(lines, tee()) - PUSHER_RADIUS > need
-
-
-def clearance(p, z, u):
-    import shapely
-
-    q = (p - z) * np.conj(u)
-    return shapely.distance(shapely.points(q.real, q.imag), tee()) - PUSHER_RADIUS
-
-
-@functools.cache
-def tee():
-    import shapely
-    import shapely.geometry as sg
-
-    polygon = sg.Polygon(OUTLINE)
-    shapely.prepare(polygon)
-    return polygon
 
 
 @dataclass(frozen=True)
 class Episode:
+    """One demonstration, T frames at 10 Hz: what was seen before each action, the action, what it brought.
+
+    states (T, 5): pusher x, y, block x, y in pixels, block angle in radians; actions (T, 2) float32 pixels: what
+    the expert wanted, before its hand shook; coverage (T,) after the action.
+    """
+
     seed: int
-    states: np.ndarray
-    actions: np.ndarray
-    coverage: np.ndarray
+    states: Float
+    actions: NDArray[np.float32]
+    coverage: Float
     success: bool
 
 
-def solve(seed, style="mixed", noise=0.0, max_steps=300, log=None):
-    import gymnasium as gym
-    import gym_pusht  # noqa: F401
-    rng = np.random.default_rng(seed)
-    way = {"left": 1, "right": -1}.get(style) or int(rng.choice([1, -1]))
+def solve(seed: int, style: str = "mixed", noise: float = NOISE, max_steps: int = 300) -> Episode:
+    """Solve the environment of this seed, or try for `max_steps`. The same arguments give the same episode.
+
+    `noise`, in pixels, shakes the hand (Laskey et al. 2017, "DART"): what is done drifts off from what was wanted
+    and recorded, so that the demonstrations show how to come back. The hand is steadier near the goal.
+    Raises `BadInput` for an unknown style or a negative noise.
+    """
     from gym_pusht.envs.pusht import PushTEnv
+
+    if style not in STYLES:
+        raise BadInput(f"style {style!r} is unknown: choose one of {', '.join(STYLES)}")
+    if not 0 <= noise < SIZE:
+        raise BadInput(f"noise {noise} is no number of pixels: choose one from 0 to about 10")
+    rng = np.random.default_rng(seed)
+    way = int(rng.choice([-1, 1]))
+    expert = Expert(STYLES[style] or way)
     env = PushTEnv(obs_type="state")
     state, _ = env.reset(seed=seed)
-    expert = Expert(way)
     states, actions, coverage = [], [], []
-    drift = np.zeros(2)
-    for _ in range(max_steps):
+    shake, done = np.zeros(2), False
+    while not done and len(states) < max_steps:
         action = expert.act(state)
         states.append(state)
         actions.append(action)
-        drift = 0.8 * drift + 0.6 * noise * rng.standard_normal(2)
+        shake = 0.8 * shake + 0.6 * noise * rng.standard_normal(2)
         far = distance(complex(*state[2:4]), np.exp(1j * state[4]))
-        shake = drift * min(1, far / FAR)
-        state, _, done, _, info = env.step(np.clip(action + shake, 0, SIZE))
+        shaken = np.round((action + shake * max(FLOOR, min(1.0, far / FAR))) * 8) / 8
+        state, _, done, _, info = env.step(np.clip(shaken, 0, SIZE))
         coverage.append(info["coverage"])
-        if done:
-            break
-    if log is not None:
-        log.extend(expert.log)
     return Episode(seed, np.array(states), np.array(actions), np.array(coverage), bool(done))
 
 
-def make_episodes(n, seed=0, style="mixed", noise=NOISE):
-    found = 0
-    while found < n:
-        episode = solve(seed, style, noise)
-        seed += 1
-        if episode.success:
-            found += 1
-            yield episode
+def make_episodes(
+    n: int, seed: int = 0, style: str = "mixed", noise: float = NOISE, workers: int = 1
+) -> Iterator[Episode]:
+    """The first n solved episodes of environment seeds seed, seed + 1, ..., whatever the number of workers."""
+    attempt = functools.partial(solve, style=style, noise=noise)
+    if workers == 1:
+        episodes = map(attempt, itertools.count(seed))
+        yield from itertools.islice((e for e in episodes if e.success), n)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        batches = (pool.map(attempt, range(s, s + 4 * workers)) for s in itertools.count(seed, 4 * workers))
+        episodes = itertools.chain.from_iterable(batches)
+        yield from itertools.islice((e for e in episodes if e.success), n)
 
 
-def make_demos(episodes, seed, out, style="mixed", noise=NOISE):
+def make_demos(
+    episodes: int, seed: int, out: str | Path, style: str = "mixed", noise: float = NOISE, workers: int = 1
+) -> Path:
+    """Make solved episodes and write them as a LeRobotDataset v3 into `out`, with a progress bar.
+
+    Raises `BadInput` as `solve` and `write_lerobot_dataset` do.
+    """
     from tqdm import tqdm
+
     from vqbet_course.convert.lerobot_dataset import write_lerobot_dataset
 
-    made = make_episodes(episodes, seed, style, noise)
-    return write_lerobot_dataset(tqdm(made, total=episodes, unit="episode", desc="demonstrations"), out)
+    made = make_episodes(episodes, seed, style, noise, workers)
+    return write_lerobot_dataset(tqdm(made, total=episodes, desc="demonstrations", unit="episode"), out)

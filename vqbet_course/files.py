@@ -2,7 +2,8 @@
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from vqbet_course.contract import BadInput
@@ -11,25 +12,24 @@ from vqbet_course.contract import BadInput
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a file beside `path`, then move it there. Raises BadInput when that is not possible."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with in_plain_words(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(partial)
-        os.replace(partial, path)
-    except Exception as error:
-        if disk_is_full(error):
-            raise BadInput(f"{path}: no space left on the disk; free some and run the same command again, "
-                           "what was there before is untouched") from None
-        if isinstance(error, OSError):
-            raise BadInput(f"{path}: cannot be written ({error.strerror or error}); choose another place") from None
-        raise
-    finally:
-        if partial.parent.is_dir():
+        try:
+            write(partial)
+            os.replace(partial, path)
+        finally:
             partial.unlink(missing_ok=True)
 
 
-def disk_is_full(error: Exception) -> bool:
-    """safetensors reports a full disk as text, everyone else as ENOSPC."""
-    return getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def append_text(path: Path, text: str) -> None:
+    """Add to the end of a text file. Raises BadInput when that is not possible."""
+    with in_plain_words(path), open(path, "a", encoding="utf-8") as file:
+        file.write(text)
 
 
 def drop_partials(folder: Path) -> None:
@@ -38,6 +38,15 @@ def drop_partials(folder: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+@contextmanager
+def in_plain_words(path: Path) -> Iterator[None]:
+    """What the system has against writing `path`, as BadInput. safetensors tells it as text, others as OSError."""
+    try:
+        yield
+    except Exception as error:
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
+            raise BadInput(f"{path}: no space left on the disk; free some and run the same command again, "
+                           "what was there before is untouched") from None
+        if isinstance(error, OSError) or "os error" in str(error):
+            raise BadInput(f"{path}: cannot be written ({error}); choose another place") from None
+        raise

@@ -51,13 +51,15 @@ class NavigationEnv(gym.Env[np.ndarray, np.ndarray]):
         self.discs = np.array([[i + 0.5, 0.0] for i in range(n_discs)])
         self.goal = np.array([float(n_discs), 0.0])
         self.max_steps = 50 * n_discs
-        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+        reach = 2 * self.max_steps * MAX_STEP
+        self.observation_space = gym.spaces.Box(-reach, reach, (2,), np.float32)
         self.action_space = gym.spaces.Box(-MAX_STEP, MAX_STEP, (2,), np.float32)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         """Start an episode; `seed` makes its slips repeat."""
         super().reset(seed=seed)
-        self.position, self.steps = np.zeros(2), 0
+        self.position: np.ndarray = np.zeros(2)
+        self.steps = 0
         return self.position.astype(np.float32), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, bool]]:
@@ -92,7 +94,7 @@ def rollout(policy: Policy, seed: int, n_discs: int = 1) -> Rollout:
     env = NavigationEnv(n_discs)
     position, _ = env.reset(seed=seed)
     generator = np.random.default_rng(seed)
-    path, actions, ended, info = [position], [], False, {}
+    path, actions, ended, info = [position], [], False, dict[str, bool]()
     while not ended:
         for action in policy(position, generator):
             position, _, done, late, info = env.step(action)

@@ -1,0 +1,40 @@
+"""Small data and a small policy, for tests that train in a second."""
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vqbet_course.policy import VQBeTConfig
+from vqbet_course.train import train
+
+CONFIG = VQBeTConfig.laptop(
+    gpt_n_layer=1, gpt_n_head=2, gpt_hidden_dim=16, gpt_input_dim=16, gpt_output_dim=16, vqvae_embedding_dim=8,
+    vqvae_enc_hidden_dim=16, n_vqvae_training_steps=40, batch_size=32, vqvae_batch_size=64, scheduler_warmup_steps=5,
+)
+
+
+def arrays(lengths: tuple[int, ...] = (40, 30, 50)) -> dict[str, np.ndarray]:
+    """Random walks of the pusher beside a T that drifts, in the layout of an .npz of PushT states."""
+    n, draw = sum(lengths), np.random.default_rng(0)
+    pusher = np.clip(256 + draw.normal(0, 12, (n, 2)).cumsum(0), 20, 490)
+    block = np.column_stack([draw.uniform(150, 350, (n, 2)), draw.uniform(-3, 3, n)])
+    action = np.clip(pusher + draw.normal(0, 20, (n, 2)), 0, 512)
+    return {"state": np.column_stack([pusher, block]), "action": action, "episode_ends": np.cumsum(lengths)}
+
+
+def write_npz(path: Path, **changes: np.ndarray) -> str:
+    """The arrays in a file, some of them replaced; returns the path as a SOURCE."""
+    np.savez(path, **(arrays() | changes))
+    return str(path)
+
+
+def small_run(folder: Path, steps: int = 12, **options: object) -> Path:
+    """A finished run directory `folder`/run of the small policy."""
+    data = write_npz(folder / "data.npz")
+    train(data, folder / "run", CONFIG, steps=steps, quiet=True, **options)  # type: ignore[arg-type]
+    return folder / "run"
+
+
+def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
+    """Whether two sets of tensors agree to the last bit."""
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)

@@ -1,0 +1,328 @@
+"""Two stages that repeat and resume to the last bit."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import torch
+from conftest import REPO
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from small import CONFIG, same, small_run, write_npz
+from torch import nn
+
+from vqbet_course import train as training
+from vqbet_course.contract import PUSHT, BadInput
+from vqbet_course.demos import load_demos, mirror_pusht
+from vqbet_course.train import Stage, batch_rows, follow, load_run, rate, read_log, resume, train
+
+STEPS = 60  # 20 of the tokenizer, 40 of the policy
+
+
+@pytest.fixture(autouse=True)
+def one_thread():  # type: ignore[no-untyped-def]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_npz(tmp_path_factory.mktemp("data") / "demos.npz")
+
+
+@pytest.fixture(scope="module")
+def straight(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupted."""
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("straight") / "run"
+    train(data, out, CONFIG, steps=STEPS, quiet=True)
+    return out
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model.safetensors")
+
+
+# --- randomness without a memory --------------------------------------------------------------------------------
+
+
+@given(n=st.integers(1, 60), batch=st.integers(1, 20), seed=st.integers(0, 5), epoch=st.integers(0, 4))
+@settings(max_examples=60, deadline=None)
+def test_an_epoch_shows_each_row_at_most_once_and_whole_batches_only(n: int, batch: int, seed: int, epoch: int) -> None:
+    batch = min(batch, n)
+    per_epoch = n // batch
+    steps = range(epoch * per_epoch, (epoch + 1) * per_epoch)
+    rows = torch.cat([batch_rows(n, batch, seed, step) for step in reversed(steps)])  # asked in any order
+    assert len(rows) == per_epoch * batch == len(rows.unique())
+    assert rows.min() >= 0 and rows.max() < n
+
+
+def test_epochs_and_seeds_have_their_own_order() -> None:
+    orders = [tuple(batch_rows(50, 50, seed, step).tolist()) for seed in (0, 1) for step in (0, 1)]
+    assert len(set(orders)) == 4
+
+
+def test_the_rate_warms_up_and_falls_to_nothing() -> None:
+    rates = [rate(step, 100, warmup=10) for step in range(100)]
+    assert rates[:10] == sorted(rates[:10]) and rates[10:] == sorted(rates[10:], reverse=True)
+    assert 0 <= rates[-1] < 0.01 and max(rates) <= 1
+
+
+def test_follow_is_the_moving_average() -> None:
+    learner, average = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    expected = 0.0
+    for step in range(50):
+        learner.weight.data.fill_(float(step))
+        follow(average, learner, step, decay=0.9)
+        keep = min(0.9, (1 + step) / (10 + step))
+        expected = (average.weight.item() if step == 0 else keep * expected + (1 - keep) * step)
+    assert average.weight.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_follow_forgets_where_it_started_in_a_short_run() -> None:
+    learner, average = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    learner.weight.data.fill_(1.0)
+    average.weight.data.fill_(100.0)
+    for step in range(100):
+        follow(average, learner, step, decay=0.999)
+    assert average.weight.item() == pytest.approx(1.0, abs=0.01)
+
+
+def test_follow_copies_buffers() -> None:
+    learner, average = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+    learner.running_mean.fill_(3.0)  # type: ignore[union-attr]
+    follow(average, learner, 0, decay=0.9)
+    assert torch.equal(average.running_mean, learner.running_mean)  # type: ignore[arg-type]
+
+
+# --- what a run does --------------------------------------------------------------------------------------------
+
+
+def test_the_same_plan_twice_gives_the_same_weights(data: str, straight: Path, tmp_path: Path) -> None:
+    torch.manual_seed(99)  # whatever the caller did before
+    policy = train(data, tmp_path / "again", CONFIG, steps=STEPS, quiet=True)
+    assert same(weights(tmp_path / "again"), weights(straight))
+    assert same(dict(policy.state_dict()), weights(straight))
+    assert (tmp_path / "again" / "log.jsonl").read_text() == (straight / "log.jsonl").read_text()
+
+
+def test_another_seed_gives_other_weights(data: str, straight: Path, tmp_path: Path) -> None:
+    train(data, tmp_path / "run", CONFIG, steps=STEPS, seed=1, quiet=True)
+    assert not same(weights(tmp_path / "run"), weights(straight))
+
+
+def test_training_leaves_the_callers_draws_alone(data: str, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train(data, tmp_path / "run", CONFIG, steps=6, quiet=True)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_run_directory_holds_what_acting_needs(straight: Path, data: str) -> None:
+    files = {path.name for path in straight.iterdir()}
+    assert files == {"config.json", "model.safetensors", "normalizer.json", "train_state.safetensors",
+                     "train_state.json", "contract.json", "split.json", "log.jsonl"}
+    run = load_run(straight)
+    assert (run.policy.config, run.contract, run.plan.data, run.plan.steps) == (CONFIG, PUSHT, data, STEPS)
+    assert not run.policy.training
+    assert json.loads((straight / "split.json").read_text()) == {"train": [0, 1, 2], "val": []}
+
+
+def test_the_moving_average_acts_not_the_weights_that_learn(straight: Path) -> None:
+    saved = training.read_checkpoint(straight)
+    assert saved is not None
+    assert same(saved.part("average"), weights(straight))
+    assert not same(saved.part("policy"), weights(straight))
+
+
+def test_stage_2_leaves_the_tokenizer_as_stage_1_made_it(data: str, straight: Path, tmp_path: Path) -> None:
+    with unplugged("policy", 0), pytest.raises(KeyboardInterrupt):
+        train(data, tmp_path / "run", CONFIG, steps=STEPS, quiet=True)
+    saved = training.read_checkpoint(tmp_path / "run")
+    assert saved is not None and (saved.stage, saved.step) == (0, 20)
+    after = weights(straight)
+    tokenizer = {name: value for name, value in saved.part("policy").items() if name.startswith("vqvae.")}
+    assert same(tokenizer, {name: after[name] for name in tokenizer})
+
+
+def test_both_stages_learn(tmp_path: Path) -> None:
+    small_run(tmp_path, steps=240)
+    log = read_log(tmp_path / "run" / "log.jsonl")
+    reconstruction = [line["reconstruction_px"] for line in log if line["stage"] == "tokenizer"]
+    offset = [line["offset_loss_px"] for line in log if line["stage"] == "policy"]
+    assert reconstruction[-1] < 0.8 * reconstruction[0]
+    assert offset[-1] < 0.9 * offset[0]
+    assert all(1 <= line["code_pairs"] <= 64 for line in log if line["stage"] == "tokenizer")
+
+
+def test_mirroring_doubles_the_windows_and_is_the_default_for_pusht(data: str, tmp_path: Path) -> None:
+    demos = load_demos(data)
+    plain, both = (training.prepare(demos, CONFIG, mirror) for mirror in (False, True))
+    assert len(both.windows.chunk_index) == 2 * len(plain.windows.chunk_index) == 2 * len(demos.action)
+    assert len(mirror_pusht(demos)) == 2 * both.n_episodes
+    train(data, tmp_path / "run", CONFIG, steps=3, quiet=True)
+    assert load_run(tmp_path / "run").plan.mirror
+
+
+def test_minutes_become_steps_that_repeat_the_run(data: str, tmp_path: Path) -> None:
+    train(data, tmp_path / "timed", CONFIG, minutes=0.01, quiet=True)
+    plan = load_run(tmp_path / "timed").plan
+    assert plan.steps >= 3
+    train(data, tmp_path / "again", CONFIG, steps=plan.steps, quiet=True)
+    assert same(weights(tmp_path / "again"), weights(tmp_path / "timed"))
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [((0.01, 0.1), 40 + 596), ((1.0, 1.0), 60)])
+def test_calibration_divides_the_time(seconds: tuple[float, float], expected: int, data: str) -> None:
+    setup = training.prepare(load_demos(data), CONFIG, mirror=False)
+    with patch.object(training, "seconds_per_step", side_effect=seconds):
+        assert training.calibrate(1.0, CONFIG, setup, seed=0) == expected
+
+
+# --- interrupted ------------------------------------------------------------------------------------------------
+
+
+def unplugged(stage_name: str, at: int):  # type: ignore[no-untyped-def]
+    """A patch under which training dies before step `at` of a stage."""
+    step_as_usual = Stage.step
+
+    def step(self: Stage, step: int, seed: int) -> dict[str, torch.Tensor]:
+        if (self.name, step) == (stage_name, at):
+            raise KeyboardInterrupt
+        return step_as_usual(self, step, seed)
+
+    return patch.object(Stage, "step", step)
+
+
+@pytest.mark.parametrize("every", [0.0, 1e9], ids=["saved every step", "saved at the end of a stage"])
+@pytest.mark.parametrize("stops", [[("tokenizer", 0)], [("tokenizer", 7), ("policy", 0)], [("policy", 1), ("policy", 33)]])
+def test_an_interrupted_run_ends_as_if_it_had_not_been(
+    stops: list[tuple[str, int]], every: float, data: str, straight: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    with patch.object(training, "CHECKPOINT_SECONDS", every):
+        for number, stop in enumerate(stops):
+            with unplugged(*stop), pytest.raises(KeyboardInterrupt):
+                resume(out, quiet=True) if number else train(data, out, CONFIG, steps=STEPS, quiet=True)
+    resume(out, quiet=True)
+    assert same(weights(out), weights(straight))
+    assert (out / "log.jsonl").read_text() == (straight / "log.jsonl").read_text()
+
+
+def test_resuming_a_finished_run_changes_nothing(data: str, straight: Path) -> None:
+    before, log = weights(straight), (straight / "log.jsonl").read_text()
+    resume(straight, quiet=True)
+    assert same(weights(straight), before)
+    assert (straight / "log.jsonl").read_text() == log
+
+
+def test_resuming_uses_the_threads_of_the_plan(straight: Path) -> None:
+    torch.set_num_threads(2)
+    resume(straight, quiet=True)
+    assert torch.get_num_threads() == 1
+
+
+def test_a_log_line_cut_short_is_dropped(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"step": 0}\n{"step": 10}\n{"ste')
+    assert read_log(tmp_path / "log.jsonl") == [{"step": 0}, {"step": 10}]
+
+
+KILLS = """
+import os, random, signal, sys, time
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from small import CONFIG
+from vqbet_course import train as training
+
+training.CHECKPOINT_SECONDS = 0.02
+data, out, steps, draw = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), random.Random(int(sys.argv[4]))
+
+
+def work():
+    if (out / "train_state.json").exists():
+        training.resume(out, quiet=True)
+    else:
+        training.train(data, out, CONFIG, steps=steps, quiet=True)
+
+
+def reached(stage, step):
+    return any((line["stage"], line["step"] >= step) == (stage, True) for line in training.read_log(out / "log.jsonl"))
+
+
+for stage, step in [("tokenizer", 10), ("tokenizer", 30), ("policy", 20), ("policy", 150)]:
+    child = os.fork()  # one import of torch for all
+    if child == 0:
+        work()
+        os._exit(0)
+    while not reached(stage, step):
+        time.sleep(0.002)
+    time.sleep(draw.uniform(0, 0.03))
+    os.kill(child, signal.SIGKILL)
+    killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    print(stage if killed else "ended before the kill", training.read_log(out / "log.jsonl")[-1]["stage"])
+work()
+"""
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_weights(data: str, tmp_path: Path) -> None:
+    steps = 400
+    train(data, tmp_path / "straight", CONFIG, steps=steps, quiet=True)
+    seed = str(time.time_ns() % 10_000)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(REPO), str(REPO / "tests")])}
+    done = subprocess.run([sys.executable, "-c", KILLS, data, str(tmp_path / "killed"), str(steps), seed],
+                          capture_output=True, text=True, env=environment, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert {"tokenizer tokenizer", "policy policy"} <= set(done.stdout.splitlines()), (seed, done.stdout)
+    assert same(weights(tmp_path / "killed"), weights(tmp_path / "straight")), f"seed of the kills: {seed}"
+    logs = [(tmp_path / name / "log.jsonl").read_text() for name in ("killed", "straight")]
+    assert logs[0] == logs[1], f"seed of the kills: {seed}"
+    assert not list((tmp_path / "killed").glob(".*.partial"))
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "vqbet_course.cli", *(str(argument) for argument in arguments)]
+
+
+def test_the_command_line_resumes_a_killed_run(data: str, tmp_path: Path) -> None:
+    out, one_thread = tmp_path / "killed", os.environ | {"OMP_NUM_THREADS": "1"}
+    child = subprocess.Popen(command("train", "--data", data, "--steps", 9, "--out", out), cwd=REPO, env=one_thread,
+                             stderr=subprocess.DEVNULL)
+    while not (out / "train_state.safetensors").exists():  # written at the end of stage 1
+        assert child.poll() is None
+        time.sleep(0.005)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    assert not (out / "model.safetensors").exists()
+    done = subprocess.run(command("train", "--resume", out), cwd=REPO, env=one_thread, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "trained" in done.stdout
+    train(data, tmp_path / "straight", steps=9, quiet=True)
+    assert same(weights(out), weights(tmp_path / "straight"))
+
+
+# --- budgets ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("budget", [
+    {}, {"steps": 3, "minutes": 1.0}, {"steps": 0}, {"steps": 2}, {"steps": -5}, {"minutes": 0.0}, {"minutes": -1.0},
+    {"minutes": float("nan")}, {"minutes": float("inf")}, {"steps": 3, "seed": -1}, {"steps": 3, "seed": 2**40}])
+def test_a_budget_that_is_none_is_refused(budget: dict[str, float], data: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput):
+        train(data, tmp_path / "run", CONFIG, quiet=True, **budget)  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(not training.SHIPPED.is_dir(), reason="the shipped policy is not there")
+def test_the_shipped_policy_loads_and_is_small() -> None:
+    assert load_run("shipped").contract == PUSHT
+    assert sum(path.stat().st_size for path in training.SHIPPED.rglob("*")) < 4_000_000
