@@ -9,16 +9,17 @@ from vqbet_course.train import train
 
 CONFIG = VQBeTConfig.laptop(
     gpt_n_layer=1, gpt_n_head=2, gpt_hidden_dim=16, gpt_input_dim=16, gpt_output_dim=16, vqvae_embedding_dim=8,
-    vqvae_enc_hidden_dim=16, n_vqvae_training_steps=40, batch_size=32, vqvae_batch_size=64, scheduler_warmup_steps=5,
+    vqvae_enc_hidden_dim=32, n_vqvae_training_steps=40, batch_size=32, vqvae_batch_size=64, scheduler_warmup_steps=5,
+    optimizer_lr=5e-3, optimizer_vqvae_lr=1e-2,
 )
 
 
 def arrays(lengths: tuple[int, ...] = (40, 30, 50)) -> dict[str, np.ndarray]:
-    """Random walks of the pusher beside a T that drifts, in the layout of an .npz of PushT states."""
+    """A pusher that goes round the middle beside a T that lies somewhere, in the layout of an .npz of PushT states."""
     n, draw = sum(lengths), np.random.default_rng(0)
-    pusher = np.clip(256 + draw.normal(0, 12, (n, 2)).cumsum(0), 20, 490)
+    phase = np.concatenate([draw.uniform(0, 6) + 0.1 * np.arange(length) for length in lengths])
+    pusher, action = (256 + 180 * np.column_stack([np.cos(p), np.sin(p)]) for p in (phase, phase + 0.3))
     block = np.column_stack([draw.uniform(150, 350, (n, 2)), draw.uniform(-3, 3, n)])
-    action = np.clip(pusher + draw.normal(0, 20, (n, 2)), 0, 512)
     return {"state": np.column_stack([pusher, block]), "action": action, "episode_ends": np.cumsum(lengths)}
 
 

@@ -209,6 +209,13 @@ def test_the_plan_comes_from_the_run_before(write_lesson: Write, tmp_path: Path)
     assert unseen[-1] != seen[-1] and 1.5 < seen[-1] < 5
 
 
+def wait_until(happened: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.05)
+
+
 def is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -220,30 +227,28 @@ def is_running(pid: int) -> bool:
 def test_an_interrupt_leaves_a_report_and_no_kernel(write_lesson: Write, tmp_path: Path) -> None:
     write_lesson("00_quick", HEADLINE)
     marker = tmp_path / "kernel"
-    say_who = f"import os\nopen({str(marker)!r}, 'w').write(str(os.getpid()))"
+    say_who = f"import os, pathlib\npathlib.Path({str(marker)!r}).write_text(str(os.getpid()))"
     write_lesson("01_endless", f"{say_who}\nwhile True: pass")
     out = tmp_path / "out"
     code = (
-        "import sys; from pathlib import Path; import vqbet_course.course as course, vqbet_course.cli as cli;"
+        "import signal, sys; from pathlib import Path; from vqbet_course import cli, course;"
+        "signal.signal(signal.SIGINT, signal.default_int_handler);"  # a background shell hands down SIG_IGN
         f"course.run_course.__defaults__ = ('quick', None, Path({str(tmp_path / 'nbs')!r}));"
         f"sys.exit(cli.main(['course', '--out', {str(out)!r}]))"
     )
     pipe = subprocess.PIPE
-    course = subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe, text=True)
-    deadline = time.monotonic() + 60
-    while not (marker.exists() and marker.read_text()):
-        assert course.poll() is None and time.monotonic() < deadline, course.communicate()
-        time.sleep(0.05)
-    course.send_signal(signal.SIGINT)
-    printed, errors = course.communicate(timeout=60)
-    assert course.returncode == 130
+    with subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe, text=True) as running:
+        try:
+            wait_until(lambda: marker.exists() and marker.read_text() != "", seconds=200)
+            running.send_signal(signal.SIGINT)
+            printed, errors = running.communicate(timeout=60)
+        finally:
+            running.kill()
+    assert running.returncode == 130
     assert "Traceback" not in errors and "00_quick" in printed
     assert [row["lesson"] for row in rows(out)] == ["00_quick"]
     assert "01_endless" in (out / "report.html").read_text()
-    deadline = time.monotonic() + 10
-    while is_running(int(marker.read_text())):
-        assert time.monotonic() < deadline, "the kernel lives on"
-        time.sleep(0.1)
+    wait_until(lambda: not is_running(int(marker.read_text())), seconds=20)
 
 
 def test_a_report_without_lessons_still_renders(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_extreme_draws_are_codes_that_can_occur(shape, seed, scale, temperature,
     assert codes.dtype == torch.int64 and codes.shape == shape[:1]
     assert ((codes >= 0) & (codes < shape[1])).all()
     gap = logits.amax(-1) - logits.gather(-1, codes.unsqueeze(-1)).squeeze(-1)
-    assert (gap / temperature < 110).all(), "a code of probability 0 in float32 was drawn"
+    assert (gap <= 110 * temperature).all(), "a code of probability 0 in float32 was drawn"
 
 
 def test_a_code_of_probability_zero_is_never_drawn_at_the_edges():
@@ -82,7 +82,7 @@ def test_a_code_of_probability_zero_is_never_drawn_at_the_edges():
 
 
 @settings(max_examples=30, deadline=None)
-@given(shape=shapes, seed=st.integers(0, 1000), uniform=st.floats(0, 0.99, width=32))
+@given(shape=shapes, seed=st.integers(0, 1000), uniform=st.sampled_from([0.0, 0.3, 1 - 2**-24]))
 def test_temperature_zero_is_the_most_probable_code(shape, seed, uniform):
     logits = logits_of(shape, seed)
     assert torch.equal(sample_codes(logits, 0.0, torch.full(shape[:1], uniform)), logits.argmax(-1))
@@ -98,7 +98,8 @@ def test_the_caller_owns_the_randomness():
     state = torch.get_rng_state()
     codes = sample_codes(logits, 1.0, uniform)
     assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(sample_codes(logits[2:3], 1.0, uniform[2:3]), codes[2:3]), "whoever else is in the batch"
+    alone = sample_codes(logits[2:3], 1.0, uniform[2:3])
+    assert torch.equal(alone, codes[2:3]), "whoever else is in the batch"
 
 
 # --- choosing G codes ---
@@ -118,7 +119,7 @@ def test_predictor_shapes_and_draws(sequential, n_layers):
 
 def test_only_the_sequential_form_hears_the_primary_code():
     torch.manual_seed(0)
-    features, zeros, ones = torch.randn(4, 8), torch.zeros(4, dtype=torch.int64), torch.ones(4, dtype=torch.int64)
+    features, zeros, ones = torch.randn(4, 8), torch.tensor([0, 0, 0, 0]), torch.tensor([1, 1, 1, 1])
     joint, sequential = (CodePredictor(8, 5, 2, sequential=s) for s in (False, True))
     assert torch.equal(joint.logits_given(features, zeros), joint.logits_given(features, ones))
     told_0, told_1 = sequential.logits_given(features, zeros), sequential.logits_given(features, ones)

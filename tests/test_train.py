@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -14,7 +15,7 @@ from conftest import REPO
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from small import CONFIG, same, small_run, write_npz
+from small import CONFIG, same, write_npz
 from torch import nn
 
 from vqbet_course import train as training
@@ -154,14 +155,14 @@ def test_stage_2_leaves_the_tokenizer_as_stage_1_made_it(data: str, straight: Pa
     assert same(tokenizer, {name: after[name] for name in tokenizer})
 
 
-def test_both_stages_learn(tmp_path: Path) -> None:
-    small_run(tmp_path, steps=240)
-    log = read_log(tmp_path / "run" / "log.jsonl")
+def test_both_stages_learn(data: str, tmp_path: Path) -> None:
+    train(data, tmp_path, replace(CONFIG, n_vqvae_training_steps=100), steps=160, quiet=True)
+    log = read_log(tmp_path / "log.jsonl")
     reconstruction = [line["reconstruction_px"] for line in log if line["stage"] == "tokenizer"]
-    offset = [line["offset_loss_px"] for line in log if line["stage"] == "policy"]
-    assert reconstruction[-1] < 0.8 * reconstruction[0]
-    assert offset[-1] < 0.9 * offset[0]
-    assert all(1 <= line["code_pairs"] <= 64 for line in log if line["stage"] == "tokenizer")
+    error = [line["offset_loss_px"] for line in log if line["stage"] == "policy"]
+    assert reconstruction[-1] < 0.7 * reconstruction[0]
+    assert error[-1] < 0.7 * error[0]
+    assert all(1 <= line["code_pairs"] <= CONFIG.vqvae_batch_size for line in log if line["stage"] == "tokenizer")
 
 
 def test_mirroring_doubles_the_windows_and_is_the_default_for_pusht(data: str, tmp_path: Path) -> None:
@@ -259,7 +260,7 @@ def reached(stage, step):
     return any((line["stage"], line["step"] >= step) == (stage, True) for line in training.read_log(out / "log.jsonl"))
 
 
-for stage, step in [("tokenizer", 10), ("tokenizer", 30), ("policy", 20), ("policy", 150)]:
+for stage, step in [("tokenizer", 10), ("tokenizer", 30), ("policy", 20), ("policy", 90)]:
     child = os.fork()  # one import of torch for all
     if child == 0:
         work()
@@ -275,7 +276,7 @@ work()
 
 
 def test_killed_at_random_moments_it_ends_with_the_same_weights(data: str, tmp_path: Path) -> None:
-    steps = 400
+    steps = 240
     train(data, tmp_path / "straight", CONFIG, steps=steps, quiet=True)
     seed = str(time.time_ns() % 10_000)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(REPO), str(REPO / "tests")])}

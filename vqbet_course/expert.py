@@ -69,6 +69,14 @@ def remaining(d: Any) -> Any:
     return 80 * (1 - np.exp(-((d / 2) ** 2))) + d
 
 
+SLOW, FAST, PER = (float(x) for x in os.environ.get("SPEED", "7,7,8").split(","))
+
+
+def push_speed(position: complex, turn: complex) -> float:
+    """Pixels a step: the nearer the goal, the slower."""
+    return min(max(distance(position, turn) / PER, SLOW), FAST)
+
+
 class World:
     """gym-pusht's block and pusher in a plane without walls, to try pushes in."""
 
@@ -338,7 +346,7 @@ class Expert:
                 self.plans += 1
 
     def _push(self, pusher: complex, position: complex, turn: complex) -> complex:
-        return pusher + self.heading * min(LEAD * PUSH_SPEED, self.length + 3)
+        return pusher + self.heading * min(LEAD * push_speed(position, turn), self.length + 3)
 
     def _walk(self, pusher: complex, position: complex, turn: complex) -> complex:
         """Where to go on to: in to the contact, or to the farthest visible point of the way round."""
@@ -347,7 +355,7 @@ class Expert:
         start, normal = table.start[plan.contact], table.normal[plan.contact]
         if abs(off.imag) < 3 + 0.25 * off.real and 0 <= off.real < table.depth[plan.contact] + 12:
             gap = position + turn * (start - 6 * normal) - pusher
-            return pusher + gap / abs(gap) * LEAD * PUSH_SPEED
+            return pusher + gap / abs(gap) * LEAD * push_speed(position, turn)
         n = len(table.ring)
         seen = (pusher - position) / turn
         near = int(np.argmin(np.abs(table.ring - seen)))

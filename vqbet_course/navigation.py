@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 RADIUS = 0.25
 """Radius of a disc in metres."""
 
-GOAL_RADIUS = 0.1
+GOAL_RADIUS = 0.15
 """The goal is reached this near to it, in metres."""
 
 MAX_STEP = 0.05

@@ -24,3 +24,6 @@ ROLLOUT_EPISODES: dict[str, int] = {"quick": 10, "full": 50}
 #: Training steps in lesson 06: of the policies before two routes, and of each tokenizer.
 TWO_ROUTES_STEPS: dict[str, int] = {"quick": 200, "full": 1000}
 POLICY_TOKENIZER_STEPS: dict[str, int] = {"quick": 120, "full": 1500}
+
+#: Training steps of each VQ-VAE of lesson 03.
+VQVAE_STEPS: dict[str, int] = {"quick": 300, "full": 4000}

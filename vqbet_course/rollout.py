@@ -95,7 +95,7 @@ def rollouts(policy: VQBeTPolicy, normalizer: Normalizer, seeds: Iterable[int], 
         assert policy.decision is not None
         for i in running:
             seen[i], _, done, _, info = envs[i].step(actions[i])
-            episodes[i].coverage.append(float(info["coverage"]))
+            episodes[i].coverage.append(round(float(info["coverage"]), 9))
             episodes[i].actions.append(actions[i])
             episodes[i].tokens.append(tuple(policy.decision.codes[i].tolist()))
             episodes[i].decided.append(policy.decision is not before)
