@@ -281,7 +281,7 @@ def failure_at(notebook: Any, cell: Any, error: str) -> Failure:
 def describe_error(output: Mapping[str, Any]) -> str:
     """An error output in one line."""
     if output["ename"] == "SystemExit":
-        return f"SystemExit: {output['evalue']} (it ended the lesson: the cells after it never ran)"
+        return f"SystemExit {output['evalue']}".strip() + " ended the lesson: the cells after it never ran"
     return f"{output['ename']}: {' '.join(output['evalue'].split())}"
 
 

@@ -1,3 +1,5 @@
+# COORDINATOR NOTE (remove in the end): behaviour is FROZEN at this version; vqbet_course/data/demos is being remade from
+# it. Do not change what it does any more, do not regenerate data; finish tests/test_expert.py and report NOW.
 """The scripted demonstrator for PushT: it sees the state, thinks in pushes and moves like a steady hand.
 
 A push does the same to the block wherever the block lies. So what every push does (from where on the outline, in
@@ -12,7 +14,6 @@ for the block, `position` the origin of its frame. Times are in steps, lengths i
 import functools
 import itertools
 import math
-import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -32,10 +33,9 @@ Float = NDArray[np.float64]
 STYLES = {"left": -1, "right": 1, "mixed": 0}
 """Which hand the block is on when the pusher walks round it; `mixed` draws it for each episode."""
 
-NOISE = float(os.environ.get("NOISE", 3.0))
-FAR = float(os.environ.get("FAR", 60.0))
-FLOOR = float(os.environ.get("FLOOR", 0.0))
-WALK_SPEED, PUSH_SPEED = float(os.environ.get("WALK", 12.0)), float(os.environ.get("PUSH", 7.0))  # pixels a step
+NOISE = 3.0  # pixels: how far the hand is shaken while the true action is written down
+FAR = 60.0  # pixels from the goal beyond which it is shaken in full
+WALK_SPEED, PUSH_SPEED = 12.0, 7.0  # pixels a step
 LEAD = 2.0  # gym-pusht's pusher follows a target 2 v ahead of it at v pixels a step
 LOW, HIGH = 24.0, SIZE - 26.0  # between these the pusher's centre is free of the walls
 CLEARANCE = 12.0  # between pusher and block on the way
@@ -67,14 +67,6 @@ def distance(position: Any, turn: Any) -> Any:
 def remaining(d: Any) -> Any:
     """Steps that a block d pixels from its goal is worth: anything that is not quite there costs a push."""
     return 80 * (1 - np.exp(-((d / 2) ** 2))) + d
-
-
-SLOW, FAST, PER = (float(x) for x in os.environ.get("SPEED", "7,7,8").split(","))
-
-
-def push_speed(position: complex, turn: complex) -> float:
-    """Pixels a step: the nearer the goal, the slower."""
-    return min(max(distance(position, turn) / PER, SLOW), FAST)
 
 
 class World:
@@ -346,7 +338,7 @@ class Expert:
                 self.plans += 1
 
     def _push(self, pusher: complex, position: complex, turn: complex) -> complex:
-        return pusher + self.heading * min(LEAD * push_speed(position, turn), self.length + 3)
+        return pusher + self.heading * min(LEAD * PUSH_SPEED, self.length + 3)
 
     def _walk(self, pusher: complex, position: complex, turn: complex) -> complex:
         """Where to go on to: in to the contact, or to the farthest visible point of the way round."""
@@ -355,7 +347,7 @@ class Expert:
         start, normal = table.start[plan.contact], table.normal[plan.contact]
         if abs(off.imag) < 3 + 0.25 * off.real and 0 <= off.real < table.depth[plan.contact] + 12:
             gap = position + turn * (start - 6 * normal) - pusher
-            return pusher + gap / abs(gap) * LEAD * push_speed(position, turn)
+            return pusher + gap / abs(gap) * LEAD * PUSH_SPEED
         n = len(table.ring)
         seen = (pusher - position) / turn
         near = int(np.argmin(np.abs(table.ring - seen)))
@@ -414,7 +406,7 @@ def solve(seed: int, style: str = "mixed", noise: float = NOISE, max_steps: int 
         actions.append(action)
         shake = 0.8 * shake + 0.6 * noise * rng.standard_normal(2)
         far = distance(complex(*state[2:4]), np.exp(1j * state[4]))
-        shaken = np.round((action + shake * max(FLOOR, min(1.0, far / FAR))) * 8) / 8
+        shaken = np.round((action + shake * min(1.0, far / FAR)) * 8) / 8
         state, _, done, _, info = env.step(np.clip(shaken, 0, SIZE))
         coverage.append(info["coverage"])
     return Episode(seed, np.array(states), np.array(actions), np.array(coverage), bool(done))

@@ -162,8 +162,9 @@ class VQBeTConfig(LeRobotTraining):
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
             raise BadInput(f"configuration: unknown field {sorted(unknown)[0]!r}")
+        typed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         try:
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+            return cls(**typed)
         except (TypeError, AttributeError) as error:
             raise BadInput(f"configuration: a value has the wrong type ({error})") from None
 

@@ -7,7 +7,7 @@ CELL_TIMEOUT_S: dict[str, int] = {"quick": 300, "full": 3600}
 NAVIGATION_STEPS: dict[str, int] = {"quick": 600, "full": 3000}
 
 #: Training steps of each network of lesson 04, which predicts the next token.
-GPT_STEPS: dict[str, int] = {"quick": 300, "full": 1500}
+GPT_STEPS: dict[str, int] = {"quick": 200, "full": 1500}
 
 #: Training steps of each network of lesson 05: its toys, and its policy without a GPT.
 HEADS_STEPS: dict[str, int] = {"quick": 400, "full": 3000}

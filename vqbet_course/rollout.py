@@ -170,9 +170,9 @@ def draw_frame(board: np.ndarray, episode: Episode, step: int) -> np.ndarray:
     draw_tokens(ImageDraw.Draw(strip), said, progress)
     image.paste(strip, (86, 522))
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(14)
-    for x, y in episode.actions[step:end]:
-        draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill="#d55e00")
-    draw.text((8, 8), f"environment seed {episode.seed}, step {step + 1}", "#444444", font)
+    for size, (x, y) in enumerate(reversed(episode.actions[step:end])):
+        draw.ellipse((x - 3 - size, y - 3 - size, x + 3 + size, y + 3 + size), fill="#d55e00", outline="white")
+    draw.text((10, 8), f"environment seed {episode.seed}, step {step + 1}", "#444444", font)
     for y, words in [(537, "primary"), (573, "secondary"), (612, "coverage")]:
         draw.text((80, y), words, "black", font, anchor="rm")
     draw_coverage(draw, episode, step)
@@ -180,13 +180,13 @@ def draw_frame(board: np.ndarray, episode: Episode, step: int) -> np.ndarray:
 
 # %% ../nbs/09_rollout.ipynb #5baab4bf
 def draw_tokens(draw: "ImageDraw", said: list[tuple[int, ...]], progress: float) -> None:
-    """A strip of 420 x 68 pixels that moves to the left as the last chunk is executed; a colour is a code."""
+    """A strip of 420 x 68 pixels; the newest tokens slide in from the right. A colour is a code."""
     from matplotlib import colormaps
     from PIL import ImageFont
 
     slot, font = 60, ImageFont.load_default(16)
     for age, tokens in enumerate(said[:-9:-1]):
-        left = 420 - slot * (age + progress)
+        left = 420 - slot * (age + min(1.0, 2 * progress))
         for row, code in enumerate(tokens[:2]):
             red, green, blue, _ = colormaps["viridis"](code % 16 / 15, bytes=True)
             box = (left + 2, 36 * row + 1, left + slot - 2, 36 * row + 29)
@@ -204,8 +204,8 @@ def draw_coverage(draw: "ImageDraw", episode: Episode, step: int) -> None:
     draw.rectangle((left, 600, left + (right - left) * min(1.0, now), 624), fill="#56b4e9")
     goal = left + (right - left) * SUCCESS_COVERAGE
     draw.line((goal, 596, goal, 628), "black", 2)
-    words = f"{now:.2f}  success" if now > SUCCESS_COVERAGE else f"{now:.2f}"
-    draw.text((left + 8, 612), words, "black", font, anchor="lm")
+    draw.text((left + 8, 612), f"{now:.2f}", "black", font, anchor="lm")
+    draw.text((goal - 8, 612), "success" if now > SUCCESS_COVERAGE else "goal 0.95", "#333333", font, anchor="rm")
 
 # %% ../nbs/09_rollout.ipynb #ae0f6b3d
 def frames(episode: Episode) -> Iterable[np.ndarray]:
@@ -214,6 +214,7 @@ def frames(episode: Episode) -> Iterable[np.ndarray]:
     env.reset(seed=episode.seed)
     for step, action in enumerate(episode.actions):
         env.step(action)
+        setattr(env, "_last_action", None)  # gym-pusht would draw a large red cross over the pusher
         yield draw_frame(env.render(), episode, step)
 
 # %% ../nbs/09_rollout.ipynb #6aca4bf4
@@ -262,10 +263,11 @@ def evaluate(run: Run, episodes: int = 50, seed: int = 100_000, out: Path | None
         "episodes": [e.summary() for e in played],
         "made_by": made_by(),
     }
-    write_text(out / "run.json", json.dumps(result, indent=2) + "\n")
+    text = json.dumps(result, indent=2)
+    write_text(out / "run.json", text + "\n")
     for episode in tqdm(played[:videos], desc="films", disable=quiet or not videos):
         write_film(out / f"episode-{episode.seed}.mp4", frames(episode))
-    return result
+    return json.loads(text)
 
 # %% ../nbs/09_rollout.ipynb #d2089889
 def made_by() -> dict[str, Any]:

@@ -1,0 +1,127 @@
+"""Write the measured figures of benchmarks/results into the front page, or check that they are there.
+
+    python benchmarks/figures.py            rewrites the table in nbs/index.ipynb; then: make readme
+    python benchmarks/figures.py --check    exit status 1 if the table differs from the result files
+
+The result files are made by benchmarks/pusht.py, one for each set of demonstrations and training seed.
+"""
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import nbformat
+
+from vqbet_course.contract import BadInput
+from vqbet_course.files import write_text
+
+RESULTS = Path(__file__).parent / "results"
+INDEX = Path(__file__).parent.parent / "nbs" / "index.ipynb"
+DATA = {"human": "206 human demonstrations", "demo": "the 200 embedded demonstrations"}
+SEEDS = (0, 1, 2)
+BLOCK = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- /figures -->)", re.DOTALL)
+
+
+def read_runs(name: str, results: Path) -> list[dict[str, Any]]:
+    """The evaluations of a set of demonstrations, one for each training seed that was measured.
+
+    Raises BadInput for a file that is not one, or that was not measured as the front page says.
+    """
+    runs = []
+    for path in (results / f"pusht_{name}_seed{seed}.json" for seed in SEEDS):
+        if not path.exists():
+            continue
+        try:
+            run = json.loads(path.read_text(encoding="utf-8"))
+            as_said = (run["seed"], run["metrics"]["episodes"]) == (100_000, 50)
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise BadInput(f"{path}: not the result of an evaluation; measure it again") from None
+        if not as_said:
+            raise BadInput(f"{path}: must hold 50 episodes from environment seed 100000; measure it again")
+        runs.append(run)
+    return runs
+
+
+def spread(values: Sequence[float], show: Callable[[float], str]) -> str:
+    """The mean, and between which values it lies."""
+    mean = show(sum(values) / len(values))
+    return mean if len(values) == 1 else f"{mean} ({show(min(values))} to {show(max(values))})"
+
+
+def row(name: str, runs: Sequence[dict[str, Any]]) -> str:
+    """One line of the table."""
+    if not runs:
+        return f"| {DATA[name]} | not measured yet | | | |"
+    metrics = [run["metrics"] for run in runs]
+    cells = [spread([m[key] for m in metrics], show) for key, show in (
+        ("success_rate", "{:.0%}".format), ("avg_max_reward", "{:.3f}".format),
+        ("avg_final_coverage", "{:.3f}".format))]
+    return f"| {DATA[name]} | {len(runs)} of {len(SEEDS)} | " + " | ".join(cells) + " |"
+
+
+def measured_on(runs: Sequence[dict[str, Any]]) -> str:
+    """What the figures depend on, in a sentence; empty without figures."""
+    if not runs:
+        return ""
+    made = sorted({"{cores} {machine} cores and torch {torch}".format(**run["made_by"]) for run in runs})
+    steps = [run["training"]["steps"] for run in runs]
+    threads = sorted({run["training"]["threads"] for run in runs})
+    latency = [run["metrics"]["latency_ms"]["p50"] for run in runs]
+    return (f"\nMeasured on a machine with {'; '.join(made)}. Each training ran "
+            f"{spread(steps, '{:,.0f}'.format)} steps with {' or '.join(map(str, threads))} thread(s); a decision of "
+            f"the policy takes {spread(latency, '{:.1f}'.format)} ms (p50).\n")
+
+
+def table(results: Path = RESULTS) -> str:
+    """The figures as markdown."""
+    runs = {name: read_runs(name, results) for name in DATA}
+    lines = ["| trained on | training seeds | success | average max reward | average final coverage |",
+             "|---|---|---|---|---|", *(row(name, runs[name]) for name in DATA)]
+    return "\n".join(lines) + "\n" + measured_on([run for name in DATA for run in runs[name]])
+
+
+def updated(source: str, figures: str) -> str:
+    """A markdown cell with the figures between its two marks; any other cell as it is."""
+    return BLOCK.sub(lambda _: figures, source)
+
+
+def figures_cell(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The cell that holds the figures. Raises BadInput unless there is exactly one."""
+    cells = [cell for cell in notebook.cells if BLOCK.search(cell.source)]
+    if len(cells) != 1:
+        raise BadInput(f"{len(cells)} cells hold <!-- figures --> ... <!-- /figures -->; there must be one")
+    return cells[0]
+
+
+def update(index: Path = INDEX, results: Path = RESULTS, check: bool = False) -> bool:
+    """Bring the figures of the front page in step with the result files; returns whether they were.
+
+    With `check` nothing is written.
+    """
+    notebook = nbformat.read(index, as_version=4)
+    cell = figures_cell(notebook)
+    wanted = updated(cell.source, table(results))
+    in_step = wanted == cell.source
+    if not in_step and not check:
+        cell.source = wanted
+        write_text(index, nbformat.writes(notebook) + "\n")
+    return in_step
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Write nothing; exit status 1 if the figures differ.")
+def main(check: bool) -> None:
+    try:
+        in_step = update(check=check)
+    except BadInput as problem:
+        sys.exit(f"error: {problem}")
+    if check and not in_step:
+        sys.exit("nbs/index.ipynb: its figures differ from benchmarks/results; run benchmarks/figures.py, make readme")
+    click.echo("the figures are in step" if in_step else "nbs/index.ipynb: figures rewritten; now: make readme")
+
+
+if __name__ == "__main__":
+    main()
