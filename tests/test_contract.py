@@ -2,7 +2,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vqbet_course.contract import PUSHT, BadInput, Contract, Field
@@ -16,6 +16,7 @@ def test_bad_input_is_a_value_error() -> None:
     assert issubclass(BadInput, ValueError)
 
 
+@settings(max_examples=25, deadline=None)
 @given(a_contract)
 def test_a_contract_survives_json_and_agrees_with_itself(contract: Contract) -> None:
     again = Contract.from_dict(json.loads(json.dumps(contract.to_dict())))

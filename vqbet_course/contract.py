@@ -32,7 +32,7 @@ class Contract:
         try:
             return cls({k: Field(**v) for k, v in values["observation"].items()}, Field(**values["action"]),
                        float(values["fps"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadInput(f"contract: {error} is missing or malformed") from None
 
     def difference(self, other: "Contract") -> str | None:

@@ -137,14 +137,14 @@ def keep_in_bounds(points: Complex) -> Complex:
 def outline_contacts() -> tuple[Complex, Complex]:
     """Where a pusher can touch the outline: its centre (C,) and the outward normal (C,), block's frame."""
     corners = as_complex(OUTLINE)
-    points, normals = [], []
+    edges, outward = [], []
     for a, b in zip(corners, np.roll(corners, -1), strict=True):
         length, along = abs(b - a), (b - a) / abs(b - a)
         count = max(1, round((length - 8) / SPACING))
         edge = a + along * (4 + (length - 8) * (np.arange(count) + 0.5) / count)
-        points.append(edge - 1j * along * (PUSHER_RADIUS + 0.2))
-        normals.append(np.full(count, -1j * along))
-    points, normals = np.concatenate(points), np.concatenate(normals)
+        edges.append(edge - 1j * along * (PUSHER_RADIUS + 0.2))
+        outward.append(np.full(count, -1j * along))
+    points, normals = np.concatenate(edges), np.concatenate(outward)
     free = clearance(points) > 0
     return points[free], normals[free]
 
@@ -314,11 +314,13 @@ class Expert:
 
     def _off(self, pusher: complex, position: complex, turn: complex) -> complex:
         """How far the pusher is from its contact: outwards (real) and along the outline (imaginary)."""
+        assert self.plan is not None
         contact = self.plan.contact
         return ((pusher - position) / turn - self.table.start[contact]) / self.table.normal[contact]
 
     def _steer(self, pusher: complex, position: complex, turn: complex) -> None:
         """Choose the heading and the length of what is left to push, or leave for a better push."""
+        assert self.heading is not None
         reach = np.cumsum(STRIDES)[STOPS]
         options = []
         for angle in STEER:
@@ -338,11 +340,13 @@ class Expert:
                 self.plans += 1
 
     def _push(self, pusher: complex, position: complex, turn: complex) -> complex:
+        assert self.heading is not None
         return pusher + self.heading * min(LEAD * PUSH_SPEED, self.length + 3)
 
     def _walk(self, pusher: complex, position: complex, turn: complex) -> complex:
         """Where to go on to: in to the contact, or to the farthest visible point of the way round."""
         table, plan = self.table, self.plan
+        assert plan is not None
         off = self._off(pusher, position, turn)
         start, normal = table.start[plan.contact], table.normal[plan.contact]
         if abs(off.imag) < 3 + 0.25 * off.real and 0 <= off.real < table.depth[plan.contact] + 12:
@@ -398,8 +402,11 @@ def solve(seed: int, style: str = "mixed", noise: float = NOISE, max_steps: int 
     expert = Expert(STYLES[style] or way)
     env = PushTEnv(obs_type="state")
     state, _ = env.reset(seed=seed)
-    states, actions, coverage = [], [], []
-    shake, done = np.zeros(2), False
+    states: list[Float] = []
+    actions: list[NDArray[np.float32]] = []
+    coverage: list[float] = []
+    shake: Float = np.zeros(2)
+    done = False
     while not done and len(states) < max_steps:
         action = expert.act(state)
         states.append(state)
@@ -418,8 +425,7 @@ def make_episodes(
     """The first n solved episodes of environment seeds seed, seed + 1, ..., whatever the number of workers."""
     attempt = functools.partial(solve, style=style, noise=noise)
     if workers == 1:
-        episodes = map(attempt, itertools.count(seed))
-        yield from itertools.islice((e for e in episodes if e.success), n)
+        yield from itertools.islice((e for e in map(attempt, itertools.count(seed)) if e.success), n)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         batches = (pool.map(attempt, range(s, s + 4 * workers)) for s in itertools.count(seed, 4 * workers))

@@ -1,0 +1,59 @@
+"""The demonstrator: what ships is what it makes, it solves what it should, and it moves as it promises."""
+import numpy as np
+import pytest
+
+from vqbet_course.contract import BadInput
+from vqbet_course.demos import load_demos
+from vqbet_course.expert import make_episodes, solve
+from vqbet_course.pusht import GOAL_POSE, block_keypoints, mirror_keypoints, mirror_points, mirror_state
+
+
+def test_the_embedded_demonstrations_are_the_experts() -> None:
+    demos = load_demos("demo")
+    made = list(make_episodes(3, seed=0))
+    for start, end, episode in zip(demos.episode_starts, demos.episode_ends, made, strict=False):
+        np.testing.assert_array_equal(demos.action[start:end], episode.actions)
+        np.testing.assert_array_equal(demos.observation["observation.state"][start:end],
+                                      episode.states[:, :2].astype(np.float32))
+        np.testing.assert_array_equal(demos.observation["observation.environment_state"][start:end],
+                                      block_keypoints(episode.states[:, 2:]).astype(np.float32))
+
+
+def test_the_same_seed_gives_the_same_episode_to_the_last_bit() -> None:
+    one, other = solve(7), solve(7)
+    np.testing.assert_array_equal(one.states, other.states)
+    np.testing.assert_array_equal(one.actions, other.actions)
+
+
+def test_it_solves_most_starts_and_says_when_it_does_not() -> None:
+    episodes = [solve(seed) for seed in range(500, 512)]
+    assert sum(e.success for e in episodes) >= 10
+    for e in episodes:
+        assert len(e.states) == len(e.actions) == len(e.coverage) <= 300
+        assert e.success == (e.coverage[-1] > 0.95)
+
+
+def test_it_moves_all_the_time_and_never_far_at_once() -> None:
+    lead = np.concatenate([np.linalg.norm(e.actions - e.states[:, :2], axis=1) for e in make_episodes(4, seed=0)])
+    assert lead.min() > 1.0  # standing still gets imitators stuck
+    assert lead.max() < 40.0
+
+
+def test_left_and_right_go_different_ways() -> None:
+    left, right = (next(make_episodes(1, seed=3, style=style, noise=0.0)) for style in ("left", "right"))
+    assert not np.array_equal(left.actions[:20], right.actions[:20])
+
+
+@pytest.mark.parametrize("wrong", [{"style": "up"}, {"noise": -1.0}, {"noise": float("nan")}])
+def test_bad_input(wrong: dict[str, object]) -> None:
+    with pytest.raises(BadInput):
+        solve(0, **wrong)  # type: ignore[arg-type]
+
+
+def test_the_mirror_is_an_involution_that_keeps_the_goal() -> None:
+    states = np.array([[100.0, 200.0, *GOAL_POSE], [30.0, 40.0, 150.0, 300.0, 1.0]])
+    np.testing.assert_allclose(mirror_state(mirror_state(states)), states)
+    np.testing.assert_allclose(mirror_state(states)[0, 2:], GOAL_POSE)
+    np.testing.assert_allclose(mirror_points(mirror_points(states[:, :2])), states[:, :2])
+    np.testing.assert_allclose(mirror_keypoints(block_keypoints(states[:, 2:])),
+                               block_keypoints(mirror_state(states)[:, 2:]))
