@@ -44,6 +44,40 @@ def test_left_and_right_go_different_ways() -> None:
     assert not np.array_equal(left.actions[:20], right.actions[:20])
 
 
+def test_mixed_is_left_in_some_episodes_and_right_in_others() -> None:
+    sides = []
+    for seed in range(6):
+        mixed, left, right = (solve(seed, style, max_steps=40).actions for style in ("mixed", "left", "right"))
+        assert np.array_equal(mixed, left) or np.array_equal(mixed, right)
+        if not np.array_equal(left, right):
+            sides.append(np.array_equal(mixed, left))
+    assert set(sides) == {True, False}
+
+
+def test_a_frame_is_the_state_before_its_action() -> None:
+    from gym_pusht.envs.pusht import PushTEnv
+
+    episode = solve(3, noise=0.0)
+    env = PushTEnv(obs_type="state")
+    state, _ = env.reset(seed=3)
+    for t, action in enumerate(episode.actions):
+        np.testing.assert_array_equal(state, episode.states[t])
+        state, _, _, _, info = env.step(action.astype(np.float64))
+        assert info["coverage"] == episode.coverage[t]
+
+
+def test_what_is_recorded_is_what_was_wanted_where_the_shaken_hand_was() -> None:
+    shaken, steady = solve(3, noise=3.0, max_steps=30), solve(3, noise=0.0, max_steps=30)
+    np.testing.assert_array_equal(shaken.actions[0], steady.actions[0])
+    assert np.abs(shaken.states[1:] - steady.states[1:])[:, :2].max() > 1.0
+
+
+def test_two_workers_make_what_one_makes() -> None:
+    for one, two in zip(make_episodes(2, workers=1), make_episodes(2, workers=2), strict=True):
+        assert one.seed == two.seed
+        np.testing.assert_array_equal(one.states, two.states)
+
+
 @pytest.mark.parametrize("wrong", [{"style": "up"}, {"noise": -1.0}, {"noise": float("nan")}])
 def test_bad_input(wrong: dict[str, object]) -> None:
     with pytest.raises(BadInput):

@@ -82,14 +82,15 @@ class GPT(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, out_dim, bias=False)
         self.apply(_init_weights)
-        for block in self.blocks:  # the deeper the stack, the less each layer adds at the start
-            nn.init.normal_(block.attention.out.weight, std=0.02 / math.sqrt(2 * n_layer))
+        for name, weight in self.named_parameters():  # the deeper the stack, the less each layer adds at the start
+            if name.endswith("attention.out.weight"):
+                nn.init.normal_(weight, std=0.02 / math.sqrt(2 * n_layer))
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, T, in_dim) -> (B, T, out_dim). ValueError when T exceeds block_size."""
-        T = x.shape[1]
-        if T > self.position_embedding.num_embeddings:
-            raise ValueError(f"{T} tokens do not fit into gpt_block_size {self.position_embedding.num_embeddings}")
+        T, longest = x.shape[1], self.position_embedding.num_embeddings
+        if T > longest:
+            raise ValueError(f"{T} tokens do not fit into gpt_block_size {longest}")
         x = self.token_embedding(x) + self.position_embedding(torch.arange(T, device=x.device))
         x = self.drop(x)
         for block in self.blocks:

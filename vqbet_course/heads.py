@@ -70,7 +70,8 @@ class CodePredictor(nn.Module):
         if not self.sequential:
             return self.joint(features).unflatten(1, (self.n_layers, self.n_codes))
         told = torch.cat([features, F.one_hot(primary, self.n_codes).to(features.dtype)], dim=1)
-        return torch.cat([self.primary(features), self.later(told)], dim=1).unflatten(1, (self.n_layers, self.n_codes))
+        logits = torch.cat([self.primary(features), self.later(told)], dim=1)
+        return logits.unflatten(1, (self.n_layers, self.n_codes))
 
 # %% ../nbs/05_heads.ipynb #897be405
 class OffsetHead(nn.Module):

@@ -188,9 +188,9 @@ def draw_tokens(draw: "ImageDraw", said: list[tuple[int, ...]], progress: float)
     for age, tokens in enumerate(said[:-9:-1]):
         left = 420 - slot * (age + min(1.0, 2 * progress))
         for row, code in enumerate(tokens[:2]):
-            red, green, blue, _ = colormaps["viridis"](code % 16 / 15, bytes=True)
+            red, green, blue = (int(255 * part) for part in colormaps["viridis"](code % 16 / 15)[:3])
             box = (left + 2, 36 * row + 1, left + slot - 2, 36 * row + 29)
-            draw.rounded_rectangle(box, 6, (red, green, blue), outline="#d55e00" if age == 0 else None, width=3)
+            draw.rounded_rectangle(box, 6, fill=(red, green, blue), outline="#d55e00" if age == 0 else None, width=3)
             ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 120 else "white"
             draw.text((left + slot / 2, 36 * row + 15), str(code), ink, font, anchor="mm")
 
@@ -215,7 +215,7 @@ def frames(episode: Episode) -> Iterable[np.ndarray]:
     for step, action in enumerate(episode.actions):
         env.step(action)
         setattr(env, "_last_action", None)  # gym-pusht would draw a large red cross over the pusher
-        yield draw_frame(env.render(), episode, step)
+        yield draw_frame(np.asarray(env.render()), episode, step)
 
 # %% ../nbs/09_rollout.ipynb #6aca4bf4
 def write_film(path: Path, pictures: Iterable[np.ndarray], fps: int = 10) -> None:

@@ -103,8 +103,8 @@ def follow(average: nn.Module, module: nn.Module, step: int, decay: float) -> No
     weight = 1 - min(decay, (1 + step) / (10 + step))
     for slow, fast in zip(average.parameters(), module.parameters(), strict=True):
         slow.lerp_(fast, weight)
-    for slow, fast in zip(average.buffers(), module.buffers(), strict=True):
-        slow.copy_(fast)
+    for kept, new in zip(average.buffers(), module.buffers(), strict=True):
+        kept.copy_(new)
 
 # %% ../nbs/08_train.ipynb #10cbb393
 @dataclass

@@ -1,0 +1,388 @@
+"""Demonstrations: reading them, normalising them, windows of them, their mirror images, and bad ones."""
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from vqbet_course import pusht
+from vqbet_course.contract import PUSHT, BadInput
+from vqbet_course.demos import DEMO_FOLDER, Demos, Normalizer, load_demos, make_windows, mirror_pusht, read_lerobot
+
+KEYPOINTS, PUSHER = "observation.environment_state", "observation.state"
+fewer = settings(max_examples=40, deadline=None)
+
+
+def make_demos(lengths: list[int], seed: int = 0, size: int = 2) -> Demos:
+    """Random walks of `size` numbers, of these lengths."""
+    draw, n = np.random.default_rng(seed), sum(lengths)
+    places = draw.normal(size=(n, size)).astype(np.float32)
+    return Demos({PUSHER: places}, places + draw.normal(size=(n, size)).astype(np.float32), np.cumsum(lengths), 10.0,
+                 "made up")
+
+
+def pusht_state(n: int, seed: int = 0) -> np.ndarray:
+    """Random states (n, 5) of PushT."""
+    draw = np.random.default_rng(seed)
+    return np.column_stack([draw.uniform(50, 450, (n, 4)), draw.uniform(0, 2 * np.pi, n)])
+
+
+@pytest.fixture
+def npz(tmp_path: Path) -> Callable[..., Path]:
+    """Write a sound .npz of two episodes with 6 and 4 frames, some of its arrays replaced or (None) left out."""
+
+    def write(**changes: object) -> Path:
+        state = pusht_state(10)
+        arrays = {"state": state, "action": state[:, :2] + 5, "episode_ends": np.array([6, 10])} | changes
+        np.savez(tmp_path / "demos.npz", **{k: v for k, v in arrays.items() if v is not None})
+        return tmp_path / "demos.npz"
+
+    return write
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """A LeRobotDataset of numbers: two files, three episodes of 3, 2 and 4 frames."""
+    folder = tmp_path / "dataset"
+    episode, numbers = np.repeat([0, 1, 2], [3, 2, 4]), np.arange(18, dtype=np.float32).reshape(9, 2)
+    table = pa.table({"observation.state": pa.FixedSizeListArray.from_arrays(numbers.ravel(), 2),
+                      "observation.effort": pa.array(numbers[:, 0]),
+                      "action": pa.array((numbers + 1).tolist(), pa.list_(pa.float32())),
+                      "episode_index": pa.array(episode)})
+    (folder / "data" / "chunk-000").mkdir(parents=True)
+    pq.write_table(table.slice(0, 4), folder / "data" / "chunk-000" / "file-000.parquet")
+    pq.write_table(table.slice(4), folder / "data" / "chunk-000" / "file-001.parquet")
+    features = {"observation.state": {"dtype": "float32"}, "observation.effort": {"dtype": "float32"},
+                "observation.image": {"dtype": "video"}, "action": {"dtype": "float32"}}
+    (folder / "meta").mkdir()
+    (folder / "meta" / "info.json").write_text(json.dumps({"fps": 30, "total_frames": 9, "features": features}))
+    return folder
+
+
+def complaint(f: Callable[..., object], *args: object, **kwargs: object) -> str:
+    """The one line of the BadInput that f raises."""
+    with pytest.raises(BadInput) as caught:
+        f(*args, **kwargs)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# reading
+
+def test_an_npz_becomes_keypoints_pusher_and_actions(npz: Callable[..., Path]) -> None:
+    demos, state = load_demos(str(npz())), pusht_state(10)
+    assert len(demos) == 2 and demos.episode_ends.tolist() == [6, 10] and demos.contract == PUSHT
+    assert_close(demos.observation[PUSHER], state[:, :2].astype(np.float32))
+    assert_close(demos.observation[KEYPOINTS], pusht.block_keypoints(state[:, 2:]).astype(np.float32))
+    assert_close(demos.action, (state[:, :2] + 5).astype(np.float32))
+
+
+def test_a_lerobot_folder_is_read_across_its_files(dataset: Path) -> None:
+    demos = load_demos(str(dataset))
+    assert demos.episode_ends.tolist() == [3, 5, 9] and demos.fps == 30
+    assert list(demos.observation) == ["observation.state", "observation.effort"]  # no image
+    assert demos.observation["observation.effort"].tolist() == [[2.0 * i] for i in range(9)]
+    assert_close(demos.action, np.arange(18, dtype=np.float32).reshape(9, 2) + 1)
+    assert demos.contract.fields()["action"] == "2 numbers in unstated"
+
+
+def test_the_demonstrations_of_the_course() -> None:
+    demos = load_demos("demo")
+    assert demos.source == "demo" and demos.contract == PUSHT
+    assert len(demos) == json.loads((DEMO_FOLDER / "meta" / "info.json").read_text())["total_episodes"]
+    assert demos.action.min() >= 0 and demos.action.max() <= 512
+
+
+def test_lerobot_itself_reads_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    theirs = pytest.importorskip("lerobot.datasets.lerobot_dataset").LeRobotDataset("local/demo", root=DEMO_FOLDER)
+    table = theirs.hf_dataset.with_format("numpy")
+    demos = load_demos("demo")
+    for name, values in (demos.observation | {"action": demos.action}).items():
+        assert np.array_equal(np.asarray(table[name]), values)
+    assert np.array_equal(np.cumsum(np.bincount(np.asarray(table["episode_index"]))), demos.episode_ends)
+
+
+def test_a_hub_id_is_downloaded_and_read(monkeypatch: pytest.MonkeyPatch, dataset: Path) -> None:
+    import huggingface_hub
+
+    asked: list[str] = []
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda repo, **_: asked.append(repo) or str(dataset))
+    assert len(load_demos("lerobot/pusht_keypoints")) == 3
+    assert asked == ["lerobot/pusht_keypoints"]
+
+
+def test_select_takes_episodes_in_the_order_asked_for() -> None:
+    demos = make_demos([3, 1, 4])
+    picked = demos.select([2, 0])
+    assert picked.episode_ends.tolist() == [4, 7]
+    assert np.array_equal(picked.action, np.concatenate([demos.action[4:8], demos.action[:3]]))
+    assert "no episodes" in complaint(demos.select, [])
+
+
+# bad input
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"action": np.where(np.arange(10)[:, None] == 7, np.nan, np.ones((10, 2)))}, "action is not finite in episode 1, row 1"),
+    ({"state": np.where(np.arange(10)[:, None] == 5, np.inf, pusht_state(10))}, "not finite in episode 0, row 5"),
+    ({"state": np.ones((10, 4))}, r"state has shape (10, 4)"),
+    ({"state": np.ones(10)}, r"state has shape (10,)"),
+    ({"action": np.ones(10)}, r"action has shape (10,)"),
+    ({"action": np.ones((10, 2, 1))}, r"action has shape (10, 2, 1)"),
+    ({"action": np.ones((9, 2)), "episode_ends": [6, 9]}, "expected (9, size)"),
+    ({"action": np.array(["left"] * 10)}, "not a readable .npz"),
+    ({"action": np.array([{}] * 10, dtype=object)}, "not a readable .npz"),
+    ({"action": None}, "no array 'action'"),
+    ({"episode_ends": None}, "no array 'episode_ends'"),
+    ({"episode_ends": [6, 9]}, "number of frames 10"),
+    ({"episode_ends": [6, 6, 10]}, "an episode is empty or cut off"),
+    ({"episode_ends": [0, 10]}, "an episode is empty or cut off"),
+    ({"episode_ends": [7, 6, 10]}, "episode_ends must rise"),
+    ({"episode_ends": [[6, 10]]}, "episode_ends must rise"),
+    ({"episode_ends": []}, "no episodes"),
+    ({"state": np.ones((0, 5)), "action": np.ones((0, 2)), "episode_ends": []}, "no episodes"),
+])
+def test_a_bad_npz_is_refused_naming_file_and_place(npz: Callable[..., Path], changes: dict, said: str) -> None:
+    path = npz(**changes)
+    message = complaint(load_demos, str(path))
+    assert said in message and str(path) in message
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, -20])
+def test_a_truncated_npz_is_refused(npz: Callable[..., Path], keep: int) -> None:
+    path = npz()
+    path.write_bytes(path.read_bytes()[:keep])
+    assert f"{path}: not a readable .npz" in complaint(load_demos, str(path))
+
+
+def test_a_lerobot_folder_with_parts_missing_is_refused(dataset: Path, tmp_path: Path) -> None:
+    def without(part: str) -> str:
+        folder = tmp_path / f"without-{Path(part).name}"
+        shutil.copytree(dataset, folder)
+        target = folder / part
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
+        return str(folder)
+
+    assert "no meta/info.json" in complaint(load_demos, without("meta/info.json"))
+    assert "no parquet file" in complaint(load_demos, without("data"))
+    assert "4 frames found, meta/info.json promises 9" in complaint(load_demos, without("data/chunk-000/file-001.parquet"))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"features": {}, "fps": "fast", "total_frames": 9}',
+                                  '{"features": {"observation.x": 3}, "fps": 10, "total_frames": 9}', "\udcff"])
+def test_a_damaged_info_is_refused(dataset: Path, text: str) -> None:
+    path = dataset / "meta" / "info.json"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    assert f"{path}: not valid" in complaint(load_demos, str(dataset))
+
+
+@pytest.mark.parametrize("keep", [0, 10, -10])
+def test_a_truncated_parquet_is_refused(dataset: Path, keep: int) -> None:
+    path = dataset / "data" / "chunk-000" / "file-001.parquet"
+    path.write_bytes(path.read_bytes()[:keep])
+    assert f"{path}: not readable" in complaint(load_demos, str(dataset))
+
+
+@pytest.mark.parametrize("action", [None, [[1.0, 2.0], [3.0], [1.0, 2.0], [1.0, 2.0], [1.0, 2.0]],
+                                    [[1.0, 2.0], None, [1.0, 2.0], [1.0, 2.0], [1.0, 2.0]]])
+def test_a_column_that_is_missing_ragged_or_has_gaps_is_refused(dataset: Path, action: list | None) -> None:
+    path = dataset / "data" / "chunk-000" / "file-001.parquet"
+    table = pq.read_table(path).drop_columns("action")
+    pq.write_table(table if action is None else table.append_column("action", pa.array(action)), path)
+    assert f"{path}: not readable" in complaint(load_demos, str(dataset))
+
+
+def test_a_row_that_is_not_a_number_is_named_by_episode_and_row(dataset: Path) -> None:
+    path = dataset / "data" / "chunk-000" / "file-001.parquet"
+    table = pq.read_table(path)
+    effort = pa.array([1.0, 2.0, float("nan"), 3.0, 4.0], pa.float32())
+    index = table.column_names.index("observation.effort")
+    pq.write_table(table.set_column(index, "observation.effort", effort), path)
+    assert "observation.effort is not finite in episode 2, row 1" in complaint(load_demos, str(dataset))
+
+
+@pytest.mark.parametrize("source", ["missing.npz", "./missing", "/no/such/folder", "missing", "a/b/c", ""])
+def test_what_is_neither_there_nor_a_hub_id_is_refused(source: str, tmp_path: Path,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "no" in complaint(load_demos, source)
+
+
+def test_an_unknown_hub_id_without_network_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    message = complaint(load_demos, "nobody/nothing")
+    assert "nobody/nothing" in message and "network" in message
+
+
+# normalising
+
+@fewer
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.booleans(), st.integers(0, 99))
+def test_normalising_maps_to_minus_one_to_one_and_back(lengths: list[int], relative: bool, seed: int) -> None:
+    demos = make_demos(lengths, seed)
+    normalizer = Normalizer.fit(demos, relative=relative)
+    for name, values in (demos.observation | {"action": demos.action}).items():
+        there = normalizer.normalize(name, torch.from_numpy(values))
+        assert there.isfinite().all() and there.min() >= -1.00001 and there.max() <= 1.00001
+        assert_close(normalizer.unnormalize(name, there), torch.from_numpy(values), atol=1e-5, rtol=1e-5)
+    if sum(lengths) > 1:
+        assert_close(normalizer.normalize("action", normalizer.bounds["action"][1]), torch.ones(2))
+
+
+def test_a_number_that_never_changes_stays_finite_and_comes_back() -> None:
+    demos = Demos({PUSHER: np.full((3, 2), 7, np.float32)}, np.full((3, 2), 5, np.float32), np.array([3]), 10.0, "still")
+    normalizer = Normalizer.fit(demos)
+    there = normalizer.normalize(PUSHER, torch.from_numpy(demos.observation[PUSHER]))
+    assert (there == -1).all()
+    assert (normalizer.unnormalize(PUSHER, there) == 7).all()
+
+
+def test_relative_bounds_make_a_difference_mean_the_same_everywhere() -> None:
+    demos = make_demos([5, 5])
+    shared, own = Normalizer.fit(demos, relative=True), Normalizer.fit(demos)
+    here = torch.from_numpy(demos.observation[PUSHER])
+    assert torch.equal(shared.normalize("action", here), shared.normalize(PUSHER, here))
+    assert not torch.allclose(own.normalize("action", here), own.normalize(PUSHER, here), atol=1e-3)
+
+
+def test_a_normalizer_survives_json_and_knows_its_unit() -> None:
+    normalizer = Normalizer.fit(make_demos([8]))
+    again = Normalizer.from_dict(json.loads(json.dumps(normalizer.to_dict())))
+    for name, (low, high) in normalizer.bounds.items():
+        assert torch.equal(again.bounds[name][0], low) and torch.equal(again.bounds[name][1], high)
+        assert normalizer.unit(name) == pytest.approx(((high - low) / 2).mean().item())
+
+
+# windows
+
+def windows_by_hand(demos: Demos, T: int, Q: int, W: int) -> list[tuple[list[int], list[list[int]]]]:
+    """Of every window the rows of its observations and, for each query, the rows of its chunk."""
+    found = []
+    for start, end in zip(demos.episode_starts.tolist(), demos.episode_ends.tolist(), strict=True):
+        for now in range(start, end):
+            seen = [max(start, now - back) for back in reversed(range(T))]
+            asked = [[now - (T - 1) + q + w for w in range(W)] for q in range(Q)]
+            if max(max(chunk) for chunk in asked) < end:  # nothing is made up about what came after the end
+                found.append((seen, [[max(start, row) for row in chunk] for chunk in asked]))
+    return found
+
+
+@settings(max_examples=150, deadline=None)
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5), T=st.integers(1, 4), Q=st.integers(1, 6),
+       W=st.integers(1, 5), relative=st.booleans())
+def test_windows_are_those_of_the_plain_loop(lengths: list[int], T: int, Q: int, W: int, relative: bool) -> None:
+    demos = make_demos(lengths)
+    normalizer = Normalizer.fit(demos, relative)
+    expected = windows_by_hand(demos, T, Q, W)
+    too_short = [length for length in lengths if length < Q - T + W]
+    if too_short:
+        message = complaint(make_windows, demos, normalizer, T, Q, W, relative)
+        assert f"episode {lengths.index(too_short[0])} has {too_short[0]} frames" in message
+        return
+    windows = make_windows(demos, normalizer, T, Q, W, relative)
+    assert windows.observation_index.tolist() == [seen for seen, _ in expected]
+    rows = torch.tensor([asked for _, asked in expected])  # (V, Q, W)
+    chunks = normalizer.normalize("action", torch.from_numpy(demos.action))[rows]
+    if relative:
+        chunks = chunks - windows.observation[PUSHER][rows[:, :, :1]]
+    assert torch.equal(windows.chunks[windows.chunk_index], chunks)
+    assert windows.chunk_index.unique().tolist() == list(range(len(windows.chunks)))  # each is kept because it is used
+    assert_close(windows.observation[PUSHER], normalizer.normalize(PUSHER, torch.from_numpy(demos.observation[PUSHER])))
+
+
+def test_no_window_of_the_demonstrations_crosses_an_episode() -> None:
+    demos = load_demos("demo").select(range(20))
+    frames = np.arange(len(demos.action), dtype=np.float32)
+    marked = Demos({PUSHER: frames[:, None]}, frames[:, None], demos.episode_ends, 10.0, "frame numbers")
+    identity = Normalizer({name: (torch.tensor([-1.0]), torch.tensor([1.0])) for name in (PUSHER, "action")})
+    windows = make_windows(marked, identity, 3, 5, 8)
+    episode = np.searchsorted(demos.episode_ends, np.arange(len(frames)), side="right")
+    rows = torch.cat([windows.chunks[windows.chunk_index].flatten(1), windows.observation_index.float()], dim=1)
+    of = episode[rows.long().numpy()]
+    assert (of == of[:, :1]).all()
+
+
+# the mirror image
+
+def environment():  # noqa: ANN201
+    pytest.importorskip("gym_pusht")
+    from vqbet_course.rollout import make_pusht
+
+    env = make_pusht()
+    env.reset(seed=0)
+    return env
+
+
+def put(env, state: np.ndarray) -> dict[str, np.ndarray]:  # noqa: ANN001
+    """Set pusher and block exactly, at rest; returns the observation."""
+    env.agent.position, env.agent.velocity = tuple(state[:2]), (0, 0)
+    env.block.angle, env.block.angular_velocity = float(state[4]), 0.0
+    env.block.position, env.block.velocity = tuple(state[2:4]), (0, 0)
+    env.space.reindex_shapes_for_body(env.block)
+    env.space.reindex_shapes_for_body(env.agent)
+    return env.get_obs()
+
+
+def test_keypoints_of_an_npz_are_those_that_the_environment_shows(npz: Callable[..., Path]) -> None:
+    env, demos = environment(), load_demos(str(npz()))
+    for state, keypoints, pusher in zip(pusht_state(10), demos.observation[KEYPOINTS], demos.observation[PUSHER], strict=True):
+        seen = put(env, state)
+        assert_close(keypoints, seen["environment_state"].astype(np.float32), atol=1e-4, rtol=0)
+        assert_close(pusher, np.asarray(seen["agent_pos"], dtype=np.float32), atol=1e-4, rtol=0)
+
+
+def test_the_mirror_image_of_the_mirror_image_is_the_demonstration(npz: Callable[..., Path]) -> None:
+    demos = load_demos(str(npz()))
+    both = mirror_pusht(demos)
+    assert len(both) == 4 and both.episode_ends.tolist() == [6, 10, 16, 20]
+    again = mirror_pusht(both.select([2, 3])).select([2, 3])
+    assert_close(again.action, demos.action, atol=1e-3, rtol=0)
+    for name, values in demos.observation.items():
+        assert_close(both.observation[name][:10], values)
+        assert_close(again.observation[name], values, atol=1e-3, rtol=0)
+        assert np.abs(both.observation[name][10:] - values).mean() > 10
+
+
+def test_the_mirror_image_shows_the_keypoints_of_the_mirrored_pose(npz: Callable[..., Path]) -> None:
+    mirrored = mirror_pusht(load_demos(str(npz()))).select([2, 3])
+    state = pusht.mirror_state(pusht_state(10))
+    assert_close(mirrored.observation[KEYPOINTS], pusht.block_keypoints(state[:, 2:]).astype(np.float32), atol=1e-3, rtol=0)
+    assert_close(mirrored.observation[PUSHER], state[:, :2].astype(np.float32), atol=1e-3, rtol=0)
+
+
+def test_the_mirrored_world_obeys_the_same_physics() -> None:
+    env, moved = environment(), 0.0
+    for seed in range(5):
+        draw = np.random.default_rng(seed)
+        block = np.array([*draw.uniform(200, 310, 2), draw.uniform(0, 6)])
+        state = np.array([*(block[:2] + draw.choice([-130, 130], 2)), *block])
+        seen = []
+        for start, towards in [(state, block[:2]), (pusht.mirror_state(state[None])[0], pusht.mirror_points(block[None, :2])[0])]:
+            put(env, start)
+            for _ in range(12):
+                env.step(towards)
+            seen.append(env.get_obs()["environment_state"])
+        moved = max(moved, np.abs(seen[0] - pusht.block_keypoints(block[None])[0]).max())
+        assert_close(pusht.mirror_keypoints(seen[0][None])[0], seen[1], atol=2.0, rtol=0)
+    assert moved > 20  # it was pushed
+
+
+def test_only_pusht_can_be_mirrored() -> None:
+    assert "cannot be mirrored" in complaint(mirror_pusht, make_demos([3]))
+
+
+def test_reading_changes_nothing_in_the_source(dataset: Path) -> None:
+    before = {path: path.read_bytes() for path in dataset.rglob("*") if path.is_file()}
+    read_lerobot(dataset)
+    assert {path: path.read_bytes() for path in dataset.rglob("*") if path.is_file()} == before
