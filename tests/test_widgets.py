@@ -28,13 +28,15 @@ def test_the_static_picture_shows_every_code_and_its_share():
     codebook = torch.cat([codebook_of(8), torch.full((1, 4, 2), 1e4)])  # the last is dead
     tokens = nearest_code(CHUNKS.flatten(1), codebook.flatten(1))
     bars, moves = plot_token_usage(codebook, tokens).axes
-    heights = sorted((bar.get_height() for bar in bars.patches), reverse=True)
+    heights = [bar.get_height() for bar in bars.patches]  # most used first
     shares = torch.bincount(tokens, minlength=9).sort(descending=True).values * 100 / 400
     assert heights == pytest.approx(shares.tolist())
     assert bars.get_title().startswith("8 of 9 codes used, 1 dead, perplexity")
     crosses = [line for line in bars.lines if line.get_marker() == "x"]
     assert [line.get_color() for line in crosses] == [DEAD] and list(crosses[0].get_xdata()) == [8]
-    paths = next(c for c in moves.collections if isinstance(c, LineCollection)).get_segments()
+    lines = next(c for c in moves.collections if isinstance(c, LineCollection))
+    paths, dashed = lines.get_segments(), [dashes is not None for _, dashes in lines.get_linestyle()]
+    assert [tuple(path[-1]) == (1e4, 1e4) for path in paths] == dashed  # the dead code, and it alone
     ends = next(c for c in moves.collections if isinstance(c, PathCollection)).get_offsets()
     assert len(paths) == len(ends) == 9
     assert all((path[0] == 0).all() for path in paths)  # from the pusher

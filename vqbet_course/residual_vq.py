@@ -15,7 +15,7 @@ from .tokens import kmeans, nearest_code
 
 # %% ../nbs/02_residual_vq.ipynb #57b93f49
 def straight_through(x: Tensor, quantized: Tensor) -> Tensor:
-    """The quantized values going forward, the identity going backward (van den Oord et al. 2017, section 3.2).
+    """The quantized values going forward, the identity going backward (van den Oord et al. 2017, 3.2).
 
     Args: x and quantized, of one shape. The gradient of the result reaches x alone.
     """
@@ -43,7 +43,8 @@ class VectorQuantizer(nn.Module):
     total: Tensor
     started: Tensor
 
-    def __init__(self, n_codes: int, dim: int, decay: float = 0.8, revive_below: float = 0.0, eps: float = 1e-5):
+    def __init__(self, n_codes: int, dim: int, decay: float = 0.8, revive_below: float = 0.0,
+                 eps: float = 1e-5):
         super().__init__()
         self.decay, self.revive_below, self.eps = decay, revive_below, eps
         self.register_buffer("codebook", torch.zeros(n_codes, dim))
@@ -58,7 +59,7 @@ class VectorQuantizer(nn.Module):
         ValueError for NaN; the codes then stay as they were.
         """
         if x.ndim != 2 or x.shape[1] != self.codebook.shape[1]:
-            raise BadInput(f"vectors have shape {tuple(x.shape)}; the codebook needs (B, {self.codebook.shape[1]})")
+            raise BadInput(f"vectors have shape {tuple(x.shape)}, expected (B, {self.codebook.shape[1]})")
         if self.training and not self.started:
             self.place(kmeans(x.detach(), len(self.codebook), generator=generator))
         codes = nearest_code(x.detach(), self.codebook)
@@ -77,7 +78,7 @@ class VectorQuantizer(nn.Module):
         self.started.fill_(True)
 
     def follow(self, x: Tensor, codes: Tensor) -> None:
-        """Move each code towards the mean of the x (B, D) that chose it (van den Oord et al. 2017, appendix A.1)."""
+        """Move each code towards the mean of the x (B, D) that chose it (van den Oord et al. 2017, A.1)."""
         n_codes = len(self.count)
         counts = torch.bincount(codes, minlength=n_codes).to(x.dtype)
         sums = torch.zeros_like(self.total).index_add_(0, codes, x)

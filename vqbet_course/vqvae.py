@@ -15,7 +15,10 @@ from .residual_vq import ResidualVQ
 
 # %% ../nbs/03_vqvae.ipynb #c1318185
 def mlp(in_dim: int, *widths: int) -> nn.Sequential:
-    """Linear layers of the given widths with ReLU between them, none after the last: (..., in_dim) -> (..., width)."""
+    """Linear layers of the given widths with ReLU between them, none after the last.
+
+    Maps (..., in_dim) to (..., widths[-1]).
+    """
     layers: list[nn.Module] = []
     for width in widths[:-1]:
         layers += [nn.Linear(in_dim, width), nn.ReLU()]
@@ -35,12 +38,13 @@ class Tokenized(NamedTuple):
 class ActionVQVAE(nn.Module):
     """Action chunk (W, A) <-> G codes: MLP encoder, residual VQ, MLP decoder (VQ-BeT paper, section 3.2).
 
-    Args: chunk_size W; action_dim A; n_codes K; n_layers G; embedding_dim D; hidden_dim of both MLPs; decay and
-    revive_below as in VectorQuantizer. Chunks are normalised to -1..1.
+    Args: chunk_size W; action_dim A; n_codes K; n_layers G; embedding_dim D; hidden_dim of both MLPs;
+    decay and revive_below as in VectorQuantizer. Chunks are normalised to -1..1.
     """
 
     def __init__(self, chunk_size: int, action_dim: int, n_codes: int = 16, n_layers: int = 2,
-                 embedding_dim: int = 256, hidden_dim: int = 128, decay: float = 0.8, revive_below: float = 1.0):
+                 embedding_dim: int = 256, hidden_dim: int = 128, decay: float = 0.8,
+                 revive_below: float = 1.0):
         super().__init__()
         self.chunk_shape = (chunk_size, action_dim)
         flat = chunk_size * action_dim
