@@ -48,18 +48,19 @@ def read_runs(name: str, results: Path) -> list[dict[str, Any]]:
 def spread(values: Sequence[float], show: Callable[[float], str]) -> str:
     """The mean, and between which values it lies."""
     mean = show(sum(values) / len(values))
-    return mean if len(values) == 1 else f"{mean} ({show(min(values))} to {show(max(values))})"
+    return mean if min(values) == max(values) else f"{mean} ({show(min(values))} to {show(max(values))})"
 
 
 def row(name: str, runs: Sequence[dict[str, Any]]) -> str:
     """One line of the table."""
     if not runs:
-        return f"| {DATA[name]} | not measured yet | | | |"
+        return f"| {DATA[name]} | not measured yet | | | | |"
     metrics = [run["metrics"] for run in runs]
     cells = [spread([m[key] for m in metrics], show) for key, show in (
         ("success_rate", "{:.0%}".format), ("avg_max_reward", "{:.3f}".format),
         ("avg_final_coverage", "{:.3f}".format))]
-    return f"| {DATA[name]} | {len(runs)} of {len(SEEDS)} | " + " | ".join(cells) + " |"
+    steps = spread([run["training"]["steps"] for run in runs], "{:,.0f}".format)
+    return f"| {DATA[name]} | {len(runs)} of {len(SEEDS)} | {steps} | " + " | ".join(cells) + " |"
 
 
 def measured_on(runs: Sequence[dict[str, Any]]) -> str:
@@ -67,19 +68,17 @@ def measured_on(runs: Sequence[dict[str, Any]]) -> str:
     if not runs:
         return ""
     made = sorted({"{cores} {machine} cores and torch {torch}".format(**run["made_by"]) for run in runs})
-    steps = [run["training"]["steps"] for run in runs]
     threads = sorted({run["training"]["threads"] for run in runs})
     latency = [run["metrics"]["latency_ms"]["p50"] for run in runs]
-    return (f"\nMeasured on a machine with {'; '.join(made)}. Each training ran "
-            f"{spread(steps, '{:,.0f}'.format)} steps with {' or '.join(map(str, threads))} thread(s); a decision of "
-            f"the policy takes {spread(latency, '{:.1f}'.format)} ms (p50).\n")
+    return (f"\nMeasured on a machine with {'; '.join(made)}, training on {' or '.join(map(str, threads))} thread(s). "
+            f"A decision of the policy takes {spread(latency, '{:.1f}'.format)} ms (p50).\n")
 
 
 def table(results: Path = RESULTS) -> str:
     """The figures as markdown."""
     runs = {name: read_runs(name, results) for name in DATA}
-    lines = ["| trained on | training seeds | success | average max reward | average final coverage |",
-             "|---|---|---|---|---|", *(row(name, runs[name]) for name in DATA)]
+    lines = ["| trained on | training seeds | steps | success | average max reward | average final coverage |",
+             "|---|---|---|---|---|---|", *(row(name, runs[name]) for name in DATA)]
     return "\n".join(lines) + "\n" + measured_on([run for name in DATA for run in runs[name]])
 
 

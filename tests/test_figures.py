@@ -60,11 +60,11 @@ def test_nothing_measured_is_said_so(figures: ModuleType, tmp_path: Path) -> Non
 def test_mean_and_spread_over_the_seeds(figures: ModuleType, tmp_path: Path) -> None:
     write(tmp_path, "demo", result(0, 0.70), result(1, 0.80), result(2, 0.96))
     line = next(line for line in figures.table(tmp_path).splitlines() if "embedded" in line)
-    assert "| 3 of 3 | 82% (70% to 96%) | 0.910 (0.900 to 0.920) | 0.800 (0.800 to 0.800) |" in line
+    assert "| 3 of 3 | 6,000 | 82% (70% to 96%) | 0.910 (0.900 to 0.920) | 0.800 |" in line
 
 
 def test_a_seed_that_is_missing_is_said_so(figures: ModuleType, tmp_path: Path) -> None:
-    assert "| 1 of 3 | 70% | 0.900 | 0.800 |" in figures.table(write(tmp_path, "human", result(0, 0.7)))
+    assert "| 1 of 3 | 6,000 | 70% | 0.900 | 0.800 |" in figures.table(write(tmp_path, "human", result(0, 0.7)))
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", json.dumps(result(0, 0.7) | {"seed": 0})])
