@@ -45,13 +45,15 @@ def test_left_and_right_go_different_ways() -> None:
 
 
 def test_mixed_is_left_in_some_episodes_and_right_in_others() -> None:
-    sides = []
-    for seed in range(6):
-        mixed, left, right = (solve(seed, style, max_steps=40).actions for style in ("mixed", "left", "right"))
+    sides = set()
+    for seed in range(12):
+        mixed, left, right = (solve(seed, style, max_steps=25).actions for style in ("mixed", "left", "right"))
         assert np.array_equal(mixed, left) or np.array_equal(mixed, right)
         if not np.array_equal(left, right):
-            sides.append(np.array_equal(mixed, left))
-    assert set(sides) == {True, False}
+            sides.add("left" if np.array_equal(mixed, left) else "right")
+        if len(sides) == 2:
+            break
+    assert sides == {"left", "right"}
 
 
 def test_a_frame_is_the_state_before_its_action() -> None:
@@ -63,7 +65,7 @@ def test_a_frame_is_the_state_before_its_action() -> None:
     for t, action in enumerate(episode.actions):
         np.testing.assert_array_equal(state, episode.states[t])
         state, _, _, _, info = env.step(action.astype(np.float64))
-        assert info["coverage"] == episode.coverage[t]
+        assert abs(info["coverage"] - episode.coverage[t]) < 1e-9  # gym-pusht adds its polygons in any order
 
 
 def test_what_is_recorded_is_what_was_wanted_where_the_shaken_hand_was() -> None:

@@ -1,4 +1,4 @@
-"""The quantizers against vector-quantize-pytorch and LeRobot's copy of it, and the properties they promise."""
+"""The quantizers against vector-quantize-pytorch and LeRobot's copy of it, and what they promise."""
 from collections.abc import Callable
 
 import pytest
@@ -35,7 +35,7 @@ def trained(seed: int, n_layers: int, n_codes: int = 8, steps: int = 30) -> tupl
     return rvq.eval(), x
 
 
-# --- against the references -------------------------------------------------------------------------------------
+# --- against the references ---------------------------------------------------------------------------
 
 
 def vq_pytorch(n_layers: int, n_codes: int, dim: int) -> nn.Module:
@@ -65,7 +65,7 @@ def twins(reference: nn.Module, n_layers: int, n_codes: int, dim: int) -> Residu
 @pytest.mark.parametrize("make", [vq_pytorch, lerobot])
 @pytest.mark.parametrize(("n_layers", "n_codes", "dim"), [(1, 8, 3), (2, 16, 10), (4, 5, 16)])
 def test_parity_over_training(make: Callable[..., nn.Module], n_layers: int, n_codes: int, dim: int) -> None:
-    """Values, codes, losses, gradients and the moved codebooks agree, step by step, then in evaluation mode."""
+    """Values, codes, losses, gradients and moved codebooks agree, step by step, then in evaluation mode."""
     torch.manual_seed(3)
     reference = make(n_layers, n_codes, dim)
     ours = twins(reference, n_layers, n_codes, dim)
@@ -92,7 +92,7 @@ def test_parity_over_training(make: Callable[..., nn.Module], n_layers: int, n_c
     assert torch.equal(out.codes, codes[:, 0])
 
 
-# --- gradients --------------------------------------------------------------------------------------------------
+# --- gradients ----------------------------------------------------------------------------------------
 
 
 @few
@@ -128,7 +128,7 @@ def test_commitment_of_each_layer_reaches_the_input_and_pulls_towards_the_code()
         torch.testing.assert_close(grad, 2 * residual / x.numel(), rtol=1e-3, atol=1e-6)
 
 
-# --- residuals and lookup ---------------------------------------------------------------------------------------
+# --- residuals and lookup -----------------------------------------------------------------------------
 
 
 @few
@@ -166,7 +166,7 @@ def test_values_are_sums_of_one_code_per_layer(seed: int, n_layers: int) -> None
     torch.testing.assert_close(rvq.lookup(out.codes), out.values, rtol=1e-4, atol=1e-5)
 
 
-# --- learning ---------------------------------------------------------------------------------------------------
+# --- learning -----------------------------------------------------------------------------------------
 
 
 @few
@@ -189,7 +189,7 @@ def test_training_moves_each_code_to_the_mean_of_its_vectors() -> None:
 @few
 @given(seeds, st.integers(2, 40))
 def test_revival_leaves_no_dead_code(seed: int, n_codes: int) -> None:
-    """All codes start where no vector is, and one of them wins all. The first step puts the others into the data."""
+    """All codes start where no vector is, and one wins all. The first step puts the others into the data."""
     x, g = blobs(seed, n=200), rng(seed)
     vq = VectorQuantizer(n_codes, 6, revive_below=1.0)
     vq.place(100 + torch.arange(n_codes * 6.0).view(n_codes, 6))
@@ -200,6 +200,14 @@ def test_revival_leaves_no_dead_code(seed: int, n_codes: int) -> None:
     for _ in range(10):
         vq(x, g)
     assert token_usage(vq.eval()(x).codes, n_codes).coverage > 0.85
+
+
+def test_a_code_never_chosen_stays_finite() -> None:
+    vq = VectorQuantizer(3, 6)
+    vq.place(blobs(0, n=3))
+    vq.count[2], vq.total[2] = 0.0, 0.0  # as after long neglect
+    vq.follow(blobs(1), torch.zeros(400, dtype=torch.int64))
+    assert vq.codebook.isfinite().all()
 
 
 def test_without_revival_codes_far_away_stay_dead() -> None:
@@ -259,7 +267,7 @@ def test_a_saved_stack_goes_on_as_it_would_have() -> None:
     assert all(torch.equal(value, restored.state_dict()[name]) for name, value in ours.state_dict().items())
 
 
-# --- bad input --------------------------------------------------------------------------------------------------
+# --- bad input ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -1,4 +1,4 @@
-"""The chunk VQ-VAE: shapes, the way there and back, what learns by gradients and what by counting, bad input."""
+"""The chunk VQ-VAE: shapes, there and back, what learns by gradients and what by counting, bad input."""
 import pytest
 import torch
 from hypothesis import given, settings
@@ -72,7 +72,8 @@ def test_losses_are_what_they_are_called() -> None:
     left = [(x - vqvae.vq.lookup(out.codes[:, :g])).pow(2).mean() for g in (1, 2)]
     torch.testing.assert_close(out.commit_loss, sum(left), rtol=1e-4, atol=1e-7)
     torch.testing.assert_close(vqvae_loss(out), out.recon_loss + 5 * out.commit_loss)
-    assert vqvae_loss(Tokenized(chunks, out.codes, torch.tensor(1.0), torch.tensor(2.0)), commit_weight=0.5) == 2
+    one_and_two = Tokenized(chunks, out.codes, torch.tensor(1.0), torch.tensor(2.0))
+    assert vqvae_loss(one_and_two, commit_weight=0.5) == 2
 
 
 def test_gradients_pass_the_codebook_and_codes_learn_by_counting() -> None:

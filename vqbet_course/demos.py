@@ -140,13 +140,14 @@ def read_npz(path: Path) -> Demos:
             state, action, ends = (np.atleast_1d(archive[k]) for k in ("state", "action", "episode_ends"))
         state, action, ends = state.astype(np.float64), action.astype(np.float32), ends.astype(np.int64)
     except KeyError as error:
-        raise BadInput(f"{path}: no array {error.args[0]!r}; expected state, action and episode_ends") from None
+        raise BadInput(f"{path}: {error.args[0]}; expected state, action and episode_ends") from None
     except Exception as error:  # zipfile, zlib and numpy each have their own for a damaged file
         raise BadInput(f"{path}: not a readable .npz ({error}); copy it again") from None
     if state.ndim != 2 or state.shape[1] != 5:
         raise BadInput(f"{path}: state has shape {state.shape}, expected (N, 5): pusher x, y, block x, y, angle")
-    observation = {"observation.environment_state": pusht.block_keypoints(state[:, 2:]).astype(np.float32),
-                   "observation.state": state[:, :2].astype(np.float32)}
+    with np.errstate(invalid="ignore"):  # what is not finite is reported with its episode and row
+        keypoints = pusht.block_keypoints(state[:, 2:]).astype(np.float32)
+    observation = {"observation.environment_state": keypoints, "observation.state": state[:, :2].astype(np.float32)}
     return Demos(observation, action, ends, 10.0, str(path))
 
 # %% ../nbs/07_demos.ipynb #b43c49ab
