@@ -1,10 +1,12 @@
-"""Files that are either written whole or not touched."""
+"""Files that are either written whole or not touched, and read with care."""
 
 import errno
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from vqbet_course.contract import BadInput
 
@@ -30,6 +32,23 @@ def append_text(path: Path, text: str) -> None:
     """Add to the end of a text file. Raises BadInput when that is not possible."""
     with in_plain_words(path), open(path, "a", encoding="utf-8") as file:
         file.write(text)
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write a JSON object, whole or not at all."""
+    write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def read_json[T](path: Path, parse: Callable[[dict[str, Any]], T]) -> T:
+    """What `parse` makes of a JSON object. Raises BadInput, naming the file, when it is missing or damaged."""
+    try:
+        return parse(json.loads(path.read_text(encoding="utf-8")))
+    except OSError:
+        raise BadInput(f"{path}: missing; is {path.parent} a run directory?") from None
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BadInput(f"{path}: damaged ({type(error).__name__}: {error}); copy it again or train again") from None
 
 
 def drop_partials(folder: Path) -> None:

@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['CHECKPOINT_SECONDS', 'SHIPPED', 'Setup', 'check_fit', 'prepare', 'epoch_order', 'batch_rows', 'rate', 'adamw',
            'follow', 'Stage', 'run_randomness', 'vqvae_stage', 'label_codes', 'policy_stage', 'Plan', 'split_steps',
-           'seconds_per_step', 'calibrate', 'write_json', 'read_json', 'fill', 'Checkpoint', 'write_checkpoint',
-           'read_checkpoint', 'read_log', 'Journal', 'run_stage', 'run_plan', 'check_budget', 'train', 'read_plan',
-           'resume', 'Run', 'load_run']
+           'seconds_per_step', 'calibrate', 'fill', 'Checkpoint', 'write_checkpoint', 'read_checkpoint', 'read_log',
+           'Journal', 'run_stage', 'run_plan', 'check_budget', 'train', 'read_plan', 'resume', 'Run', 'load_run']
 
 # %% ../nbs/08_train.ipynb #e8f05198
 import copy
@@ -32,7 +31,7 @@ import vqbet_course
 from .build import build_policy
 from .contract import PUSHT, BadInput, Contract
 from .demos import Demos, Normalizer, Windows, load_demos, make_windows, mirror_pusht
-from .files import append_text, drop_partials, write_atomically, write_text
+from .files import append_text, drop_partials, read_json, write_atomically, write_json, write_text
 from .policy import VQBeTConfig, VQBeTPolicy
 from .vqvae import vqvae_loss
 
@@ -228,23 +227,6 @@ def calibrate(minutes: float, config: VQBeTConfig, setup: Setup, seed: int) -> i
     if steps < 3 * most:  # then a third of the steps is stage 1
         steps = 60 * minutes / (first / 3 + second * 2 / 3)
     return max(3, round(steps))
-
-# %% ../nbs/08_train.ipynb #d2a01f98
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write a JSON object, whole or not at all."""
-    write_text(path, json.dumps(values, indent=2) + "\n")
-
-
-def read_json[T](path: Path, parse: Callable[[dict[str, Any]], T]) -> T:
-    """What `parse` makes of a JSON object. Raises BadInput, naming the file, when it is missing or damaged."""
-    try:
-        return parse(json.loads(path.read_text(encoding="utf-8")))
-    except OSError:
-        raise BadInput(f"{path}: missing; is {path.parent} a run directory?") from None
-    except BadInput as error:
-        raise BadInput(f"{path}: {error}") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BadInput(f"{path}: damaged ({type(error).__name__}: {error}); copy it again or train again") from None
 
 # %% ../nbs/08_train.ipynb #ecdc7bb4
 def fill(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
