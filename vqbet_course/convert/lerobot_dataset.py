@@ -52,13 +52,15 @@ def write_lerobot_dataset(
         dataset = LeRobotDataset.create(
             repo_id, FPS, FEATURES, root=root, robot_type="2d pointer", use_videos=False
         )
-        for episode in episodes:
-            for frame in _frames(episode):
-                dataset.add_frame(frame)
-            dataset.save_episode()
-        if not dataset.num_episodes:
-            raise BadInput("no episodes to write: ask for at least one")
-        dataset.finalize()
+        try:
+            for episode in episodes:
+                for frame in _frames(episode):
+                    dataset.add_frame(frame)
+                dataset.save_episode()
+            if not dataset.num_episodes:
+                raise BadInput("no episodes to write: ask for at least one")
+        finally:
+            dataset.finalize()  # also after a failure: left to its destructor, it would write to a folder that is gone
         shutil.rmtree(root / "images", ignore_errors=True)
         _repack(root)
         if out.exists():
