@@ -189,7 +189,10 @@ def test_training_moves_each_code_to_the_mean_of_its_vectors() -> None:
 @few
 @given(seeds, st.integers(2, 40))
 def test_revival_leaves_no_dead_code(seed: int, n_codes: int) -> None:
-    """All codes start where no vector is, and one wins all. The first step puts the others into the data."""
+    """All codes start where no vector is, and one wins all. The first step puts the others into the data.
+
+    The winner follows when its count has faded. A moment's loser may be among the codes that are alive.
+    """
     x, g = blobs(seed, n=200), rng(seed)
     vq = VectorQuantizer(n_codes, 6, revive_below=1.0)
     vq.place(100 + torch.arange(n_codes * 6.0).view(n_codes, 6))
@@ -197,9 +200,10 @@ def test_revival_leaves_no_dead_code(seed: int, n_codes: int) -> None:
     assert (vq.count >= 1.0).all()
     assert len(token_usage(vq.eval()(x).codes, n_codes).dead) <= 1
     vq.train()
-    for _ in range(10):
+    for _ in range(30):
         vq(x, g)
-    assert token_usage(vq.eval()(x).codes, n_codes).coverage > 0.85
+        assert (vq.count >= 1.0).all()
+    assert len(token_usage(vq.eval()(x).codes, n_codes).dead) <= 1 + n_codes // 20
 
 
 def test_a_code_never_chosen_stays_finite() -> None:

@@ -59,6 +59,7 @@ def test_a_chunk_keeps_the_order_of_its_actions() -> None:
     vqvae.encoder = vqvae.decoder = nn.Identity()
     chunk = torch.arange(6.0).view(1, 3, 2)
     vqvae.vq.layers[0].place(torch.stack([torch.zeros(6), chunk.flatten()]))
+    assert torch.equal(vqvae.embed(chunk), chunk.flatten(1))
     assert torch.equal(vqvae.encode(chunk), torch.tensor([[1]]))
     torch.testing.assert_close(vqvae(chunk).reconstruction, chunk)
 

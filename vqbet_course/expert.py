@@ -1,5 +1,3 @@
-# COORDINATOR NOTE (remove in the end): behaviour is FROZEN at this version; vqbet_course/data/demos is being remade from
-# it. Do not change what it does any more, do not regenerate data; finish tests/test_expert.py and report NOW.
 """The scripted demonstrator for PushT: it sees the state, thinks in pushes and moves like a steady hand.
 
 A push does the same to the block wherever the block lies. So what every push does (from where on the outline, in

@@ -75,7 +75,7 @@ class CodePredictor(nn.Module):
 
 # %% ../nbs/05_heads.ipynb #897be405
 class OffsetHead(nn.Module):
-    """GPT features and G codes -> the correction that the codes are too coarse for (VQ-BeT paper, section 3.3).
+    """GPT features and G codes -> the correction of what the codes decode to (VQ-BeT paper, section 3.3).
 
     One offset per layer and code is predicted; those of the given codes are summed.
     Args: width D, n_codes K, n_layers G, chunk_size W, action_dim A.
