@@ -58,10 +58,16 @@ class Contract:
                 return f"{name}: {mine.get(name, 'absent')} against {theirs.get(name, 'absent')}"
         return None
 
+    def features(self) -> dict[str, Field]:
+        """Observation and action in one."""
+        return self.observation | {"action": self.action}
+
+    def units(self) -> dict[str, str]:
+        return {name: feature.unit for name, feature in self.features().items()}
+
     def fields(self) -> dict[str, str]:
         """{name: size and unit in words}, fps included."""
-        named = self.observation | {"action": self.action}
-        return {k: str(v) for k, v in named.items()} | {"fps": f"{self.fps:g}"}
+        return {k: str(v) for k, v in self.features().items()} | {"fps": f"{self.fps:g}"}
 
 
 PUSHT = Contract({"observation.environment_state": Field(16, "px"), "observation.state": Field(2, "px", 0.0, 512.0)},
