@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['Demos', 'check_demos', 'load_demos', 'Normalizer', 'Windows', 'episode_rows', 'make_windows', 'mirror_pusht', 'Split',
-           'split_demos']
+           'read_split', 'split_demos']
 
 # %% ../nbs/07_demos.ipynb #fcc32835
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from . import pusht
 from .contract import PUSHT, BadInput, Contract, Field
 from .convert import open_source
 from .convert.source import is_state_or_action
+from .files import read_json
 
 # %% ../nbs/07_demos.ipynb #96e32204
 @dataclass(frozen=True)
@@ -213,7 +215,8 @@ class Split:
 
     def __post_init__(self) -> None:
         used = [*self.train, *self.val, *self.stress]
-        if not self.train or len(set(used)) < len(used) or not set(used) <= set(range(self.n_episodes)):
+        if not self.train or len(set(used)) < len(used) or any(
+                type(e) is not int or not 0 <= e < self.n_episodes for e in used):
             raise BadInput(f"split of {self.source}: episodes must be numbers below {self.n_episodes}, each in one "
                            "part, some of them in train; make it again")
 
@@ -227,6 +230,13 @@ class Split:
                            f"{self.source}; make it again")
         return demos.select(self.train)
 
+
+def read_split(path: Path) -> Split:
+    """A split from its file. Raises BadInput for one that is missing or damaged."""
+    if not path.is_file():
+        raise BadInput(f"{path}: no such split; make one with: vqbet-course demos split SOURCE --out {path}")
+    return read_json(path, lambda values: Split(**values))
+
 # %% ../nbs/07_demos.ipynb #c7d10a42
 def split_demos(demos: Demos, n_train: int, n_val: int, seed: int = 0) -> Split:
     """Draw `n_train` and `n_val` episodes; of those left, up to `n_val` with the farthest start states are `stress`.
@@ -239,5 +249,5 @@ def split_demos(demos: Demos, n_train: int, n_val: int, seed: int = 0) -> Split:
     starts = torch.cat([normalizer.normalize(name, torch.from_numpy(values[demos.episode_starts]))
                         for name, values in demos.observation.items()], dim=1)
     far = torch.cdist(starts[rest], starts[train]).min(1).values.argsort(descending=True, stable=True)
-    train, val, stress = (sorted(part.tolist()) for part in (train, val, rest[far[:n_val].numpy()]))
-    return Split(demos.source, len(demos), train, val, stress, seed)
+    parts = [sorted(part.tolist()) for part in (train, val, rest[far[:n_val].numpy()])]
+    return Split(demos.source, len(demos), parts[0], parts[1], parts[2], seed)

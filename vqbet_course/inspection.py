@@ -161,7 +161,7 @@ def plot(inspection: Inspection, path: Path) -> None:
         traces.plot(across[0][0], across[1][0], "o", color=colour)
     if pixels:
         draw_board(traces)
-    traces.set(title="the state in some episodes; a dot is the start",
+    traces.set(title="some traces; a dot is the start",
                **({} if pixels else {"xlabel": "frame", "ylabel": "first number of the state"}))
     traces.legend(fontsize=8)
     write_atomically(path, lambda partial: figure.savefig(partial, dpi=110, format="png"))

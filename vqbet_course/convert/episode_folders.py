@@ -13,7 +13,7 @@ import numpy as np
 from vqbet_course.contract import PUSHT, BadInput
 from vqbet_course.convert.lerobot_dataset import as_array
 from vqbet_course.convert.pictures import decoded
-from vqbet_course.convert.replay import TASK, pusht_numbers
+from vqbet_course.convert.replay import NAMES, TASK, pusht_numbers
 from vqbet_course.convert.source import Episode, Frames, Source, readable
 
 KIND = "folder of episode_*/"
@@ -49,10 +49,11 @@ def open_source(path: Path, fps: float | None) -> Source:
             check_rate(place, rate_of(columns, place), stated)
             yield Episode(numbers_of(columns, place, pusht), place, cameras(folders[number]))
 
-    names = {} if pusht else {"observation.state": component_names(columns, state_columns(columns)),
-                              "action": component_names(columns, action_columns(columns))}
-    units = PUSHT.units() if pusht else {}
-    return Source(str(path), KIND, len(folders), read, rate, sizes, units, names, **({"task": TASK} if pusht else {}))
+    if pusht:
+        return Source(str(path), KIND, len(folders), read, rate, sizes, PUSHT.units(), NAMES, TASK)
+    names = {"observation.state": component_names(columns, state_columns(columns)),
+             "action": component_names(columns, action_columns(columns))}
+    return Source(str(path), KIND, len(folders), read, rate, sizes, names=names)
 
 
 def read_table(folder: Path) -> tuple[dict[str, np.ndarray], Path]:

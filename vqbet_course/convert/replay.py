@@ -12,6 +12,10 @@ from vqbet_course.pusht import block_keypoints
 KEYPOINTS, PUSHER = PUSHT.observation
 TASK = "Push the T-shaped block onto the T-shaped target."
 
+NAMES = {KEYPOINTS: [f"keypoint_{i}_{axis}" for i in range(8) for axis in "xy"], PUSHER: ["pusher_x", "pusher_y"],
+         "action": ["target_x", "target_y"]}
+"""A name for each of PushT's numbers, as in `lerobot/pusht_keypoints`."""
+
 
 def replay_source(path: str, kind: str, arrays: Mapping[str, Any], ends: np.ndarray, fps: float | None) -> Source:
     """A source from arrays {name: (N, ...)}, on a disk or in memory, and episode_ends (E,).
@@ -38,7 +42,7 @@ def replay_source(path: str, kind: str, arrays: Mapping[str, Any], ends: np.ndar
     sizes = {feature: tuple(arrays[name].shape[1:]) for name, feature in pictures.items()}
     if not pusht:
         return Source(path, kind, len(ends), read, fps, sizes)
-    return Source(path, kind, len(ends), read, fps or PUSHT.fps, sizes, PUSHT.units(), task=TASK)
+    return Source(path, kind, len(ends), read, fps or PUSHT.fps, sizes, PUSHT.units(), NAMES, TASK)
 
 
 def check_arrays(path: str, arrays: Mapping[str, Any], ends: np.ndarray) -> None:

@@ -84,7 +84,7 @@ class Source:
 
     def sound_episodes(self, start: int = 0) -> Iterator[Episode]:
         """Episodes from number `start` on. Raises BadInput, naming episode and row, for one that cannot be used."""
-        sizes: dict[str, int] | None = None
+        sizes: dict[str, int] = {}
         for episode in self.episodes(start):
             sizes = check_episode(episode, sizes)
             if self.units.get("action") == "px":
@@ -112,9 +112,9 @@ def guard(frames: Frames, place: str) -> Frames:
     return guarded
 
 
-def check_episode(episode: Episode, sizes: dict[str, int] | None) -> dict[str, int]:
-    """Raise BadInput unless the numbers are whole and as wide as in other episodes (`sizes`, if known); returns
-    their widths."""
+def check_episode(episode: Episode, sizes: dict[str, int]) -> dict[str, int]:
+    """Raise BadInput unless the numbers are whole and as wide as in other episodes (`sizes`, empty if there was none);
+    returns their widths."""
     place, n = episode.place, len(episode)
     if n < 2:
         raise BadInput(f"{place}: {n} frame(s); nothing can be learned from it, drop that episode")
@@ -125,7 +125,7 @@ def check_episode(episode: Episode, sizes: dict[str, int] | None) -> dict[str, i
         if len(bad):
             raise BadInput(f"{place}, row {bad[0]}: {name} is not finite; repair or drop that episode")
     found = {name: values.shape[1] for name, values in episode.numbers.items()}
-    for name in sorted(found.keys() | sizes.keys()) if sizes is not None else []:
+    for name in sorted(found.keys() | sizes.keys()) if sizes else []:
         if found.get(name) != sizes.get(name):
             raise BadInput(f"{place}: {name} has {found.get(name, 'no')} numbers a frame, elsewhere "
                            f"{sizes.get(name, 'none')}; all episodes of a source must agree")

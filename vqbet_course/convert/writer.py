@@ -18,7 +18,8 @@ import numpy as np
 
 from vqbet_course.contract import BadInput, Contract, Field
 from vqbet_course.convert import lerobot_dataset
-from vqbet_course.convert.source import UNSTATED, Episode, Source, is_state_or_action
+from vqbet_course.convert.card import data_card
+from vqbet_course.convert.source import UNSTATED, Episode, Source
 from vqbet_course.files import drop_partials, in_plain_words, write_atomically, write_json, write_text
 
 if TYPE_CHECKING:
@@ -245,7 +246,7 @@ def row_of(episode: Episode, number: int, start: int, file: int, task: str) -> d
 
 def stats_of(columns: dict[str, np.ndarray], samples: dict[str, list[np.ndarray]]) -> dict[str, list[Any]]:
     """{stats/feature/min: (size,) ...}; of pictures, per channel, as (3, 1, 1)."""
-    stats = {}
+    stats: dict[str, list[Any]] = {}
     for name, values in (columns | {name: np.concatenate(some) for name, some in samples.items()}).items():
         values = values.astype(np.float64)
         found = {"min": values.min(0), "max": values.max(0), "mean": values.mean(0), "std": values.std(0)}
@@ -294,8 +295,9 @@ def finish(source: Source, work: Path) -> None:
         "splits": {"train": f"0:{len(rows)}"}, "features": features,
         "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet", "video_path": None})
     write_json(work / "meta" / "stats.json", stats)
-    write_json(work / "meta" / "contract.json", contract_of(source, features, stats).to_dict()
-               | {"operator": source.operator})
+    contract = contract_of(source, features, stats)
+    write_json(work / "meta" / "contract.json", contract.to_dict() | {"operator": source.operator})
+    write_text(work / "README.md", data_card(source, contract, rows))
     tasks = pd.DataFrame({"task_index": [0]}, index=pd.Index([source.task], name="task"))
     write_atomically(work / "meta" / "tasks.parquet", tasks.to_parquet)
 
