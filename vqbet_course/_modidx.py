@@ -82,6 +82,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'vqbet_course.policy.VQBeTNetwork': ('policy.html#vqbetnetwork', 'vqbet_course/policy.py'),
                                      'vqbet_course.policy.VQBeTNetwork.__init__': ( 'policy.html#vqbetnetwork.__init__',
                                                                                     'vqbet_course/policy.py'),
+                                     'vqbet_course.policy.VQBeTNetwork.answers': ( 'policy.html#vqbetnetwork.answers',
+                                                                                   'vqbet_course/policy.py'),
                                      'vqbet_course.policy.VQBeTNetwork.decide': ( 'policy.html#vqbetnetwork.decide',
                                                                                   'vqbet_course/policy.py'),
                                      'vqbet_course.policy.VQBeTNetwork.features': ( 'policy.html#vqbetnetwork.features',

@@ -215,8 +215,11 @@ class VQBeTNetwork(nn.Module):
 
     def features(self, observation: dict[str, Tensor]) -> Tensor:
         """{name: (B, T, ...)} -> what the GPT says at each of the Q action queries, (B, Q, D)."""
-        n_future = self.config.n_action_pred_token - 1
-        row, at_queries = interleave(self.encoder(observation), self.action_query, n_future)
+        return self.answers(self.encoder(observation), self.config.n_action_pred_token - 1)
+
+    def answers(self, tokens: Tensor, n_future: int) -> Tensor:
+        """Observation tokens (B, T, n, D) -> the GPT at the T queries and n_future more, (B, T + n_future, D)."""
+        row, at_queries = interleave(tokens, self.action_query, n_future)
         return self.gpt(row)[:, at_queries]
 
     def decide(self, features: Tensor, uniform: Tensor) -> Decision:
@@ -283,7 +286,7 @@ class VQBeTPolicy(VQBeTNetwork):
     def reset(self, generators: Sequence[torch.Generator] | None = None) -> None:
         """Forget the episode. `generators`: one per row of the batch, owner of that episode's draws."""
         self.generators = generators
-        self.observations: deque[dict[str, Tensor]] = deque(maxlen=self.config.n_obs_steps)
+        self.tokens: deque[Tensor] = deque(maxlen=self.config.n_obs_steps)
         self.actions: deque[Tensor] = deque()
         self.recent: deque[Tensor] = deque(maxlen=self.config.action_chunk_size)
         self.decision: Decision | None = None
@@ -291,21 +294,20 @@ class VQBeTPolicy(VQBeTNetwork):
     @torch.no_grad()
     def select_action(self, observation: dict[str, Tensor]) -> Tensor:
         """{name: (B, ...)} of one moment -> action (B, A). Decides anew when no action is queued."""
-        self.observations.extend([observation] * (1 if self.observations else self.config.n_obs_steps))
+        token = self.encoder({name: values.unsqueeze(1) for name, values in observation.items()})  # (B, 1, n, D)
+        self.tokens.extend([token] * (1 if self.tokens else self.config.n_obs_steps))
         if not self.actions:
-            self.decision = self.act_once()
+            self.decision = self.act_once(observation)
             self.actions.extend(self.plan(self.decision.actions))
         return self.actions.popleft()
 
-    def act_once(self) -> Decision:
-        """Decide from the queued observations."""
-        seen = self.observations
-        window = {name: torch.stack([o[name] for o in seen], dim=1) for name in seen[0]}  # (B, T, ...)
-        features = self.features(window)[:, self.config.n_obs_steps - 1]  # (B, D), the query of now
+    def act_once(self, observation: dict[str, Tensor]) -> Decision:
+        """Decide from the queued tokens; `observation` is the newest."""
+        features = self.answers(torch.cat(list(self.tokens), dim=1), n_future=0)[:, -1]  # (B, D), the query of now
         uniform = draw_uniform(len(features), self.config.vqvae_n_layers, self.generators)
         decision = self.decide(features, uniform.to(features.device))
         if self.config.use_relative_actions:
-            here = seen[-1]["observation.state"].unsqueeze(1)  # (B, 1, A)
+            here = observation["observation.state"].unsqueeze(1)  # (B, 1, A)
             decision = decision._replace(actions=decision.actions + here, decoded=decision.decoded + here)
         return decision
 
