@@ -80,6 +80,35 @@ def evaluate(run: str, episodes: int, seed: int, videos: int, out: Path | None) 
     click.echo(f"written: {out / 'run.json'}")
 
 
+@cli.command()
+@click.argument("run")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: RUN/pretrained_model]")
+@click.option("--type", "kind", type=click.Choice(["vqbet_course", "vqbet"]), default="vqbet_course", show_default=True,
+              help="For this course's plugin, or as LeRobot's own VQ-BeT.")
+def export(run: str, out: Path | None, kind: str) -> None:
+    """Write a run as a LeRobot checkpoint. RUN is a run directory or `shipped`."""
+    from vqbet_course.lerobot_policy import export_run
+    from vqbet_course.train import load_run
+
+    if run == "shipped" and out is None:
+        out = Path("_runs/shipped/pretrained_model")
+    loaded = load_run(run)
+    out = out or loaded.path / "pretrained_model"
+    export_run(loaded, out, kind)
+    click.echo(f"written: {out}")
+
+
+@cli.command("import")
+@click.argument("folder", type=click.Path(path_type=Path), metavar="PRETRAINED_DIR")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="RUN", help="The run directory to make.")
+def import_(folder: Path, out: Path) -> None:
+    """Make a run of a LeRobot checkpoint, of LeRobot's own VQ-BeT or of this course's plugin."""
+    from vqbet_course.lerobot_policy import import_checkpoint
+
+    import_checkpoint(folder, out)
+    click.echo(f"written: {out}")
+
+
 @cli.group()
 def demos() -> None:
     """Demonstrations: make them."""
