@@ -66,17 +66,23 @@ def train(data: str, minutes: float | None, steps: int | None, seed: int, mirror
 @click.option("--episodes", type=int, default=50, show_default=True)
 @click.option("--seed", type=int, default=100_000, show_default=True, help="The first environment seed.")
 @click.option("--videos", type=int, default=3, show_default=True, help="Films of the first episodes.")
+@click.option("--env", default="pusht", show_default=True, metavar="ENV",
+              help="`pusht`, `navigation`, or module:Class of a Gymnasium environment with a contract.")
+@click.option("--perturb", multiple=True, metavar="NAME[=VALUE]",
+              help="What goes wrong: observation-noise, frozen-frames, delayed-actions, action-noise, shove, friction.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: RUN/eval/seed-SEED]")
-def evaluate(run: str, episodes: int, seed: int, videos: int, out: Path | None) -> None:
-    """Roll a policy out in PushT. RUN is a run directory or `shipped`."""
-    from vqbet_course import rollout
+def evaluate(run: str, episodes: int, seed: int, videos: int, env: str, perturb: tuple[str, ...],
+             out: Path | None) -> None:
+    """Roll a policy out, and write its figures, traces, failure labels and films. RUN: a run directory or `shipped`."""
+    from vqbet_course import evaluate as evaluation
+    from vqbet_course.rollout import describe
     from vqbet_course.train import load_run
 
     if run == "shipped" and out is None:
         out = Path("_runs/shipped/eval") / f"seed-{seed}"
     loaded = load_run(run)
     out = out or loaded.path / "eval" / f"seed-{seed}"
-    click.echo(rollout.describe(rollout.evaluate(loaded, episodes, seed, out, videos)["metrics"]))
+    click.echo(describe(evaluation.evaluate(loaded, episodes, seed, out, videos, env, perturb)["metrics"]))
     click.echo(f"written: {out / 'run.json'}")
 
 
