@@ -44,12 +44,10 @@ def offset_outweighs(episode: Episode) -> float:
 
 
 def mode_entropy(policy: Policy, normalizer: Normalizer, seed: int, make: Callable[[], gym.Env],
-                 repeats: int = 10, decisions: int = 10) -> float | None:
+                 repeats: int = 10, decisions: int = 10) -> float:
     """Entropy in bits of the primary code over repeated rollouts from one start, each with draws of its own, averaged
-    over the first decisions. 0: it always goes the same way. None for a policy without codes."""
+    over the first decisions. 0: it always goes the same way."""
     played = rollouts(policy, normalizer, [seed] * repeats, make, draws=range(repeats))
-    if not played[0].tokens[0]:
-        return None
     said = [[tokens[0] for tokens, new in zip(e.tokens, e.decided, strict=True) if new] for e in played]
     together = [torch.tensor(codes) for codes in list(zip(*said, strict=False))[:decisions]]
     return float(np.mean([np.log2(token_usage(codes, int(codes.max()) + 1).perplexity) for codes in together]))

@@ -86,6 +86,36 @@ def evaluate(run: str, episodes: int, seed: int, videos: int, env: str, perturb:
     click.echo(f"written: {out / 'run.json'}")
 
 
+@cli.command()
+@click.option("--policies", default="bc,bet,act,diffusion,vqbet", show_default=True, metavar="NAME,NAME")
+@click.option("--data", default="demo", show_default=True, metavar="SOURCE", help="PushT demonstrations.")
+@click.option("--demos", type=int, default=120, show_default=True, help="Demonstrations, chosen by the training seed.")
+@click.option("--rollouts", type=int, default=30, show_default=True, help="Episodes of each trained policy.")
+@click.option("--seeds", default="1,2,3", show_default=True, metavar="N,N", help="Training seeds.")
+@click.option("--minutes", type=float, help="What each training may take.  [default: 5]")
+@click.option("--steps", type=int, help="Train each for this many steps instead.")
+@click.option("--films", type=int, default=1, show_default=True, help="Films of each trained policy.")
+@click.option("--jobs", type=int, default=1, show_default=True, help="Processes side by side.")
+@click.option("--dask", metavar="ADDRESS", help="Send the jobs to this Dask scheduler instead.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR",
+              help="Where the panel goes; what is finished there is not done again.")
+def compare(policies: str, data: str, demos: int, rollouts: int, seeds: str, minutes: float | None, steps: int | None,
+            films: int, jobs: int, dask: str | None, out: Path) -> None:
+    """Let several policies learn the same and go through one evaluator. Continues a panel that was interrupted."""
+    from vqbet_course import compare as panel
+
+    try:
+        numbers = [int(seed) for seed in seeds.split(",")]
+    except ValueError:
+        raise click.UsageError(f"--seeds {seeds}: give whole numbers with commas between") from None
+    budget = panel.Budget(5.0 if minutes is None and steps is None else minutes, steps)
+    settings = panel.Settings(data, demos, rollouts, budget, films)
+    result = panel.compare(policies.split(","), numbers, settings, out, jobs, dask)
+    for claim in result["claims"]:
+        click.echo(f"{claim['verdict']:>13}: {claim['claim']}: {claim['why']}")
+    click.echo(f"written: {out / 'panel.json'} and {out / 'report.html'}")
+
+
 @cli.group()
 def demos() -> None:
     """Demonstrations: make them."""

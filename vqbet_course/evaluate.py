@@ -52,7 +52,9 @@ def assess(policy: Policy, normalizer: Normalizer, make: Callable[[], gym.Env], 
     """Episodes on these environment seeds, and all figures of them: success and coverage, latency, behaviour."""
     played = rollouts(policy, normalizer, seeds, make, quiet=quiet)
     figures = measures(played) | latency(policy, normalizer, seeds[0], make)
-    figures["behaviour"] = behaviour(played) | {"mode_entropy": mode_entropy(policy, normalizer, seeds[0], make)}
+    speaks = bool(played[0].tokens[0])
+    figures["behaviour"] = behaviour(played) | {
+        "mode_entropy": mode_entropy(policy, normalizer, seeds[0], make) if speaks else None}
     figures["recovery"] = recovery(played)
     return played, figures
 
