@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,9 @@ from vqbet_course.contract import BadInput
 from vqbet_course.grading import report
 from vqbet_course.grading.execution import execute
 from vqbet_course.grading.lessons import Cell, Lab, all_labs, source_of, without_directives
+from vqbet_course.grading.limits import Limits
 from vqbet_course.grading.results import Grade, Marked, Ungradable, Verdict
-from vqbet_course.grading.sandbox import Limits, Sandbox, bubblewrap_works, unenforced
+from vqbet_course.grading.sandbox import Sandbox, bubblewrap_works, unenforced
 
 LARGEST = 50 << 20
 """Bytes that a submitted notebook may have."""
@@ -39,9 +40,10 @@ Call = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Options:
-    """How to grade: the limits, and whether to run the whole notebook for its reader."""
+    """How to grade: the limits of an exercise, seconds for all of a notebook, whether to run it for its reader."""
 
     limits: Limits = Limits()
+    seconds: int = 60
     execute: bool = True
 
 
@@ -86,8 +88,8 @@ def find_answers(lab: Lab, cells: list[Cell]) -> tuple[dict[str, str], list[str]
         found.sort(key=lambda cell: cell.get("id") != exercise.cell_id)  # the released cell before any copy
         if len(found) > 1:
             notes.append(f"{exercise.id}: there are {len(found)} cells for it; the first one is graded")
-        if found:
-            answers[exercise.id] = source_of(found[0])
+        if found:  # JSON may hold halves of characters, which no file can
+            answers[exercise.id] = source_of(found[0]).encode("utf-8", "replace").decode()
     held = Counter((cell.get("id"), source_of(cell).strip()) for cell in cells if isinstance(cell.get("id"), str))
     for cell in lab.locked:
         released = without_directives(source_of(cell)).strip()
@@ -112,43 +114,43 @@ def grade_submission(data: bytes, options: Options, call: Call = call_here) -> G
     """The grade of a submitted notebook. Raises Ungradable."""
     lab, cells = parse(data)
     answers, notes = find_answers(lab, cells)
-    verdicts = score(lab, answers, options.limits, call)
+    verdicts = score(lab, answers, options, call)
     executed, problem = execute(data, lab) if options.execute else (b"", "")
     notes += [problem] if problem else []
     notes += [f"not enforced on this machine: {what}" for what in unenforced()]
     return Grade(lab.name, [Marked(e.id, e.points, verdicts[e.id]) for e in lab.exercises.values()], notes, executed)
 
 
-def score(lab: Lab, answers: dict[str, str], limits: Limits, call: Call) -> dict[str, Verdict]:
+def score(lab: Lab, answers: dict[str, str], options: Options, call: Call) -> dict[str, Verdict]:
     """A verdict for every exercise of a lab, in the order of the lab.
 
     The order matters: a later exercise may build on the released solution of an earlier one, so that solution comes
     into the sandbox, but only after the earlier answer has been taken out of it.
     """
-    verdicts, left = {}, float(limits.notebook_seconds)
-    with Sandbox(lab, limits) as sandbox:
+    verdicts, left = {}, float(options.seconds)
+    with Sandbox(lab) as sandbox:
         for exercise_id in lab.exercises:
             if exercise_id not in answers:
                 verdicts[exercise_id] = Verdict("missing", "its cell is not in the notebook")
                 continue
-            seconds = min(limits.seconds, int(left))
-            if seconds < 1:
+            limits = replace(options.limits, seconds=min(options.limits.seconds, int(left)))
+            if limits.seconds < 1:
                 verdicts[exercise_id] = Verdict("stopped", "the exercises before took all the time of the notebook")
                 continue
             seed = secrets.randbits(62)
             job = call("make_job", exercise_id, seed, answers[exercise_id])
             sandbox.start()
             started = time.monotonic()
-            ended, answer = sandbox.run(job, seconds)
+            ended, answer = sandbox.run(job, limits)
             left -= time.monotonic() - started
-            verdicts[exercise_id] = stopped(ended, seconds, limits) or call("judge", exercise_id, seed, answer)
+            verdicts[exercise_id] = stopped(ended, limits) or call("judge", exercise_id, seed, answer)
     return verdicts
 
 
-def stopped(ended: str, seconds: int, limits: Limits) -> Verdict | None:
+def stopped(ended: str, limits: Limits) -> Verdict | None:
     """The verdict on an exercise that the sandbox had to stop, None for one that ended by itself."""
     if ended in ("out of time", "stuck"):
-        return Verdict("stopped", f"still running after {seconds} s")
+        return Verdict("stopped", f"still running after {limits.seconds} s")
     if ended == "out of memory":
         return Verdict("stopped", f"it took more than {limits.memory >> 20} MB of memory")
     return None
@@ -237,7 +239,7 @@ def grade(target: Path, out: Path, jobs: int = 1, dask: str | None = None, execu
                 todo[name] = data
         except Ungradable as problem:
             problems[name] = str(problem)
-    run_class(todo, out, jobs, dask, Options(limits, execute), problems, quiet)
+    run_class(todo, out, jobs, dask, Options(limits, execute=execute), problems, quiet)
     if target.is_dir():
         report.write_class(out, sorted(submissions), problems)
     return problems

@@ -1,8 +1,8 @@
 """Runs inside the sandbox, where a student's code runs: asks, and hands back data.
 
 One process imports torch once. For every exercise it forks a child, which takes the limits, runs the student's cell,
-and answers into a file that the grader owns; then every process that is left is killed. This file imports nothing
-of the course: it is all of it that the sandbox holds beside the earlier lessons' modules.
+and answers into a file that the grader owns; then every process that is left is killed. This file and `limits` are
+all that the sandbox holds of the grader.
 
 A job is a safetensors file: tensors `CASE.NAME` are the inputs; its metadata holds `given` (sources of the cells
 before, as JSON), `source` (the student's cell), `probe` (how to ask) and `answer` (the name to ask for). An answer is
@@ -13,7 +13,6 @@ import builtins
 import importlib
 import json
 import os
-import resource
 import signal
 import socket
 import sys
@@ -30,6 +29,8 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load, save
 from torch import Tensor, nn
+
+from vqbet_course.grading.limits import Limits
 
 Outputs = dict[str, Tensor]
 
@@ -104,10 +105,13 @@ def attempt(job: bytes, about: dict[str, str]) -> tuple[Outputs, dict[str, str]]
     try:
         exec(compile(about["source"], "<exercise>", "exec"), names)
         return ask(asking["probe"], names[about["answer"]], load(job)), {"status": "answered"}
-    except NotImplementedError:
-        return {}, {"status": "not attempted"}
     except BaseException as error:  # SystemExit too: whatever ends the cell is an error of the cell
-        return {}, {"status": "error"} | describe(error)
+        return {}, {"status": "not attempted"} if untouched(error) else {"status": "error"} | describe(error)
+
+
+def untouched(error: BaseException) -> bool:
+    """Whether an error is what the student edition raises; torch has errors of that kind too, with words."""
+    return type(error) is NotImplementedError and not error.args
 
 
 def describe(error: BaseException) -> dict[str, str]:
@@ -124,24 +128,7 @@ def metadata_of(job: bytes) -> dict[str, str]:
     return json.loads(job[8:8 + int.from_bytes(job[:8], "little")])["__metadata__"]
 
 
-def restrict(limits: dict[str, int]) -> None:
-    """Take the limits on, and become nobody when started by root."""
-    wanted = {"RLIMIT_CPU": limits["seconds"] + 1, "RLIMIT_FSIZE": limits["output"], "RLIMIT_CORE": 0,
-              "RLIMIT_NOFILE": 128}
-    if sys.platform == "linux":  # elsewhere nothing enforces a limit on the address space
-        with open("/proc/self/statm") as file:
-            wanted["RLIMIT_AS"] = int(file.read().split()[0]) * resource.getpagesize() + limits["memory"]
-    if limits["own_pids"]:  # elsewhere the user's other processes would count
-        wanted["RLIMIT_NPROC"] = limits["processes"]
-    for name, value in wanted.items():
-        resource.setrlimit(getattr(resource, name), (value, value))
-    if limits["uid"]:
-        os.setgroups([])
-        os.setresgid(*[limits["uid"]] * 3)
-        os.setresuid(*[limits["uid"]] * 3)
-
-
-def child(job_file: int, result_file: int, limits: dict[str, int]) -> None:
+def child(job_file: int, result_file: int, limits: Limits) -> None:
     """One exercise, in a process of its own: everything that the student's code can touch dies with it."""
     os.setsid()
     nowhere = os.open(os.devnull, os.O_RDWR)
@@ -149,7 +136,7 @@ def child(job_file: int, result_file: int, limits: dict[str, int]) -> None:
         os.dup2(nowhere, stream)
     with open(job_file, "rb") as file:
         job = file.read()
-    restrict(limits)
+    limits.take()
     outputs, status = attempt(job, metadata_of(job))
     os.write(result_file, save(outputs, status))
 
@@ -169,15 +156,14 @@ def resident(own_pids: bool) -> int:
     return total
 
 
-def supervise(pid: int, limits: dict[str, int]) -> str:
+def supervise(pid: int, limits: Limits) -> str:
     """Wait for the child within its limits; how it ended."""
-    deadline, own_pids = time.monotonic() + limits["seconds"], bool(limits["own_pids"])
-    before = resident(own_pids)
+    deadline, before = time.monotonic() + limits.seconds, resident(limits.own_pids)
     while time.monotonic() < deadline:
         done, code = os.waitpid(pid, os.WNOHANG)
         if done:
             return "finished" if code == 0 else "out of time" if os.WTERMSIG(code) == signal.SIGXCPU else "died"
-        if resident(own_pids) - before > limits["memory"]:
+        if resident(limits.own_pids) - before > limits.memory:
             return "out of memory"
         time.sleep(0.01)
     return "out of time"
@@ -206,7 +192,7 @@ def serve(control: socket.socket) -> None:
         message, files, *_ = socket.recv_fds(control, 4096, 2)
         if not message:
             return
-        limits = json.loads(message)
+        limits = Limits(**json.loads(message))
         pid = os.fork()
         if pid == 0:
             try:
@@ -217,7 +203,7 @@ def serve(control: socket.socket) -> None:
         for file in files:
             os.close(file)
         ended = supervise(pid, limits)
-        end_all(pid, bool(limits["own_pids"]))
+        end_all(pid, limits.own_pids)
         control.send(ended.encode())
 
 

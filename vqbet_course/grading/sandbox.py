@@ -16,13 +16,14 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from types import TracebackType
 
 import vqbet_course
 from vqbet_course.grading.lessons import Lab, source_of
+from vqbet_course.grading.limits import Limits
 from vqbet_course.grading.results import Ungradable
 
 PACKAGE = Path(vqbet_course.__file__).parent
@@ -35,17 +36,6 @@ HELD = ("torch", "numpy", "einops", "safetensors")
 
 STARTING_S = 120
 """How long a sandbox may take to import torch, on a busy machine."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one exercise, and the exercises of one notebook together, may use."""
-
-    seconds: int = 10  # wall clock and CPU, each, per exercise
-    notebook_seconds: int = 60
-    memory: int = 2 << 30  # bytes beyond what torch itself takes, all processes together
-    output: int = 64 << 20  # bytes of the answer, of any other file, and of all files together
-    processes: int = 32
 
 
 # --- what goes in -------------------------------------------------------------------------------------------
@@ -103,7 +93,8 @@ def earlier_modules(lab: Lab) -> dict[str, str]:
             found[path.name] = path.read_text(encoding="utf-8")
             todo |= imported_modules(found[path.name])
     assert f"{lab.module}.py" not in found, "a lesson must not import what it exports"
-    return found
+    limits = Path("grading", "limits.py")  # for the runner
+    return found | {"grading/__init__.py": "", str(limits): (PACKAGE / limits).read_text(encoding="utf-8")}
 
 
 # --- bubblewrap ---------------------------------------------------------------------------------------------
@@ -154,9 +145,11 @@ def unenforced() -> list[str]:
     return missing if sys.platform == "linux" else [*missing, "memory is not limited"]
 
 
-def nobody() -> int:
-    """A user that nothing belongs to, another one for each sandbox; 0, no change, unless root asks."""
-    return 2_000_000 + secrets.randbelow(1_000_000) if os.getuid() == 0 and bubblewrap_works() else 0
+def where_it_runs(limits: Limits) -> Limits:
+    """The limits as they are on this machine; root's sandboxes each have a user that nothing belongs to."""
+    isolated = bubblewrap_works()
+    uid = 2_000_000 + secrets.randbelow(1_000_000) if isolated and os.getuid() == 0 else 0
+    return replace(limits, uid=uid, own_pids=isolated)
 
 
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "LANG": "C.UTF-8", "HOME": "/tmp", "USER": "student"}
@@ -168,14 +161,15 @@ class Sandbox:
     It is started when the first job comes, and again when a job has brought it down.
     """
 
-    def __init__(self, lab: Lab, limits: Limits):
-        self.lab, self.limits = lab, limits
+    def __init__(self, lab: Lab):
+        self.lab = lab
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "Sandbox":
         self.files = tempfile.TemporaryDirectory(prefix="vqbet-course-sandbox-")
         course = Path(self.files.name) / "course" / PACKAGE.name
         course.mkdir(parents=True)
+        (course / "grading").mkdir()
         for name, text in earlier_modules(self.lab).items():
             (course / name).write_text(text, encoding="utf-8")
         for path in [course.parent, *course.parent.rglob("*")]:  # whatever the umask says
@@ -192,7 +186,7 @@ class Sandbox:
         if bubblewrap_works():
             shown = [*interpreter(), *bind(RUNNER, "/runner.py"), *bind(course, "/course")]
             shown += sum((bind(path, f"/packages/{name}") for name, path in packages().items()), [])
-            return [*bubblewrap(shown, self.limits.output), python, "-I", "-S", "/runner.py"]
+            return [*bubblewrap(shown, Limits.output), python, "-I", "-S", "/runner.py"]
         held = Path(self.files.name) / "packages"
         held.mkdir(exist_ok=True)
         for name, path in packages().items():
@@ -230,16 +224,16 @@ class Sandbox:
             self.process.stderr.close()
             self.process = None
 
-    def run(self, job: bytes, seconds: int) -> tuple[str, bytes]:
+    def run(self, job: bytes, limits: Limits) -> tuple[str, bytes]:
         """Run a job; how it ended (`finished`, `out of time`, `out of memory`, `died`, `stuck`), and what it wrote."""
         self.start()
-        limits = asdict(self.limits) | {"seconds": seconds, "uid": nobody(), "own_pids": int(bubblewrap_works())}
         with tempfile.TemporaryFile() as job_file, tempfile.TemporaryFile() as result:
             job_file.write(job)
             job_file.seek(0)
-            self.control.settimeout(seconds + 5)  # the runner keeps the time; this is for one that no longer can
+            self.control.settimeout(limits.seconds + 5)  # the runner keeps the time; this is for one that no longer can
             try:
-                socket.send_fds(self.control, [json.dumps(limits).encode()], [job_file.fileno(), result.fileno()])
+                message = json.dumps(asdict(where_it_runs(limits))).encode()
+                socket.send_fds(self.control, [message], [job_file.fileno(), result.fileno()])
                 ended = self.control.recv(64).decode() or "died"
             except TimeoutError:
                 ended = "stuck"
@@ -247,4 +241,4 @@ class Sandbox:
                 ended = "died"
             if ended in ("stuck", "died"):
                 self.stop()
-            return ended, os.pread(result.fileno(), self.limits.output, 0)
+            return ended, os.pread(result.fileno(), limits.output, 0)

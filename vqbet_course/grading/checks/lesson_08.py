@@ -106,7 +106,7 @@ class MovingAverage(Check):
                       "What is `decay` for, after thousands of steps?"),
         Misconception("decay on the wrong side", {"weight = 1 - min(": "weight = min("},
                       "With a decay near 1 the average hardly moves."),
-        Misconception("buffers averaged", {"kept.copy_(new)": "kept.lerp_(new, weight)"},
+        Misconception("buffers averaged", {"kept.copy_(new)": "kept.copy_(new if new.dtype == torch.long else kept.lerp(new, weight))"},
                       "What is the average of two counts worth? The docstring speaks of weights."),
         Misconception("buffers forgotten", {"kept.copy_(new)": "pass"},
                       "What becomes of the running statistics, which are no parameters?"),
