@@ -145,6 +145,33 @@ def compare(policies: str, data: str, demos: int, rollouts: int, seeds: str, min
     click.echo(f"written: {out / 'panel.json'} and {out / 'report.html'}")
 
 
+@click.argument("submissions", type=click.Path(path_type=Path), metavar="SUBMISSION.ipynb|FOLDER")
+@click.option("--jobs", type=int, default=1, show_default=True, help="Submissions graded at the same time.")
+@click.option("--dask", metavar="ADDRESS", help="Grade on the workers of this Dask scheduler.")
+@click.option("--execute/--no-execute", default=True, show_default=True, help="Also run each notebook, for its reader.")
+@click.option("--require-sandbox", is_flag=True, help="Refuse to grade where bubblewrap does not work.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("_runs/grades"), show_default=True, metavar="DIR")
+def grade(submissions: Path, jobs: int, dask: str | None, execute: bool, require_sandbox: bool, out: Path) -> None:
+    """Grade a lab, or a folder of them. Exit status 1: some submission could not be graded."""
+    from vqbet_course.grading import grader
+
+    problems = grader.grade(submissions, out, jobs, dask, execute, require_sandbox)
+    for name, problem in problems.items():
+        click.echo(f"not graded: {name}: {problem}", err=True)
+    click.echo(f"written: {out / ('class.html' if submissions.is_dir() else submissions.stem + '/report.html')}")
+    if problems:
+        raise click.exceptions.Exit(1)
+
+
+@cli.command()
+def labs() -> None:
+    """Make the student editions in labs/ from the lessons."""
+    from vqbet_course.grading.editions import write_editions
+
+    for path in write_editions():
+        click.echo(f"written: {path}")
+
+
 @cli.group()
 def demos() -> None:
     """Demonstrations: inspect, convert, split and make them.
