@@ -59,6 +59,13 @@ def block_keypoints(block_pose: np.ndarray) -> np.ndarray:
     return to_world(KEYPOINTS, block_pose).reshape(-1, 16)
 
 
+def block_poses(keypoints: np.ndarray) -> np.ndarray:
+    """The way back: keypoint rows (N, 16) -> block poses (N, 3), angles in -pi..pi. Raises `BadInput`."""
+    left, right = np.split(_checked(keypoints, 16, "keypoints")[:, :4].astype(np.float64), 2, axis=1)
+    along = right - left
+    return np.column_stack([(left + right) / 2, np.arctan2(along[:, 1], along[:, 0])])
+
+
 def mirror_points(points: np.ndarray) -> np.ndarray:
     """Reflect points (N, 2) across the line x + y = 512, which leaves the goal where it is; pixels.
 
