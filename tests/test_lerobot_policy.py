@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
 import torch
 from lerobot.configs import PreTrainedConfig
@@ -19,8 +20,9 @@ from test_lerobot_bridge import CAMERA, STATE, make_batch, make_policy
 
 import vqbet_course.lerobot_policy
 from vqbet_course import cli, rollout
-from vqbet_course.contract import PUSHT, BadInput, Contract, Field
-from vqbet_course.demos import DEMO_FOLDER, Normalizer
+from vqbet_course.contract import PUSHT, PUSHT_TASK, BadInput, Contract, Field
+from vqbet_course.convert import DEMO_FOLDER
+from vqbet_course.demos import Normalizer
 from vqbet_course.lerobot_policy import VQBeTCourseConfig, export_run, import_checkpoint
 from vqbet_course.lerobot_policy.modeling_vqbet_course import VQBeTCoursePolicy
 from vqbet_course.lerobot_policy.processor_vqbet_course import shared_bounds
@@ -159,14 +161,19 @@ def test_lerobot_trains_resumes_and_evaluates_it(tmp_path: Path) -> None:
     assert torch.equal(low, run.normalizer.bounds[STATE][0]) and (high > 400).all()
 
 
-def test_both_evaluators_agree_episode_by_episode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rollout, "MAX_STEPS", 60)
+def test_both_evaluators_agree_episode_by_episode(tmp_path: Path) -> None:
+    def short_pusht() -> gym.Env:
+        env = rollout.make_pusht()
+        setattr(env, "contract", dataclasses.replace(PUSHT_TASK, horizon=60))
+        return env
+
     shipped = load_run("shipped")
     policy = VQBeTPolicy(dataclasses.replace(shipped.policy.config, bet_softmax_temperature=0.0), shipped.policy.encoder)
     policy.load_state_dict(shipped.policy.state_dict())
     export_run(dataclasses.replace(shipped, policy=policy), tmp_path / "cold")
     seeds = range(7, 10)
-    ours = [max(e.coverage) / rollout.SUCCESS_COVERAGE for e in rollout.rollouts(policy, shipped.normalizer, seeds)]
+    played = rollout.rollouts(policy, shipped.normalizer, seeds, short_pusht)
+    ours = [max(e.coverage) / rollout.SUCCESS_COVERAGE for e in played]
     run_lerobot(
         lerobot_eval.main, PLUGIN, f"--policy.path={tmp_path / 'cold'}", "--policy.device=cpu", *PUSHT_ENV,
         "--eval.n_episodes=3", "--eval.batch_size=3", "--seed=7", "--env.episode_length=60",
