@@ -58,7 +58,7 @@ def make_batch(c: VQBeTConfig, seed: int = 0) -> tuple[dict[str, Tensor], Tensor
     torch.manual_seed(seed)
     seen = {name: torch.rand(B, c.n_obs_steps, *shape) for name, shape in c.image_shapes.items()}
     actions = torch.rand(B, c.n_queries + c.action_chunk_size - 1, c.action_dim) * 2 - 1
-    return seen | {STATE: torch.rand(B, c.n_obs_steps, c.observation_sizes[STATE])}, actions
+    return seen | {name: torch.rand(B, c.n_obs_steps, size) for name, size in c.observation_sizes.items()}, actions
 
 
 def for_lerobot(c: VQBeTConfig, seen: dict[str, Tensor]) -> dict[str, Tensor]:

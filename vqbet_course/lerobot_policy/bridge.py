@@ -75,20 +75,25 @@ def to_lerobot(policy: VQBeTPolicy) -> LeRobotPolicy:
         raise BadInput(f"image_shapes {list(policy.config.image_shapes)}: LeRobot's VQ-BeT policy takes exactly one "
                        "camera; to_lerobot_model gives its network with several")
     theirs = quietly(LeRobotPolicy, lerobot_config(policy.config))
-    theirs.vqbet.load_state_dict(to_lerobot_model(policy).state_dict())
+    fill(theirs.vqbet, policy)
     return theirs.eval()
 
 
 def to_lerobot_model(policy: VQBeTPolicy) -> VQBeTModel:
     """The network inside LeRobot's policy with our weights: any number of cameras, at least one."""
     model = quietly(VQBeTModel, lerobot_config(policy.config))
+    fill(model, policy)
+    return model.eval()
+
+
+def fill(model: VQBeTModel, policy: VQBeTPolicy) -> None:
+    """Give LeRobot's network our weights, and call its first stage finished."""
     tensors = model.state_dict()  # shares its memory with the model
     for name, values in policy.state_dict().items():
         target = tensors[lerobot_name(name)]
         target.copy_(values.reshape(target.shape))
     tensors["action_head.vqvae_model.discretized"].fill_(True)
     tensors["action_head.vqvae_model.vq_layer.freeze_codebook"].fill_(True)
-    return model.eval()
 
 
 def from_lerobot(theirs: LeRobotPolicy | VQBeTModel) -> VQBeTPolicy:

@@ -20,14 +20,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from vqbet_course.build import build_policy
-from vqbet_course.contract import PUSHT, BadInput, Contract, Field
+from vqbet_course.contract import PUSHT, PUSHT_TASK, BadInput, Contract, Field
 from vqbet_course.demos import Normalizer
 from vqbet_course.files import in_plain_words, read_json, write_atomically, write_json
 from vqbet_course.lerobot_policy.bridge import policy_from_tensors, to_lerobot
 from vqbet_course.lerobot_policy.configuration_vqbet_course import VQBeTCourseConfig
 from vqbet_course.lerobot_policy.modeling_vqbet_course import wrap
 from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
-from vqbet_course.pusht import SIZE
 from vqbet_course.train import Plan, Run, fill
 
 
@@ -42,9 +41,9 @@ def export_run(run: Run, out: Path, kind: str = "vqbet_course") -> None:
     if kind == "vqbet":
         policy: Any = to_lerobot(run.policy)
     else:
-        board = (0.0, float(SIZE)) if run.contract.difference(PUSHT) is None else None
+        bounds = PUSHT_TASK.action_bounds if run.contract.difference(PUSHT) is None else None
         policy = wrap(run.policy, VQBeTCourseConfig.of(
-            run.policy.config, action_bounds=board, device="cpu", push_to_hub=False))
+            run.policy.config, action_bounds=bounds, device="cpu", push_to_hub=False))
     stats = {name: {"min": low, "max": high} for name, (low, high) in run.normalizer.bounds.items()}
     with in_plain_words(out):
         out.parent.mkdir(parents=True, exist_ok=True)
