@@ -67,18 +67,109 @@ def train(data: str, minutes: float | None, steps: int | None, seed: int, mirror
 @click.option("--episodes", type=int, default=50, show_default=True)
 @click.option("--seed", type=int, default=100_000, show_default=True, help="The first environment seed.")
 @click.option("--videos", type=int, default=3, show_default=True, help="Films of the first episodes.")
+@click.option("--env", default="pusht", show_default=True, metavar="ENV",
+              help="`pusht`, `navigation`, or module:Class of a Gymnasium environment with a contract.")
+@click.option("--perturb", multiple=True, metavar="NAME[=VALUE]",
+              help="What goes wrong: observation-noise, frozen-frames, delayed-actions, action-noise, shove, friction.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: RUN/eval/seed-SEED]")
-def evaluate(run: str, episodes: int, seed: int, videos: int, out: Path | None) -> None:
-    """Roll a policy out in PushT. RUN is a run directory or `shipped`."""
-    from vqbet_course import rollout
+def evaluate(run: str, episodes: int, seed: int, videos: int, env: str, perturb: tuple[str, ...],
+             out: Path | None) -> None:
+    """Roll a policy out, and write its figures, traces, failure labels and films. RUN: a run directory or `shipped`."""
+    from vqbet_course import evaluate as evaluation
+    from vqbet_course.rollout import describe
     from vqbet_course.train import load_run
 
     if run == "shipped" and out is None:
         out = Path("_runs/shipped/eval") / f"seed-{seed}"
     loaded = load_run(run)
     out = out or loaded.path / "eval" / f"seed-{seed}"
-    click.echo(rollout.describe(rollout.evaluate(loaded, episodes, seed, out, videos)["metrics"]))
+    click.echo(describe(evaluation.evaluate(loaded, episodes, seed, out, videos, env, perturb)["metrics"]))
     click.echo(f"written: {out / 'run.json'}")
+
+
+@cli.command()
+@click.argument("run")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: RUN/pretrained_model]")
+@click.option("--type", "kind", type=click.Choice(["vqbet_course", "vqbet"]), default="vqbet_course", show_default=True,
+              help="For this course's plugin, or as LeRobot's own VQ-BeT.")
+def export(run: str, out: Path | None, kind: str) -> None:
+    """Write a run as a LeRobot checkpoint. RUN is a run directory or `shipped`."""
+    from vqbet_course.lerobot_policy import export_run
+    from vqbet_course.train import load_run
+
+    if run == "shipped" and out is None:
+        out = Path("_runs/shipped/pretrained_model")
+    loaded = load_run(run)
+    out = out or loaded.path / "pretrained_model"
+    export_run(loaded, out, kind)
+    click.echo(f"written: {out}")
+
+
+@cli.command("import")
+@click.argument("folder", type=click.Path(path_type=Path), metavar="PRETRAINED_DIR")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="RUN", help="The run directory to make.")
+def import_(folder: Path, out: Path) -> None:
+    """Make a run of a LeRobot checkpoint, of LeRobot's own VQ-BeT or of this course's plugin."""
+    from vqbet_course.lerobot_policy import import_checkpoint
+
+    import_checkpoint(folder, out)
+    click.echo(f"written: {out}")
+
+
+@click.option("--policies", default="bc,bet,act,diffusion,vqbet", show_default=True, metavar="NAME,NAME")
+@click.option("--data", default="demo", show_default=True, metavar="SOURCE", help="PushT demonstrations.")
+@click.option("--demos", type=int, default=120, show_default=True, help="Demonstrations, chosen by the training seed.")
+@click.option("--rollouts", type=int, default=30, show_default=True, help="Episodes of each trained policy.")
+@click.option("--seeds", default="1,2,3", show_default=True, metavar="N,N", help="Training seeds.")
+@click.option("--minutes", type=float, help="What each training may take.  [default: 5]")
+@click.option("--steps", type=int, help="Train each for this many steps instead.")
+@click.option("--films", type=int, default=1, show_default=True, help="Films of each trained policy.")
+@click.option("--jobs", type=int, default=1, show_default=True, help="Processes side by side.")
+@click.option("--dask", metavar="ADDRESS", help="Send the jobs to this Dask scheduler instead.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR",
+              help="Where the panel goes; what is finished there is not done again.")
+def compare(policies: str, data: str, demos: int, rollouts: int, seeds: str, minutes: float | None, steps: int | None,
+            films: int, jobs: int, dask: str | None, out: Path) -> None:
+    """Let several policies learn the same and go through one evaluator. Continues a panel that was interrupted."""
+    from vqbet_course import compare as panel
+
+    try:
+        numbers = [int(seed) for seed in seeds.split(",")]
+    except ValueError:
+        raise click.UsageError(f"--seeds {seeds}: give whole numbers with commas between") from None
+    budget = panel.Budget(5.0 if minutes is None and steps is None else minutes, steps)
+    settings = panel.Settings(data, demos, rollouts, budget, films)
+    result = panel.compare(policies.split(","), numbers, settings, out, jobs, dask)
+    for claim in result["claims"]:
+        click.echo(f"{claim['verdict']:>13}: {claim['claim']}: {claim['why']}")
+    click.echo(f"written: {out / 'panel.json'} and {out / 'report.html'}")
+
+
+@click.argument("submissions", type=click.Path(path_type=Path), metavar="SUBMISSION.ipynb|FOLDER")
+@click.option("--jobs", type=int, default=1, show_default=True, help="Submissions graded at the same time.")
+@click.option("--dask", metavar="ADDRESS", help="Grade on the workers of this Dask scheduler.")
+@click.option("--execute/--no-execute", default=True, show_default=True, help="Also run each notebook, for its reader.")
+@click.option("--require-sandbox", is_flag=True, help="Refuse to grade where bubblewrap does not work.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("_runs/grades"), show_default=True, metavar="DIR")
+def grade(submissions: Path, jobs: int, dask: str | None, execute: bool, require_sandbox: bool, out: Path) -> None:
+    """Grade a lab, or a folder of them. Exit status 1: some submission could not be graded."""
+    from vqbet_course.grading import grader
+
+    problems = grader.grade(submissions, out, jobs, dask, execute, require_sandbox)
+    for name, problem in problems.items():
+        click.echo(f"not graded: {name}: {problem}", err=True)
+    click.echo(f"written: {out / ('class.html' if submissions.is_dir() else submissions.stem + '/report.html')}")
+    if problems:
+        raise click.exceptions.Exit(1)
+
+
+@cli.command()
+def labs() -> None:
+    """Make the student editions in labs/ from the lessons."""
+    from vqbet_course.grading.editions import write_editions
+
+    for path in write_editions():
+        click.echo(f"written: {path}")
 
 
 @cli.group()

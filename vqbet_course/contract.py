@@ -1,6 +1,6 @@
 """What is observed, what is done, in which units, how fast: the contract between data, policy and environment."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 
@@ -73,3 +73,53 @@ class Contract:
 PUSHT = Contract({"observation.environment_state": Field(16, "px"), "observation.state": Field(2, "px", 0.0, 512.0)},
                  Field(2, "px", 0.0, 512.0), 10.0)
 """PushT as this course sees it: the T's eight keypoints, the pusher, and where to send the pusher."""
+
+
+@dataclass(frozen=True)
+class TaskContract:
+    """What a figure is a figure of. Saved with every result; results are compared only where these agree.
+
+    robot: what moves; data: observations, action and control rate; action_bounds: lowest and highest number of an
+    action, in its unit; timing_budget_ms: time from observation to action; horizon: steps of an episode at most;
+    resets: what an environment seed decides; success: when an episode is won; seeding: who draws from what.
+    """
+
+    robot: str
+    data: Contract
+    action_bounds: tuple[float, float]
+    timing_budget_ms: float
+    horizon: int
+    resets: str
+    success: str
+    seeding: str = "the environment seed also seeds the generator that the policy draws from"
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TaskContract":
+        try:
+            low, high = values["action_bounds"]
+            return cls(**values | {"data": Contract.from_dict(values["data"]), "action_bounds": (low, high)})
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInput(f"task contract: {error} is missing or malformed") from None
+
+    def difference(self, other: "TaskContract") -> str | None:
+        """The first field in which `other` differs, in words; None if they agree."""
+        for name in (f.name for f in fields(self)):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                return mine.difference(theirs) if name == "data" else f"{name}: {mine} against {theirs}"
+        return None
+
+
+PUSHT_TASK = TaskContract(
+    robot="a round pusher of 15 px radius, led by a PD controller",
+    data=PUSHT,
+    action_bounds=(0.0, 512.0),
+    timing_budget_ms=100.0,
+    horizon=300,
+    resets="positions of pusher and T and the angle of the T, drawn by gym-pusht from the environment seed",
+    success="the T covers more than 0.95 of the goal at any step",
+)
+"""PushT as this course evaluates it."""
