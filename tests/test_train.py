@@ -170,7 +170,7 @@ def test_mirroring_doubles_the_windows_and_is_the_default_for_pusht(data: str, t
     demos = load_demos(data)
     plain, both = (training.prepare(demos, CONFIG, mirror) for mirror in (False, True))
     assert len(both.windows.chunk_index) == 2 * len(plain.windows.chunk_index) > len(demos.action)
-    assert len(mirror_pusht(demos)) == 2 * both.n_episodes
+    assert len(mirror_pusht(demos)) == 2 * len(demos)
     train(data, tmp_path / "run", CONFIG, steps=3, quiet=True)
     assert load_run(tmp_path / "run").plan.mirror
 
