@@ -16,7 +16,7 @@ UV = $(or $(shell uv --version >/dev/null 2>&1 && echo uv),$(BIN)/uv)
 export JUPYTER_PREFER_ENV_PATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help course test jupyter readme lock clean
+.PHONY: help course test jupyter labs readme lock clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1:/p' Makefile | awk -F: '{ printf "%-16s%s\n", $$1, $$2 }'
@@ -29,8 +29,11 @@ test: $(READY) ## unit tests, package and lessons in step, the lessons' own test
 	@echo "make test: all passed - units, package and lessons in step, the lessons' own test cells."
 
 jupyter: $(READY) ## open the lessons in JupyterLab (ARGS="--no-browser --port 8888")
-	@$(BIN)/python -m jupyterlab --ServerApp.root_dir=nbs --LabApp.default_url=/lab/tree/index.ipynb \
+	@$(BIN)/python -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/nbs/index.ipynb \
 		$(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
+
+labs: $(READY) ## write the student editions in labs/ from the lessons
+	@$(BIN)/vqbet-course labs
 
 readme: $(READY) ## write README.md from nbs/index.ipynb
 	@$(BIN)/python -m nbconvert --log-level WARN --to markdown --RegexRemovePreprocessor.patterns='#\|\s*hide' \

@@ -1,6 +1,6 @@
 """What is observed, what is done, in which units, how fast: the contract between data, policy and environment."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 
@@ -10,10 +10,25 @@ class BadInput(ValueError):
 
 @dataclass(frozen=True)
 class Field:
-    """One feature: its size (numbers per frame) and unit (`px`, `rad`, `unstated`)."""
+    """One feature: its size (numbers per frame; height, width and channels of an image), its unit (`px`, `rad`,
+    `unstated`), and the lowest and highest number that occurs, None where nobody looked.
 
-    size: int
+    Fields are equal when size and unit are: a range describes data, it promises nothing."""
+
+    size: int | tuple[int, ...]
     unit: str = "unstated"
+    low: float | None = field(default=None, compare=False)
+    high: float | None = field(default=None, compare=False)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Field":
+        size = values["size"]
+        return cls(**values | {"size": tuple(size) if isinstance(size, list) else int(size)})
+
+    def __str__(self) -> str:
+        if isinstance(self.size, tuple):
+            return f"an image of {' x '.join(map(str, self.size))}"
+        return f"{self.size} numbers in {self.unit}"
 
 
 @dataclass(frozen=True)
@@ -30,8 +45,8 @@ class Contract:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Contract":
         try:
-            return cls({k: Field(**v) for k, v in values["observation"].items()}, Field(**values["action"]),
-                       float(values["fps"]))
+            observation = {name: Field.from_dict(field) for name, field in values["observation"].items()}
+            return cls(observation, Field.from_dict(values["action"]), float(values["fps"]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadInput(f"contract: {error} is missing or malformed") from None
 
@@ -43,14 +58,20 @@ class Contract:
                 return f"{name}: {mine.get(name, 'absent')} against {theirs.get(name, 'absent')}"
         return None
 
+    def features(self) -> dict[str, Field]:
+        """Observation and action in one."""
+        return self.observation | {"action": self.action}
+
+    def units(self) -> dict[str, str]:
+        return {name: feature.unit for name, feature in self.features().items()}
+
     def fields(self) -> dict[str, str]:
-        """{field: size and unit in words}, fps included."""
-        named = self.observation | {"action": self.action}
-        return {k: f"{v.size} numbers in {v.unit}" for k, v in named.items()} | {"fps": f"{self.fps:g}"}
+        """{name: size and unit in words}, fps included."""
+        return {k: str(v) for k, v in self.features().items()} | {"fps": f"{self.fps:g}"}
 
 
-PUSHT = Contract({"observation.environment_state": Field(16, "px"), "observation.state": Field(2, "px")},
-                 Field(2, "px"), 10.0)
+PUSHT = Contract({"observation.environment_state": Field(16, "px"), "observation.state": Field(2, "px", 0.0, 512.0)},
+                 Field(2, "px", 0.0, 512.0), 10.0)
 """PushT as this course sees it: the T's eight keypoints, the pusher, and where to send the pusher."""
 
 
@@ -85,7 +106,7 @@ class TaskContract:
 
     def difference(self, other: "TaskContract") -> str | None:
         """The first field in which `other` differs, in words; None if they agree."""
-        for name in (field.name for field in fields(self)):
+        for name in (f.name for f in fields(self)):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
                 return mine.difference(theirs) if name == "data" else f"{name}: {mine} against {theirs}"

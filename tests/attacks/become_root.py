@@ -1,0 +1,4 @@
+# 1.2 error: becomes another user
+import os
+
+os.setuid(0)

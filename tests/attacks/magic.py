@@ -1,0 +1,2 @@
+# 1.2 error: a command of the shell
+!cat /etc/passwd

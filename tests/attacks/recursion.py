@@ -1,0 +1,3 @@
+# 1.1 error: calls itself without end
+def squared_distances(points, codebook):
+    return squared_distances(points, codebook)

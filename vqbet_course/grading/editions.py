@@ -1,0 +1,88 @@
+"""Student editions: `labs/NN_name.ipynb`, made from the lessons.
+
+What an exercise asks for becomes `raise NotImplementedError`; signature, docstring and a hint stay. Then follow a cell
+with its `check`, and the released definition, with which the lesson goes on.
+"""
+import ast
+import json
+import re
+from pathlib import Path
+
+from vqbet_course.course import LESSONS
+from vqbet_course.files import write_text
+from vqbet_course.grading.checks import Check, all_checks
+from vqbet_course.grading.lessons import Cell, Exercise, Lab, all_labs, source_of, without_directives
+
+LABS = LESSONS.parent / "labs"
+STARS = {1: "★", 2: "★★", 3: "★★★"}
+
+
+def blanked(source: str, names: tuple[str, ...]) -> str:
+    """The source with the bodies of these functions and methods replaced, below their docstrings."""
+    lines = source.splitlines()
+    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef) and node.name in names]
+    missing = set(names) - {node.name for node in functions}
+    assert not missing, f"no function {missing} in the cell"
+    for node in sorted(functions, key=lambda node: -node.lineno):
+        assert node.end_lineno is not None
+        body = node.body[1] if ast.get_docstring(node) is not None else node.body[0]
+        lines[body.lineno - 1:node.end_lineno] = [" " * body.col_offset + "raise NotImplementedError"]
+    return "\n".join(lines)
+
+
+def pointing_home(text: str, labs: set[str]) -> str:
+    """A lesson's prose with its links as they are seen from `labs/`."""
+    text = re.sub(r"(\]\(|src=\")(images/)", r"\1../nbs/\2", text)
+    return re.sub(r"\]\(((\w+)\.ipynb)", lambda m: m[0] if m[2] in labs else f"](../nbs/{m[1]}", text)
+
+
+def cell(kind: str, cell_id: str, source: str, **metadata: object) -> Cell:
+    """A cell in the form of a notebook file."""
+    outputs = {"execution_count": None, "outputs": []} if kind == "code" else {}
+    return {"cell_type": kind, "id": cell_id, "metadata": metadata, "source": source.splitlines(keepends=True)} | outputs
+
+
+def exercise_cells(lab: Lab, exercise: Exercise, check: type[Check]) -> list[Cell]:
+    """What stands in place of an exercise's cell: the task, the cell to fill, its check, the released definition."""
+    points = "1 point" if exercise.points == 1 else f"{exercise.points} points"
+    task = (f"### Exercise {exercise.id} · `{check.answer}`\n\n{STARS[exercise.difficulty]} · {exercise.minutes} minutes · "
+            f"{points}. Replace each `raise NotImplementedError` below, then run the next cell.\n\n"
+            f"<details><summary>Hint</summary>{check.hint}</details>")
+    source = blanked(without_directives(exercise.solution), check.blank or (check.answer,))
+    about = {"id": exercise.id, "points": exercise.points, "difficulty": exercise.difficulty, "minutes": exercise.minutes}
+    released = f"from vqbet_course.{lab.module} import {check.answer}  # whatever yours does, the lesson goes on with this one"
+    return [cell("markdown", f"{exercise.cell_id}-task", task),
+            cell("code", exercise.cell_id, source, exercise=about),
+            cell("code", f"{exercise.cell_id}-check", f"check({check.answer})"),
+            cell("code", f"{exercise.cell_id}-released", released, deletable=False, editable=False)]
+
+
+def student_edition(lab: Lab) -> str:
+    """The student edition of a lab, as the text of a notebook file."""
+    exercises, labs = {e.cell_id: e for e in lab.exercises.values()}, set(all_labs())
+    locked = {cell["id"] for cell in lab.locked}
+    cells: list[Cell] = []
+    for original in lab.cells:
+        source, about = source_of(original), {k: v for k, v in original["metadata"].items() if k == "tags"}
+        if original["id"] in exercises:
+            exercise = exercises[original["id"]]
+            cells += exercise_cells(lab, exercise, all_checks()[exercise.id])
+        elif original["cell_type"] == "markdown":
+            cells.append(cell("markdown", original["id"], pointing_home(source, labs), **about))
+        elif source := without_directives(source):
+            about |= {"deletable": False, "editable": False} if original["id"] in locked else {}
+            cells.append(cell(original["cell_type"], original["id"], source, **about))
+    first = next(i for i, made in enumerate(cells) if made["id"] in locked)
+    cells.insert(first + 1, cell("code", "lab-check", "from vqbet_course.grading import check"))
+    kernel = {"display_name": "python3", "language": "python", "name": "python3"}
+    metadata = {"kernelspec": kernel, "vqbet_course": {"lab": lab.name}}
+    notebook = {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+    return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def write_editions(out: Path = LABS) -> list[Path]:
+    """Write all student editions; returns their paths."""
+    paths = [out / f"{lab.name}.ipynb" for lab in all_labs().values()]
+    for path in paths:
+        write_text(path, student_edition(all_labs()[path.stem]))
+    return paths

@@ -1,0 +1,73 @@
+"""Run a submitted notebook for its reader: papermill and the kernel together in one sandbox. Scoring takes nothing
+from it, so this sandbox may hold the whole course."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from vqbet_course.grading.lessons import Lab, has_directive
+from vqbet_course.grading.limits import Limits
+from vqbet_course.grading.sandbox import (
+    ENVIRONMENT, PACKAGE, bind, bubblewrap, bubblewrap_works, interpreter, where_it_runs)
+
+RUNNER = Path(__file__).with_name("papermill_runner.py")
+LIMITS = Limits(seconds=300, memory=12 << 30, output=32 << 20, processes=256)
+"""Of the whole notebook; the memory is address space, of which torch and Jupyter reserve far more than they use."""
+
+
+def without_slow_cells(data: bytes, lab: Lab) -> bytes:
+    """The notebook with its slow cells, and those that the lesson calls so, as plain text."""
+    notebook = json.loads(data)
+    slow = {cell["id"] for cell in lab.cells if has_directive(cell, "slow")}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code" and (cell.get("id") in slow or has_directive(cell, "slow")):
+            cell["cell_type"] = "raw"
+            for only_code in ("outputs", "execution_count"):
+                cell.pop(only_code, None)
+    return json.dumps(notebook).encode()
+
+
+def command() -> list[str]:
+    """What runs `papermill_runner`, in a sandbox where there is one."""
+    if not bubblewrap_works():
+        return [sys.executable, str(RUNNER)]
+    folders = ["/usr", "/bin", "/etc/fonts", sys.prefix, PACKAGE, PACKAGE.parent / "nbs"]
+    shown = [*interpreter(), *sum((bind(folder) for folder in folders), [])]
+    return [*bubblewrap(shown, 8 * LIMITS.output), sys.executable, str(RUNNER)]
+
+
+def execute(data: bytes, lab: Lab, limits: Limits = LIMITS) -> tuple[bytes, str]:
+    """The executed copy (empty if there is none), and what its reader should know."""
+    with tempfile.TemporaryDirectory(prefix="vqbet-course-notebook-") as home, \
+            tempfile.TemporaryFile() as notebook, tempfile.TemporaryFile() as copy:
+        notebook.write(without_slow_cells(data, lab))
+        notebook.seek(0)
+        files = [notebook.fileno(), copy.fileno()]
+        place = "/tmp" if bubblewrap_works() else home
+        environment = ENVIRONMENT | {"HOME": place, "IPYTHONDIR": place, "PATH": f"{Path(sys.executable).parent}:/bin",
+                                     "JUPYTER_PATH": f"{sys.prefix}/share/jupyter", "HF_HUB_OFFLINE": "1"}
+        process = subprocess.Popen(
+            [*command(), *map(str, files), json.dumps(asdict(where_it_runs(limits)))], pass_fds=files, env=environment,
+            cwd=home, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL)
+        try:
+            process.wait(limits.seconds)
+        except subprocess.TimeoutExpired:
+            return b"", f"the notebook was stopped after {limits.seconds} s: there is no executed copy"
+        finally:
+            kill_group(process)
+        executed = os.pread(copy.fileno(), limits.output, 0)
+    return executed, "" if executed else "the notebook did not run to an end: there is no executed copy"
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process with all that it started and that stayed in its group."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()

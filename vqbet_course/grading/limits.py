@@ -1,0 +1,32 @@
+"""What code in a sandbox may use. Taken on inside, by a process that then never gets it back."""
+import os
+import resource
+import sys
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of one run of a student's code."""
+
+    seconds: int = 10  # wall clock and CPU, each
+    memory: int = 2 << 30  # bytes beyond what is held at the start, all processes together
+    output: int = 64 << 20  # bytes of the answer, of any other file, and of all files together
+    processes: int = 32  # and threads
+    uid: int = 0  # the user to become; 0: no change
+    own_pids: bool = False  # whether all processes in sight are the sandbox's
+
+    def take(self) -> None:
+        """Take them on in this process, for it and all that it starts."""
+        wanted = {"RLIMIT_CPU": self.seconds + 1, "RLIMIT_FSIZE": self.output, "RLIMIT_CORE": 0}
+        if sys.platform == "linux":  # elsewhere nothing enforces a limit on the address space
+            with open("/proc/self/statm") as file:
+                wanted["RLIMIT_AS"] = int(file.read().split()[0]) * resource.getpagesize() + self.memory
+        if self.own_pids:  # elsewhere the user's other processes would count
+            wanted["RLIMIT_NPROC"] = self.processes
+        for name, value in wanted.items():
+            resource.setrlimit(getattr(resource, name), (value, value))
+        if self.uid:
+            os.setgroups([])
+            os.setresgid(self.uid, self.uid, self.uid)
+            os.setresuid(self.uid, self.uid, self.uid)

@@ -1,0 +1,211 @@
+"""Runs inside the sandbox, where a student's code runs: asks, and hands back data.
+
+One process imports torch once. For every exercise it forks a child, which takes the limits, runs the student's cell,
+and answers into a file that the grader owns; then every process that is left is killed. This file and `limits` are
+all that the sandbox holds of the grader.
+
+A job is a safetensors file: tensors `CASE.NAME` are the inputs; its metadata holds `given` (sources of the cells
+before, as JSON), `source` (the student's cell), `probe` (how to ask) and `answer` (the name to ask for). An answer is
+one too: tensors `CASE.NAME`, and in its metadata a `status` and where it happened.
+"""
+import ast
+import builtins
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path += sys.argv[3:]
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from vqbet_course.grading.limits import Limits
+
+Outputs = dict[str, Tensor]
+
+
+# --- asking (the judge and the notebook's `check` use this part as well) ------------------------------------
+
+
+def refuses(call: Callable[[], object]) -> bool:
+    """Whether a call raises ValueError."""
+    try:
+        call()
+    except ValueError:
+        return True
+    return False
+
+
+@torch.no_grad()
+def fill(module: nn.Module, numbers: Tensor) -> nn.Module:
+    """Set all parameters of a module from `numbers` (n,), over and over; returns the module, in eval mode."""
+    start = 0
+    for parameter in module.parameters():
+        places = torch.arange(start, start + parameter.numel()) % len(numbers)
+        parameter.copy_(numbers[places].view_as(parameter))
+        start += parameter.numel()
+    return module.eval()
+
+
+def as_tensor(value: Any) -> Tensor:
+    """A number, a list of numbers, an array or a tensor, as a tensor of its own."""
+    if isinstance(value, np.ndarray):
+        value = torch.from_numpy(value)
+    tensor = value if isinstance(value, Tensor) else torch.tensor(value)
+    return tensor.detach().clone().contiguous()
+
+
+def ask(probe: Callable[..., dict[str, Any]], answer: Callable[..., Any], inputs: Outputs) -> Outputs:
+    """What an answer gives for every case of the inputs, and what became of the inputs themselves."""
+    cases: dict[str, dict[str, Tensor]] = {}
+    for key, value in inputs.items():
+        case, name = key.split(".", 1)
+        cases.setdefault(case, {})[name] = value.clone()
+    outputs: Outputs = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # an answer that draws where it should not is wrong in the same way everywhere
+        for case, given in sorted(cases.items()):
+            said = probe(answer, **given) | {f"input {name}": value for name, value in given.items()}
+            outputs |= {f"{case}.{name}": as_tensor(value) for name, value in said.items()}
+    return outputs
+
+
+# --- running a student's cell -------------------------------------------------------------------------------
+
+
+def released(sources: list[str]) -> dict[str, Any]:
+    """The names that the cells before define. What needs a package that is not here is left out."""
+    names: dict[str, Any] = {"__name__": "__main__", "refuses": refuses, "fill": fill, "np": np, "torch": torch,
+                             "F": F, "nn": nn, "Tensor": Tensor}
+    for source in sources:
+        for statement in ast.parse(source).body:
+            try:
+                exec(compile(ast.Module([statement], []), "<given>", "exec"), names)
+            except (ImportError, NameError, AttributeError):
+                pass
+    return names
+
+
+def attempt(job: bytes, about: dict[str, str]) -> tuple[Outputs, dict[str, str]]:
+    """Run the student's cell and ask it: its outputs, and how that went."""
+    names = released(json.loads(about["given"]))
+    asking = dict(names)
+    exec(about["probe"], asking)
+    try:
+        exec(compile(about["source"], "<exercise>", "exec"), names)
+        return ask(asking["probe"], names[about["answer"]], load(job)), {"status": "answered"}
+    except BaseException as error:  # SystemExit too: whatever ends the cell is an error of the cell
+        return {}, {"status": "not attempted"} if untouched(error) else {"status": "error"} | describe(error)
+
+
+def untouched(error: BaseException) -> bool:
+    """Whether an error is what the student edition raises; torch has errors of that kind too, with words."""
+    return type(error) is NotImplementedError and not error.args
+
+
+def describe(error: BaseException) -> dict[str, str]:
+    """Kind and line of an error. Its text stays here: a student could write the inputs into it."""
+    known = getattr(builtins, type(error).__name__, None) is type(error)
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == "<exercise>"]
+    if isinstance(error, SyntaxError) and error.filename == "<exercise>":
+        lines = [error.lineno]
+    return {"error": type(error).__name__ if known else "Exception", "line": str(lines[-1] if lines else "")}
+
+
+def metadata_of(job: bytes) -> dict[str, str]:
+    """The metadata of a safetensors file: its header is JSON, after eight bytes of length."""
+    return json.loads(job[8:8 + int.from_bytes(job[:8], "little")])["__metadata__"]
+
+
+def child(job_file: int, result_file: int, limits: Limits) -> None:
+    """One exercise, in a process of its own: everything that the student's code can touch dies with it."""
+    os.setsid()
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in range(3):
+        os.dup2(nowhere, stream)
+    with open(job_file, "rb") as file:
+        job = file.read()
+    limits.take()
+    outputs, status = attempt(job, metadata_of(job))
+    os.write(result_file, save(outputs, status))
+
+
+# --- watching over it ---------------------------------------------------------------------------------------
+
+
+def resident(own_pids: bool) -> int:
+    """Bytes that all processes of the sandbox hold together, without what files back."""
+    total = 0
+    for name in os.listdir("/proc") if own_pids else []:
+        try:
+            with open(f"/proc/{name}/status") as file:
+                total += sum(1024 * int(line.split()[1]) for line in file if line.startswith(("RssAnon", "RssShmem")))
+        except OSError:
+            pass  # no process, or one that just ended
+    return total
+
+
+def supervise(pid: int, limits: Limits) -> str:
+    """Wait for the child within its limits; how it ended."""
+    deadline, before = time.monotonic() + limits.seconds, resident(limits.own_pids)
+    while time.monotonic() < deadline:
+        done, code = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return "finished" if code == 0 else "out of time" if os.WTERMSIG(code) == signal.SIGXCPU else "died"
+        if resident(limits.own_pids) - before > limits.memory:
+            return "out of memory"
+        time.sleep(0.01)
+    return "out of time"
+
+
+def end_all(pid: int, own_pids: bool) -> None:
+    """Kill what is left of an exercise: in process numbers of our own everything, elsewhere its group."""
+    for kill, whom in [(os.kill, -1)] if own_pids else [(os.killpg, pid), (os.kill, pid)]:
+        try:
+            kill(whom, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    while True:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
+def serve(control: socket.socket) -> None:
+    """Take jobs from the grader, one at a time, until it hangs up."""
+    torch.set_num_threads(1)
+    importlib.import_module(sys.argv[2])
+    control.send(b"ready")
+    while True:
+        message, files, *_ = socket.recv_fds(control, 4096, 2)
+        if not message:
+            return
+        limits = Limits(**json.loads(message))
+        pid = os.fork()
+        if pid == 0:
+            try:
+                control.close()
+                child(*files, limits)
+            finally:
+                os._exit(0)
+        for file in files:
+            os.close(file)
+        ended = supervise(pid, limits)
+        end_all(pid, limits.own_pids)
+        control.send(ended.encode())
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))

@@ -1,0 +1,244 @@
+"""Where a student's code runs: bubblewrap where it works, limits everywhere.
+
+A sandbox holds the interpreter, torch, numpy and einops with what they need, and the modules of the earlier lessons.
+It has no network, no files of the machine, no view of its processes; started by root, the code in it runs as a user
+that nothing belongs to. See `runner` for what happens inside.
+"""
+import ast
+import functools
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from types import TracebackType
+
+import vqbet_course
+from vqbet_course.grading.lessons import Lab, source_of
+from vqbet_course.grading.limits import Limits
+from vqbet_course.grading.results import Ungradable
+
+PACKAGE = Path(vqbet_course.__file__).parent
+RUNNER = Path(__file__).with_name("runner.py")
+SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
+"""Where the shared libraries of the interpreter and of torch lie."""
+
+HELD = ("torch", "numpy", "einops", "safetensors")
+"""The packages that a student's code may import; safetensors carries inputs in and answers out."""
+
+STARTING_S = 120
+"""How long a sandbox may take to import torch, on a busy machine."""
+
+
+# --- what goes in -------------------------------------------------------------------------------------------
+
+
+def requirements(roots: Sequence[str]) -> set[str]:
+    """The names of distributions that some need, themselves included."""
+    from packaging.requirements import Requirement
+
+    found: set[str] = set()
+    todo = list(roots)
+    while todo:
+        name = todo.pop()
+        try:
+            needs = distribution(name).requires or []
+        except PackageNotFoundError:  # for another platform
+            continue
+        if name not in found:
+            found.add(name)
+            parsed = [Requirement(need) for need in needs]
+            todo += [need.name for need in parsed if need.marker is None or need.marker.evaluate({"extra": ""})]
+    return found
+
+
+@functools.cache
+def packages() -> dict[str, Path]:
+    """What a sandbox binds of site-packages: {name of a folder or file: where it lies}."""
+    found: dict[str, Path] = {}
+    for name in requirements(HELD):
+        installed = distribution(name)
+        for file in installed.files or []:
+            top = file.parts[0]
+            if top != ".." and not top.endswith((".dist-info", ".pth")) and top != "__pycache__":
+                found[top] = Path(str(installed.locate_file(top)))
+    return found
+
+
+def imported_modules(source: str) -> set[str]:
+    """The modules of this package that a source imports: `tokens` of `from vqbet_course.tokens import kmeans`."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom):
+            package, _, module = ("." * node.level + (node.module or "")).partition(".")
+            if package == ("" if node.level else PACKAGE.name):
+                found |= {module.split(".")[0]} if module else {name.name for name in node.names}
+    return found
+
+
+def earlier_modules(lab: Lab) -> dict[str, str]:
+    """Sources {file name: text} of the modules that a lab builds on, and of those that they build on in turn."""
+    todo, found = set().union(*(imported_modules(source_of(cell)) for cell in lab.exported)), {"__init__.py": ""}
+    while todo:
+        path = PACKAGE / f"{todo.pop()}.py"
+        if path.name not in found and path.exists():
+            found[path.name] = path.read_text(encoding="utf-8")
+            todo |= imported_modules(found[path.name])
+    assert f"{lab.module}.py" not in found, "a lesson must not import what it exports"
+    limits = Path("grading", "limits.py")  # for the runner
+    return found | {"grading/__init__.py": "", str(limits): (PACKAGE / limits).read_text(encoding="utf-8")}
+
+
+# --- bubblewrap ---------------------------------------------------------------------------------------------
+
+
+def bind(path: Path | str, at: Path | str | None = None) -> list[str]:
+    """Show a path inside, read-only, with parents that everybody may enter."""
+    path, at = Path(path), Path(at or path)
+    parents = [["--perms", "0755", "--dir", str(parent)] for parent in reversed(at.parents[:-1])]
+    shown = ["--symlink", os.readlink(path), str(at)] if path.is_symlink() else ["--ro-bind", str(path), str(at)]
+    return [*sum(parents, []), *shown] if path.exists() else []
+
+
+def interpreter() -> list[str]:
+    """Arguments of bwrap that show this interpreter and its standard library, without anybody's site-packages."""
+    library = sysconfig.get_config_vars("LIBDIR", "INSTSONAME")
+    paths = [*SYSTEM, sysconfig.get_path("stdlib"), os.path.realpath(sys.executable), os.path.join(*library)]
+    hidden = [Path(sysconfig.get_path("stdlib")) / "site-packages", *Path("/usr/lib").glob("python3*/dist-packages")]
+    return [*sum((bind(path) for path in paths), []), *sum((["--tmpfs", str(path)] for path in hidden), [])]
+
+
+def bubblewrap(shown: Sequence[str], tmp_size: int) -> list[str]:
+    """The start of a command that runs in a sandbox: `shown` are bwrap's arguments for what can be read there."""
+    as_root = ["--cap-drop", "ALL"] + sum((["--cap-add", f"CAP_{c}"] for c in ("SETUID", "SETGID", "KILL")), [])
+    return [
+        "bwrap", "--die-with-parent", "--new-session", "--unshare-ipc", "--unshare-pid", "--unshare-net",
+        "--unshare-uts", "--unshare-cgroup-try", *(as_root if os.getuid() == 0 else ["--unshare-user"]),
+        *shown, "--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev",
+        "--perms", "1777", "--size", str(tmp_size), "--tmpfs", "/tmp", "--chdir", "/tmp", "--remount-ro", "/",
+    ]
+
+
+@functools.cache
+def bubblewrap_works() -> bool:
+    """Whether bubblewrap is here and runs this interpreter: tried, not assumed."""
+    if not shutil.which("bwrap"):
+        return False
+    command = [*bubblewrap(interpreter(), 1 << 20), os.path.realpath(sys.executable), "-I", "-S", "-c", "pass"]
+    return subprocess.run(command, capture_output=True, timeout=STARTING_S).returncode == 0
+
+
+def unenforced() -> list[str]:
+    """What is not enforced on this machine, in words."""
+    if bubblewrap_works():
+        return []
+    missing = ["the network is open", "files of this machine, solutions among them, can be read",
+               "a process that leaves its group lives on", "the number of processes is not limited"]
+    return missing if sys.platform == "linux" else [*missing, "memory is not limited"]
+
+
+def where_it_runs(limits: Limits) -> Limits:
+    """The limits as they are on this machine; root's sandboxes each have a user that nothing belongs to."""
+    isolated = bubblewrap_works()
+    uid = 2_000_000 + secrets.randbelow(1_000_000) if isolated and os.getuid() == 0 else 0
+    return replace(limits, uid=uid, own_pids=isolated)
+
+
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "LANG": "C.UTF-8", "HOME": "/tmp", "USER": "student"}
+
+
+class Sandbox:
+    """A process with torch loaded that runs the exercises of one submission, one after the other.
+
+    It is started when the first job comes, and again when a job has brought it down.
+    """
+
+    def __init__(self, lab: Lab):
+        self.lab = lab
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "Sandbox":
+        self.files = tempfile.TemporaryDirectory(prefix="vqbet-course-sandbox-")
+        course = Path(self.files.name) / "course" / PACKAGE.name
+        course.mkdir(parents=True)
+        (course / "grading").mkdir()
+        for name, text in earlier_modules(self.lab).items():
+            (course / name).write_text(text, encoding="utf-8")
+        for path in [course.parent, *course.parent.rglob("*")]:  # whatever the umask says
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.stop()
+        self.files.cleanup()
+
+    def command(self) -> list[str]:
+        """What starts the runner; the number of its socket comes next."""
+        course, python = Path(self.files.name) / "course", os.path.realpath(sys.executable)
+        if bubblewrap_works():
+            shown = [*interpreter(), *bind(RUNNER, "/runner.py"), *bind(course, "/course")]
+            shown += sum((bind(path, f"/packages/{name}") for name, path in packages().items()), [])
+            return [*bubblewrap(shown, Limits.output), python, "-I", "-S", "/runner.py"]
+        held = Path(self.files.name) / "packages"
+        held.mkdir(exist_ok=True)
+        for name, path in packages().items():
+            if not (held / name).exists():
+                (held / name).symlink_to(path)
+        return [python, "-I", "-S", str(RUNNER)]
+
+    def start(self) -> None:
+        """Start it, unless it runs. Raises Ungradable when that does not work."""
+        if self.process is not None:
+            return
+        self.control, inside = socket.socketpair()
+        root = "" if bubblewrap_works() else self.files.name
+        optimizes = any("torch.optim" in source_of(cell) for cell in self.lab.exported)
+        # an optimizer imports this when it is first made; it takes seconds, which no student's limit should pay
+        ahead = "torch._dynamo" if optimizes else "torch"
+        command = [*self.command(), str(inside.fileno()), ahead, f"{root}/packages", f"{root}/course"]
+        self.process = subprocess.Popen(
+            command, pass_fds=[inside.fileno()], env=ENVIRONMENT, cwd=self.files.name, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        inside.close()
+        self.control.settimeout(STARTING_S)
+        if self.control.recv(16) != b"ready":
+            assert self.process.stderr is not None
+            why = self.process.stderr.read().decode(errors="replace").strip()
+            raise Ungradable(f"the sandbox does not start: {why[-300:]}")
+
+    def stop(self) -> None:
+        """Kill it, and with it whatever it holds."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.control.close()
+            assert self.process.stderr is not None
+            self.process.stderr.close()
+            self.process = None
+
+    def run(self, job: bytes, limits: Limits) -> tuple[str, bytes]:
+        """Run a job; how it ended (`finished`, `out of time`, `out of memory`, `died`, `stuck`), and what it wrote."""
+        self.start()
+        with tempfile.TemporaryFile() as job_file, tempfile.TemporaryFile() as result:
+            job_file.write(job)
+            job_file.seek(0)
+            self.control.settimeout(limits.seconds + 5)  # the runner keeps the time; this is for one that no longer can
+            try:
+                message = json.dumps(asdict(where_it_runs(limits))).encode()
+                socket.send_fds(self.control, [message], [job_file.fileno(), result.fileno()])
+                ended = self.control.recv(64).decode() or "died"
+            except TimeoutError:
+                ended = "stuck"
+            except OSError:
+                ended = "died"
+            if ended in ("stuck", "died"):
+                self.stop()
+            return ended, os.pread(result.fileno(), limits.output, 0)
