@@ -25,7 +25,8 @@ def test_an_evaluation_is_written_down_and_repeats(run: Run, tmp_path: Path) -> 
             "latency_ms"} <= written["metrics"].keys()
     assert written["metrics"]["latency_ms"].keys() == {"p50", "p95"}
     assert [e["seed"] for e in written["episodes"]] == [30, 31]
-    assert all(e.keys() == {"seed", "success", "max_coverage", "final_coverage", "steps", "failure"} for e in written["episodes"])
+    fields = {"seed", "success", "max_coverage", "final_coverage", "steps", "failure"}
+    assert all(e.keys() == fields for e in written["episodes"])
     assert {p.name for p in (tmp_path / "a").iterdir()} == {
         "run.json", "traces.parquet", "failures.json", "episode-30.mp4"}
     again = evaluate(run, episodes=2, seed=30, out=tmp_path / "b", videos=0, quiet=True)

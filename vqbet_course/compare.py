@@ -190,28 +190,24 @@ def learn(policy: str, setup: Setup, config: VQBeTConfig, budget: Budget, seed: 
 
 
 def action_error(policy: nn.Module, held_back: Demos, normalizer: Normalizer, n: int = 128) -> float:
-    """How far the next action that a policy decides is from the demonstrated one, on average over n frames of
-    demonstrations that it did not learn from; in the action's unit."""
-    acting, learning = cast(Any, policy), policy.training
-    T = (acting.shapes if isinstance(policy, ChunkPolicy) else acting.config).n_obs_steps
-    starts = np.repeat(held_back.episode_starts, np.diff(held_back.episode_ends, prepend=0))
-    rows = np.linspace(0, len(starts) - 1, n).astype(int)
-    acting.eval().reset([torch.Generator().manual_seed(int(row)) for row in rows])
-    for back in range(T - 1, -1, -1):
-        before = np.maximum(rows - back, starts[rows])
-        acting.observations.append({name: normalizer.normalize(name, torch.from_numpy(values[before]))
+    """How far the first action of an episode that begins in a demonstration is from the demonstrated one, on average
+    over n frames of demonstrations that the policy did not learn from; in the action's unit."""
+    rows = np.linspace(0, len(held_back.action) - 1, n).astype(int)
+    acting, learning = cast(Policy, policy), policy.training
+    acting.eval()
+    acting.reset([torch.Generator().manual_seed(int(row)) for row in rows])
+    decided = acting.select_action({name: normalizer.normalize(name, torch.from_numpy(values[rows]))
                                     for name, values in held_back.observation.items()})
-    with torch.no_grad():
-        decided = normalizer.unnormalize("action", acting.act_once().actions[:, 0])
     policy.train(learning)
-    return (decided - torch.from_numpy(held_back.action[rows])).norm(dim=1).mean().item()
+    error = normalizer.unnormalize("action", decided) - torch.from_numpy(held_back.action[rows])
+    return error.norm(dim=1).mean().item()
 
 
 # --- a job --------------------------------------------------------------------------------------------------------
 
 
 def run_job(job: Job) -> list[dict[str, Any]]:
-    """Train one policy and evaluate it, in each way in which it acts. Films come along as bytes: nothing is written."""
+    """Train one policy and evaluate it in each way in which it acts. Films come along as bytes: nothing is written."""
     torch.set_num_threads(1)
     s, task = job.settings, PUSHT_TASK
     config = shapes(job.policy, job.learn, use_relative_actions=True)

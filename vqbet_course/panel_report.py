@@ -83,7 +83,8 @@ def speed_and_quality(results: Results) -> "Figure":
     for colour, row in zip(COLOURS, rows(results), strict=False):
         ax.plot(row["latency"]["p50"], row["reward"], "o", color=colour, markersize=9, label=row["policy"])
     ax.axvline(100, color="0.5", linestyle="--", linewidth=1)
-    ax.set(xlabel="a decision takes (ms, p50); dashed: the budget", ylabel="average max reward", xscale="log", ylim=(0, 1.02))
+    ax.set(xlabel="a decision takes (ms, p50); dashed: the budget", xscale="log", ylabel="average max reward",
+           ylim=(0, 1.02))
     ax.legend(fontsize=8, loc="lower left")
     return figure
 
@@ -148,10 +149,12 @@ Success: {{ panel.contract.success }}.</p>
 <td>{{ r.chunk.n_obs_steps }}<td>{{ r.chunk.action_chunk_size }}<td>{{ r.chunk.n_action_steps }}</tr>{% endfor %}
 </table>
 <p>Intervals are Wilson's, over {{ rows[0].episodes if rows }} episodes of {{ rows[0].seeds if rows }} training seed(s).
-A step is late when it takes longer than {{ "%g"|format(panel.contract.timing_budget_ms) }} ms from observation to action.</p>
+A step is late when it takes longer than {{ "%g"|format(panel.contract.timing_budget_ms) }} ms from observation to
+action.</p>
 <h2>Claims</h2>
 <table><tr><th>claim<th>verdict<th>why</tr>
-{% for c in panel.claims %}<tr><td class="words">{{ c.claim }}<td><b>{{ c.verdict }}</b><td class="words">{{ c.why }}</tr>
+{% for c in panel.claims %}<tr><td class="words">{{ c.claim }}<td><b>{{ c.verdict }}</b>
+<td class="words">{{ c.why }}</tr>
 {% endfor %}</table>
 <h2>Figures</h2>
 {% for p in pictures %}<figure>{{ p|safe }}</figure>{% endfor %}
@@ -159,7 +162,8 @@ A step is late when it takes longer than {{ "%g"|format(panel.contract.timing_bu
 <p>Paired on shared environment seeds: McNemar's exact test on success (pairs of all training seeds together),
 Wilcoxon's signed-rank test on max coverage (averaged over training seeds). p-values after Holm's correction over all
 pairs of policies; a difference is called real below 0.05.</p>
-<table><tr><th>pair<th>won by the first only<th>by the second only<th>p<th>real<th>difference of max coverage<th>p<th>real</tr>
+<table><tr><th>pair<th>won by the first only<th>by the second only<th>p<th>real<th>difference of max coverage<th>p
+<th>real</tr>
 {% for t in panel.tests %}<tr><td>{{ t.first }} against {{ t.second }}<td>{{ t.success.only_first }}
 <td>{{ t.success.only_second }}<td>{{ "%.3f"|format(t.success.p_holm) }}<td>{{ "yes" if t.success.real else "no" }}
 <td>{{ "%+.3f"|format(t.coverage.mean_difference) }}<td>{{ "%.3f"|format(t.coverage.p_holm) }}
@@ -171,8 +175,8 @@ pairs of policies; a difference is called real below 0.05.</p>
 </table>
 <h2>Failures</h2>
 <table><tr><th>policy<th>labels</tr>{% for name, labels in counts.items() %}
-<tr><td>{{ name }}<td class="words">{% for label, n in labels.most_common() %}{{ label }} {{ n }}{{ ", " if not loop.last }}
-{% endfor %}</tr>{% endfor %}</table>
+<tr><td>{{ name }}<td class="words">{% for label, n in labels.most_common() %}{{ label }} {{ n }}
+{{- ", " if not loop.last }}{% endfor %}</tr>{% endfor %}</table>
 <details><summary>All {{ failed|length }} of them, with the evidence. To overrule a label, set <code>person</code> in
 <code>failures/</code> and run the command again: both are kept.</summary>
 <table><tr><th>policy<th>training seed<th>environment seed<th>by rule<th>by a person<th>evidence</tr>
@@ -181,7 +185,7 @@ pairs of policies; a difference is called real below 0.05.</p>
 <h2>Films</h2>
 {% for r, film in films %}<figure>{{ film|safe }}<figcaption>{{ r.policy }}, training seed {{ r.seed }}</figcaption>
 </figure>{% endfor %}
-<p>Made with {% if panel.results %}{% for k, v in panel.results[0].made_by.items() %}{{ k }} {{ v }}{{ ", " if not loop.last }}
-{% endfor %}{% endif %}.</p>
+<p>Made with {% if panel.results %}{% for k, v in panel.results[0].made_by.items() %}{{ k }} {{ v }}
+{{- ", " if not loop.last }}{% endfor %}{% endif %}.</p>
 </html>
 """
