@@ -17,7 +17,8 @@ from vqbet_course.verdicts import Results, names
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLOURS = {"bc": "#0072B2", "bet": "#56B4E9", "act": "#009E73", "diffusion-ddpm100": "#CC79A7",
+           "diffusion-ddim10": "#E69F00", "vqbet": "#D55E00"}
 
 
 def rows(results: Results) -> list[dict[str, Any]]:
@@ -52,11 +53,10 @@ def learning_curves(results: Results) -> "Figure":
     """The error on demonstrations kept back against the seconds of training, a line a policy and seed."""
     figure, ax = canvas(6, 3.4)
     trained = [r for r in results if r["policy"] != "diffusion-ddim10"]  # the two samplers share one training
-    for colour, name in zip(COLOURS, names(trained), strict=False):
-        for result in (r for r in trained if r["policy"] == name):
-            curve = result["training"]["curve"]
-            ax.plot([p["seconds"] for p in curve], [p["error"] for p in curve], color=colour, alpha=0.8,
-                    label=name.removesuffix("-ddpm100") if result["seed"] == trained[0]["seed"] else None)
+    for result in trained:
+        name, curve = result["policy"], result["training"]["curve"]
+        ax.plot([p["seconds"] for p in curve], [p["error"] for p in curve], color=COLOURS[name], alpha=0.8,
+                label=name.removesuffix("-ddpm100") if result["seed"] == trained[0]["seed"] else None)
     ax.set(xlabel="training (s)", ylabel="error of the next action (px)", yscale="log")
     ax.legend(fontsize=8)
     return figure
@@ -66,9 +66,9 @@ def coverage_distributions(results: Results) -> "Figure":
     """The max coverage of every episode, a row of dots a policy, with the median."""
     figure, ax = canvas(6, 3.4)
     draw = np.random.default_rng(0)
-    for y, (colour, name) in enumerate(zip(COLOURS, names(results), strict=False)):
+    for y, name in enumerate(names(results)):
         best = np.array([e["max_coverage"] for r in results if r["policy"] == name for e in r["episodes"]])
-        ax.plot(best, y + draw.uniform(-0.25, 0.25, len(best)), "o", color=colour, alpha=0.4, markersize=4)
+        ax.plot(best, y + draw.uniform(-0.25, 0.25, len(best)), "o", color=COLOURS[name], alpha=0.4, markersize=4)
         ax.plot([np.median(best)] * 2, [y - 0.35, y + 0.35], color="black")
     ax.axvline(SUCCESS_COVERAGE, color="0.5", linestyle="--", linewidth=1)
     ax.set(xlabel="max coverage of an episode; bar: median; dashed: success", xlim=(0, 1.02),
@@ -80,12 +80,14 @@ def coverage_distributions(results: Results) -> "Figure":
 def speed_and_quality(results: Results) -> "Figure":
     """Average max reward against the time that a decision takes."""
     figure, ax = canvas(6, 3.4)
-    for colour, row in zip(COLOURS, rows(results), strict=False):
-        ax.plot(row["latency"]["p50"], row["reward"], "o", color=colour, markersize=9, label=row["policy"])
+    for row in rows(results):
+        point = (row["latency"]["p50"], row["reward"])
+        ax.plot(*point, "o", color=COLOURS[row["policy"]], markersize=9)
+        ax.annotate(row["policy"], point, xytext=(0, 9), textcoords="offset points", ha="center", fontsize=8)
     ax.axvline(100, color="0.5", linestyle="--", linewidth=1)
     ax.set(xlabel="a decision takes (ms, p50); dashed: the budget", xscale="log", ylabel="average max reward",
-           ylim=(0, 1.02))
-    ax.legend(fontsize=8, loc="lower left")
+           ylim=(0, 1.08))
+    ax.margins(x=0.15)
     return figure
 
 
