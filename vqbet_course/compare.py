@@ -263,7 +263,7 @@ def two_routes(policy: str, seed: int, budget: Budget, n: int = 40) -> dict[str,
     (0..1) of its n rollouts that pass on the left and on the right, and that crash into the disc."""
     toy = navigation.make_demos(100, seed)
     demos = Demos({"observation.state": toy.observation}, toy.action, toy.episode_ends, 10.0, "navigation")
-    config = shapes(policy, demos, use_relative_actions=False)
+    config = shapes(policy, demos, use_relative_actions=False, scheduler_warmup_steps=20)
     setup = prepare(demos, config, mirror=False)
     if budget.minutes is not None:
         budget = Budget(minutes=min(ROUTES_MINUTES, ROUTES_SHARE * budget.minutes))
