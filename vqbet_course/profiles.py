@@ -27,3 +27,9 @@ POLICY_TOKENIZER_STEPS: dict[str, int] = {"quick": 120, "full": 1500}
 
 #: Training steps of each VQ-VAE of lesson 03.
 VQVAE_STEPS: dict[str, int] = {"quick": 300, "full": 4000}
+
+#: Training steps of lesson 12's encoder, which learns to tell where the T's corners are.
+VISION_STEPS: dict[str, int] = {"quick": 40, "full": 600}
+
+#: Steps of LeRobot's own VQ-BeT in lesson 13, both stages together.
+LEROBOT_STEPS: dict[str, int] = {"quick": 4, "full": 100}
