@@ -86,11 +86,11 @@ def load_demos(source: str) -> Demos:
 
     Raises BadInput, naming file, episode and row, for what cannot be used."""
     opened = open_source(source)
-    episodes = list(opened.sound_episodes())
+    fps, episodes = opened.rate, list(opened.sound_episodes())
     columns = {name: np.concatenate([episode.numbers[name] for episode in episodes])
                for name in filter(is_state_or_action, episodes[0].numbers)}
     ends = np.cumsum([len(episode) for episode in episodes])
-    return Demos({k: v for k, v in columns.items() if k != "action"}, columns["action"], ends, opened.rate, source,
+    return Demos({k: v for k, v in columns.items() if k != "action"}, columns["action"], ends, fps, source,
                  opened.units)
 
 # %% ../nbs/07_demos.ipynb #5db2e5b7

@@ -93,7 +93,7 @@ def write_film(path: Path, pictures: Iterable[np.ndarray], fps: int = 10) -> Non
 
     def encode(partial: Path) -> None:
         with av.open(str(partial), "w", format="mp4") as container:
-            stream = container.add_stream("libx264", rate=fps, options={"crf": "26"})
+            stream = container.add_stream("libx264", rate=fps, options={"crf": "26", "preset": "veryfast"})
             for picture in pictures:
                 stream.height, stream.width = picture.shape[:2]
                 stream.pix_fmt = "yuv420p"

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from vqbet_course.convert.pictures import decoded, slices_of
-from vqbet_course.convert.source import Episode, Frames, Source
+from vqbet_course.convert.pictures import hdf5_frames
+from vqbet_course.convert.source import Episode, Source
 
 KIND = "ALOHA HDF5"
 FPS = 50.0
@@ -40,24 +40,17 @@ def open_source(path: Path, fps: float | None) -> Source:
     def read(first: int) -> Iterator[Episode]:
         for number in range(first, len(files)):
             with h5py.File(files[number]) as file:
-                yield episode_of(file, f"{files[number]}, episode {number}")
+                yield episode_of(files[number], file, number)
 
     with h5py.File(files[0]) as file:
-        first = episode_of(file, str(files[0]))
+        first = episode_of(files[0], file, 0)
         sizes = {name: next(frames()).shape for name, frames in first.images.items()}
     return Source(str(path), KIND, len(files), read, fps or FPS, sizes, robot="aloha")
 
 
-def episode_of(file: Any, place: str) -> Episode:
+def episode_of(path: Path, file: Any, number: int) -> Episode:
+    place = f"{path}, episode {number}"
     numbers = {feature: file[name][:].astype(np.float32) for name, feature in NUMBERS.items() if name in file}
-    numbers["action"] = file["action"][:].astype(np.float32)  # a KeyError where it is missing
     cameras = file.get("observations/images", {})
-    images = {f"observation.images.{name}": frames_of(cameras[name], place) for name in cameras}
+    images = {f"observation.images.{name}": hdf5_frames(path, cameras[name].name, place) for name in cameras}
     return Episode(numbers, place, images)
-
-
-def frames_of(array: Any, place: str) -> Frames:
-    """Pictures (N, H, W, 3), or JPEGs (N, bytes) padded with zeros to one length."""
-    if array.ndim == 4:
-        return slices_of(array, 0, len(array), place)
-    return lambda: (decoded(np.asarray(row).tobytes()) for row in array)

@@ -37,7 +37,7 @@ def open_source(path: Path, fps: float | None) -> Source:
         found = frames = 0
         for number, group in itertools.groupby(pieces(path, columns, set(features)), key=lambda piece: piece[0]):
             parts = [part for _, part in group]
-            episode = joined(f"{path}, episode {number}", number, found, parts, info["fps"])
+            episode = joined(f"{parts[0][0]}, episode {number}", number, found, parts, info["fps"])
             check_promise(episode, *promised.get(number, (len(episode), None)))
             found, frames = found + 1, frames + len(episode)
             if number >= first:

@@ -2,6 +2,7 @@
 import io
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,19 @@ def slices_of(array: Any, start: int, end: int, place: str) -> Frames:
         for begin in range(start, end, BLOCK):
             for row, picture in enumerate(array[begin:min(begin + BLOCK, end)], begin - start):
                 yield as_bytes(picture, f"{place}, row {row}")
+    return frames
+
+
+def hdf5_frames(path: Path, name: str, place: str) -> Frames:
+    """The pictures of an HDF5 file: an array (N, H, W, 3), or JPEGs (N, bytes) padded with zeros to one length."""
+    def frames() -> Iterator[np.ndarray]:
+        import h5py
+
+        with h5py.File(path) as file:
+            if file[name].ndim == 4:
+                yield from slices_of(file[name], 0, len(file[name]), place)()
+            else:
+                yield from (decoded(np.asarray(row).tobytes()) for row in file[name])
     return frames
 
 

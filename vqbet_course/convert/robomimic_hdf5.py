@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vqbet_course.contract import BadInput
-from vqbet_course.convert.pictures import slices_of
+from vqbet_course.convert.pictures import hdf5_frames
 from vqbet_course.convert.source import UNSTATED, Episode, Source
 
 KIND = "robomimic HDF5"
@@ -41,8 +41,7 @@ def open_source(path: Path, fps: float | None) -> Source:
     def read(first: int) -> Iterator[Episode]:
         with h5py.File(path) as file:
             for number in range(first, len(demos)):
-                place = f"{path}, episode {number} ({demos[number]})"
-                yield episode_of(file["data"][demos[number]], place)
+                yield episode_of(path, file["data"][demos[number]], number)
 
     return Source(str(path), KIND, len(demos), read, fps or rate, sizes, names={"observation.state": states},
                   task=task, robot=robots if isinstance(robots, str) else ", ".join(robots))
@@ -61,15 +60,15 @@ def states_of(observations: Any) -> list[str]:
     return sorted(set(observations) - set(pictures(observations)) - {"object"})
 
 
-def episode_of(demo: Any, place: str) -> Episode:
+def episode_of(path: Path, demo: Any, number: int) -> Episode:
     """`object` becomes the environment's state; everything else, side by side in order of its name, the robot's."""
-    observations = demo["obs"]
+    observations, place = demo["obs"], f"{path}, episode {number} ({demo.name.split('/')[-1]})"
     parts = [observations[name][:].reshape(len(observations[name]), -1) for name in states_of(observations)]
     numbers = {"action": demo["actions"][:].astype(np.float32)}
     if parts:
         numbers["observation.state"] = np.concatenate(parts, axis=1).astype(np.float32)
     if "object" in observations:
         numbers["observation.environment_state"] = observations["object"][:].astype(np.float32)
-    images = {f"observation.images.{name}": slices_of(observations[name], 0, len(observations[name]), place)
+    images = {f"observation.images.{name}": hdf5_frames(path, observations[name].name, place)
               for name in pictures(observations)}
     return Episode(numbers, place, images)

@@ -26,6 +26,10 @@ class Episode:
     place: str
     images: dict[str, Frames] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if "action" not in self.numbers:
+            raise BadInput(f"{self.place}: no action; a demonstration is what was seen and what was done")
+
     def __len__(self) -> int:
         return len(self.numbers["action"])
 

@@ -48,7 +48,12 @@ def write_dataset(source: Source, out: Path, quiet: bool = False) -> Path:
             raise BadInput(f"{source.path}: {name} has shape {size}, expected (height, width, 3)")
     work = out.with_name(f".{out.name}.partial")
     begin(source, work)
-    write_episodes(source, work, quiet)
+    try:
+        write_episodes(source, work, quiet)
+    except BadInput:
+        if not read_rows(work):  # nothing to go on from
+            shutil.rmtree(work)
+        raise
     finish(source, work)
     verify(source, work)
     with in_plain_words(out):
@@ -96,12 +101,12 @@ def write_episodes(source: Source, work: Path, quiet: bool) -> None:
     done = read_rows(work)
     file = len(list(work.glob("meta/episodes/*/*.parquet")))
     frame = done[-1]["dataset_to_index"] if done else 0
-    bar = tqdm(source.sound_episodes(len(done)), initial=len(done), total=source.n_episodes, desc="converting",
-               unit="episode", disable=quiet, dynamic_ncols=True)
-    episodes = enumerate(bar, len(done))
-    for first in episodes:
-        rows = write_file(source, itertools.chain([first], episodes), work, file, frame)
-        frame, file = rows[-1]["dataset_to_index"], file + 1
+    with tqdm(source.sound_episodes(len(done)), initial=len(done), total=source.n_episodes, desc="converting",
+              unit="episode", disable=quiet, dynamic_ncols=True) as bar:
+        episodes = enumerate(bar, len(done))
+        for first in episodes:
+            rows = write_file(source, itertools.chain([first], episodes), work, file, frame)
+            frame, file = rows[-1]["dataset_to_index"], file + 1
 
 
 def write_file(source: Source, episodes: Iterator[tuple[int, Episode]], work: Path, file: int, frame: int) -> Rows:
