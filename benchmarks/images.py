@@ -5,9 +5,9 @@
 PICTURES is a LeRobotDataset with images, from `vqbet-course demos convert SOURCE --render --out PICTURES`. Both train
 through `lerobot-train`, one after the other, on `observation.image` and `observation.state`, and both are evaluated by
 `lerobot-eval` on the same environment seeds. Each policy's steps are what fits into `--minutes` at the speed of a
-short run of its own. Ours has its laptop configuration with a larger window of pictures to learn from per step; LeRobot's
-has its defaults, from scratch. This needs a GPU to be worth its time: it was tried with a few steps on a CPU, and the
-full comparison was not run.
+short run of its own. Ours has the laptop's configuration, LeRobot's has its defaults; both start from scratch.
+
+This comparison was not run: it needs a GPU, and none was to be had. With `--steps 4 --device cpu` the script can be tried.
 """
 import argparse
 import json

@@ -98,7 +98,7 @@ def test_cameras_that_do_not_fit_are_refused(changes: dict[str, Any], named: str
 
 
 def test_building_fetches_nothing() -> None:
-    with patch("torch.hub.load_state_dict_from_url", side_effect=AssertionError("fetched")):
+    with patch("torchvision.models._api.load_state_dict_from_url", side_effect=AssertionError("fetched")):
         build_policy(VQBeTConfig(image_shapes={"a": (3, 96, 96)}))
 
 

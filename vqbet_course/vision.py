@@ -107,7 +107,7 @@ def load_pretrained(encoder: ImageEncoder, name: str) -> None:
     """
     try:
         weights = torchvision.models.get_weight(name).get_state_dict(progress=True, check_hash=True)
-    except (ValueError, AttributeError):
+    except (ValueError, KeyError):
         raise BadInput(f"pretrained_backbone_weights {name!r} is unknown to torchvision") from None
     except (URLError, OSError, RuntimeError) as error:
         raise BadInput(f"{name} is not on this machine and could not be fetched ({error}); go online once, "
