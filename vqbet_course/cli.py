@@ -117,6 +117,7 @@ def import_(folder: Path, out: Path) -> None:
     click.echo(f"written: {out}")
 
 
+@cli.command()
 @click.option("--policies", default="bc,bet,act,diffusion,vqbet", show_default=True, metavar="NAME,NAME")
 @click.option("--data", default="demo", show_default=True, metavar="SOURCE", help="PushT demonstrations.")
 @click.option("--demos", type=int, default=120, show_default=True, help="Demonstrations, chosen by the training seed.")
@@ -146,6 +147,7 @@ def compare(policies: str, data: str, demos: int, rollouts: int, seeds: str, min
     click.echo(f"written: {out / 'panel.json'} and {out / 'report.html'}")
 
 
+@cli.command()
 @click.argument("submissions", type=click.Path(path_type=Path), metavar="SUBMISSION.ipynb|FOLDER")
 @click.option("--jobs", type=int, default=1, show_default=True, help="Submissions graded at the same time.")
 @click.option("--dask", metavar="ADDRESS", help="Grade on the workers of this Dask scheduler.")
