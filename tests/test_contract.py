@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from vqbet_course.contract import PUSHT, BadInput, Contract, Field
 
-a_field = st.builds(Field, st.integers(1, 99), st.sampled_from(["px", "rad", "unstated"]))
+a_size = st.integers(1, 99) | st.tuples(st.integers(1, 99), st.integers(1, 99), st.just(3))
+a_field = st.builds(Field, a_size, st.sampled_from(["px", "rad", "unstated"]), st.none() | st.floats(-9, 9))
 a_contract = st.builds(Contract, st.dictionaries(st.text(min_size=1, max_size=5), a_field, max_size=3), a_field,
                        st.floats(0.1, 1000))
 
@@ -29,11 +30,18 @@ def test_a_contract_survives_json_and_agrees_with_itself(contract: Contract) -> 
     (Contract(PUSHT.observation, PUSHT.action, 30.0), "fps: 10 against 30"),
     (Contract({"observation.state": Field(2, "px")}, PUSHT.action, 10.0),
      "observation.environment_state: 16 numbers in px against absent"),
-    (Contract(PUSHT.observation | {"observation.image": Field(3)}, PUSHT.action, 10.0),
-     "observation.image: absent against 3 numbers in unstated"),
+    (Contract(PUSHT.observation | {"observation.image": Field((96, 96, 3))}, PUSHT.action, 10.0),
+     "observation.image: absent against an image of 96 x 96 x 3"),
 ])
 def test_a_difference_names_the_field_and_both_sides(other: Contract, said: str) -> None:
     assert PUSHT.difference(other) == said
+
+
+def test_a_range_travels_but_makes_no_difference() -> None:
+    narrow = Contract(PUSHT.observation, Field(2, "px", 100.0, 200.0), 10.0)
+    assert narrow == PUSHT and PUSHT.difference(narrow) is None
+    again = Contract.from_dict(json.loads(json.dumps(narrow.to_dict())))
+    assert (again.action.low, again.action.high) == (100.0, 200.0)
 
 
 @pytest.mark.parametrize("values", [

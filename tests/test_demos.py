@@ -1,12 +1,9 @@
 """Demonstrations: reading them, normalising them, windows of them, their mirror images, and bad ones."""
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,7 +12,8 @@ from torch.testing import assert_close
 
 from vqbet_course import pusht
 from vqbet_course.contract import PUSHT, BadInput
-from vqbet_course.demos import DEMO_FOLDER, Demos, Normalizer, load_demos, make_windows, mirror_pusht, read_lerobot
+from vqbet_course.convert import DEMO_FOLDER
+from vqbet_course.demos import Demos, Normalizer, load_demos, make_windows, mirror_pusht
 
 KEYPOINTS, PUSHER = "observation.environment_state", "observation.state"
 fewer = settings(max_examples=40, deadline=None)
@@ -48,25 +46,6 @@ def npz(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-@pytest.fixture
-def dataset(tmp_path: Path) -> Path:
-    """A LeRobotDataset of numbers: two files, three episodes of 3, 2 and 4 frames."""
-    folder = tmp_path / "dataset"
-    episode, numbers = np.repeat([0, 1, 2], [3, 2, 4]), np.arange(18, dtype=np.float32).reshape(9, 2)
-    table = pa.table({"observation.state": pa.FixedSizeListArray.from_arrays(numbers.ravel(), 2),
-                      "observation.effort": pa.array(numbers[:, 0]),
-                      "action": pa.array((numbers + 1).tolist(), pa.list_(pa.float32())),
-                      "episode_index": pa.array(episode)})
-    (folder / "data" / "chunk-000").mkdir(parents=True)
-    pq.write_table(table.slice(0, 4), folder / "data" / "chunk-000" / "file-000.parquet")
-    pq.write_table(table.slice(4), folder / "data" / "chunk-000" / "file-001.parquet")
-    features = {"observation.state": {"dtype": "float32"}, "observation.effort": {"dtype": "float32"},
-                "observation.image": {"dtype": "video"}, "action": {"dtype": "float32"}}
-    (folder / "meta").mkdir()
-    (folder / "meta" / "info.json").write_text(json.dumps({"fps": 30, "total_frames": 9, "features": features}))
-    return folder
-
-
 def complaint(f: Callable[..., object], *args: object, **kwargs: object) -> str:
     """The one line of the BadInput that f raises."""
     with pytest.raises(BadInput) as caught:
@@ -83,15 +62,6 @@ def test_an_npz_becomes_keypoints_pusher_and_actions(npz: Callable[..., Path]) -
     assert_close(demos.observation[PUSHER], state[:, :2].astype(np.float32))
     assert_close(demos.observation[KEYPOINTS], pusht.block_keypoints(state[:, 2:]).astype(np.float32))
     assert_close(demos.action, (state[:, :2] + 5).astype(np.float32))
-
-
-def test_a_lerobot_folder_is_read_across_its_files(dataset: Path) -> None:
-    demos = load_demos(str(dataset))
-    assert demos.episode_ends.tolist() == [3, 5, 9] and demos.fps == 30
-    assert list(demos.observation) == ["observation.state", "observation.effort"]  # no image
-    assert demos.observation["observation.effort"].tolist() == [[2.0 * i] for i in range(9)]
-    assert_close(demos.action, np.arange(18, dtype=np.float32).reshape(9, 2) + 1)
-    assert demos.contract.fields()["action"] == "2 numbers in unstated"
 
 
 def test_the_demonstrations_of_the_course() -> None:
@@ -111,118 +81,12 @@ def test_lerobot_itself_reads_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.array_equal(np.cumsum(np.bincount(np.asarray(table["episode_index"]))), demos.episode_ends)
 
 
-def test_a_hub_id_is_downloaded_and_read(monkeypatch: pytest.MonkeyPatch, dataset: Path) -> None:
-    import huggingface_hub
-
-    asked: list[str] = []
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda repo, **_: asked.append(repo) or str(dataset))
-    assert len(load_demos("lerobot/pusht_keypoints")) == 3
-    assert asked == ["lerobot/pusht_keypoints"]
-
-
 def test_select_takes_episodes_in_the_order_asked_for() -> None:
     demos = make_demos([3, 1, 4])
     picked = demos.select([2, 0])
     assert picked.episode_ends.tolist() == [4, 7]
     assert np.array_equal(picked.action, np.concatenate([demos.action[4:8], demos.action[:3]]))
     assert "no episodes" in complaint(demos.select, [])
-
-
-# bad input
-
-@pytest.mark.parametrize(("changes", "said"), [
-    ({"action": np.where(np.arange(10)[:, None] == 7, np.nan, np.ones((10, 2)))}, "action is not finite in episode 1, row 1"),
-    ({"state": np.where(np.arange(10)[:, None] == 5, np.inf, pusht_state(10))}, "not finite in episode 0, row 5"),
-    ({"state": np.ones((10, 4))}, r"state has shape (10, 4)"),
-    ({"state": np.ones(10)}, r"state has shape (10,)"),
-    ({"action": np.ones(10)}, r"action has shape (10,)"),
-    ({"action": np.ones((10, 2, 1))}, r"action has shape (10, 2, 1)"),
-    ({"action": np.ones((9, 2)), "episode_ends": [6, 9]}, "expected (9, size)"),
-    ({"action": np.array(["left"] * 10)}, "not a readable .npz"),
-    ({"action": np.array([{}] * 10, dtype=object)}, "not a readable .npz"),
-    ({"action": None}, "action is not a file in the archive"),
-    ({"episode_ends": None}, "episode_ends is not a file in the archive"),
-    ({"episode_ends": [6, 9]}, "number of frames 10"),
-    ({"episode_ends": [6, 6, 10]}, "an episode is empty or cut off"),
-    ({"episode_ends": [0, 10]}, "an episode is empty or cut off"),
-    ({"episode_ends": [7, 6, 10]}, "episode_ends must rise"),
-    ({"episode_ends": [[6, 10]]}, "episode_ends must rise"),
-    ({"episode_ends": []}, "no episodes"),
-    ({"state": np.ones((0, 5)), "action": np.ones((0, 2)), "episode_ends": []}, "no episodes"),
-])
-def test_a_bad_npz_is_refused_naming_file_and_place(npz: Callable[..., Path], changes: dict, said: str) -> None:
-    path = npz(**changes)
-    message = complaint(load_demos, str(path))
-    assert said in message and str(path) in message
-
-
-@pytest.mark.parametrize("keep", [0, 1, 100, -20])
-def test_a_truncated_npz_is_refused(npz: Callable[..., Path], keep: int) -> None:
-    path = npz()
-    path.write_bytes(path.read_bytes()[:keep])
-    assert f"{path}: not a readable .npz" in complaint(load_demos, str(path))
-
-
-def test_a_lerobot_folder_with_parts_missing_is_refused(dataset: Path, tmp_path: Path) -> None:
-    def without(part: str) -> str:
-        folder = tmp_path / f"without-{Path(part).name}"
-        shutil.copytree(dataset, folder)
-        target = folder / part
-        shutil.rmtree(target) if target.is_dir() else target.unlink()
-        return str(folder)
-
-    assert "no meta/info.json" in complaint(load_demos, without("meta/info.json"))
-    assert "no parquet file" in complaint(load_demos, without("data"))
-    assert "4 frames found, meta/info.json promises 9" in complaint(load_demos, without("data/chunk-000/file-001.parquet"))
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"features": {}, "fps": "fast", "total_frames": 9}',
-                                  '{"features": {"observation.x": 3}, "fps": 10, "total_frames": 9}', "\udcff"])
-def test_a_damaged_info_is_refused(dataset: Path, text: str) -> None:
-    path = dataset / "meta" / "info.json"
-    path.write_bytes(text.encode(errors="surrogateescape"))
-    assert f"{path}: not valid" in complaint(load_demos, str(dataset))
-
-
-@pytest.mark.parametrize("keep", [0, 10, -10])
-def test_a_truncated_parquet_is_refused(dataset: Path, keep: int) -> None:
-    path = dataset / "data" / "chunk-000" / "file-001.parquet"
-    path.write_bytes(path.read_bytes()[:keep])
-    assert f"{path}: not readable" in complaint(load_demos, str(dataset))
-
-
-@pytest.mark.parametrize("action", [None, [[1.0, 2.0], [3.0], [1.0, 2.0], [1.0, 2.0], [1.0, 2.0]],
-                                    [[1.0, 2.0], None, [1.0, 2.0], [1.0, 2.0], [1.0, 2.0]]])
-def test_a_column_that_is_missing_ragged_or_has_gaps_is_refused(dataset: Path, action: list | None) -> None:
-    path = dataset / "data" / "chunk-000" / "file-001.parquet"
-    table = pq.read_table(path).drop_columns("action")
-    pq.write_table(table if action is None else table.append_column("action", pa.array(action)), path)
-    assert f"{path}: not readable" in complaint(load_demos, str(dataset))
-
-
-def test_a_row_that_is_not_a_number_is_named_by_episode_and_row(dataset: Path) -> None:
-    path = dataset / "data" / "chunk-000" / "file-001.parquet"
-    table = pq.read_table(path)
-    effort = pa.array([1.0, 2.0, float("nan"), 3.0, 4.0], pa.float32())
-    index = table.column_names.index("observation.effort")
-    pq.write_table(table.set_column(index, "observation.effort", effort), path)
-    assert "observation.effort is not finite in episode 2, row 1" in complaint(load_demos, str(dataset))
-
-
-@pytest.mark.parametrize("source", ["missing.npz", "./missing", "/no/such/folder", "missing", "a/b/c", ""])
-def test_what_is_neither_there_nor_a_hub_id_is_refused(source: str, tmp_path: Path,
-                                                       monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert "no" in complaint(load_demos, source)
-
-
-def test_an_unknown_hub_id_without_network_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import huggingface_hub
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    message = complaint(load_demos, "nobody/nothing")
-    assert "nobody/nothing" in message and "network" in message
 
 
 # normalising
@@ -380,9 +244,3 @@ def test_the_mirrored_world_obeys_the_same_physics() -> None:
 
 def test_only_pusht_can_be_mirrored() -> None:
     assert "cannot be mirrored" in complaint(mirror_pusht, make_demos([3]))
-
-
-def test_reading_changes_nothing_in_the_source(dataset: Path) -> None:
-    before = {path: path.read_bytes() for path in dataset.rglob("*") if path.is_file()}
-    read_lerobot(dataset)
-    assert {path: path.read_bytes() for path in dataset.rglob("*") if path.is_file()} == before

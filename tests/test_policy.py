@@ -271,6 +271,13 @@ def test_a_decision_reads_the_last_observations_in_order() -> None:
         assert torch.equal(action, policy.decision.actions[:, 0])
 
 
+def test_every_frame_is_encoded_once_when_it_arrives() -> None:
+    policy, encoded = make_policy(n_obs_steps=3, n_action_steps=1), []
+    policy.encoder.register_forward_hook(lambda _, __, tokens: encoded.append(tokens.shape))
+    episode(policy, 1, 2, steps=6)
+    assert encoded == [(2, 1, 1, 16)] * 6  # both episodes, one step, one token of 16 numbers
+
+
 def test_relative_chunks_begin_at_the_pusher() -> None:
     place, move = make_policy(), make_policy(use_relative_actions=True)
     seen = observe(2)

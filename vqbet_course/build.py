@@ -1,6 +1,22 @@
+"""A configuration -> its policy, with the encoder that its observations need."""
+
+from torch import nn
+
 from vqbet_course.policy import StateEncoder, VQBeTConfig, VQBeTPolicy
 
 
 def build_policy(config: VQBeTConfig) -> VQBeTPolicy:
-    """config -> policy, with the encoder that its observations need."""
-    return VQBeTPolicy(config, StateEncoder(config.observation_sizes, config.gpt_input_dim))
+    """An untrained policy. It fetches nothing: `pretrained_backbone_weights` are for training to load."""
+    return VQBeTPolicy(config, build_encoder(config))
+
+
+def build_encoder(c: VQBeTConfig) -> nn.Module:
+    """The numbers of a step as one token, every camera as one more."""
+    state = StateEncoder(c.observation_sizes, c.gpt_input_dim) if c.observation_sizes else None
+    if state is not None and not c.image_shapes:
+        return state
+    from vqbet_course.vision import CameraEncoder, ImageEncoder
+
+    images = ImageEncoder(c.vision_backbone, c.crop_shape, c.crop_is_random, c.use_group_norm,
+                          c.spatial_softmax_num_keypoints)
+    return CameraEncoder(images, list(c.image_shapes), c.gpt_input_dim, state)

@@ -38,15 +38,16 @@ def course(profile: str, only: str | None, out: Path) -> None:
 
 @cli.command()
 @click.option("--data", default="demo", show_default=True, metavar="SOURCE",
-              help="`demo`, an .npz of PushT states, a LeRobotDataset folder, or a dataset id on the hub.")
+              help="`demo`, a path of any kind that `demos convert` reads, or a dataset id on the hub.")
 @click.option("--minutes", type=float, help="Train for about this long: calibrates, then fixes the steps.")
 @click.option("--steps", type=int, help="Train for exactly this many steps of both stages together.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--mirror/--no-mirror", default=None, help="Add each PushT demonstration's mirror image. [default: PushT]")
+@click.option("--split", type=click.Path(path_type=Path), metavar="FILE", help="Train on these episodes only.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="RUN", help="The run directory to make.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="The interrupted run to continue.")
-def train(data: str, minutes: float | None, steps: int | None, seed: int, mirror: bool | None, out: Path | None,
-          resume: Path | None) -> None:
+def train(data: str, minutes: float | None, steps: int | None, seed: int, mirror: bool | None, split: Path | None,
+          out: Path | None, resume: Path | None) -> None:
     """Train a VQ-BeT: first the tokenizer, then the policy."""
     from vqbet_course import train as training
 
@@ -57,7 +58,7 @@ def train(data: str, minutes: float | None, steps: int | None, seed: int, mirror
             raise click.UsageError("--resume takes its steps from the run; leave --minutes and --steps out")
         training.resume(resume)
     elif out is not None:
-        training.train(data, out, steps=steps, minutes=minutes, seed=seed, mirror=mirror)
+        training.train(data, out, steps=steps, minutes=minutes, seed=seed, mirror=mirror, split=split)
     click.echo(f"trained: {out or resume}; see how it does with: vqbet-course eval {out or resume}")
 
 
@@ -66,21 +67,84 @@ def train(data: str, minutes: float | None, steps: int | None, seed: int, mirror
 @click.option("--episodes", type=int, default=50, show_default=True)
 @click.option("--seed", type=int, default=100_000, show_default=True, help="The first environment seed.")
 @click.option("--videos", type=int, default=3, show_default=True, help="Films of the first episodes.")
+@click.option("--env", default="pusht", show_default=True, metavar="ENV",
+              help="`pusht`, `navigation`, or module:Class of a Gymnasium environment with a contract.")
+@click.option("--perturb", multiple=True, metavar="NAME[=VALUE]",
+              help="What goes wrong: observation-noise, frozen-frames, delayed-actions, action-noise, shove, friction.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: RUN/eval/seed-SEED]")
-def evaluate(run: str, episodes: int, seed: int, videos: int, out: Path | None) -> None:
-    """Roll a policy out in PushT. RUN is a run directory or `shipped`."""
-    from vqbet_course import rollout
+def evaluate(run: str, episodes: int, seed: int, videos: int, env: str, perturb: tuple[str, ...],
+             out: Path | None) -> None:
+    """Roll a policy out, and write its figures, traces, failure labels and films. RUN: a run directory or `shipped`."""
+    from vqbet_course import evaluate as evaluation
+    from vqbet_course.rollout import describe
     from vqbet_course.train import load_run
 
     if run == "shipped" and out is None:
         out = Path("_runs/shipped/eval") / f"seed-{seed}"
     loaded = load_run(run)
     out = out or loaded.path / "eval" / f"seed-{seed}"
-    click.echo(rollout.describe(rollout.evaluate(loaded, episodes, seed, out, videos)["metrics"]))
+    click.echo(describe(evaluation.evaluate(loaded, episodes, seed, out, videos, env, perturb)["metrics"]))
     click.echo(f"written: {out / 'run.json'}")
 
 
 @cli.command()
+@click.argument("run")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: RUN/pretrained_model]")
+@click.option("--type", "kind", type=click.Choice(["vqbet_course", "vqbet"]), default="vqbet_course", show_default=True,
+              help="For this course's plugin, or as LeRobot's own VQ-BeT.")
+def export(run: str, out: Path | None, kind: str) -> None:
+    """Write a run as a LeRobot checkpoint. RUN is a run directory or `shipped`."""
+    from vqbet_course.lerobot_policy import export_run
+    from vqbet_course.train import load_run
+
+    if run == "shipped" and out is None:
+        out = Path("_runs/shipped/pretrained_model")
+    loaded = load_run(run)
+    out = out or loaded.path / "pretrained_model"
+    export_run(loaded, out, kind)
+    click.echo(f"written: {out}")
+
+
+@cli.command("import")
+@click.argument("folder", type=click.Path(path_type=Path), metavar="PRETRAINED_DIR")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="RUN", help="The run directory to make.")
+def import_(folder: Path, out: Path) -> None:
+    """Make a run of a LeRobot checkpoint, of LeRobot's own VQ-BeT or of this course's plugin."""
+    from vqbet_course.lerobot_policy import import_checkpoint
+
+    import_checkpoint(folder, out)
+    click.echo(f"written: {out}")
+
+
+@click.option("--policies", default="bc,bet,act,diffusion,vqbet", show_default=True, metavar="NAME,NAME")
+@click.option("--data", default="demo", show_default=True, metavar="SOURCE", help="PushT demonstrations.")
+@click.option("--demos", type=int, default=120, show_default=True, help="Demonstrations, chosen by the training seed.")
+@click.option("--rollouts", type=int, default=30, show_default=True, help="Episodes of each trained policy.")
+@click.option("--seeds", default="1,2,3", show_default=True, metavar="N,N", help="Training seeds.")
+@click.option("--minutes", type=float, help="What each training may take.  [default: 5]")
+@click.option("--steps", type=int, help="Train each for this many steps instead.")
+@click.option("--films", type=int, default=1, show_default=True, help="Films of each trained policy.")
+@click.option("--jobs", type=int, default=1, show_default=True, help="Processes side by side.")
+@click.option("--dask", metavar="ADDRESS", help="Send the jobs to this Dask scheduler instead.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR",
+              help="Where the panel goes; what is finished there is not done again.")
+def compare(policies: str, data: str, demos: int, rollouts: int, seeds: str, minutes: float | None, steps: int | None,
+            films: int, jobs: int, dask: str | None, out: Path) -> None:
+    """Let several policies learn the same and go through one evaluator. Continues a panel that was interrupted."""
+    from vqbet_course import compare as panel
+
+    try:
+        numbers = [int(seed) for seed in seeds.split(",")]
+    except ValueError:
+        raise click.UsageError(f"--seeds {seeds}: give whole numbers with commas between") from None
+    budget = panel.Budget(5.0 if minutes is None and steps is None else minutes, steps)
+    settings = panel.Settings(data, demos, rollouts, budget, films)
+    result = panel.compare(policies.split(","), numbers, settings, out, jobs, dask)
+    for claim in result["claims"]:
+        click.echo(f"{claim['verdict']:>13}: {claim['claim']}: {claim['why']}")
+    click.echo(f"written: {out / 'panel.json'} and {out / 'report.html'}")
+
+
 @click.argument("submissions", type=click.Path(path_type=Path), metavar="SUBMISSION.ipynb|FOLDER")
 @click.option("--jobs", type=int, default=1, show_default=True, help="Submissions graded at the same time.")
 @click.option("--dask", metavar="ADDRESS", help="Grade on the workers of this Dask scheduler.")
@@ -111,18 +175,80 @@ def labs() -> None:
 
 @cli.group()
 def demos() -> None:
-    """Demonstrations: make them."""
+    """Demonstrations: inspect, convert, split and make them.
+
+    SOURCE is `demo`, a LeRobotDataset, a replay buffer (.zarr, .zarr.zip, .npz), an HDF5 file of robomimic or ALOHA, a
+    folder of episode_*/, or a dataset id on the hub.
+    """
+
+
+FPS = click.option("--fps", type=float, help="Frames a second, where the source does not say.")
+
+
+@demos.command()
+@click.argument("source")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Where to draw the plots.")
+@FPS
+def inspect(source: str, as_json: bool, out: Path | None, fps: float | None) -> None:
+    """Say what a source holds, what it yields, and which episodes are unlike the others."""
+    import json
+
+    from vqbet_course.convert import open_source
+    from vqbet_course.inspection import inspect_source, plot, table_of
+
+    inspection = inspect_source(open_source(source, fps))
+    click.echo(json.dumps(inspection.report, indent=2) if as_json else table_of(inspection.report))
+    if out is not None:
+        plot(inspection, out / "inspect.png")
+        click.echo(f"written: {out / 'inspect.png'}", err=as_json)
+
+
+@demos.command()
+@click.argument("source")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR")
+@click.option("--render", is_flag=True, help="Draw pictures of PushT's states, where the source has none.")
+@FPS
+def convert(source: str, out: Path, render: bool, fps: float | None) -> None:
+    """Write a source as a LeRobotDataset v3. The same command goes on where it was interrupted."""
+    from vqbet_course.convert import open_source
+    from vqbet_course.convert.pictures import with_drawings
+    from vqbet_course.convert.writer import write_dataset
+
+    opened = open_source(source, fps)
+    write_dataset(with_drawings(opened) if render else opened, out)
+    click.echo(f"written and verified: {out}")
+
+
+@demos.command()
+@click.argument("source")
+@click.option("--train", "n_train", type=int, required=True, help="Episodes to train on.")
+@click.option("--val", "n_val", type=int, required=True, help="Episodes to hold out, and as many for the stress test.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("_runs/split.json"), show_default=True, metavar="FILE")
+def split(source: str, n_train: int, n_val: int, seed: int, out: Path) -> None:
+    """Split a source by episode, and write which episodes are for what."""
+    from vqbet_course.demos import load_demos, split_demos
+    from vqbet_course.files import write_json
+
+    parts = split_demos(load_demos(source), n_train, n_val, seed)
+    write_json(out, parts.to_dict())
+    click.echo(f"{len(parts.train)} to train on, {len(parts.val)} to validate, {len(parts.stress)} for the stress test")
+    click.echo(f"written: {out}; use it with: vqbet-course train --data {source} --split {out}")
 
 
 @demos.command()
 @click.option("--episodes", type=int, default=200, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="The first environment seed.")
+@click.option("--noise", type=float, default=3.0, show_default=True, help="How far the hand is shaken, in pixels.")
+@click.option("--style", type=click.Choice(["left", "right", "mixed"]), default="mixed", show_default=True,
+              help="Which way round the T: one, or both.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR")
-def make(episodes: int, seed: int, out: Path) -> None:
-    """Let the scripted expert push the T, and write what it solved as a LeRobotDataset."""
+def make(episodes: int, seed: int, noise: float, style: str, out: Path) -> None:
+    """Let the scripted expert push the T, and write what it solved as a LeRobotDataset with a data card."""
     from vqbet_course.expert import make_demos
 
-    make_demos(episodes, seed, out)
+    make_demos(episodes, seed, out, style, noise)
     click.echo(f"written: {out}")
 
 

@@ -1,6 +1,6 @@
 """What is observed, what is done, in which units, how fast: the contract between data, policy and environment."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 
@@ -10,10 +10,25 @@ class BadInput(ValueError):
 
 @dataclass(frozen=True)
 class Field:
-    """One feature: its size (numbers per frame) and unit (`px`, `rad`, `unstated`)."""
+    """One feature: its size (numbers per frame; height, width and channels of an image), its unit (`px`, `rad`,
+    `unstated`), and the lowest and highest number that occurs, None where nobody looked.
 
-    size: int
+    Fields are equal when size and unit are: a range describes data, it promises nothing."""
+
+    size: int | tuple[int, ...]
     unit: str = "unstated"
+    low: float | None = field(default=None, compare=False)
+    high: float | None = field(default=None, compare=False)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Field":
+        size = values["size"]
+        return cls(**values | {"size": tuple(size) if isinstance(size, list) else int(size)})
+
+    def __str__(self) -> str:
+        if isinstance(self.size, tuple):
+            return f"an image of {' x '.join(map(str, self.size))}"
+        return f"{self.size} numbers in {self.unit}"
 
 
 @dataclass(frozen=True)
@@ -30,8 +45,8 @@ class Contract:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Contract":
         try:
-            return cls({k: Field(**v) for k, v in values["observation"].items()}, Field(**values["action"]),
-                       float(values["fps"]))
+            observation = {name: Field.from_dict(field) for name, field in values["observation"].items()}
+            return cls(observation, Field.from_dict(values["action"]), float(values["fps"]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadInput(f"contract: {error} is missing or malformed") from None
 
@@ -43,12 +58,68 @@ class Contract:
                 return f"{name}: {mine.get(name, 'absent')} against {theirs.get(name, 'absent')}"
         return None
 
+    def features(self) -> dict[str, Field]:
+        """Observation and action in one."""
+        return self.observation | {"action": self.action}
+
+    def units(self) -> dict[str, str]:
+        return {name: feature.unit for name, feature in self.features().items()}
+
     def fields(self) -> dict[str, str]:
-        """{field: size and unit in words}, fps included."""
-        named = self.observation | {"action": self.action}
-        return {k: f"{v.size} numbers in {v.unit}" for k, v in named.items()} | {"fps": f"{self.fps:g}"}
+        """{name: size and unit in words}, fps included."""
+        return {k: str(v) for k, v in self.features().items()} | {"fps": f"{self.fps:g}"}
 
 
-PUSHT = Contract({"observation.environment_state": Field(16, "px"), "observation.state": Field(2, "px")},
-                 Field(2, "px"), 10.0)
+PUSHT = Contract({"observation.environment_state": Field(16, "px"), "observation.state": Field(2, "px", 0.0, 512.0)},
+                 Field(2, "px", 0.0, 512.0), 10.0)
 """PushT as this course sees it: the T's eight keypoints, the pusher, and where to send the pusher."""
+
+
+@dataclass(frozen=True)
+class TaskContract:
+    """What a figure is a figure of. Saved with every result; results are compared only where these agree.
+
+    robot: what moves; data: observations, action and control rate; action_bounds: lowest and highest number of an
+    action, in its unit; timing_budget_ms: time from observation to action; horizon: steps of an episode at most;
+    resets: what an environment seed decides; success: when an episode is won; seeding: who draws from what.
+    """
+
+    robot: str
+    data: Contract
+    action_bounds: tuple[float, float]
+    timing_budget_ms: float
+    horizon: int
+    resets: str
+    success: str
+    seeding: str = "the environment seed also seeds the generator that the policy draws from"
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TaskContract":
+        try:
+            low, high = values["action_bounds"]
+            return cls(**values | {"data": Contract.from_dict(values["data"]), "action_bounds": (low, high)})
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInput(f"task contract: {error} is missing or malformed") from None
+
+    def difference(self, other: "TaskContract") -> str | None:
+        """The first field in which `other` differs, in words; None if they agree."""
+        for name in (f.name for f in fields(self)):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                return mine.difference(theirs) if name == "data" else f"{name}: {mine} against {theirs}"
+        return None
+
+
+PUSHT_TASK = TaskContract(
+    robot="a round pusher of 15 px radius, led by a PD controller",
+    data=PUSHT,
+    action_bounds=(0.0, 512.0),
+    timing_budget_ms=100.0,
+    horizon=300,
+    resets="positions of pusher and T and the angle of the T, drawn by gym-pusht from the environment seed",
+    success="the T covers more than 0.95 of the goal at any step",
+)
+"""PushT as this course evaluates it."""

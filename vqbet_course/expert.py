@@ -22,8 +22,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vqbet_course.contract import BadInput
-from vqbet_course.pusht import GOAL_POSE, KEYPOINTS, OUTLINE, PUSHER_RADIUS, SIZE
+from vqbet_course.contract import PUSHT, BadInput
+from vqbet_course.convert.replay import NAMES, TASK
+from vqbet_course.convert.source import Episode as Demonstration
+from vqbet_course.convert.source import Source
+from vqbet_course.pusht import GOAL_POSE, KEYPOINTS, OUTLINE, PUSHER_RADIUS, SIZE, block_keypoints
 
 Complex = NDArray[np.complex128]
 Float = NDArray[np.float64]
@@ -31,6 +34,8 @@ Float = NDArray[np.float64]
 STYLES = {"left": -1, "right": 1, "mixed": 0}
 """Which hand the block is on when the pusher walks round it; `mixed` draws it for each episode."""
 
+SUCCESS_COVERAGE = 0.95
+NEXT = {"next.reward": ["coverage_over_0.95"], "next.done": ["done"], "next.success": ["success"]}
 NOISE = 3.0  # pixels: how far the hand is shaken while the true action is written down
 FAR = 60.0  # pixels from the goal beyond which it is shaken in full
 WALK_SPEED, PUSH_SPEED = 12.0, 7.0  # pixels a step
@@ -431,16 +436,42 @@ def make_episodes(
         yield from itertools.islice((e for e in episodes if e.success), n)
 
 
+def expert_source(
+    episodes: int, seed: int = 0, style: str = "mixed", noise: float = NOISE, workers: int = 1
+) -> Source:
+    """Solved episodes as a source, made while it is read. Raises `BadInput` as `solve` does."""
+
+    def read(first: int) -> Iterator[Demonstration]:
+        made = make_episodes(episodes, seed, style, noise, workers)
+        for episode in itertools.islice(made, first, None):
+            yield Demonstration(columns_of(episode), f"environment seed {episode.seed}")
+
+    path = f"{episodes} solved environment seeds from {seed}, style {style}, hand shaken by {noise:g} px"
+    return Source(path, "made when asked for", episodes, read, PUSHT.fps, units=PUSHT.units(), names=NAMES | NEXT,
+                  task=TASK, robot="2d pointer", operator="the scripted expert of vqbet_course", license="apache-2.0")
+
+
+def columns_of(episode: Episode) -> dict[str, Float]:
+    """What LeRobot keeps of PushT, (T, size) each; `next.*` is what the step brought."""
+    reward = np.clip(episode.coverage / SUCCESS_COVERAGE, 0, 1).astype(np.float32)
+    done = np.arange(len(reward)) == len(reward) - 1
+    return {
+        "observation.environment_state": block_keypoints(episode.states[:, 2:]).astype(np.float32),
+        "observation.state": episode.states[:, :2].astype(np.float32),
+        "action": episode.actions,
+        "next.reward": reward[:, None],
+        "next.done": done[:, None],
+        "next.success": episode.coverage[:, None] > SUCCESS_COVERAGE,
+    }
+
+
 def make_demos(
     episodes: int, seed: int, out: str | Path, style: str = "mixed", noise: float = NOISE, workers: int = 1
 ) -> Path:
-    """Make solved episodes and write them as a LeRobotDataset v3 into `out`, with a progress bar.
+    """Make solved episodes and write them as a LeRobotDataset v3 into `out`, with a data card and a progress bar.
 
-    Raises `BadInput` as `solve` and `write_lerobot_dataset` do.
+    Raises `BadInput` as `solve` and `write_dataset` do.
     """
-    from tqdm import tqdm
+    from vqbet_course.convert.writer import write_dataset
 
-    from vqbet_course.convert.lerobot_dataset import write_lerobot_dataset
-
-    made = make_episodes(episodes, seed, style, noise, workers)
-    return write_lerobot_dataset(tqdm(made, total=episodes, desc="demonstrations", unit="episode"), out)
+    return write_dataset(expert_source(episodes, seed, style, noise, workers), Path(out))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import numpy as np
 
-from vqbet_course.contract import BadInput
+from vqbet_course.contract import BadInput, Contract, Field, TaskContract
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,6 +51,15 @@ class NavigationEnv(gym.Env[np.ndarray, np.ndarray]):
         self.discs = np.array([[i + 0.5, 0.0] for i in range(n_discs)])
         self.goal = np.array([float(n_discs), 0.0])
         self.max_steps = 50 * n_discs
+        self.contract = TaskContract(
+            robot=f"a point among {n_discs} discs",
+            data=Contract({"observation.state": Field(2, "m")}, Field(2, "m"), 10.0),
+            action_bounds=(-MAX_STEP, MAX_STEP),
+            timing_budget_ms=100.0,
+            horizon=self.max_steps,
+            resets="always at (0, 0); the environment seed draws the slips",
+            success="the goal is reached without touching a disc",
+        )
         reach = 2 * self.max_steps * MAX_STEP
         self.observation_space = gym.spaces.Box(-reach, reach, (2,), np.float32)
         self.action_space = gym.spaces.Box(-MAX_STEP, MAX_STEP, (2,), np.float32)

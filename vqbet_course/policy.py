@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PUSHT_KEYPOINTS', 'LAPTOP', 'StateEncoder', 'interleave', 'LeRobotModel', 'LeRobotTraining', 'check_config',
-           'VQBeTConfig', 'Decision', 'VQBeTNetwork', 'stage2_loss', 'draw_uniform', 'average_overlaps', 'VQBeTPolicy']
+           'from_json', 'VQBeTConfig', 'Decision', 'VQBeTNetwork', 'stage2_loss', 'draw_uniform', 'average_overlaps',
+           'VQBeTPolicy']
 
 # %% ../nbs/06_policy.ipynb #88599341
 from collections import deque
@@ -102,8 +103,14 @@ def check_config(c: "VQBeTConfig") -> None:
     """Raise BadInput, in one line, when the values of a configuration do not fit together."""
     values = {f.name: getattr(c, f.name) for f in fields(c) if f.name != "scheduler_warmup_steps"}
     counts = {name: value for name, value in values.items() if type(value) is int} | c.observation_sizes
-    tokens = 2 * c.n_obs_steps + c.n_action_pred_token - 1
+    tokens = (c.tokens_per_step + 1) * c.n_obs_steps + c.n_action_pred_token - 1
+    least = c.crop_shape or (1, 1)
     checks = [(count >= 1, f"{name} must be at least 1, not {count}") for name, count in counts.items()] + [
+        (c.tokens_per_step >= 1, "observation_sizes and image_shapes are both empty: there is nothing to see"),
+        (all(len(s) == 3 and s[0] == 3 and s[1] >= least[0] and s[2] >= least[1] for s in c.image_shapes.values()),
+         f"image_shapes must be (3, height, width), at least as large as crop_shape {c.crop_shape}"),
+        (not (c.image_shapes and c.use_group_norm and c.pretrained_backbone_weights),
+         "use_group_norm cannot keep pretrained_backbone_weights; set one of them to False or None"),
         (c.gpt_hidden_dim % max(1, c.gpt_n_head) == 0,
          f"gpt_hidden_dim {c.gpt_hidden_dim} must be a multiple of gpt_n_head {c.gpt_n_head}"),
         (tokens <= c.gpt_block_size, f"{tokens} tokens do not fit into gpt_block_size {c.gpt_block_size}"),
@@ -126,6 +133,7 @@ def check_config(c: "VQBeTConfig") -> None:
 
 # %% ../nbs/06_policy.ipynb #63821b95
 LAPTOP: dict[str, Any] = dict(
+    pretrained_backbone_weights=None, use_group_norm=True,  # a camera learns from scratch, nothing is fetched
     n_obs_steps=2, n_action_pred_token=1, action_chunk_size=8, n_vqvae_training_steps=1500,
     vqvae_embedding_dim=64, gpt_block_size=16, gpt_input_dim=128, gpt_output_dim=128, gpt_n_layer=3,
     gpt_n_head=4, gpt_hidden_dim=96, dropout=0.05, offset_loss_weight=10.0, optimizer_lr=1e-3,
@@ -133,6 +141,13 @@ LAPTOP: dict[str, Any] = dict(
     use_relative_actions=True, n_action_steps=4)
 
 # %% ../nbs/06_policy.ipynb #1794d31d
+def from_json(value: Any) -> Any:
+    """JSON has lists only; a configuration holds tuples, so that nobody changes it in passing."""
+    if isinstance(value, dict):
+        return {name: from_json(inner) for name, inner in value.items()}
+    return tuple(value) if isinstance(value, list) else value
+
+
 @dataclass(frozen=True)
 class VQBeTConfig(LeRobotTraining):
     """Everything that shapes a VQ-BeT: LeRobot's fields and defaults, then ours. Checked when it is made."""
@@ -140,6 +155,7 @@ class VQBeTConfig(LeRobotTraining):
     vqvae_n_layers: int = 2
     offset_code: str = "sampled"  # the code whose offset is trained: "sampled" or "ground_truth"
     observation_sizes: dict[str, int] = field(default_factory=lambda: dict(PUSHT_KEYPOINTS))
+    image_shapes: dict[str, tuple[int, int, int]] = field(default_factory=dict)  # {camera: (3, height, width)}
     action_dim: int = 2
     use_relative_actions: bool = False  # chunks told from observation.state, in which a code is a move
     n_action_steps: int | None = None  # actions executed per decision; None: the whole chunk
@@ -162,14 +178,18 @@ class VQBeTConfig(LeRobotTraining):
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
             raise BadInput(f"configuration: unknown field {sorted(unknown)[0]!r}")
-        typed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         try:
-            return cls(**typed)
+            return cls(**{name: from_json(value) for name, value in values.items()})
         except (TypeError, AttributeError) as error:
             raise BadInput(f"configuration: a value has the wrong type ({error})") from None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Observation tokens of one step: one per camera, one for all numbers together."""
+        return len(self.image_shapes) + bool(self.observation_sizes)
 
     @property
     def steps_per_decision(self) -> int:
@@ -215,8 +235,11 @@ class VQBeTNetwork(nn.Module):
 
     def features(self, observation: dict[str, Tensor]) -> Tensor:
         """{name: (B, T, ...)} -> what the GPT says at each of the Q action queries, (B, Q, D)."""
-        n_future = self.config.n_action_pred_token - 1
-        row, at_queries = interleave(self.encoder(observation), self.action_query, n_future)
+        return self.answers(self.encoder(observation), self.config.n_action_pred_token - 1)
+
+    def answers(self, tokens: Tensor, n_future: int) -> Tensor:
+        """Observation tokens (B, T, n, D) -> the GPT at the T queries and n_future more, (B, T + n_future, D)."""
+        row, at_queries = interleave(tokens, self.action_query, n_future)
         return self.gpt(row)[:, at_queries]
 
     def decide(self, features: Tensor, uniform: Tensor) -> Decision:
@@ -283,7 +306,7 @@ class VQBeTPolicy(VQBeTNetwork):
     def reset(self, generators: Sequence[torch.Generator] | None = None) -> None:
         """Forget the episode. `generators`: one per row of the batch, owner of that episode's draws."""
         self.generators = generators
-        self.observations: deque[dict[str, Tensor]] = deque(maxlen=self.config.n_obs_steps)
+        self.tokens: deque[Tensor] = deque(maxlen=self.config.n_obs_steps)
         self.actions: deque[Tensor] = deque()
         self.recent: deque[Tensor] = deque(maxlen=self.config.action_chunk_size)
         self.decision: Decision | None = None
@@ -291,21 +314,20 @@ class VQBeTPolicy(VQBeTNetwork):
     @torch.no_grad()
     def select_action(self, observation: dict[str, Tensor]) -> Tensor:
         """{name: (B, ...)} of one moment -> action (B, A). Decides anew when no action is queued."""
-        self.observations.extend([observation] * (1 if self.observations else self.config.n_obs_steps))
+        token = self.encoder({name: values.unsqueeze(1) for name, values in observation.items()})  # (B, 1, n, D)
+        self.tokens.extend([token] * (1 if self.tokens else self.config.n_obs_steps))
         if not self.actions:
-            self.decision = self.act_once()
+            self.decision = self.act_once(observation)
             self.actions.extend(self.plan(self.decision.actions))
         return self.actions.popleft()
 
-    def act_once(self) -> Decision:
-        """Decide from the queued observations."""
-        seen = self.observations
-        window = {name: torch.stack([o[name] for o in seen], dim=1) for name in seen[0]}  # (B, T, ...)
-        features = self.features(window)[:, self.config.n_obs_steps - 1]  # (B, D), the query of now
+    def act_once(self, observation: dict[str, Tensor]) -> Decision:
+        """Decide from the queued tokens; `observation` is the newest."""
+        features = self.answers(torch.cat(list(self.tokens), dim=1), n_future=0)[:, -1]  # (B, D), the query of now
         uniform = draw_uniform(len(features), self.config.vqvae_n_layers, self.generators)
         decision = self.decide(features, uniform.to(features.device))
         if self.config.use_relative_actions:
-            here = seen[-1]["observation.state"].unsqueeze(1)  # (B, 1, A)
+            here = observation["observation.state"].unsqueeze(1)  # (B, 1, A)
             decision = decision._replace(actions=decision.actions + here, decoded=decision.decoded + here)
         return decision
 

@@ -27,3 +27,7 @@ POLICY_TOKENIZER_STEPS: dict[str, int] = {"quick": 120, "full": 1500}
 
 #: Training steps of each VQ-VAE of lesson 03.
 VQVAE_STEPS: dict[str, int] = {"quick": 300, "full": 4000}
+
+#: Training steps of each policy in lesson 10, and minutes of each in its small panel.
+COMPARE_STEPS: dict[str, int] = {"quick": 150, "full": 2000}
+PANEL_MINUTES: dict[str, float] = {"quick": 0.1, "full": 2.0}

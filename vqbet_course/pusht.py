@@ -59,6 +59,27 @@ def block_keypoints(block_pose: np.ndarray) -> np.ndarray:
     return to_world(KEYPOINTS, block_pose).reshape(-1, 16)
 
 
+def block_poses(keypoints: np.ndarray) -> np.ndarray:
+    """The way back: keypoint rows (N, 16) -> block poses (N, 3), angles in -pi..pi. Raises `BadInput`."""
+    left, right = np.split(_checked(keypoints, 16, "keypoints")[:, :4].astype(np.float64), 2, axis=1)
+    along = right - left
+    return np.column_stack([(left + right) / 2, np.arctan2(along[:, 1], along[:, 0])])
+
+
+def block_pose(keypoints: np.ndarray) -> np.ndarray:
+    """The way back from `block_keypoints`: (N, 16) pixels -> poses (N, 3), angles in -pi..pi. Raises `BadInput`."""
+    points = _checked(keypoints, 16, "keypoints").reshape(-1, 8, 2).astype(np.float64)
+    bar = points[:, 1] - points[:, 0]
+    return np.column_stack([points[:, :2].mean(axis=1), np.arctan2(bar[:, 1], bar[:, 0])])
+
+
+def to_goal(points: np.ndarray, block_pose: np.ndarray) -> np.ndarray:
+    """Points (N, 2) of a world turned and shifted so that a block at the pose (3,) comes to lie on the goal; pixels."""
+    angle = GOAL_POSE[2] - block_pose[2]
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return (_checked(points, 2, "points") - block_pose[:2]) @ turn.T + GOAL_POSE[:2]
+
+
 def mirror_points(points: np.ndarray) -> np.ndarray:
     """Reflect points (N, 2) across the line x + y = 512, which leaves the goal where it is; pixels.
 

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from vqbet_course.files import write_atomically
-from vqbet_course.rollout import Episode, frames, rollouts
+from vqbet_course.films import frames
+from vqbet_course.rollout import Episode, rollouts
 from vqbet_course.train import load_run
 
 HERO = Path(__file__).with_name("hero.gif")

@@ -1,0 +1,54 @@
+"""One door for demonstrations: whatever lies behind a SOURCE is opened as a `Source` of episodes.
+
+Each kind of source is a module of its own with `KIND`, what it is called; `accepts(path)`, whether a path is one;
+and `open_source(path, fps)`. To add a kind, write its module and name it here.
+"""
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+import vqbet_course
+from vqbet_course.contract import BadInput
+from vqbet_course.convert.source import Source, readable
+
+KINDS = ("lerobot_dataset", "replay_zarr", "replay_npz", "robomimic_hdf5", "aloha_hdf5", "episode_folders")
+
+DEMO_FOLDER = Path(vqbet_course.__file__).parent / "data" / "demos"
+
+
+def open_source(source: str, fps: float | None = None) -> Source:
+    """Open a SOURCE: `demo` (ships with the course), a path of one of the KINDS, or a dataset id on the hub.
+
+    `fps`: frames a second, for sources that do not say. Raises BadInput for anything else.
+    """
+    if source == "demo":
+        return replace(open_path(DEMO_FOLDER, None), path="demo")
+    if fps is not None and not 0 < fps < 1e6:
+        raise BadInput(f"{fps:g} frames a second: give a number above 0")
+    if Path(source).exists() and source:
+        return open_path(Path(source), fps)
+    if Path(source).suffix or source.count("/") != 1 or source.startswith((".", "/")):
+        raise BadInput(f"{source}: no such file or folder; give demo, a path, or an id on the hub, like name/dataset")
+    return replace(open_path(download(source), fps), path=source)
+
+
+def open_path(path: Path, fps: float | None) -> Source:
+    """Open what lies at a path, by the first of the KINDS that accepts it."""
+    with readable(str(path)):
+        kinds = [import_module(f"vqbet_course.convert.{name}") for name in KINDS]
+        for kind in kinds:
+            if kind.accepts(path):
+                return kind.open_source(path, fps)
+    raise BadInput(f"{path}: is none of {', '.join(kind.KIND for kind in kinds)} (a LeRobotDataset has a "
+                   "meta/info.json)")
+
+
+def download(repo_id: str) -> Path:
+    """A dataset of the LeRobot hub, without its videos; cached by huggingface_hub, and then usable offline."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repo_id, repo_type="dataset", ignore_patterns=["videos/*"]))
+    except Exception as error:  # offline, unknown, private: the library has a class for each
+        raise BadInput(f"{repo_id}: no such file, and the hub did not give it "
+                       f"({type(error).__name__}); check the name and the network") from None

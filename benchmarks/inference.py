@@ -1,0 +1,118 @@
+"""The latency of a decision, ours against LeRobot's `select_action`, on the same weights, machine and run.
+
+    python benchmarks/inference.py --decisions 40 --out benchmarks/results/inference.json
+
+Both policies hold the weights of one VQ-BeT with LeRobot's defaults (ResNet-18, 5 observation steps). Two modes: open
+loop, where the whole chunk is acted out and a decision is due when the queue is empty, and re-planning at every step,
+for which LeRobot's action queue is emptied. They take turns, step by step, in one process on `--threads` threads.
+Actions must agree to 1e-5. The floor reads every weight that acts once, at the measured memory bandwidth; no decision
+can be faster on this machine while the weights do not fit into its caches.
+"""
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vqbet_course.build import build_policy
+from vqbet_course.files import write_json
+from vqbet_course.lerobot_policy import to_lerobot
+from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
+
+IMAGE, STATE, ACTION = "observation.image", "observation.state", "action"
+
+
+def make_policy() -> VQBeTPolicy:
+    """Random weights: how long a decision takes does not depend on them. Codes differ, so that offsets matter."""
+    torch.manual_seed(0)
+    policy = build_policy(VQBeTConfig(image_shapes={IMAGE: (3, 96, 96)}, observation_sizes={STATE: 2}))
+    for layer in policy.vqvae.vq.layers:
+        layer.place(torch.randn_like(layer.get_buffer("codebook")))
+    return policy.eval()
+
+
+def likeliest(probabilities: Tensor, num_samples: int) -> Tensor:
+    """LeRobot samples its codes; here it takes the likeliest, as ours does at temperature 0."""
+    return probabilities.argmax(-1, keepdim=True)
+
+
+def timed(call: Callable[[], Tensor]) -> tuple[Tensor, float]:
+    start = time.perf_counter()
+    result = call()
+    return result, 1000 * (time.perf_counter() - start)
+
+
+def compare(ours: VQBeTPolicy, replan: bool, decisions: int) -> dict[str, Any]:
+    """Milliseconds of the steps in which a decision is due, both policies on the same frames."""
+    theirs = to_lerobot(ours)
+    changes = {"bet_softmax_temperature": 0.0} | ({"n_action_steps": 1} if replan else {})
+    ours.config = VQBeTConfig(**ours.config.to_dict() | changes)
+    frames, spent, differ = torch.Generator().manual_seed(1), {"ours": [], "lerobot": []}, 0.0
+    ours.reset()
+    theirs.reset()
+    warm_up = 3
+    while len(spent["ours"]) < decisions + warm_up:
+        seen = {IMAGE: torch.rand(1, 3, 96, 96, generator=frames), STATE: torch.rand(1, 2, generator=frames)}
+        if replan:
+            theirs._queues[ACTION].clear()
+        due = not ours.actions
+        assert due == (not theirs._queues[ACTION])
+        with patch("torch.multinomial", likeliest), torch.inference_mode():
+            mine, took = timed(lambda: ours.select_action(seen))
+            other, took_there = timed(lambda: theirs.select_action(dict(seen)))
+        differ = max(differ, (mine - other).abs().max().item())
+        if due:
+            spent["ours"].append(took)
+            spent["lerobot"].append(took_there)
+    median = {name: float(np.median(times[warm_up:])) for name, times in spent.items()}
+    assert differ <= 1e-5, f"outputs differ by {differ}"
+    return {"decisions": decisions, "p50_ms": median, "ratio": median["ours"] / median["lerobot"],
+            "largest_difference": differ}
+
+
+def bandwidth(megabytes: int = 256) -> float:
+    """Bytes per second of reading memory, the best of five sums over an array that fits into no cache."""
+    array = torch.ones(megabytes * 2**20 // 4)
+    return array.numel() * 4 / (min(timed(array.sum)[1] for _ in range(5)) / 1000)
+
+
+def floor_ms(policy: VQBeTPolicy, bytes_per_second: float) -> float:
+    """Milliseconds to read once the weights of a decision: all but the tokenizer's encoder, which only learns."""
+    acting = [p for name, p in policy.named_parameters() if not name.startswith("vqvae.encoder.")]
+    return 1000 * sum(p.numel() * p.element_size() for p in acting) / bytes_per_second
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--decisions", type=int, default=40)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    speed = bandwidth()
+    result: dict[str, Any] = {
+        "parameters": sum(p.numel() for p in make_policy().parameters()), "memory_gb_per_s": speed / 1e9,
+        "floor_ms": floor_ms(make_policy(), speed),
+        "open_loop": compare(make_policy(), False, options.decisions),
+        "replan": compare(make_policy(), True, options.decisions),
+        "made_by": {"threads": options.threads, "machine": platform.machine(),
+                    **{name: version(name) for name in ("torch", "torchvision", "lerobot")}}}
+    for mode in ("open_loop", "replan"):
+        for name, ms in result[mode]["p50_ms"].items():
+            result[mode][f"{name}_over_floor"] = ms / result["floor_ms"]
+    print(json.dumps(result, indent=2))
+    if options.out:
+        write_json(options.out, result)
+    assert result["open_loop"]["ratio"] <= 1.0 and result["replan"]["ratio"] <= 0.8, "slower than promised"
+
+
+if __name__ == "__main__":
+    main()

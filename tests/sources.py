@@ -1,0 +1,154 @@
+"""A small sound source of every kind, with the numbers that must come out of it."""
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import zarr
+from PIL import Image
+
+from vqbet_course.pusht import block_keypoints
+
+LENGTHS = (6, 4)
+ENDS = np.cumsum(LENGTHS)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a source holds: numbers {feature: (N, size)}, images {feature: (N, H, W, 3)}, frames a second."""
+
+    numbers: dict[str, np.ndarray]
+    fps: float
+    images: dict[str, np.ndarray]
+
+
+def states(n: int = sum(LENGTHS), seed: int = 0) -> np.ndarray:
+    """Random states (n, 5) of PushT, as its authors keep them."""
+    draw = np.random.default_rng(seed)
+    return np.column_stack([draw.uniform(50, 450, (n, 4)), draw.uniform(0, 2 * np.pi, n)]).astype(np.float32)
+
+
+def pusht(pictures: bool = False) -> Truth:
+    state = states()
+    numbers = {"observation.environment_state": block_keypoints(state[:, 2:].astype(np.float64)).astype(np.float32),
+               "observation.state": state[:, :2], "action": state[:, :2] + 5, "source.state": state}
+    return Truth(numbers, 10.0, {"observation.image": photos()} if pictures else {})
+
+
+def photos(n: int = sum(LENGTHS), height: int = 8, width: int = 12, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (n, height, width, 3), dtype=np.uint8)
+
+
+def some_numbers(size: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(sum(LENGTHS), size)).astype(np.float32)
+
+
+def spans() -> list[tuple[int, int, int]]:
+    return [(i, int(end) - length, int(end)) for i, (end, length) in enumerate(zip(ENDS, LENGTHS, strict=True))]
+
+
+def npz(folder: Path, **changes: object) -> tuple[Path, Truth]:
+    arrays = {"state": states(), "action": states()[:, :2] + 5, "episode_ends": ENDS} | changes
+    np.savez(folder / "demos.npz", **{k: v for k, v in arrays.items() if v is not None})  # type: ignore[arg-type]
+    return folder / "demos.npz", pusht()
+
+
+def fill_replay_buffer(store: object) -> None:
+    group = zarr.create_group(store, zarr_format=2)  # type: ignore[arg-type]
+    for name, values in {"data/state": states(), "data/action": states()[:, :2] + 5, "meta/episode_ends": ENDS,
+                         "data/img": photos().astype(np.float32)}.items():
+        array = group.create_array(name, shape=values.shape, chunks=(3, *values.shape[1:]), dtype=values.dtype)
+        array[:] = values
+
+
+def replay_zarr(folder: Path) -> tuple[Path, Truth]:
+    fill_replay_buffer(folder / "demos.zarr")
+    return folder / "demos.zarr", pusht(pictures=True)
+
+
+def zipped_zarr(folder: Path) -> tuple[Path, Truth]:
+    with zarr.storage.ZipStore(folder / "demos.zarr.zip", mode="w") as store:
+        fill_replay_buffer(store)
+    return folder / "demos.zarr.zip", pusht(pictures=True)
+
+
+def robomimic(folder: Path) -> tuple[Path, Truth]:
+    position, grip, world, action = (some_numbers(size, seed) for seed, size in enumerate((3, 2, 4, 7)))
+    with h5py.File(folder / "demos.hdf5", "w") as file:
+        file.create_group("data").attrs["env_args"] = json.dumps(
+            {"env_name": "Lift", "env_kwargs": {"control_freq": 20, "robots": "Panda"}})
+        for i, start, end in spans():
+            demo = file.create_group(f"data/demo_{2 + 8 * i}")  # demo_2, demo_10: by number, not by letter
+            demo["actions"] = action[start:end].astype(np.float64)
+            for name, values in {"eef_pos": position, "gripper": grip, "object": world, "eye_image": photos()}.items():
+                demo[f"obs/{name}"] = values[start:end]
+    numbers = {"observation.state": np.hstack([position, grip]), "observation.environment_state": world, "action": action}
+    return folder / "demos.hdf5", Truth(numbers, 20.0, {"observation.images.eye_image": photos()})
+
+
+def aloha(folder: Path) -> tuple[Path, Truth]:
+    position, velocity, action = (some_numbers(14, seed) for seed in range(3))
+    (folder / "aloha").mkdir()
+    for i, start, end in spans():
+        with h5py.File(folder / "aloha" / f"episode_{9 + i}.hdf5", "w") as file:  # 9, 10
+            for name, values in {"observations/qpos": position, "observations/qvel": velocity, "action": action,
+                                 "observations/images/top": photos()}.items():
+                file[name] = values[start:end]
+    numbers = {"observation.state": position, "observation.velocity": velocity, "action": action}
+    return folder / "aloha", Truth(numbers, 50.0, {"observation.images.top": photos()})
+
+
+def csv_folder(folder: Path) -> tuple[Path, Truth]:
+    state, action = some_numbers(3, 0), some_numbers(2, 1)
+    for i, start, end in spans():
+        place = folder / "teleop" / f"episode_{i:03d}"
+        (place / "wrist").mkdir(parents=True)
+        columns = {"timestamp": np.arange(end - start) / 20} | {f"joint_{j}": state[start:end, j] for j in range(3)}
+        columns |= {f"action_{j}": action[start:end, j] for j in range(2)}
+        pyarrow.csv.write_csv(pa.table(columns), place / "log.csv")
+        for row, picture in enumerate(photos()[start:end]):
+            Image.fromarray(picture).save(place / "wrist" / f"{row}.png")
+    numbers = {"observation.state": state, "action": action}
+    return folder / "teleop", Truth(numbers, 20.0, {"observation.images.wrist": photos()})
+
+
+def parquet_folder(folder: Path) -> tuple[Path, Truth]:
+    state, action = some_numbers(3, 0), some_numbers(2, 1)
+    for i, start, end in spans():
+        place = folder / "logs" / f"episode_{i}"
+        place.mkdir(parents=True)
+        table = {"time": 0.5 + np.arange(end - start) / 30, "frame_index": np.arange(end - start),
+                 "joints": state[start:end].tolist(), "action": action[start:end].tolist()}
+        pq.write_table(pa.table(table), place / "log.parquet")
+    return folder / "logs", Truth({"observation.state": state, "action": action}, 30.0, {})
+
+
+def lerobot(folder: Path) -> tuple[Path, Truth]:
+    """Written by hand; its second episode is cut in two by the end of a file."""
+    numbers = {"observation.state": some_numbers(2, 0), "observation.effort": some_numbers(1, 1), "action": some_numbers(2, 2)}
+    episode, frame = np.repeat([0, 1], LENGTHS), np.concatenate([np.arange(n) for n in LENGTHS])
+    columns: dict[str, pa.Array] = {k: pa.array(v.tolist() if v.shape[1] > 1 else v[:, 0]) for k, v in numbers.items()}
+    columns |= {"timestamp": pa.array((frame / 30).astype(np.float32)), "frame_index": pa.array(frame),
+                "episode_index": pa.array(episode), "index": pa.array(np.arange(len(frame))),
+                "task_index": pa.array(np.zeros(len(frame), int))}
+    table, place = pa.table(columns), folder / "dataset"
+    (place / "data" / "chunk-000").mkdir(parents=True)
+    pq.write_table(table.slice(0, 8), place / "data" / "chunk-000" / "file-000.parquet")
+    pq.write_table(table.slice(8), place / "data" / "chunk-000" / "file-001.parquet")
+    features = {k: {"dtype": "int64" if "index" in k else "float32", "shape": [numbers[k].shape[1] if k in numbers else 1],
+                    "names": None} for k in columns}
+    (place / "meta").mkdir()
+    (place / "meta" / "info.json").write_text(json.dumps(
+        {"fps": 30, "total_frames": len(frame), "total_episodes": 2, "features": features}))
+    return place, Truth(numbers, 30.0, {})
+
+
+Make = Callable[[Path], tuple[Path, Truth]]
+
+MAKERS: dict[str, Make] = {f.__name__: f for f in (
+    npz, replay_zarr, zipped_zarr, robomimic, aloha, csv_folder, parquet_folder, lerobot)}

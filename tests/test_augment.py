@@ -1,0 +1,73 @@
+"""Hindsight segments: every one is a push that ends at the goal, in a world that obeys the same physics."""
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vqbet_course import pusht
+from vqbet_course.augment import AFTER, KEYPOINTS, PUSHER, augment_pusht, hindsight_pusht
+from vqbet_course.contract import BadInput
+from vqbet_course.demos import Demos, load_demos
+
+pose = st.tuples(st.floats(50, 450), st.floats(50, 450), st.floats(-3.1, 3.1)).map(np.array)
+
+
+@pytest.fixture(scope="module")
+def demos() -> Demos:
+    return load_demos("demo").select(range(6))
+
+
+@pytest.fixture(scope="module")
+def segments(demos: Demos) -> Demos:
+    both = hindsight_pusht(demos)
+    return both.select(range(len(demos), len(both)))
+
+
+@given(pose)
+def test_the_pose_is_read_back_from_the_keypoints(block: np.ndarray) -> None:
+    np.testing.assert_allclose(pusht.block_pose(pusht.block_keypoints(block[None]))[0], block, atol=1e-9)
+
+
+@given(pose)
+def test_a_moved_world_has_its_block_on_the_goal(block: np.ndarray) -> None:
+    points = pusht.block_keypoints(block[None]).reshape(-1, 2)
+    goal = pusht.block_keypoints(pusht.GOAL_POSE[None]).reshape(-1, 2)
+    np.testing.assert_allclose(pusht.to_goal(points, block), goal, atol=1e-9)
+
+
+def test_the_demonstrations_come_first_and_unchanged(demos: Demos) -> None:
+    both = hindsight_pusht(demos)
+    assert len(both) > 2 * len(demos)
+    np.testing.assert_array_equal(both.action[:len(demos.action)], demos.action)
+    np.testing.assert_array_equal(both.episode_ends[:len(demos)], demos.episode_ends)
+
+
+def test_every_segment_has_the_block_on_the_goal_at_its_moment(segments: Demos) -> None:
+    at = segments.observation[KEYPOINTS][segments.episode_ends - 1 - AFTER]
+    goal = pusht.block_keypoints(pusht.GOAL_POSE[None])[0]
+    np.testing.assert_allclose(at, np.broadcast_to(goal, at.shape), atol=1e-3)
+
+
+def test_a_segment_stays_on_the_board_and_keeps_all_distances(demos: Demos, segments: Demos) -> None:
+    """The pusher in the block's frame, and the reach of the action, are those of a demonstrated frame."""
+    def invariant(d: Demos) -> np.ndarray:
+        corners = d.observation[KEYPOINTS].reshape(-1, 8, 2) - d.observation[PUSHER][:, None]
+        reach = d.action - d.observation[PUSHER]
+        return np.column_stack([np.linalg.norm(corners, axis=2), np.linalg.norm(reach, axis=1)])
+
+    for values in (*segments.observation.values(), segments.action):
+        assert values.min() >= 0 and values.max() <= pusht.SIZE
+    shown = invariant(demos)
+    for row in invariant(segments)[::37]:
+        assert np.abs(shown - row).max(axis=1).min() < 1e-2
+
+
+def test_augmenting_mirrors_all_of_it(demos: Demos) -> None:
+    assert len(augment_pusht(demos)) == 2 * len(hindsight_pusht(demos))
+
+
+def test_only_pusht_has_a_goal_to_move_to(demos: Demos) -> None:
+    with pytest.raises(BadInput, match="keypoints"):
+        hindsight_pusht(replace(demos, observation={"observation.state": demos.observation[PUSHER]}))

@@ -1,0 +1,78 @@
+"""Paired tests computed by hand, and claims that can go either way."""
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vqbet_course.verdicts import claims, compare_coverage, compare_success, holm, outcomes, paired_tests
+
+
+def result(policy: str, coverage: list[float], seed: int = 1, **changes: Any) -> dict[str, Any]:
+    """A row of panel.json with what verdicts read."""
+    return {"policy": policy, "seed": seed, "parameters": 500_000,
+            "metrics": {"latency_ms": {"p50": 1.0}, "avg_max_reward": float(np.mean(coverage))},
+            "two_routes": {"left": 0.5, "right": 0.5, "crashed": 0.0},
+            "episodes": [{"seed": i, "success": c > 0.95, "max_coverage": c, "final_coverage": c}
+                         for i, c in enumerate(coverage)]} | changes
+
+
+def test_mcnemar_counts_the_pairs_that_differ() -> None:
+    one, two = (outcomes([result(p, c)], p) for p, c in
+                [("a", [1, 1, 1, 1, 1, 1, 0, 1]), ("b", [0, 0, 0, 0, 0, 0, 0, 1])])
+    assert compare_success(one, two) == {"pairs": 8, "only_first": 6, "only_second": 0, "p": pytest.approx(2 / 2**6)}
+    assert compare_success(one, one)["p"] == 1
+
+
+def test_only_shared_seeds_are_compared() -> None:
+    one, two = outcomes([result("a", [1, 1, 1])], "a"), outcomes([result("b", [0, 0])], "b")
+    assert compare_success(one, two)["pairs"] == compare_coverage(one, two)["pairs"] == 2
+
+
+def test_wilcoxon_takes_a_start_once_however_many_training_seeds() -> None:
+    rows = [result(p, [c + s / 100 for c in cs], seed=s) for s in (1, 2)
+            for p, cs in [("a", [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]), ("b", [0.1, 0.1, 0.1, 0.1, 0.1, 0.1])]]
+    test = compare_coverage(outcomes(rows, "a"), outcomes(rows, "b"))
+    assert test["pairs"] == 6 and test["p"] == pytest.approx(2 / 2**6)
+    assert test["mean_difference"] == pytest.approx(0.55)
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+
+
+def test_equal_policies_differ_in_nothing() -> None:
+    rows = [result("a", [0.2, 0.5, 0.9]), result("b", [0.2, 0.5, 0.9])]
+    test = paired_tests(rows)[0]
+    assert not test["success"]["real"] and not test["coverage"]["real"]
+    assert paired_tests(rows[:1]) == []
+
+
+def test_claims_follow_the_data() -> None:
+    high, low = list(np.linspace(0.7, 0.9, 12)), list(np.linspace(0.2, 0.4, 12))
+
+    def said(act: list[float], bc: list[float]) -> str:
+        return claims([result("bc", bc), result("act", act)])[0]["verdict"]
+
+    assert (said(high, low), said(low, high), said(high, high)) == ("borne out", "not borne out", "undecided")
+
+
+def test_speed_is_a_ratio_with_sizes_beside_it() -> None:
+    slow = {"metrics": {"latency_ms": {"p50": 4.9}, "avg_max_reward": 0.5}}
+    found = {c["claim"]: c for c in claims([result("diffusion-ddim10", [0.5], **slow), result("vqbet", [0.5])])}
+    speed = found["VQ-BeT decides 5 times as fast as diffusion-ddim10"]
+    assert speed["verdict"] == "not borne out" and "4.9 times" in speed["why"] and "0.50 million" in speed["why"]
+
+
+@pytest.mark.parametrize(("bc", "expected"), [({"left": 1.0, "right": 0.0, "crashed": 0.0}, "borne out"),
+                                              ({"left": 0.5, "right": 0.5, "crashed": 0.0}, "not borne out")])
+def test_who_keeps_both_routes(bc: dict[str, float], expected: str) -> None:
+    found = claims([result("bc", [0.5], two_routes=bc), result("vqbet", [0.5])])
+    assert found[-1]["verdict"] == expected
+    lost = {"left": 0.1, "right": 0.1, "crashed": 0.8}
+    assert claims([result("bc", [0.5], two_routes=bc), result("vqbet", [0.5], two_routes=lost)])[-1]["verdict"] \
+        == "not borne out"
+
+
+def test_claims_about_absent_policies_are_not_made() -> None:
+    assert claims([result("bc", [0.5])]) == []

@@ -1,0 +1,85 @@
+"""Pictures: from arrays of any number type, encoded or not, and drawn from PushT's states."""
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vqbet_course.contract import PUSHT, BadInput
+from vqbet_course.convert.source import Episode, Frames, Source
+from vqbet_course.pusht import block_poses
+
+BLOCK = 32  # frames that are read at once
+RENDERED = "observation.image"
+KEYPOINTS, PUSHER = PUSHT.observation
+
+
+def slices_of(array: Any, start: int, end: int, place: str) -> Frames:
+    """Rows start..end-1 of an array (N, H, W, 3) on a disk: uint8, or whole numbers 0..255 of another type."""
+    def frames() -> Iterator[np.ndarray]:
+        for begin in range(start, end, BLOCK):
+            for row, picture in enumerate(array[begin:min(begin + BLOCK, end)], begin - start):
+                yield as_bytes(picture, f"{place}, row {row}")
+    return frames
+
+
+def hdf5_frames(path: Path, name: str, place: str) -> Frames:
+    """The pictures of an HDF5 file: an array (N, H, W, 3), or JPEGs (N, bytes) padded with zeros to one length."""
+    def frames() -> Iterator[np.ndarray]:
+        import h5py
+
+        with h5py.File(path) as file:
+            if file[name].ndim == 4:
+                yield from slices_of(file[name], 0, len(file[name]), place)()
+            else:
+                yield from (decoded(np.asarray(row).tobytes()) for row in file[name])
+    return frames
+
+
+def as_bytes(picture: np.ndarray, place: str) -> np.ndarray:
+    """A picture as uint8, exactly. Raises BadInput for numbers that are not whole or not in 0..255."""
+    if picture.dtype == np.uint8:
+        return picture
+    exact = picture.astype(np.uint8)
+    if not np.array_equal(exact, picture):
+        raise BadInput(f"{place}: pixels must be whole numbers in 0..255, found {picture.min():g}..{picture.max():g}")
+    return exact
+
+
+def decoded(data: bytes) -> np.ndarray:
+    """A PNG or JPEG as (H, W, 3) uint8."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def with_drawings(source: Source) -> Source:
+    """The source with a picture drawn for every frame. Raises BadInput where it has some, or is not PushT's."""
+    if source.image_sizes:
+        raise BadInput(f"{source.path}: has pictures already ({', '.join(source.image_sizes)}); leave --render out")
+    if source.units.get(KEYPOINTS) != "px":
+        raise BadInput(f"{source.path}: is not PushT, whose states --render can draw; leave --render out")
+
+    def read(start: int) -> Iterator[Episode]:
+        for episode in source.read(start):
+            yield replace(episode, images={RENDERED: drawings_of(episode)})
+    return replace(source, read=read, image_sizes={RENDERED: (96, 96, 3)})
+
+
+def drawings_of(episode: Episode) -> Frames:
+    """PushT's scenes, drawn by gym-pusht in 96 x 96."""
+    def frames() -> Iterator[np.ndarray]:
+        from gym_pusht.envs.pusht import PushTEnv
+
+        env = PushTEnv(obs_type="pixels", render_mode="rgb_array")
+        env.reset(seed=0)
+        pushers = episode.numbers[PUSHER].astype(float)
+        for pusher, (x, y, angle) in zip(pushers, block_poses(episode.numbers[KEYPOINTS]), strict=True):
+            env.agent.position, env.block.angle, env.block.position = tuple(pusher), angle, (x, y)
+            for body in (env.agent, env.block):
+                env.space.reindex_shapes_for_body(body)
+            yield env._render()
+    return frames

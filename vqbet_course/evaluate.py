@@ -1,0 +1,129 @@
+"""The evaluator behind `vqbet-course eval`: figures, traces, failure labels and films of a trained policy."""
+
+import importlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from tqdm.auto import tqdm
+
+from vqbet_course.behaviour import behaviour, mode_entropy, recovery
+from vqbet_course.contract import BadInput, TaskContract
+from vqbet_course.demos import Normalizer, load_demos
+from vqbet_course.failures import Known, failures_of, keep_persons_word
+from vqbet_course.files import write_atomically, write_text
+from vqbet_course.films import frames, write_film
+from vqbet_course.navigation import NavigationEnv
+from vqbet_course.perturb import perturbed
+from vqbet_course.rollout import Episode, Policy, latency, made_by, make_pusht, measures, rollouts
+from vqbet_course.train import Run
+
+ENVIRONMENTS: dict[str, Callable[[], gym.Env]] = {"pusht": make_pusht, "navigation": NavigationEnv}
+
+
+def environment(name: str) -> Callable[[], gym.Env]:
+    """What makes an environment: `pusht`, `navigation`, or `module:Class` of a Gymnasium environment with a contract.
+
+    Raises BadInput for an unknown name, a module that cannot be imported, or an environment without contract."""
+    if name in ENVIRONMENTS:
+        return ENVIRONMENTS[name]
+    module, _, attribute = name.partition(":")
+    if not attribute:
+        raise BadInput(f"unknown environment {name!r}; choose from {', '.join(ENVIRONMENTS)}, or give module:Class")
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # as `python -m` does: a module in the folder that one is in
+    try:
+        make = getattr(importlib.import_module(module), attribute)
+        contract = make().contract
+    except Exception as error:  # it is somebody else's code
+        raise BadInput(f"{name}: not an environment with a contract ({type(error).__name__}: {error})") from None
+    if not isinstance(contract, TaskContract):
+        raise BadInput(f"{name}: its contract is a {type(contract).__name__}, not a TaskContract")
+    return make
+
+
+def assess(policy: Policy, normalizer: Normalizer, make: Callable[[], gym.Env], seeds: Sequence[int],
+           quiet: bool = True) -> tuple[list[Episode], dict[str, Any]]:
+    """Episodes on these environment seeds, and all figures of them: success and coverage, latency, behaviour."""
+    played = rollouts(policy, normalizer, seeds, make, quiet=quiet)
+    figures = measures(played) | latency(policy, normalizer, seeds[0], make)
+    speaks = bool(played[0].tokens[0])
+    figures["behaviour"] = behaviour(played) | {
+        "mode_entropy": mode_entropy(policy, normalizer, seeds[0], make) if speaks else None}
+    figures["recovery"] = recovery(played)
+    return played, figures
+
+
+def evaluate(run: Run, episodes: int = 50, seed: int = 100_000, out: Path | None = None, videos: int = 3,
+             env: str = "pusht", perturb: Sequence[str] = (), quiet: bool = False) -> dict[str, Any]:
+    """Roll a trained policy out on environment seeds seed, seed + 1, ...; write run.json, traces.parquet,
+    failures.json and films of the first episodes into `out` (RUN/eval/seed-SEED unless given). Returns what run.json
+    holds. Raises BadInput for numbers out of range, an unknown environment or perturbation, and for a policy whose
+    contract is not the environment's."""
+    if episodes < 1 or videos < 0 or seed < 0:
+        raise BadInput("episodes must be at least 1, videos and seed at least 0")
+    make = perturbed(environment(env), perturb)
+    task: TaskContract = make().get_wrapper_attr("contract")
+    differs = run.contract.difference(task.data)
+    if differs:
+        raise BadInput(f"{run.path}: trained on other data than {env} gives; {differs}")
+    out = Path(out) if out else run.path / "eval" / f"seed-{seed}"
+    played, figures = assess(run.policy, run.normalizer, make, range(seed, seed + episodes), quiet)
+    failures = keep_persons_word(out / "failures.json", failures_of(played, task, visited(run)))
+    result = {
+        "schema": "vqbet_course/run/1",
+        "contract": task.to_dict(),
+        "perturb": list(perturb),
+        "config": run.policy.config.to_dict(),
+        "data": run.plan.data,
+        "training": asdict(run.plan),
+        "seed": seed,
+        "metrics": figures,
+        "episodes": [e.summary() | {"failure": failures.get(str(e.seed))} for e in played],
+        "made_by": made_by(),
+    }
+    text = json.dumps(result, indent=2)
+    write_text(out / "run.json", text + "\n")
+    write_traces(out / "traces.parquet", played, task.data.fps)
+    for episode in tqdm(played[:videos] if drawn(make) else [], desc="films", disable=quiet or not videos):
+        write_film(out / f"episode-{episode.seed}.mp4", frames(episode, make))
+    return json.loads(text)
+
+
+def visited(run: Run) -> Known | None:
+    """What the demonstrations that a run was trained on visited; None where they are not on this machine."""
+    try:
+        return Known.of(load_demos(run.plan.data), run.normalizer)
+    except BadInput:
+        return None
+
+
+def drawn(make: Callable[[], gym.Env]) -> bool:
+    """Whether films of this environment can be made."""
+    return make().render_mode == "rgb_array"
+
+
+def write_traces(path: Path, episodes: Sequence[Episode], fps: float) -> None:
+    """All steps of all episodes as one parquet file, whole or not at all: a row a step, time in seconds."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {"observation": "observations", "truth": "truth", "tokens": "tokens", "code": "codes",
+               "offset": "offsets", "action": "actions", "decided": "decided", "coverage": "coverage",
+               "latency_ms": "latency_ms", "intervention": "intervention", "contact": "contact"}
+    lengths = [len(e.coverage) for e in episodes]
+    rows: dict[str, Any] = {
+        "seed": [e.seed for e, n in zip(episodes, lengths, strict=True) for _ in range(n)],
+        "batch": [e.batch for e, n in zip(episodes, lengths, strict=True) for _ in range(n)],
+        "time": [step / fps for n in lengths for step in range(n)],
+    }
+    for column, name in columns.items():
+        values = [value for e in episodes for value in getattr(e, name)]
+        lists = isinstance(values[0], np.ndarray | tuple)
+        rows[column] = [list(value) for value in values] if lists else values
+    write_atomically(path, lambda partial: pq.write_table(pa.table(rows), partial, compression="zstd"))

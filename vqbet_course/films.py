@@ -1,0 +1,110 @@
+"""Films of rollouts: the board, below it the tokens running by and the coverage. Only PushT is drawn."""
+
+import base64
+import html
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import gymnasium as gym
+import numpy as np
+
+from vqbet_course.files import write_atomically
+from vqbet_course.rollout import SUCCESS_COVERAGE, Episode, make_pusht
+
+if TYPE_CHECKING:
+    from PIL.ImageDraw import ImageDraw
+
+def spoken(episode: Episode, step: int) -> tuple[list[tuple[int, ...]], float, int]:
+    """What was decided up to a step: the tokens of each decision, how much of the last chunk is executed (0..1),
+    and the step at which that chunk ends."""
+    starts = [i for i, new in enumerate(episode.decided) if new]
+    said = [i for i in starts if i <= step]
+    length = starts[1] - starts[0] if len(starts) > 1 else len(episode.decided)
+    end = min(said[-1] + length, len(episode.actions))
+    return [episode.tokens[i] for i in said], (step + 1 - said[-1]) / length, end
+
+
+FRAME_SIZE = (640, 512)  # height, width; the board is the upper 512 x 512
+
+
+def draw_frame(board: np.ndarray, episode: Episode, step: int) -> np.ndarray:
+    """The board (512, 512, 3), below it the tokens spoken so far and the coverage -> (640, 512, 3) uint8."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    said, progress, end = spoken(episode, step)
+    image = Image.new("RGB", FRAME_SIZE[::-1], "white")
+    image.paste(Image.fromarray(board))
+    strip = Image.new("RGB", (420, 68), "white")
+    draw_tokens(ImageDraw.Draw(strip), said, progress)
+    image.paste(strip, (86, 522))
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(14)
+    for size, (x, y) in enumerate(reversed(episode.actions[step:end])):
+        draw.ellipse((x - 3 - size, y - 3 - size, x + 3 + size, y + 3 + size), fill="#d55e00", outline="white")
+    draw.text((10, 8), f"environment seed {episode.seed}, step {step + 1}", "#444444", font)
+    for y, words in [(537, "primary"), (573, "secondary"), (612, "coverage")]:
+        draw.text((80, y), words, "black", font, anchor="rm")
+    draw_coverage(draw, episode, step)
+    return np.asarray(image)
+
+
+def draw_tokens(draw: "ImageDraw", said: list[tuple[int, ...]], progress: float) -> None:
+    """A strip of 420 x 68 pixels; the newest tokens slide in from the right. A colour is a code."""
+    from matplotlib import colormaps
+    from PIL import ImageFont
+
+    slot, font = 60, ImageFont.load_default(16)
+    for age, tokens in enumerate(said[:-9:-1]):
+        left = 420 - slot * (age + min(1.0, 2 * progress))
+        for row, code in enumerate(tokens[:2]):
+            red, green, blue = (int(255 * part) for part in colormaps["viridis"](code % 16 / 15)[:3])
+            box = (left + 2, 36 * row + 1, left + slot - 2, 36 * row + 29)
+            draw.rounded_rectangle(box, 6, fill=(red, green, blue), outline="#d55e00" if age == 0 else None, width=3)
+            ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 120 else "white"
+            draw.text((left + slot / 2, 36 * row + 15), str(code), ink, font, anchor="mm")
+
+
+def draw_coverage(draw: "ImageDraw", episode: Episode, step: int) -> None:
+    """A bar for the coverage of a step, with a mark where success begins."""
+    from PIL import ImageFont
+
+    left, right, font, now = 86, 506, ImageFont.load_default(14), episode.coverage[step]
+    draw.rectangle((left, 600, right, 624), fill="#eeeeee")
+    draw.rectangle((left, 600, left + (right - left) * min(1.0, now), 624), fill="#56b4e9")
+    goal = left + (right - left) * SUCCESS_COVERAGE
+    draw.line((goal, 596, goal, 628), "black", 2)
+    draw.text((left + 8, 612), f"{now:.2f}", "black", font, anchor="lm")
+    draw.text((goal - 8, 612), "success" if now > SUCCESS_COVERAGE else "goal 0.95", "#333333", font, anchor="rm")
+
+
+def frames(episode: Episode, make: Callable[[], gym.Env] = make_pusht) -> Iterable[np.ndarray]:
+    """An episode played again from its actions, drawn: (H, W, 3) uint8, one frame per step."""
+    env = make()
+    env.reset(seed=episode.seed)
+    for step, action in enumerate(episode.actions):
+        env.step(action)
+        setattr(env.unwrapped, "_last_action", None)  # gym-pusht would draw a large red cross over the pusher
+        yield draw_frame(np.asarray(env.render()), episode, step)
+
+
+def write_film(path: Path, pictures: Iterable[np.ndarray], fps: int = 10) -> None:
+    """An H.264 film of (H, W, 3) uint8 pictures, written whole or not at all."""
+    import av
+
+    def encode(partial: Path) -> None:
+        with av.open(str(partial), "w", format="mp4") as container:
+            stream = container.add_stream("libx264", rate=fps, options={"crf": "26", "preset": "veryfast"})
+            for picture in pictures:
+                stream.height, stream.width = picture.shape[:2]
+                stream.pix_fmt = "yuv420p"
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+            container.mux(stream.encode())
+
+    write_atomically(path, encode)
+
+
+def film_html(path: Path, alt: str, width: int = 400) -> str:
+    """A film as an HTML element that needs no other file; `alt` says in words what it shows."""
+    data = base64.b64encode(path.read_bytes()).decode()
+    return (f'<video controls autoplay loop muted playsinline width="{width}" aria-label="{html.escape(alt)}" '
+            f'src="data:video/mp4;base64,{data}"></video>')

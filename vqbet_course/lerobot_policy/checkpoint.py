@@ -1,0 +1,140 @@
+"""Checkpoints in LeRobot's layout: a run written as one, and one made into a run.
+
+A checkpoint is a folder: config.json, model.safetensors, and the two processors that normalise what goes in and
+bring back what comes out. `contract.json` is ours and travels with it: sizes, units and rate.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from lerobot.configs import NormalizationMode, PreTrainedConfig
+from lerobot.policies.factory import make_pre_post_processors
+from lerobot.policies.vqbet.configuration_vqbet import VQBeTConfig as LeRobotConfig
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from vqbet_course.build import build_policy
+from vqbet_course.contract import PUSHT, PUSHT_TASK, BadInput, Contract, Field
+from vqbet_course.demos import Normalizer
+from vqbet_course.files import in_plain_words, read_json, write_atomically, write_json
+from vqbet_course.lerobot_policy.bridge import policy_from_tensors, to_lerobot
+from vqbet_course.lerobot_policy.configuration_vqbet_course import VQBeTCourseConfig
+from vqbet_course.lerobot_policy.modeling_vqbet_course import wrap
+from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
+from vqbet_course.train import Plan, Run, fill
+
+
+def export_run(run: Run, out: Path, kind: str = "vqbet_course") -> None:
+    """Write a run as a LeRobot checkpoint into the folder `out`, which appears whole or not at all.
+
+    kind: `vqbet_course` for the plugin, which keeps all of our configuration, or `vqbet` for LeRobot's own policy.
+    Raises BadInput when `out` holds something, and as `to_lerobot` does for what `vqbet` has no place for.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BadInput(f"{out}: exists already; remove it or name another folder")
+    if kind == "vqbet":
+        policy: Any = to_lerobot(run.policy)
+    else:
+        bounds = PUSHT_TASK.action_bounds if run.contract.difference(PUSHT) is None else None
+        policy = wrap(run.policy, VQBeTCourseConfig.of(
+            run.policy.config, action_bounds=bounds, device="cpu", push_to_hub=False))
+    stats = {name: {"min": low, "max": high} for name, (low, high) in run.normalizer.bounds.items()}
+    with in_plain_words(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
+            folder = Path(scratch) / "checkpoint"
+            policy.save_pretrained(folder)
+            for processor in make_pre_post_processors(policy.config, dataset_stats=stats):
+                processor.save_pretrained(folder)
+            write_json(folder / "contract.json", run.contract.to_dict())
+            shutil.rmtree(out, ignore_errors=True)
+            os.replace(folder, out)
+
+
+def import_checkpoint(folder: Path, out: Path) -> None:
+    """Make a run directory `out` of a LeRobot checkpoint of type `vqbet` or `vqbet_course`.
+
+    Raises BadInput, in one line, for another type of policy, for tensors that are missing or have another shape
+    (named), for normalisation other than min-max, and when `out` holds a run already.
+    """
+    if (out / "train_state.json").exists():
+        raise BadInput(f"{out}: already holds a run; choose another folder")
+    config = read_config(folder)
+    policy = read_policy(folder, config)
+    normalizer = read_normalizer(folder, policy.config)
+    tensors = {name: values.contiguous() for name, values in policy.state_dict().items()}
+    write_json(out / "config.json", policy.config.to_dict())
+    write_json(out / "normalizer.json", normalizer.to_dict())
+    write_json(out / "contract.json", read_contract(folder, policy.config).to_dict())
+    write_atomically(out / "model.safetensors", lambda path: save_file(tensors, path))
+    plan = Plan(str(folder), steps=0, vqvae_steps=0, seed=0, mirror=False, threads=torch.get_num_threads())
+    write_json(out / "train_state.json", asdict(plan))
+
+
+def read_config(folder: Path) -> PreTrainedConfig:
+    """The configuration of a checkpoint, when it is one of the two types that we can read."""
+    path = folder / "config.json"
+    try:
+        kind = json.loads(path.read_text(encoding="utf-8"))["type"]
+    except FileNotFoundError:
+        raise BadInput(f"{folder}: not a LeRobot checkpoint (no config.json)") from None
+    except (ValueError, KeyError, TypeError):
+        raise BadInput(f"{path}: damaged, or not of a LeRobot policy; copy it again") from None
+    if kind not in ("vqbet", "vqbet_course"):
+        raise BadInput(f"{path}: a policy of type {kind}; only vqbet and vqbet_course can be imported")
+    try:
+        return PreTrainedConfig.from_pretrained(folder)
+    except (Exception, SystemExit) as error:  # its parser has many ways to fail, and leaves the process for some
+        why = str(error).strip().split("\n")[0] or type(error).__name__
+        raise BadInput(f"{path}: LeRobot 0.6 cannot read it ({why})") from None
+
+
+def read_policy(folder: Path, config: PreTrainedConfig) -> VQBeTPolicy:
+    """The weights of a checkpoint, as they act."""
+    path = folder / "model.safetensors"
+    try:
+        tensors = load_file(path)
+    except FileNotFoundError:
+        raise BadInput(f"{path}: missing; copy the checkpoint again") from None
+    except SafetensorError as error:
+        raise BadInput(f"{path}: damaged ({error}); copy it again") from None
+    try:
+        if isinstance(config, LeRobotConfig):
+            return policy_from_tensors(config, {k.removeprefix("vqbet."): v for k, v in tensors.items()})
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
+    assert isinstance(config, VQBeTCourseConfig)
+    part = "average." if config.ema_decay else "learning."
+    policy = build_policy(config.course_config())
+    fill(policy, {k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)}, path)
+    return policy
+
+
+def read_normalizer(folder: Path, config: VQBeTConfig) -> Normalizer:
+    """The bounds with which a checkpoint's processors normalise numbers and actions."""
+    step = read_json(folder / "policy_preprocessor.json", lambda values: next(
+        step for step in values["steps"] if step.get("registry_name") == "normalizer_processor"))
+    modes, names = step["config"]["norm_map"], [*config.observation_sizes, "action"]
+    for kind in {step["config"]["features"][name]["type"] for name in names}:
+        if modes.get(kind) != NormalizationMode.MIN_MAX.value:
+            raise BadInput(f"{folder}: normalises {kind} by {modes.get(kind)}; only MIN_MAX can be imported")
+    path = folder / str(step.get("state_file"))
+    try:
+        stats = load_file(path)
+        return Normalizer({name: (stats[f"{name}.min"], stats[f"{name}.max"]) for name in names})
+    except (OSError, SafetensorError, KeyError) as error:
+        raise BadInput(f"{path}: missing or damaged ({error}); copy the checkpoint again") from None
+
+
+def read_contract(folder: Path, config: VQBeTConfig) -> Contract:
+    """What travelled with the checkpoint, else its sizes with units unstated, at PushT's rate."""
+    if (folder / "contract.json").exists():
+        return read_json(folder / "contract.json", Contract.from_dict)
+    sizes = {name: Field(size) for name, size in config.observation_sizes.items()}
+    return Contract(sizes, Field(config.action_dim), PUSHT.fps)

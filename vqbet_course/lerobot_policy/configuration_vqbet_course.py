@@ -1,0 +1,85 @@
+"""Our configuration as LeRobot's command line wants it: `--policy.type=vqbet_course`."""
+
+from dataclasses import dataclass, field, fields, make_dataclass
+from typing import Any
+
+from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature, PreTrainedConfig
+from lerobot.optim import AdamWConfig, VQBeTSchedulerConfig
+
+from vqbet_course.policy import VQBeTConfig
+
+TOLD_BY_FEATURES = ("observation_sizes", "image_shapes", "action_dim")
+"""Our fields that LeRobot knows from `input_features` and `output_features`."""
+
+RENAMED = {"use_relative_actions": "relative_chunks"}
+"""LeRobot's trainer reads `use_relative_actions` as a request for processor steps of its own."""
+
+OWN_FIELDS = {f.name: RENAMED.get(f.name, f.name) for f in fields(VQBeTConfig) if f.name not in TOLD_BY_FEATURES}
+"""{our name: its name here}"""
+
+Fields: Any = make_dataclass("Fields", [
+    (OWN_FIELDS[f.name], f.type, field(default=getattr(VQBeTConfig.laptop(), f.name)))
+    for f in fields(VQBeTConfig) if f.name in OWN_FIELDS])
+"""All of them with the defaults of `VQBeTConfig.laptop()`, so that every field is described in one place."""
+
+
+@PreTrainedConfig.register_subclass("vqbet_course")
+@dataclass
+class VQBeTCourseConfig(Fields, PreTrainedConfig):  # type: ignore[misc]
+    """This course's VQ-BeT: numbers (`observation.state`, `observation.environment_state`), images, or both.
+
+    `action_bounds` clips what is sent to the robot, in its own units; None: nothing. Batch sizes are lerobot-train's.
+    """
+
+    action_bounds: tuple[float, float] | None = None
+    discover_packages_path: str | None = None  # beside --policy.path, LeRobot's parser takes its own flag for a field
+    normalization_mapping: dict[str, NormalizationMode] = field(default_factory=lambda: {
+        "VISUAL": NormalizationMode.IDENTITY, "STATE": NormalizationMode.MIN_MAX, "ENV": NormalizationMode.MIN_MAX,
+        "ACTION": NormalizationMode.MIN_MAX})
+
+    @classmethod
+    def of(cls, config: VQBeTConfig, **lerobots: Any) -> "VQBeTCourseConfig":
+        """Our configuration as LeRobot's; `lerobots` are fields that only LeRobot has."""
+        kinds = {"observation.environment_state": FeatureType.ENV}
+        numbers = {name: PolicyFeature(kinds.get(name, FeatureType.STATE), (size,))
+                   for name, size in config.observation_sizes.items()}
+        images = {name: PolicyFeature(FeatureType.VISUAL, shape) for name, shape in config.image_shapes.items()}
+        return cls(**{theirs: getattr(config, ours) for ours, theirs in OWN_FIELDS.items()},
+                   input_features=images | numbers,
+                   output_features={"action": PolicyFeature(FeatureType.ACTION, (config.action_dim,))}, **lerobots)
+
+    def course_config(self) -> VQBeTConfig:
+        """The same as our configuration. Raises BadInput for values that do not fit together."""
+        images = {name: tuple(feature.shape) for name, feature in self.image_features.items()}
+        numbers = {name: feature.shape[0] for name, feature in self.input_features.items() if name not in images}
+        return VQBeTConfig(**{ours: getattr(self, theirs) for ours, theirs in OWN_FIELDS.items()},
+                           observation_sizes=numbers, image_shapes=images, action_dim=self.action_feature.shape[0])
+
+    def validate_features(self) -> None:
+        self.course_config()
+
+    @property
+    def observation_delta_indices(self) -> list[int]:
+        """The window; relative chunks of future queries also ask where the pusher is then."""
+        return list(range(1 - self.n_obs_steps, self.n_action_pred_token if self.relative_chunks else 1))
+
+    @property
+    def action_delta_indices(self) -> list[int]:
+        return list(range(1 - self.n_obs_steps, self.n_action_pred_token + self.action_chunk_size - 1))
+
+    @property
+    def reward_delta_indices(self) -> None:
+        return None
+
+    @property
+    def drop_n_last_frames(self) -> int:
+        """Frames without a whole chunk to come teach nothing that was demonstrated."""
+        return self.n_action_pred_token + self.action_chunk_size - 2
+
+    def get_optimizer_preset(self) -> AdamWConfig:
+        return AdamWConfig(lr=self.optimizer_lr, betas=self.optimizer_betas, eps=self.optimizer_eps,
+                           weight_decay=self.optimizer_weight_decay, grad_clip_norm=1.0)
+
+    def get_scheduler_preset(self) -> VQBeTSchedulerConfig:
+        return VQBeTSchedulerConfig(num_warmup_steps=self.scheduler_warmup_steps,
+                                    num_vqvae_training_steps=self.n_vqvae_training_steps)

@@ -1,0 +1,113 @@
+"""Our policy in LeRobot's clothes: both stages in LeRobot's one training loop, and its way of acting."""
+
+import copy
+from typing import Any
+
+import torch
+from lerobot.policies.pretrained import PreTrainedPolicy
+from torch import Tensor
+
+from vqbet_course.build import build_policy
+from vqbet_course.lerobot_policy.configuration_vqbet_course import VQBeTCourseConfig
+from vqbet_course.policy import VQBeTPolicy
+from vqbet_course.train import follow
+from vqbet_course.vqvae import vqvae_loss
+
+Batch = dict[str, Tensor]
+
+
+class VQBeTCoursePolicy(PreTrainedPolicy):
+    """`learning` takes the gradients, `average` follows it and acts; `steps` counts updates over both stages.
+
+    LeRobot counts its own VQ-BeT's first stage in a Python number that a resumed run has forgotten; here it is a
+    buffer, so that a resumed run goes on where it was.
+    """
+
+    config_class = VQBeTCourseConfig  # type: ignore[assignment]
+    name = "vqbet_course"  # type: ignore[assignment]
+    steps: Tensor
+
+    def __init__(self, config: VQBeTCourseConfig, **_: Any):
+        super().__init__(config)
+        self.learning = build_policy(config.course_config())
+        if config.image_features and config.pretrained_backbone_weights and not config.pretrained_path:
+            from vqbet_course.vision import ImageEncoder, load_pretrained
+
+            images = self.learning.encoder.get_submodule("images")
+            assert isinstance(images, ImageEncoder)
+            load_pretrained(images, config.pretrained_backbone_weights)
+        self.average = copy.deepcopy(self.learning).requires_grad_(False) if config.ema_decay else None
+        self.register_buffer("steps", torch.tensor(0))
+
+    @property
+    def acting(self) -> VQBeTPolicy:
+        """The weights that act."""
+        return self.learning if self.average is None else self.average
+
+    @property
+    def policy_steps(self) -> int:
+        """Updates since the tokenizer was finished; negative before that."""
+        return int(self.steps) - self.config.n_vqvae_training_steps
+
+    def get_optim_params(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        """Tokenizer and policy, each with its own rate and its weight decay on matrices only."""
+        c, vqvae = self.config, self.learning.vqvae
+        stages = [([p for p in self.learning.parameters() if not any(p is q for q in vqvae.parameters())],
+                   c.optimizer_lr, c.optimizer_weight_decay),
+                  (list(vqvae.parameters()), c.optimizer_vqvae_lr, c.optimizer_vqvae_weight_decay)]
+        return [{"params": [p for p in parameters if (p.ndim >= 2) == matrices], "lr": lr,
+                 "weight_decay": decay if matrices else 0.0}
+                for parameters, lr, decay in stages for matrices in (True, False)]
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """The loss of the stage that training is in. batch {name: (B, T, ...)}, "action" (B, Q + W - 1, A)."""
+        chunks = self.chunks(batch)  # (B, Q, W, A)
+        if self.policy_steps < 0:
+            out = self.learning.vqvae(chunks.flatten(0, 1))
+            return vqvae_loss(out), {"reconstruction": out.recon_loss.item(),
+                                     "code_pairs": len(torch.unique(out.codes, dim=0))}
+        vqvae = self.learning.vqvae.eval()
+        codes = vqvae.encode(chunks.flatten(0, 1)).unflatten(0, chunks.shape[:2])
+        window = {name: batch[name][:, :self.config.n_obs_steps] for name in self.config.input_features}
+        loss, parts = self.learning.loss(window, chunks, codes)
+        return loss, {name: value.item() for name, value in parts.items()}
+
+    def chunks(self, batch: Batch) -> Tensor:
+        """The chunk of every query, (B, Q, W, A)."""
+        chunks = batch["action"].unfold(1, self.config.action_chunk_size, 1).transpose(2, 3)
+        if self.config.relative_chunks:
+            chunks = chunks - batch["observation.state"].unsqueeze(2)
+        return chunks
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """LeRobot calls this after every step of its optimizer."""
+        if self.average is not None:
+            decay = self.config.ema_decay if self.policy_steps >= 0 else 0.0
+            follow(self.average, self.learning, max(0, self.policy_steps), decay)
+        self.steps += 1
+
+    def reset(self) -> None:
+        """Forget the episode. LeRobot owns the draws: they come from torch's generator, which it seeds."""
+        self.acting.reset()
+
+    def select_action(self, batch: Batch, **_: Any) -> Tensor:
+        """Normalised observations {name: (B, ...)} -> normalised action (B, A)."""
+        return self.acting.select_action({name: batch[name] for name in self.config.input_features})
+
+    def predict_action_chunk(self, batch: Batch, **_: Any) -> Tensor:
+        """Decide now, whatever is queued: the whole chunk (B, W, A)."""
+        self.acting.actions.clear()
+        self.select_action(batch)
+        self.acting.actions.clear()
+        assert self.acting.decision is not None
+        return self.acting.decision.actions
+
+
+def wrap(policy: VQBeTPolicy, config: VQBeTCourseConfig) -> VQBeTCoursePolicy:
+    """A trained policy in LeRobot's clothes, its first stage over."""
+    theirs = VQBeTCoursePolicy(config)
+    for module in {theirs.learning, theirs.acting}:
+        module.load_state_dict(policy.state_dict())
+    theirs.steps.fill_(config.n_vqvae_training_steps)
+    return theirs.eval()

@@ -1,0 +1,51 @@
+"""What stands between LeRobot's environments and the policy: min-max to -1..1, back again, and bounds."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lerobot.configs import PipelineFeatureType, PolicyFeature
+from lerobot.processor import PolicyActionProcessorStep, ProcessorStepRegistry, make_default_pre_post_processors
+
+from vqbet_course.lerobot_policy.configuration_vqbet_course import VQBeTCourseConfig
+
+Stats = dict[str, dict[str, torch.Tensor]]
+Features = dict[PipelineFeatureType, dict[str, PolicyFeature]]
+
+
+@ProcessorStepRegistry.register("vqbet_course_clip_action")
+@dataclass
+class ClipAction(PolicyActionProcessorStep):
+    """Keep every number of an action within `low` and `high`, in the robot's units."""
+
+    low: float
+    high: float
+
+    def action(self, action: torch.Tensor) -> torch.Tensor:
+        return action.clamp(self.low, self.high)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"low": self.low, "high": self.high}
+
+    def transform_features(self, features: Features) -> Features:
+        return features
+
+
+def shared_bounds(stats: Stats) -> Stats:
+    """The same statistics, with one minimum and maximum for actions and `observation.state`.
+
+    A difference of the two then means the same before and after normalisation, which relative chunks need."""
+    both = [stats[name] for name in ("action", "observation.state")]
+    low = torch.minimum(*(torch.as_tensor(s["min"]) for s in both))
+    high = torch.maximum(*(torch.as_tensor(s["max"]) for s in both))
+    return stats | {name: stats[name] | {"min": low, "max": high} for name in ("action", "observation.state")}
+
+
+def make_vqbet_course_pre_post_processors(config: VQBeTCourseConfig, dataset_stats: Stats | None = None) -> Any:
+    """LeRobot's default pair of pipelines, with the bounds of actions where the configuration has some."""
+    if config.relative_chunks and dataset_stats is not None:
+        dataset_stats = shared_bounds(dataset_stats)
+    before, after = make_default_pre_post_processors(config, dataset_stats)
+    if config.action_bounds is not None:
+        after.steps = [*after.steps, ClipAction(*config.action_bounds)]
+    return before, after

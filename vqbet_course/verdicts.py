@@ -1,0 +1,136 @@
+"""Which differences of a panel are real, and what its figures say to the claims of the field."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from scipy.stats import binomtest, wilcoxon
+
+LEVEL = 0.05
+"""A difference counts as real below this p-value, after Holm's correction."""
+
+Results = Sequence[dict[str, Any]]
+"""Rows of panel.json: one a policy and training seed."""
+
+
+def outcomes(results: Results, policy: str) -> dict[tuple[int, int], dict[str, Any]]:
+    """{(training seed, environment seed): episode} of a policy."""
+    return {(r["seed"], e["seed"]): e for r in results if r["policy"] == policy for e in r["episodes"]}
+
+
+def names(results: Results) -> list[str]:
+    """The policies of a panel, in the order of its results."""
+    return list(dict.fromkeys(r["policy"] for r in results))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction: p-values that hold for all of a family of tests together."""
+    order, corrected, highest = np.argsort(p_values), np.zeros(len(p_values)), 0.0
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = highest
+    return corrected.tolist()
+
+
+def compare_success(one: dict, two: dict) -> dict[str, Any]:
+    """McNemar's exact test on the pairs: of those that one policy wins and the other loses, is the split even?"""
+    pairs = [(one[key]["success"], two[key]["success"]) for key in one.keys() & two.keys()]
+    only_one, only_two = sum(a > b for a, b in pairs), sum(a < b for a, b in pairs)
+    n = only_one + only_two
+    return {"pairs": len(pairs), "only_first": only_one, "only_second": only_two,
+            "p": binomtest(only_one, n).pvalue if n else 1.0}
+
+
+def compare_coverage(one: dict, two: dict, keep: Callable[[float, float], bool] = lambda a, b: True) -> dict[str, Any]:
+    """Wilcoxon's signed-rank test on max coverage, a pair per environment seed, averaged over the training seeds, which
+    share it. `keep(a, b)` says which pairs count."""
+    by_seed = defaultdict(list)
+    for key in one.keys() & two.keys():
+        by_seed[key[1]].append((one[key]["max_coverage"], two[key]["max_coverage"]))
+    means = [tuple(np.mean(pairs, axis=0)) for pairs in by_seed.values()]
+    differences = np.array([a - b for a, b in means if keep(a, b)])
+    different = len(differences) and bool(np.any(differences != 0))
+    return {"pairs": len(differences), "mean_difference": float(differences.mean()) if len(differences) else 0.0,
+            "p": float(wilcoxon(differences).pvalue) if different else 1.0}
+
+
+def paired_tests(results: Results) -> list[dict[str, Any]]:
+    """Both tests for every pair of policies, on the seeds that they share; `p_holm` holds for all pairs together."""
+    tests = []
+    for first, second in combinations(names(results), 2):
+        one, two = outcomes(results, first), outcomes(results, second)
+        tests.append({"first": first, "second": second, "success": compare_success(one, two),
+                      "coverage": compare_coverage(one, two)})
+    for kind in ("success", "coverage"):
+        for test, p in zip(tests, holm([t[kind]["p"] for t in tests]) if tests else [], strict=True):
+            test[kind] |= {"p_holm": p, "real": p < LEVEL}
+    return tests
+
+
+# --- claims -------------------------------------------------------------------------------------------------------
+
+
+def verdict(better: float, real: bool) -> str:
+    """What a difference says to the claim that it is above 0."""
+    return "undecided" if not real else "borne out" if better > 0 else "not borne out"
+
+
+def claims(results: Results) -> list[dict[str, str]]:
+    """The claims of the field that this panel can speak to, each with a verdict and the figures behind it."""
+    present = {*names(results)}
+    asked: list[tuple[set[str], Callable[[Results], dict[str, str]]]] = [
+        ({"act", "bc"}, act_beats_bc),
+        ({"diffusion-ddpm100", "vqbet"}, diffusion_places_finer),
+        ({"diffusion-ddim10", "vqbet"}, lambda r: faster(r, "diffusion-ddim10", 5)),
+        ({"diffusion-ddpm100", "vqbet"}, lambda r: faster(r, "diffusion-ddpm100", 30)),
+        ({"vqbet"}, best_reward), ({"vqbet", "bc"}, keeps_both_routes)]
+    return [claim(results) for needed, claim in asked if needed <= present]
+
+
+def act_beats_bc(results: Results) -> dict[str, str]:
+    one, two = outcomes(results, "act"), outcomes(results, "bc")
+    test = compare_coverage(one, two)
+    return {"claim": "ACT is better than behaviour cloning (max coverage on shared starts)",
+            "verdict": verdict(test["mean_difference"], test["p"] < LEVEL),
+            "why": f"mean difference {test['mean_difference']:+.3f} over {test['pairs']} starts, p = {test['p']:.3f}"}
+
+
+def diffusion_places_finer(results: Results, near: float = 0.8) -> dict[str, str]:
+    test = compare_coverage(outcomes(results, "diffusion-ddpm100"), outcomes(results, "vqbet"),
+                            lambda a, b: min(a, b) > near)
+    return {"claim": f"Diffusion Policy places finer than VQ-BeT (max coverage where both get beyond {near:g})",
+            "verdict": verdict(test["mean_difference"], test["p"] < LEVEL),
+            "why": f"mean difference {test['mean_difference']:+.3f} over {test['pairs']} starts, p = {test['p']:.3f}"}
+
+
+def faster(results: Results, other: str, times: float) -> dict[str, str]:
+    slow, fast = (np.median([r["metrics"]["latency_ms"]["p50"] for r in results if r["policy"] == name])
+                  for name in (other, "vqbet"))
+    sizes = {r["policy"]: r["parameters"] / 1e6 for r in results}
+    return {"claim": f"VQ-BeT decides {times:g} times as fast as {other}",
+            "verdict": "borne out" if slow / fast >= times else "not borne out",
+            "why": f"{slow:.1f} ms against {fast:.1f} ms a decision (p50), {slow / fast:.1f} times; "
+                   f"{sizes[other]:.2f} and {sizes['vqbet']:.2f} million parameters"}
+
+
+def best_reward(results: Results) -> dict[str, str]:
+    rewards = {name: np.mean([r["metrics"]["avg_max_reward"] for r in results if r["policy"] == name])
+               for name in names(results)}
+    best = max(rewards, key=lambda name: rewards[name])
+    others = max((reward for name, reward in rewards.items() if name != "vqbet"), default=0.0)
+    return {"claim": "VQ-BeT stands at or above every other policy of the panel (average max reward)",
+            "verdict": "borne out" if rewards["vqbet"] >= others else "not borne out",
+            "why": f"best is {best} with {rewards[best]:.3f}; VQ-BeT has {rewards['vqbet']:.3f}"}
+
+
+def keeps_both_routes(results: Results, least: float = 0.1) -> dict[str, str]:
+    """A policy keeps both routes when each is taken in a tenth of its rollouts and most of them arrive."""
+    routes = {name: {side: float(np.mean([r["two_routes"][side] for r in results if r["policy"] == name]))
+                     for side in ("left", "right", "crashed")} for name in names(results)}
+    keeps = {name: min(r["left"], r["right"]) >= least and r["crashed"] < 0.5 for name, r in routes.items()}
+    told = "; ".join(f"{name} {r['left']:.0%} left, {r['right']:.0%} right, {r['crashed']:.0%} lost"
+                     for name, r in routes.items())
+    return {"claim": "From a start from which demonstrations go both ways, VQ-BeT keeps both routes and BC does not",
+            "verdict": "borne out" if keeps["vqbet"] and not keeps["bc"] else "not borne out", "why": told}
