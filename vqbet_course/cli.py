@@ -151,7 +151,8 @@ def compare(policies: str, data: str, demos: int, rollouts: int, seeds: str, min
 @click.argument("submissions", type=click.Path(path_type=Path), metavar="SUBMISSION.ipynb|FOLDER")
 @click.option("--jobs", type=int, default=1, show_default=True, help="Submissions graded at the same time.")
 @click.option("--dask", metavar="ADDRESS", help="Grade on the workers of this Dask scheduler.")
-@click.option("--execute/--no-execute", default=True, show_default=True, help="Also run each notebook, for its reader.")
+@click.option("--execute/--no-execute", default=True, show_default=True,
+              help="Also run each notebook, for its reader.")
 @click.option("--require-sandbox", is_flag=True, help="Refuse to grade where bubblewrap does not work.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("_runs/grades"), show_default=True, metavar="DIR")
 def grade(submissions: Path, jobs: int, dask: str | None, execute: bool, require_sandbox: bool, out: Path) -> None:
