@@ -214,7 +214,7 @@ def run_job(job: Job) -> list[dict[str, Any]]:
     torch.set_num_threads(1)
     s, task = job.settings, PUSHT_TASK
     config = shapes(job.policy, job.learn, use_relative_actions=True)
-    setup = prepare(job.learn, config, mirror=True)
+    setup = prepare(job.learn, config, augment=True)
     measure = partial(action_error, held_back=job.held_back, normalizer=setup.normalizer) if job.held_back else None
     learned = learn(job.policy, setup, config, s.budget, job.seed, measure)
     routes, known = two_routes(job.policy, job.seed, s.budget), Known.of(job.learn, setup.normalizer)
@@ -264,7 +264,7 @@ def two_routes(policy: str, seed: int, budget: Budget, n: int = 40) -> dict[str,
     toy = navigation.make_demos(100, seed)
     demos = Demos({"observation.state": toy.observation}, toy.action, toy.episode_ends, 10.0, "navigation")
     config = shapes(policy, demos, use_relative_actions=False, scheduler_warmup_steps=20)
-    setup = prepare(demos, config, mirror=False)
+    setup = prepare(demos, config, augment=False)
     if budget.minutes is not None:
         budget = Budget(minutes=min(ROUTES_MINUTES, ROUTES_SHARE * budget.minutes))
     else:
