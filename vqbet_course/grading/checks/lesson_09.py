@@ -23,7 +23,7 @@ class Acting(Check):
             "normalizer.unnormalize(\"action\", policy.select_action(normalised))":
                 "policy.select_action(normalised)",
         }, "What does the environment make of an action of 0.3?"),
-        Misconception("actions leave the board", {".clamp(0, 512)": ""},
+        Misconception("actions leave the board", {".clamp(*bounds)": ""},
             "How far out can the policy send the pusher?"),
         Misconception("the action normalised once more", {
             "normalizer.unnormalize(\"action\"": "normalizer.normalize(\"action\"",
