@@ -136,5 +136,6 @@ def read_contract(folder: Path, config: VQBeTConfig) -> Contract:
     """What travelled with the checkpoint, else its sizes with units unstated, at PushT's rate."""
     if (folder / "contract.json").exists():
         return read_json(folder / "contract.json", Contract.from_dict)
-    sizes = {name: Field(size) for name, size in config.observation_sizes.items()}
-    return Contract(sizes, Field(config.action_dim), PUSHT.fps)
+    images = {name: Field((height, width, channels)) for name, (channels, height, width) in config.image_shapes.items()}
+    numbers = {name: Field(size) for name, size in config.observation_sizes.items()}
+    return Contract(images | numbers, Field(config.action_dim), PUSHT.fps)
