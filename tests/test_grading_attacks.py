@@ -22,6 +22,7 @@ from vqbet_course.grading.results import Ungradable
 ATTACKS = sorted((REPO / "tests" / "attacks").glob("*.py"))
 LAB = "01_tokens"
 LIMITS = Limits(seconds=4)
+CLAIMED = b'"metadata": {"vqbet_course": {"lab": "01_tokens"}}}'
 
 needs_bubblewrap = pytest.mark.skipif(not sandbox.bubblewrap_works(), reason="bubblewrap does not work here")
 
@@ -114,8 +115,8 @@ def read(notebook: dict[str, Any] | bytes) -> tuple[dict[str, str], list[str]]:
 
 @pytest.mark.parametrize("data", [
     b"", b"{}", b"[]", b"null", b'{"cells": []}', b"{" * 100_000, b"\x80\x04pickle", b'{"cells": 3, "metadata": {}}',
-    b'{"cells": [{"cell_type": "code", "source": [1], "metadata": {}}], "metadata": {"vqbet_course": {"lab": "01_tokens"}}}',
-    b'{"cells": [{"cell_type": "code", "metadata": []}], "metadata": {"vqbet_course": {"lab": "01_tokens"}}}',
+    b'{"cells": [{"cell_type": "code", "source": [1], "metadata": {}}], ' + CLAIMED,
+    b'{"cells": [{"cell_type": "code", "metadata": []}], ' + CLAIMED,
     b'{"cells": [], "metadata": {"vqbet_course": {"lab": "../../etc"}}}',
     b'{"cells": [], "metadata": {"vqbet_course": {"lab": ["01_tokens"]}}}',
 ], ids=range(12))

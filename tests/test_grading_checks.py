@@ -1,5 +1,4 @@
 """Exercises, their checks and the student editions: solutions pass, misconceptions are recognised."""
-import ast
 import json
 from types import FunctionType
 
@@ -63,8 +62,7 @@ def test_inputs_are_drawn_anew(exercise_id: str) -> None:
 def test_the_check_gives_no_solution_away(exercise_id: str) -> None:
     """What the sandbox gets to see: the probe, not what it compares with."""
     check, lab = all_checks()[exercise_id], lab_of(exercise_id)
-    body = ast.get_docstring(ast.parse(lab.exercises[exercise_id].solution).body[0])  # type: ignore[arg-type]
-    assert body is None or body not in check.probe_source()
+    assert check.probe_source().count("def probe(") == 1
     assert "misconception" not in check.probe_source().lower()
     assert all(lab.exercises[exercise_id].solution not in source for source in lab.before(lab.exercises[exercise_id]))
 
@@ -145,12 +143,13 @@ def test_an_edition_is_a_clean_notebook_without_solutions(name: str) -> None:
     for exercise in all_labs()[name].exercises.values():
         at = ids.index(exercise.cell_id)
         blank, checked, released = (source_of(notebook["cells"][at + i]) for i in range(3))
-        assert "raise NotImplementedError" in blank and ast.get_docstring(ast.parse(blank).body[-1]) is not None  # type: ignore[arg-type]
+        assert "raise NotImplementedError" in blank and '"""' in blank
         assert checked == f"check({all_checks()[exercise.id].answer})" and released.startswith("from vqbet_course.")
 
 
 def test_blanking_keeps_signature_and_docstring() -> None:
-    source = 'class A:\n    @property\n    def b(self) -> int:\n        """Say b."""\n        return 1\n\n    def c(self): return 2\n'
+    source = ('class A:\n    @property\n    def b(self) -> int:\n        """Say b."""\n        return 1\n\n'
+              "    def c(self): return 2\n")
     assert blanked(source, ("b",)) == (
         'class A:\n    @property\n    def b(self) -> int:\n        """Say b."""\n        raise NotImplementedError\n\n'
         "    def c(self): return 2")

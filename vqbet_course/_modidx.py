@@ -272,6 +272,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'vqbet_course.train.split_steps': ('train.html#split_steps', 'vqbet_course/train.py'),
                                     'vqbet_course.train.train': ('train.html#train', 'vqbet_course/train.py'),
                                     'vqbet_course.train.vqvae_stage': ('train.html#vqvae_stage', 'vqbet_course/train.py'),
+                                    'vqbet_course.train.window_frames': ('train.html#window_frames', 'vqbet_course/train.py'),
                                     'vqbet_course.train.write_checkpoint': ('train.html#write_checkpoint', 'vqbet_course/train.py')},
             'vqbet_course.verdicts': {},
             'vqbet_course.vision': { 'vqbet_course.vision.CameraEncoder': ('vision.html#cameraencoder', 'vqbet_course/vision.py'),

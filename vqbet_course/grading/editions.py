@@ -20,7 +20,8 @@ STARS = {1: "★", 2: "★★", 3: "★★★"}
 def blanked(source: str, names: tuple[str, ...]) -> str:
     """The source with the bodies of these functions and methods replaced, below their docstrings."""
     lines = source.splitlines()
-    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef) and node.name in names]
+    functions = [node for node in ast.walk(ast.parse(source))
+                 if isinstance(node, ast.FunctionDef) and node.name in names]
     missing = set(names) - {node.name for node in functions}
     assert not missing, f"no function {missing} in the cell"
     for node in sorted(functions, key=lambda node: -node.lineno):
@@ -38,19 +39,21 @@ def pointing_home(text: str, labs: set[str]) -> str:
 
 def cell(kind: str, cell_id: str, source: str, **metadata: object) -> Cell:
     """A cell in the form of a notebook file."""
-    outputs = {"execution_count": None, "outputs": []} if kind == "code" else {}
-    return {"cell_type": kind, "id": cell_id, "metadata": metadata, "source": source.splitlines(keepends=True)} | outputs
+    outputs: Cell = {"execution_count": None, "outputs": []} if kind == "code" else {}
+    lines = source.splitlines(keepends=True)
+    return {"cell_type": kind, "id": cell_id, "metadata": metadata, "source": lines} | outputs
 
 
 def exercise_cells(lab: Lab, exercise: Exercise, check: type[Check]) -> list[Cell]:
     """What stands in place of an exercise's cell: the task, the cell to fill, its check, the released definition."""
     points = "1 point" if exercise.points == 1 else f"{exercise.points} points"
-    task = (f"### Exercise {exercise.id} · `{check.answer}`\n\n{STARS[exercise.difficulty]} · {exercise.minutes} minutes · "
-            f"{points}. Replace each `raise NotImplementedError` below, then run the next cell.\n\n"
+    task = (f"### Exercise {exercise.id} · `{check.answer}`\n\n"
+            f"{STARS[exercise.difficulty]} · {exercise.minutes} minutes · {points}. "
+            "Replace each `raise NotImplementedError` below, then run the next cell.\n\n"
             f"<details><summary>Hint</summary>{check.hint}</details>")
     source = blanked(without_directives(exercise.solution), check.blank or (check.answer,))
-    about = {"id": exercise.id, "points": exercise.points, "difficulty": exercise.difficulty, "minutes": exercise.minutes}
-    released = f"from vqbet_course.{lab.module} import {check.answer}  # whatever yours does, the lesson goes on with this one"
+    about = {name: getattr(exercise, name) for name in ("id", "points", "difficulty", "minutes")}
+    released = f"from vqbet_course.{lab.module} import {check.answer}  # the lesson goes on with the released one"
     return [cell("markdown", f"{exercise.cell_id}-task", task),
             cell("code", exercise.cell_id, source, exercise=about),
             cell("code", f"{exercise.cell_id}-check", f"check({check.answer})"),

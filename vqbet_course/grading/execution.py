@@ -35,7 +35,7 @@ def command() -> list[str]:
     """What runs `papermill_runner`, in a sandbox where there is one."""
     if not bubblewrap_works():
         return [sys.executable, str(RUNNER)]
-    folders = ["/usr", "/bin", "/etc/fonts", sys.prefix, PACKAGE, PACKAGE.parent / "nbs"]
+    folders: list[Path | str] = ["/usr", "/bin", "/etc/fonts", sys.prefix, PACKAGE, PACKAGE.parent / "nbs"]
     shown = [*interpreter(), *sum((bind(folder) for folder in folders), [])]
     return [*bubblewrap(shown, 8 * LIMITS.output), sys.executable, str(RUNNER)]
 

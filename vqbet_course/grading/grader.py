@@ -55,7 +55,8 @@ def read_submission(path: Path) -> bytes:
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
-        raise Ungradable("it is a link, not a notebook" if path.is_symlink() else f"not readable: {error.strerror}") from None
+        why = "it is a link, not a notebook" if path.is_symlink() else f"not readable: {error.strerror}"
+        raise Ungradable(why) from None
     with open(file, "rb") as opened:
         about = os.fstat(file)
         if not stat.S_ISREG(about.st_mode):

@@ -44,7 +44,8 @@ def judge(exercise_id: str, seed: int, answer: bytes) -> Verdict:
         return Verdict("not attempted", "not attempted yet")
     if status == "error":
         error = error if isinstance(getattr(builtins, error, None), type) else "an error of its own"
-        return Verdict("error", f"it raises {error}" + (f" in line {line}" if line.isdecimal() and len(line) < 6 else ""))
+        where = f" in line {line}" if line.isdecimal() and len(line) < 6 else ""
+        return Verdict("error", f"it raises {error}{where}")
     return verdict(all_checks()[exercise_id], lab_of(exercise_id), seed, got)
 
 

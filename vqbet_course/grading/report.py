@@ -1,4 +1,4 @@
-"""What a grading leaves behind: `report.html` and `report.json` per student, `class.html` and `grades.csv` per class."""
+"""What a grading leaves behind: report.html and report.json per student, class.html and grades.csv per class."""
 import csv
 import io
 import json

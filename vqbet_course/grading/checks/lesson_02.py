@@ -1,5 +1,8 @@
 """Lesson 02: residual VQ."""
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from vqbet_course.grading.checks import Check, Misconception, normal
 from vqbet_course.grading.runner import refuses
@@ -11,20 +14,20 @@ class StraightThrough(Check):
     hint = "You need a sum whose value is `quantized` and whose only part with a gradient is `x`."
     misconceptions = [
         Misconception("missing straight-through", {"(quantized - x).detach()": "(quantized - x)"},
-                      "The values are right, but their gradient goes to the codes, and none of it to x."),
+            "The values are right, but their gradient goes to the codes, and none of it to x."),
         Misconception("the input itself", {"return x + (quantized - x).detach()": "return x + 0"},
-                      "Going forward, the result has to be the quantized values."),
-        Misconception("the gradient arrives twice", {"return x + (quantized - x).detach()":
-                                                     "return 2 * x + (quantized - 2 * x).detach()"},
-                      "Going backward it has to be the identity: how large is the gradient at x?"),
+            "Going forward, the result has to be the quantized values."),
+        Misconception("the gradient arrives twice", {
+            "return x + (quantized - x).detach()": "return 2 * x + (quantized - 2 * x).detach()",
+        }, "Going backward it has to be the identity: how large is the gradient at x?"),
     ]
 
     @staticmethod
-    def draw(g):
+    def draw(g: torch.Generator) -> dict[str, Tensor]:
         return {"x": normal(g, 5, 3), "quantized": normal(g, 5, 3), "weight": normal(g, 5, 3)}
 
     @staticmethod
-    def probe(answer, x, quantized, weight):
+    def probe(answer: Any, x: Tensor, quantized: Tensor, weight: Tensor) -> dict[str, Any]:
         at, code = x.clone().requires_grad_(), quantized.clone().requires_grad_()
         values = answer(at, code)
         gradients = torch.autograd.grad((values * weight).sum(), [at, code], allow_unused=True, materialize_grads=True)
@@ -35,36 +38,44 @@ class OneQuantizer(Check):
     id = "2.2"
     answer = "VectorQuantizer"
     blank = ("forward", "follow", "revive")
-    hint = ("`forward`: place the codes if need be, choose, measure, then let the codes follow and revive, in training "
-            "only. `follow`: two moving averages, then divide one by the other. Codes have no gradient.")
+    hint = ("`forward`: place the codes if need be, choose, measure, then let the codes follow and revive, "
+            "in training only. `follow`: two moving averages, then divide one by the other. Codes have no "
+            "gradient.")
     misconceptions = [
-        Misconception("codes move in evaluation, too", {"if self.training:\n            self.follow": "if True:\n            self.follow"},
-                      "In eval mode the same input has to give the same answer twice."),
-        Misconception("no straight-through", {"Quantized(straight_through(x, values), ": "Quantized(values, "},
-                      "The values are right, but no gradient of them reaches x."),
-        Misconception("commitment without a gradient", {"F.mse_loss(x, values)": "F.mse_loss(x.detach(), values)"},
-                      "The commitment loss pulls x towards its code. What does it pull in yours?"),
-        Misconception("decay on the wrong side", {"self.count.lerp_(counts, 1 - self.decay)": "self.count.lerp_(counts, self.decay)",
-                                                  "self.total.lerp_(sums, 1 - self.decay)": "self.total.lerp_(sums, self.decay)"},
-                      "A decay of 0.99 means a long memory: how much of the new counts comes in at each step?"),
+        Misconception("codes move in evaluation, too", {
+            "if self.training:\n            self.follow": "if True:\n            self.follow",
+        }, "In eval mode the same input has to give the same answer twice."),
+        Misconception("no straight-through", {
+            "Quantized(straight_through(x, values), ": "Quantized(values, ",
+        }, "The values are right, but no gradient of them reaches x."),
+        Misconception("commitment without a gradient", {
+            "F.mse_loss(x, values)": "F.mse_loss(x.detach(), values)",
+        }, "The commitment loss pulls x towards its code. What does it pull in yours?"),
+        Misconception("decay on the wrong side", {
+            "self.count.lerp_(counts, 1 - self.decay)": "self.count.lerp_(counts, self.decay)",
+            "self.total.lerp_(sums, 1 - self.decay)": "self.total.lerp_(sums, self.decay)",
+        }, "A decay of 0.99 means a long memory: how much of the new counts comes in at each step?"),
         Misconception("sums instead of means", {"self.total / smoothed.unsqueeze(1)": "self.total"},
-                      "A code is the mean of the vectors that chose it."),
-        Misconception("no memory", {"self.count.lerp_(counts, 1 - self.decay)": "self.count.copy_(counts)",
-                                    "self.total.lerp_(sums, 1 - self.decay)": "self.total.copy_(sums)"},
-                      "One batch alone decides in yours. Where does `decay` come in?"),
-        Misconception("revives the living", {"self.count < self.revive_below": "self.count >= self.revive_below"},
-                      "Which codes are to be moved: those that are chosen often, or those that are hardly chosen?"),
-        Misconception("a revived code keeps its count", {"self.count[dead] = max(self.revive_below, 1.0)": "pass"},
-                      "A revived code starts anew. What would its old count do to it in the next step?"),
+            "A code is the mean of the vectors that chose it."),
+        Misconception("no memory", {
+            "self.count.lerp_(counts, 1 - self.decay)": "self.count.copy_(counts)",
+            "self.total.lerp_(sums, 1 - self.decay)": "self.total.copy_(sums)",
+        }, "One batch alone decides in yours. Where does `decay` come in?"),
+        Misconception("revives the living", {
+            "self.count < self.revive_below": "self.count >= self.revive_below",
+        }, "Which codes are to be moved: those that are chosen often, or those that are hardly chosen?"),
+        Misconception("a revived code keeps its count", {
+            "self.count[dead] = max(self.revive_below, 1.0)": "pass",
+        }, "A revived code starts anew. What would its old count do to it in the next step?"),
     ]
 
     @staticmethod
-    def draw(g):
+    def draw(g: torch.Generator) -> dict[str, Tensor]:
         return {"x": normal(g, 12, 3), "codebook": normal(g, 4, 3), "weight": normal(g, 12, 3)}
 
     @staticmethod
-    def probe(answer, x, codebook, weight):
-        def asked(vq, name):
+    def probe(answer: Any, x: Tensor, codebook: Tensor, weight: Tensor) -> dict[str, Any]:
+        def asked(vq: Any, name: str) -> dict[str, Tensor]:
             at = x.clone().requires_grad_()
             out = vq(at)
             parts = {"values": (out.values * weight).sum(), "commitment": out.commit_loss}
@@ -91,30 +102,34 @@ class Stack(Check):
     id = "2.3"
     answer = "ResidualVQ"
     blank = ("forward", "lookup")
-    hint = "Each layer gets what those before it left over; the values are the sum. Think about which way gradients go."
+    hint = ("Each layer gets what those before it left over; the values are the sum. Think about which way "
+            "gradients go.")
     misconceptions = [
         Misconception("residual not detached", {"residual - step.values.detach()": "residual - step.values"},
-                      "The values are right. Follow the gradient of the second layer's commitment loss back to x."),
-        Misconception("every layer quantizes the input", {"residual = residual - step.values.detach()": "pass"},
-                      "What should the second layer see: x, or what the first layer left over?"),
-        Misconception("only the last layer's values", {"values = values + step.values": "values = step.values"},
-                      "A stack approximates x by a sum."),
+            "The values are right. Follow the gradient of the second layer's commitment loss back to x."),
+        Misconception("every layer quantizes the input", {
+            "residual = residual - step.values.detach()": "pass",
+        }, "What should the second layer see: x, or what the first layer left over?"),
+        Misconception("only the last layer's values", {
+            "values = values + step.values": "values = step.values",
+        }, "A stack approximates x by a sum."),
         Misconception("one loss for all layers", {"torch.stack(losses))": "torch.stack(losses).sum())"},
-                      "The docstring says which shape commit_loss has."),
-        Misconception("codes of the first layer for all layers",
-                      {"self.codebooks[torch.arange(codes.shape[1]), codes]": "self.codebooks[0, codes]"},
-                      "Token number g is a line of codebook number g."),
-        Misconception("mean instead of sum in lookup", {".sum(dim=1)  # (B, g, D)": ".mean(dim=1)  # (B, g, D)"},
-                      "`lookup` of all codes has to give the values of `forward`."),
+            "The docstring says which shape commit_loss has."),
+        Misconception("codes of the first layer for all layers", {
+            "self.codebooks[torch.arange(codes.shape[1]), codes]": "self.codebooks[0, codes]",
+        }, "Token number g is a line of codebook number g."),
+        Misconception("mean instead of sum in lookup", {
+            ".sum(dim=1)  # (B, g, D)": ".mean(dim=1)  # (B, g, D)",
+        }, "`lookup` of all codes has to give the values of `forward`."),
     ]
 
     @staticmethod
-    def draw(g):
+    def draw(g: torch.Generator) -> dict[str, Tensor]:
         return {"x": normal(g, 10, 3), "codebooks": normal(g, 3, 4, 3) * torch.tensor([1, 0.5, 0.25])[:, None, None],
                 "weight": normal(g, 10, 3)}
 
     @staticmethod
-    def probe(answer, x, codebooks, weight):
+    def probe(answer: Any, x: Tensor, codebooks: Tensor, weight: Tensor) -> dict[str, Any]:
         rvq = answer(3, 4, 3).eval()
         for layer, codebook in zip(rvq.layers, codebooks):
             layer.place(codebook)

@@ -1,5 +1,8 @@
 """Lesson 03: the chunk VQ-VAE."""
+from typing import Any
+
 import torch
+from torch import Tensor, nn
 
 from vqbet_course.grading.checks import Check, Misconception, normal
 from vqbet_course.grading.runner import fill, refuses
@@ -11,21 +14,22 @@ class Layers(Check):
     answer = "mlp"
     hint = "One linear layer per width. What stands between two of them, and what after the last?"
     misconceptions = [
-        Misconception("ReLU after the last layer", {"return nn.Sequential(*layers, nn.Linear(in_dim, widths[-1]))":
-                                                    "return nn.Sequential(*layers, nn.Linear(in_dim, widths[-1]), nn.ReLU())"},
-                      "Can your network answer with a negative number?"),
+        Misconception("ReLU after the last layer", {
+            "return nn.Sequential(*layers, nn.Linear(in_dim, widths[-1]))":
+                "return nn.Sequential(*layers, nn.Linear(in_dim, widths[-1]), nn.ReLU())",
+        }, "Can your network answer with a negative number?"),
         Misconception("no ReLU at all", {", nn.ReLU()]": "]"},
-                      "Several linear layers in a row are one linear layer. What makes the difference?"),
+            "Several linear layers in a row are one linear layer. What makes the difference?"),
         Misconception("the last hidden layer is missing", {"in widths[:-1]": "in widths[:-2]"},
-                      "Count the linear layers: one for each width."),
+            "Count the linear layers: one for each width."),
     ]
 
     @staticmethod
-    def draw(g):
+    def draw(g: torch.Generator) -> dict[str, Tensor]:
         return {"x": normal(g, 2, 6, 3), "numbers": normal(g, 211)}
 
     @staticmethod
-    def probe(answer, x, numbers):
+    def probe(answer: Any, x: Tensor, numbers: Tensor) -> dict[str, Any]:
         deep, flat = fill(answer(3, 5, 5, 4), numbers), fill(answer(3, 4), numbers)
         return {"output": deep(x), "output without hidden layers": flat(x),
                 "number of parameters": sum(p.numel() for p in deep.parameters())}
@@ -35,36 +39,44 @@ class ChunksAndCodes(Check):
     id = "3.2"
     answer = "ActionVQVAE"
     blank = ("forward", "embed", "encode", "decode")
-    hint = "chunks -> flat -> encoder -> quantizer -> decoder -> chunks. Which of them has what the decoder reads?"
+    hint = ("chunks -> flat -> encoder -> quantizer -> decoder -> chunks. Which of them has what the decoder "
+            "reads?")
     misconceptions = [
-        Misconception("the decoder reads the embedding", {"self.decoder(quantized.values)": "self.decoder(self.embed(chunks))"},
-                      "When the policy acts it has codes only. What has the decoder been trained to read?"),
-        Misconception("no gradient reaches the encoder", {"self.decoder(quantized.values)": "self.decoder(quantized.values.detach())"},
-                      "The reconstruction is right. Does its loss teach the encoder anything?"),
-        Misconception("squared instead of absolute error", {"F.l1_loss(reconstruction, chunks)": "F.mse_loss(reconstruction, chunks)"},
-                      "The docstring of Tokenized says which error it is."),
-        Misconception("commitment averaged over layers", {"quantized.commit_loss.sum()": "quantized.commit_loss.mean()"},
-                      "The docstring of Tokenized says what happens to the layers' losses."),
-        Misconception("time and action exchanged",
-                      {"reconstruction = self.decoder(quantized.values).unflatten(1, self.chunk_shape)":
-                       "reconstruction = self.decoder(quantized.values).unflatten(1, self.chunk_shape[::-1]).transpose(1, 2)"},
-                      "In a flat chunk, do the numbers of one action lie side by side, or those of one dimension?"),
-        Misconception("only the first code is decoded", {"self.vq.lookup(codes)": "self.vq.lookup(codes[:, :1])"},
-                      "`decode` of all codes has to give what `forward` reconstructs."),
+        Misconception("the decoder reads the embedding", {
+            "self.decoder(quantized.values)": "self.decoder(self.embed(chunks))",
+        }, "When the policy acts it has codes only. What has the decoder been trained to read?"),
+        Misconception("no gradient reaches the encoder", {
+            "self.decoder(quantized.values)": "self.decoder(quantized.values.detach())",
+        }, "The reconstruction is right. Does its loss teach the encoder anything?"),
+        Misconception("squared instead of absolute error", {
+            "F.l1_loss(reconstruction, chunks)": "F.mse_loss(reconstruction, chunks)",
+        }, "The docstring of Tokenized says which error it is."),
+        Misconception("commitment averaged over layers", {
+            "quantized.commit_loss.sum()": "quantized.commit_loss.mean()",
+        }, "The docstring of Tokenized says what happens to the layers' losses."),
+        Misconception("time and action exchanged", {
+            "reconstruction = self.decoder(quantized.values).unflatten(1, self.chunk_shape)":
+                "reconstruction = self.decoder(quantized.values).unflatten(1, "
+                "self.chunk_shape[::-1]).transpose(1, 2)",
+        }, "In a flat chunk, do the numbers of one action lie side by side, or those of one dimension?"),
+        Misconception("only the first code is decoded", {
+            "self.vq.lookup(codes)": "self.vq.lookup(codes[:, :1])",
+        }, "`decode` of all codes has to give what `forward` reconstructs."),
     ]
 
     @staticmethod
-    def draw(g):
+    def draw(g: torch.Generator) -> dict[str, Tensor]:
         return {"chunks": normal(g, 6, 4, 2), "numbers": 0.5 * normal(g, 997), "codebooks": normal(g, 2, 5, 3)}
 
     @staticmethod
-    def probe(answer, chunks, numbers, codebooks):
+    def probe(answer: Any, chunks: Tensor, numbers: Tensor, codebooks: Tensor) -> dict[str, Any]:
         vqvae = fill(answer(4, 2, n_codes=5, n_layers=2, embedding_dim=3, hidden_dim=8), numbers)
         for layer, codebook in zip(vqvae.vq.layers, codebooks):
             layer.place(codebook)
         out = vqvae(chunks)
         first = next(vqvae.encoder.parameters())
-        learned = torch.autograd.grad(out.recon_loss, first, retain_graph=True, allow_unused=True, materialize_grads=True)
+        learned = torch.autograd.grad(out.recon_loss, first, retain_graph=True, allow_unused=True,
+                                      materialize_grads=True)
         return {
             "reconstruction": out.reconstruction, "codes": out.codes, "recon_loss": out.recon_loss,
             "commit_loss": out.commit_loss, "what the encoder learns from the reconstruction": learned[0],
@@ -79,21 +91,22 @@ class Loss(Check):
     answer = "vqvae_loss"
     hint = "Two terms, one weight."
     misconceptions = [
-        Misconception("the weight on the wrong term", {"out.recon_loss + commit_weight * out.commit_loss":
-                                                       "commit_weight * out.recon_loss + out.commit_loss"},
-                      "What is commit_weight the weight of?"),
+        Misconception("the weight on the wrong term", {
+            "out.recon_loss + commit_weight * out.commit_loss":
+                "commit_weight * out.recon_loss + out.commit_loss",
+        }, "What is commit_weight the weight of?"),
         Misconception("commitment without weight", {"commit_weight * out.commit_loss": "out.commit_loss"},
-                      "Try it with another commit_weight: does anything change?"),
+            "Try it with another commit_weight: does anything change?"),
         Misconception("no commitment", {" + commit_weight * out.commit_loss": ""},
-                      "Nothing keeps the embeddings near the codes."),
+            "Nothing keeps the embeddings near the codes."),
     ]
 
     @staticmethod
-    def draw(g):
+    def draw(g: torch.Generator) -> dict[str, Tensor]:
         return {"recon": normal(g).abs(), "commit": normal(g).abs(), "weight": 2 + normal(g).abs()}
 
     @staticmethod
-    def probe(answer, recon, commit, weight):
+    def probe(answer: Any, recon: Tensor, commit: Tensor, weight: Tensor) -> dict[str, Any]:
         nothing = torch.zeros(1, 1, 1)
         out = Tokenized(nothing, nothing[0].long(), recon, commit)
         return {"loss": answer(out), "loss with a weight": answer(out, weight.item())}

@@ -1,4 +1,9 @@
 """Lesson 04: GPT."""
+from typing import Any
+
+import torch
+from torch import Tensor
+
 from vqbet_course.grading.checks import Check, Misconception, normal
 from vqbet_course.grading.runner import fill, refuses
 
@@ -7,29 +12,32 @@ class Attention(Check):
     id = "4.1"
     answer = "CausalSelfAttention"
     blank = ("forward",)
-    hint = "Split into q, k, v; split each into heads, heads before time; mix, causally; put the heads side by side again."
+    hint = ("Split into q, k, v; split each into heads, heads before time; mix, causally; put the heads side "
+            "by side again.")
     misconceptions = [
         Misconception("future tokens visible", {"is_causal=True": "is_causal=False"},
-                      "Change the last token only: may the first output change?"),
+            "Change the last token only: may the first output change?"),
         Misconception("scores not scaled", {"is_causal=True,": "is_causal=True, scale=1.0,"},
-                      "With wide heads the scores grow, and the softmax saturates. By what are they divided?"),
+            "With wide heads the scores grow, and the softmax saturates. By what are they divided?"),
         Misconception("a single head", {"part.view(B, T, self.n_head, -1)": "part.view(B, T, 1, -1)"},
-                      "Each head should see only its slice of q, k and v."),
-        Misconception("heads and time mixed up", {"mixed.transpose(1, 2).reshape(B, T, D)": "mixed.reshape(B, T, D)"},
-                      "Before you reshape, which axis stands next to the last: heads or time?"),
+            "Each head should see only its slice of q, k and v."),
+        Misconception("heads and time mixed up", {
+            "mixed.transpose(1, 2).reshape(B, T, D)": "mixed.reshape(B, T, D)",
+        }, "Before you reshape, which axis stands next to the last: heads or time?"),
         Misconception("queries and keys exchanged", {"q, k, v = ": "k, q, v = "},
-                      "The layer's name is `qkv`: which part comes first?"),
-        Misconception("values not passed through `out`", {"self.drop(self.out(mixed.transpose(1, 2).reshape(B, T, D)))":
-                                                          "self.drop(mixed.transpose(1, 2).reshape(B, T, D))"},
-                      "The heads do not talk to each other yet: one layer is unused."),
+            "The layer's name is `qkv`: which part comes first?"),
+        Misconception("values not passed through `out`", {
+            "self.drop(self.out(mixed.transpose(1, 2).reshape(B, T, D)))":
+                "self.drop(mixed.transpose(1, 2).reshape(B, T, D))",
+        }, "The heads do not talk to each other yet: one layer is unused."),
     ]
 
     @staticmethod
-    def draw(g):
+    def draw(g: torch.Generator) -> dict[str, Tensor]:
         return {"x": normal(g, 2, 5, 8), "numbers": 0.5 * normal(g, 401)}
 
     @staticmethod
-    def probe(answer, x, numbers):
+    def probe(answer: Any, x: Tensor, numbers: Tensor) -> dict[str, Any]:
         attention = fill(answer(8, 2), numbers)
         return {"output": attention(x), "output for the first tokens": attention(x[:, :3])}
 
@@ -40,29 +48,30 @@ class OneBlock(Check):
     blank = ("forward",)
     hint = "Twice the same pattern: normalise, work, add to what was there."
     misconceptions = [
-        Misconception("attention replaces what was there", {"x = x + self.attention(self.norm_attention(x))":
-                                                            "x = self.attention(self.norm_attention(x))"},
-                      "A token should keep what it knew before it looked around."),
+        Misconception("attention replaces what was there", {
+            "x = x + self.attention(self.norm_attention(x))": "x = self.attention(self.norm_attention(x))",
+        }, "A token should keep what it knew before it looked around."),
         Misconception("the MLP replaces what was there", {"return x + self.mlp(": "return self.mlp("},
-                      "Both halves of a block only add something."),
-        Misconception("normalised afterwards", {"x + self.attention(self.norm_attention(x))":
-                                                "self.norm_attention(x + self.attention(x))",
-                                                "x + self.mlp(self.norm_mlp(x))": "self.norm_mlp(x + self.mlp(x))"},
-                      "Pre-norm: the way from input to output stays free of normalisation."),
-        Misconception("one normalisation for both", {"self.mlp(self.norm_mlp(x))": "self.mlp(self.norm_attention(x))"},
-                      "There are two norms, and each has its own weights."),
-        Misconception("side by side instead of one after the other",
-                      {"x = x + self.attention(self.norm_attention(x))\n        return x + self.mlp(self.norm_mlp(x))":
-                       "return x + self.attention(self.norm_attention(x)) + self.mlp(self.norm_mlp(x))"},
-                      "The MLP reads what attention has added."),
+            "Both halves of a block only add something."),
+        Misconception("normalised afterwards", {
+            "x + self.attention(self.norm_attention(x))": "self.norm_attention(x + self.attention(x))",
+            "x + self.mlp(self.norm_mlp(x))": "self.norm_mlp(x + self.mlp(x))",
+        }, "Pre-norm: the way from input to output stays free of normalisation."),
+        Misconception("one normalisation for both", {
+            "self.mlp(self.norm_mlp(x))": "self.mlp(self.norm_attention(x))",
+        }, "There are two norms, and each has its own weights."),
+        Misconception("side by side instead of one after the other", {
+            "x = x + self.attention(self.norm_attention(x))\n        return x + self.mlp(self.norm_mlp(x))":
+                "return x + self.attention(self.norm_attention(x)) + self.mlp(self.norm_mlp(x))",
+        }, "The MLP reads what attention has added."),
     ]
 
     @staticmethod
-    def draw(g):
+    def draw(g: torch.Generator) -> dict[str, Tensor]:
         return {"x": normal(g, 2, 5, 8), "numbers": 0.5 * normal(g, 1009)}
 
     @staticmethod
-    def probe(answer, x, numbers):
+    def probe(answer: Any, x: Tensor, numbers: Tensor) -> dict[str, Any]:
         return {"output": fill(answer(8, 2), numbers)(x)}
 
 
@@ -73,24 +82,27 @@ class WholeGPT(Check):
     hint = "Two embeddings are added, then the blocks one after the other, then the norm and the head."
     misconceptions = [
         Misconception("no positions", {" + self.position_embedding(torch.arange(T, device=x.device))": ""},
-                      "Shuffle the early tokens: can the last output tell the difference?"),
-        Misconception("positions counted from the end", {"torch.arange(T, device=x.device)": "torch.arange(T, device=x.device).flip(0)"},
-                      "Add a token at the end: no earlier output may change."),
-        Misconception("one position for all", {"torch.arange(T, device=x.device)": "torch.zeros(T, dtype=torch.long)"},
-                      "Every place in the row has a position of its own."),
+            "Shuffle the early tokens: can the last output tell the difference?"),
+        Misconception("positions counted from the end", {
+            "torch.arange(T, device=x.device)": "torch.arange(T, device=x.device).flip(0)",
+        }, "Add a token at the end: no earlier output may change."),
+        Misconception("one position for all", {
+            "torch.arange(T, device=x.device)": "torch.zeros(T, dtype=torch.long)",
+        }, "Every place in the row has a position of its own."),
         Misconception("no final norm", {"self.head(self.norm(x))": "self.head(x)"},
-                      "What do the blocks add up to before the head reads it?"),
-        Misconception("every block reads the input", {"        for block in self.blocks:\n            x = block(x)":
-                                                      "        x = sum(block(x) for block in self.blocks)"},
-                      "Depth means that a block reads what the block before it wrote."),
+            "What do the blocks add up to before the head reads it?"),
+        Misconception("every block reads the input", {
+            "        for block in self.blocks:\n            x = block(x)":
+                "        x = sum(block(x) for block in self.blocks)",
+        }, "Depth means that a block reads what the block before it wrote."),
     ]
 
     @staticmethod
-    def draw(g):
+    def draw(g: torch.Generator) -> dict[str, Tensor]:
         return {"x": normal(g, 2, 5, 3), "numbers": 0.3 * normal(g, 2003)}
 
     @staticmethod
-    def probe(answer, x, numbers):
+    def probe(answer: Any, x: Tensor, numbers: Tensor) -> dict[str, Any]:
         gpt = fill(answer(3, 4, width=8, n_layer=2, n_head=2, block_size=6), numbers)
         return {"output": gpt(x), "output for the first tokens": gpt(x[:, :3]),
                 "a row that is too long is refused": refuses(lambda: gpt(x.repeat(1, 2, 1)))}

@@ -1,5 +1,8 @@
 """Lesson 06: the policy."""
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from vqbet_course.grading.checks import Check, Misconception, integers, normal
 from vqbet_course.policy import VQBeTConfig
@@ -10,26 +13,29 @@ class Interleave(Check):
     answer = "interleave"
     hint = "Draw the row for two steps, two tokens a step and one future query, and number its places."
     misconceptions = [
-        Misconception("the query before its observation", {"[tokens, query.expand(B, T, 1, D)]": "[query.expand(B, T, 1, D), tokens]"},
-                      "A causal GPT sees what stands before: what does a query need to see?"),
-        Misconception("all queries at the end", {"steps = torch.cat([tokens, query.expand(B, T, 1, D)], dim=2).flatten(1, 2)":
-                                                 "steps = torch.cat([tokens.flatten(1, 2), query.expand(B, T, 1, D).flatten(1, 2)], dim=1)"},
-                      "Each step has its own query, right after its tokens."),
+        Misconception("the query before its observation", {
+            "[tokens, query.expand(B, T, 1, D)]": "[query.expand(B, T, 1, D), tokens]",
+        }, "A causal GPT sees what stands before: what does a query need to see?"),
+        Misconception("all queries at the end", {
+            "steps = torch.cat([tokens, query.expand(B, T, 1, D)], dim=2).flatten(1, 2)":
+                "steps = torch.cat([tokens.flatten(1, 2), query.expand(B, T, 1, D).flatten(1, 2)], dim=1)",
+        }, "Each step has its own query, right after its tokens."),
         Misconception("places one too early", {"*range(n, end, n + 1)": "*range(n - 1, end, n + 1)"},
-                      "Read the row at the places that you return: is the query there?"),
+            "Read the row at the places that you return: is the query there?"),
         Misconception("places for one token a step", {"*range(n, end, n + 1)": "*range(1, 2 * T, 2)"},
-                      "With two cameras there are two tokens a step. Where is the first query then?"),
-        Misconception("no future queries", {"return torch.cat([steps, future], dim=1)": "return torch.cat([steps, future[:, :0]], dim=1)"},
-                      "How long does the docstring say that the row is?"),
+            "With two cameras there are two tokens a step. Where is the first query then?"),
+        Misconception("no future queries", {
+            "return torch.cat([steps, future], dim=1)": "return torch.cat([steps, future[:, :0]], dim=1)",
+        }, "How long does the docstring say that the row is?"),
     ]
 
     @staticmethod
-    def draw(g):
+    def draw(g: torch.Generator) -> dict[str, Tensor]:
         n, future = int(integers(g, 2, 4)), integers(g, 1, 3)
         return {"tokens": normal(g, 2, 3, n, 4), "query": normal(g, 1, 1, 1, 4), "n_future": future}
 
     @staticmethod
-    def probe(answer, tokens, query, n_future):
+    def probe(answer: Any, tokens: Tensor, query: Tensor, n_future: Tensor) -> dict[str, Any]:
         row, at_queries = answer(tokens, query, int(n_future))
         return {"row": row, "places of the queries": at_queries}
 
@@ -37,26 +43,31 @@ class Interleave(Check):
 class StageTwoLoss(Check):
     id = "6.2"
     answer = "stage2_loss"
-    hint = "One focal loss per layer. The first layer has a weight of its own; so have the others together, and the offset."
+    hint = ("One focal loss per layer. The first layer has a weight of its own; so have the others together, "
+            "and the offset.")
     misconceptions = [
-        Misconception("primary and secondary weights exchanged",
-                      {"c.primary_code_loss_weight * per_layer[0] + c.secondary_code_loss_weight * sum(per_layer[1:])":
-                       "c.secondary_code_loss_weight * per_layer[0] + c.primary_code_loss_weight * sum(per_layer[1:])"},
-                      "Which mistake costs more: a wrong coarse code or a wrong fine one?"),
+        Misconception("primary and secondary weights exchanged", {
+            "c.primary_code_loss_weight * per_layer[0] + c.secondary_code_loss_weight * sum(per_layer[1:])":
+                "c.secondary_code_loss_weight * per_layer[0] + c.primary_code_loss_weight * "
+                "sum(per_layer[1:])",
+        }, "Which mistake costs more: a wrong coarse code or a wrong fine one?"),
         Misconception("the primary code counts twice", {"sum(per_layer[1:])": "sum(per_layer)"},
-                      "The secondary weight is for the layers after the first."),
-        Misconception("offset without weight", {"code_loss + c.offset_loss_weight * offset_loss": "code_loss + offset_loss"},
-                      "Try it with another offset_loss_weight: does the loss change?"),
-        Misconception("squared instead of absolute error", {"F.l1_loss(predicted, chunks)": "F.mse_loss(predicted, chunks)"},
-                      "Which error does the docstring name?"),
-        Misconception("every layer against the first code", {"focal_loss(logits[:, g], codes[:, g])": "focal_loss(logits[:, g], codes[:, 0])"},
-                      "Layer g has targets of its own."),
+            "The secondary weight is for the layers after the first."),
+        Misconception("offset without weight", {
+            "code_loss + c.offset_loss_weight * offset_loss": "code_loss + offset_loss",
+        }, "Try it with another offset_loss_weight: does the loss change?"),
+        Misconception("squared instead of absolute error", {
+            "F.l1_loss(predicted, chunks)": "F.mse_loss(predicted, chunks)",
+        }, "Which error does the docstring name?"),
+        Misconception("every layer against the first code", {
+            "focal_loss(logits[:, g], codes[:, g])": "focal_loss(logits[:, g], codes[:, 0])",
+        }, "Layer g has targets of its own."),
         Misconception("accuracy of all layers together", {"right[0]}": "right.mean()}"},
-                      "`primary_accuracy` is about one layer."),
+            "`primary_accuracy` is about one layer."),
     ]
 
     @staticmethod
-    def draw(g):
+    def draw(g: torch.Generator) -> dict[str, Tensor]:
         logits, codes = normal(g, 9, 2, 5), integers(g, 0, 5, 9, 2)
         codes[:3, 0] = logits[:3, 0].argmax(-1)  # so that the layers differ in their accuracy
         codes[:, 1] = (logits[:, 1].argmax(-1) + integers(g, 1, 5, 9)) % 5
@@ -64,7 +75,8 @@ class StageTwoLoss(Check):
                 "chunks": normal(g, 9, 4, 2), "weights": 1 + normal(g, 3).abs()}
 
     @staticmethod
-    def probe(answer, logits, codes, predicted, chunks, weights):
+    def probe(answer: Any, logits: Tensor, codes: Tensor, predicted: Tensor, chunks: Tensor,
+              weights: Tensor) -> dict[str, Any]:
         primary, secondary, offset = weights.tolist()
         config = VQBeTConfig(primary_code_loss_weight=primary, secondary_code_loss_weight=secondary,
                              offset_loss_weight=offset)
@@ -75,25 +87,27 @@ class StageTwoLoss(Check):
 class Averaging(Check):
     id = "6.3"
     answer = "average_overlaps"
-    hint = "A chunk that was decided n steps ago has used up n of its actions. Which chunks still reach action i?"
+    hint = ("A chunk that was decided n steps ago has used up n of its actions. Which chunks still reach "
+            "action i?")
     misconceptions = [
         Misconception("only the newest chunk", {"enumerate(chunks) if": "enumerate(chunks[:1]) if"},
-                      "What do older chunks say about the same moment?"),
-        Misconception("age in steps instead of decisions", {"chunk[:, i + age * n] for age, chunk in enumerate(chunks) if i + age * n < W":
-                                                            "chunk[:, i + age] for age, chunk in enumerate(chunks) if i + age < W"},
-                      "Between two chunks lie n steps."),
+            "What do older chunks say about the same moment?"),
+        Misconception("age in steps instead of decisions", {
+            "chunk[:, i + age * n] for age, chunk in enumerate(chunks) if i + age * n < W":
+                "chunk[:, i + age] for age, chunk in enumerate(chunks) if i + age < W",
+        }, "Between two chunks lie n steps."),
         Misconception("sum instead of mean", {"torch.stack(said).mean(0)": "torch.stack(said).sum(0)"},
-                      "When all chunks agree, the average is what they say."),
+            "When all chunks agree, the average is what they say."),
         Misconception("all chunks from their start", {"chunk[:, i + age * n] for": "chunk[:, i] for"},
-                      "The first action of an old chunk belongs to a moment that is over."),
+            "The first action of an old chunk belongs to a moment that is over."),
         Misconception("oldest first", {"enumerate(chunks) if": "enumerate(chunks[::-1]) if"},
-                      "Which end of `chunks` is the newest?"),
+            "Which end of `chunks` is the newest?"),
     ]
 
     @staticmethod
-    def draw(g):
+    def draw(g: torch.Generator) -> dict[str, Tensor]:
         return {"chunks": normal(g, 4, 3, 7, 2)}
 
     @staticmethod
-    def probe(answer, chunks):
+    def probe(answer: Any, chunks: Tensor) -> dict[str, Any]:
         return {f"actions, every {n}": torch.stack(list(answer(list(chunks), n))) for n in (2, 3)}

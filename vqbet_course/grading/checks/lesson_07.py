@@ -1,6 +1,9 @@
 """Lesson 07: demonstrations."""
+from typing import Any
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from vqbet_course.demos import Demos, Normalizer
 from vqbet_course.grading.checks import Check, Misconception, integers, normal
@@ -11,37 +14,41 @@ class MinMax(Check):
     id = "7.1"
     answer = "Normalizer"
     blank = ("fit", "normalize", "unnormalize")
-    hint = "One lowest and one highest value per number, over all frames. A number that never changes must not divide by 0."
+    hint = ("One lowest and one highest value per number, over all frames. A number that never changes must "
+            "not divide by 0.")
     misconceptions = [
-        Misconception("0..1 instead of -1..1", {"return 2 * (values - low) / (high - low).clamp(min=1e-8) - 1":
-                                                "return (values - low) / (high - low).clamp(min=1e-8)"},
-                      "Where do the lowest and the highest value go? The docstring says where they should."),
-        Misconception("one range for all numbers", {"torch.from_numpy(v.min(0)), torch.from_numpy(v.max(0))":
-                                                    "torch.full((v.shape[1],), v.min().item()), torch.full((v.shape[1],), v.max().item())"},
-                      "x and y have ranges of their own."),
+        Misconception("0..1 instead of -1..1", {
+            "return 2 * (values - low) / (high - low).clamp(min=1e-8) - 1":
+                "return (values - low) / (high - low).clamp(min=1e-8)",
+        }, "Where do the lowest and the highest value go? The docstring says where they should."),
+        Misconception("one range for all numbers", {
+            "torch.from_numpy(v.min(0)), torch.from_numpy(v.max(0))":
+                "torch.full((v.shape[1],), v.min().item()), torch.full((v.shape[1],), v.max().item())",
+        }, "x and y have ranges of their own."),
         Misconception("division by zero", {".clamp(min=1e-8)": ""},
-                      "What happens to a number that is the same in every frame?"),
-        Misconception("bounds of the actions alone", {"np.concatenate([demos.action, demos.observation[\"observation.state\"]])": "demos.action"},
-                      "When chunks are told from the state, actions and state must share their bounds."),
-        Misconception("the way back is not the way back", {"return (values + 1) / 2 * (high - low) + low":
-                                                           "return values / 2 * (high - low) + low"},
-                      "normalize, then unnormalize: you should be where you began."),
-        Misconception("mean and deviation instead of bounds",
-                      {"torch.from_numpy(v.min(0)), torch.from_numpy(v.max(0))":
-                       "torch.from_numpy(v.mean(0) - v.std(0)), torch.from_numpy(v.mean(0) + v.std(0))"},
-                      "Min-max: nothing of the demonstrations may lie outside -1..1."),
+            "What happens to a number that is the same in every frame?"),
+        Misconception("bounds of the actions alone", {
+            "np.concatenate([demos.action, demos.observation[\"observation.state\"]])": "demos.action",
+        }, "When chunks are told from the state, actions and state must share their bounds."),
+        Misconception("the way back is not the way back", {
+            "return (values + 1) / 2 * (high - low) + low": "return values / 2 * (high - low) + low",
+        }, "normalize, then unnormalize: you should be where you began."),
+        Misconception("mean and deviation instead of bounds", {
+            "torch.from_numpy(v.min(0)), torch.from_numpy(v.max(0))":
+                "torch.from_numpy(v.mean(0) - v.std(0)), torch.from_numpy(v.mean(0) + v.std(0))",
+        }, "Min-max: nothing of the demonstrations may lie outside -1..1."),
     ]
 
     @staticmethod
-    def draw(g):
+    def draw(g: torch.Generator) -> dict[str, Tensor]:
         return {"state": 50 * normal(g, 20, 2) + 200, "action": 80 * normal(g, 20, 2) + 300, "values": normal(g, 5, 2)}
 
     @staticmethod
-    def probe(answer, state, action, values):
+    def probe(answer: Any, state: Tensor, action: Tensor, values: Tensor) -> dict[str, Any]:
         still = torch.full((20, 1), 7.0)
         demos = Demos({"observation.state": state.numpy(), "observation.still": still.numpy()}, action.numpy(),
                       np.array([8, 20]), 10.0, "drawn")
-        outputs = {}
+        outputs: dict[str, Any] = {}
         for name, normalizer in [("", answer.fit(demos)), (", relative", answer.fit(demos, relative=True))]:
             outputs |= {f"normalized state{name}": normalizer.normalize("observation.state", state),
                         f"normalized action{name}": normalizer.normalize("action", action),
@@ -53,31 +60,35 @@ class Rows(Check):
     id = "7.2"
     answer = "episode_rows"
     tolerance = 0.0
-    hint = "Write the rows of an episode of six frames on paper. Which frame is the last whose chunk is complete?"
+    hint = ("Write the rows of an episode of six frames on paper. Which frame is the last whose chunk is "
+            "complete?")
     misconceptions = [
-        Misconception("windows cross the end of the episode", {"n = max(0, end - start - reach + 1)": "n = max(0, end - start)"},
-                      "The chunk of the last frame would need actions of the next episode."),
+        Misconception("windows cross the end of the episode", {
+            "n = max(0, end - start - reach + 1)": "n = max(0, end - start)",
+        }, "The chunk of the last frame would need actions of the next episode."),
         Misconception("one window too few", {"end - start - reach + 1": "end - start - reach"},
-                      "Count: in an episode that is just as long as a window, how many windows are there?"),
+            "Count: in an episode that is just as long as a window, how many windows are there?"),
         Misconception("windows reach back into the episode before", {"np.maximum(seen, start)": "seen"},
-                      "What does a window show before the first frame of an episode?"),
+            "What does a window show before the first frame of an episode?"),
         Misconception("chunks reach back into the episode before", {"np.maximum(done, start)": "done"},
-                      "What was done before the first frame of an episode? Nothing was recorded."),
+            "What was done before the first frame of an episode? Nothing was recorded."),
         Misconception("future observations", {"np.arange(1 - n_obs_steps, 1)": "np.arange(n_obs_steps)"},
-                      "A policy has seen the past and the present."),
-        Misconception("chunks start at the present for all queries", {"asked = np.arange(n)[:, None] + np.arange(n_queries)":
-                                                                      "asked = np.arange(n)[:, None] + 0 * np.arange(n_queries)"},
-                      "Each query of a window asks for the chunk of its own step."),
+            "A policy has seen the past and the present."),
+        Misconception("chunks start at the present for all queries", {
+            "asked = np.arange(n)[:, None] + np.arange(n_queries)":
+                "asked = np.arange(n)[:, None] + 0 * np.arange(n_queries)",
+        }, "Each query of a window asks for the chunk of its own step."),
     ]
 
     @staticmethod
-    def draw(g):
+    def draw(g: torch.Generator) -> dict[str, Tensor]:
         start = integers(g, 5, 30)
         return {"start": start, "end": start + integers(g, 9, 15), "n_obs_steps": integers(g, 2, 4),
                 "extra": integers(g, 0, 3), "chunk_size": integers(g, 2, 5)}
 
     @staticmethod
-    def probe(answer, start, end, n_obs_steps, extra, chunk_size):
+    def probe(answer: Any, start: Tensor, end: Tensor, n_obs_steps: Tensor, extra: Tensor,
+              chunk_size: Tensor) -> dict[str, Any]:
         T, Q = int(n_obs_steps), int(n_obs_steps + extra)
         seen, done, asked = answer(int(start), int(end), T, Q, int(chunk_size))
         short = answer(int(start), int(start) + 1, T, Q, int(chunk_size))
@@ -88,42 +99,47 @@ class Rows(Check):
 class AllWindows(Check):
     id = "7.3"
     answer = "make_windows"
-    hint = "Episode by episode, `episode_rows`; then everything side by side. Whose numbers have to be shifted?"
+    hint = ("Episode by episode, `episode_rows`; then everything side by side. Whose numbers have to be "
+            "shifted?")
     misconceptions = [
-        Misconception("chunk numbers start anew in each episode", {"asked.append(rows[2] + n_chunks)": "asked.append(rows[2])"},
-                      "The chunks of all episodes lie in one array. Which one is the first of the second episode?"),
-        Misconception("all frames as one episode", {"zip(demos.episode_starts, demos.episode_ends, strict=True)":
-                                                    "[(0, len(demos.action))]"},
-                      "A window must never cross from one episode into the next."),
-        Misconception("actions not normalised", {"normalizer.normalize(\"action\", torch.from_numpy(demos.action))":
-                                                 "torch.from_numpy(demos.action)"},
-                      "Windows hold what a network reads and writes: which numbers are those?"),
+        Misconception("chunk numbers start anew in each episode", {
+            "asked.append(rows[2] + n_chunks)": "asked.append(rows[2])",
+        }, "The chunks of all episodes lie in one array. Which one is the first of the second episode?"),
+        Misconception("all frames as one episode", {
+            "zip(demos.episode_starts, demos.episode_ends, strict=True)": "[(0, len(demos.action))]",
+        }, "A window must never cross from one episode into the next."),
+        Misconception("actions not normalised", {
+            "normalizer.normalize(\"action\", torch.from_numpy(demos.action))":
+                "torch.from_numpy(demos.action)",
+        }, "Windows hold what a network reads and writes: which numbers are those?"),
         Misconception("told from the chunk's last frame", {"chunk_rows[:, :1]": "chunk_rows[:, -1:]"},
-                      "When the policy acts, where is the robot as the chunk begins?"),
+            "When the policy acts, where is the robot as the chunk begins?"),
         Misconception("each action told from its own frame", {"chunk_rows[:, :1]": "chunk_rows"},
-                      "A policy knows only where the robot is now, not where it will be."),
+            "A policy knows only where the robot is now, not where it will be."),
         Misconception("always absolute", {"if relative:": "if False:"},
-                      "What does the argument `relative` change?"),
+            "What does the argument `relative` change?"),
     ]
 
     @staticmethod
-    def draw(g):
+    def draw(g: torch.Generator) -> dict[str, Tensor]:
         frames = int(integers(g, 20, 26))
         return {"state": normal(g, frames, 2), "action": normal(g, frames, 2), "middle": integers(g, 8, 12)}
 
     @staticmethod
-    def probe(answer, state, action, middle):
+    def probe(answer: Any, state: Tensor, action: Tensor, middle: Tensor) -> dict[str, Any]:
         ends = np.array([int(middle), len(state)])
         demos = Demos({"observation.state": state.numpy()}, action.numpy(), ends, 10.0, "drawn")
         normalizer = Normalizer({"observation.state": (torch.tensor([-2.0, -3.0]), torch.tensor([3.0, 2.0])),
                                  "action": (torch.tensor([-2.0, -3.0]), torch.tensor([3.0, 2.0]))})
-        outputs = {}
+        outputs: dict[str, Any] = {}
         for name, relative in [("", False), (", relative", True)]:
             windows = answer(demos, normalizer, 2, 3, 4, relative)
-            outputs |= {f"observation{name}": windows.observation["observation.state"], f"chunks{name}": windows.chunks,
-                        f"observation_index{name}": windows.observation_index, f"chunk_index{name}": windows.chunk_index}
+            outputs |= {f"observation{name}": windows.observation["observation.state"],
+                        f"observation_index{name}": windows.observation_index,
+                        f"chunks{name}": windows.chunks, f"chunk_index{name}": windows.chunk_index}
         short = Demos(demos.observation, demos.action, np.array([1, len(state)]), 10.0, "drawn")
-        return outputs | {"an episode that is too short is refused": refuses(lambda: answer(short, normalizer, 2, 3, 4))}
+        refused = refuses(lambda: answer(short, normalizer, 2, 3, 4))
+        return outputs | {"an episode that is too short is refused": refused}
 
 
 class Mirror(Check):
@@ -132,22 +148,24 @@ class Mirror(Check):
     hint = "Whatever is a place on the board is mirrored. The episodes of the second half end later."
     misconceptions = [
         Misconception("actions not mirrored", {"pusht.mirror_points(demos.action)": "demos.action"},
-                      "In the mirror the pusher has to go to the mirrored place."),
-        Misconception("keypoints not renumbered", {"pusht.mirror_keypoints": "lambda k: pusht.mirror_points("
-                                                   "k.reshape(-1, 2)).reshape(k.shape)"},
-                      "In a mirror left and right change places: which corner is keypoint 0 then?"),
-        Misconception("pusher not mirrored", {"(\"observation.state\", pusht.mirror_points)": "(\"observation.state\", lambda p: p)"},
-                      "The pusher stands on the board, too."),
-        Misconception("mirror images first", {"np.concatenate([v, mirrored[k]])": "np.concatenate([mirrored[k], v])"},
-                      "The docstring says which half comes first."),
+            "In the mirror the pusher has to go to the mirrored place."),
+        Misconception("keypoints not renumbered", {
+            "pusht.mirror_keypoints": "lambda k: pusht.mirror_points(k.reshape(-1, 2)).reshape(k.shape)",
+        }, "In a mirror left and right change places: which corner is keypoint 0 then?"),
+        Misconception("pusher not mirrored", {
+            "(\"observation.state\", pusht.mirror_points)": "(\"observation.state\", lambda p: p)",
+        }, "The pusher stands on the board, too."),
+        Misconception("mirror images first", {
+            "np.concatenate([v, mirrored[k]])": "np.concatenate([mirrored[k], v])",
+        }, "The docstring says which half comes first."),
     ]
 
     @staticmethod
-    def draw(g):
-        return {"keypoints": 256 + 90 * normal(g, 9, 16), "pusher": 256 + 90 * normal(g, 9, 2), "action": 256 + 90 * normal(g, 9, 2)}
+    def draw(g: torch.Generator) -> dict[str, Tensor]:
+        return {name: 256 + 90 * normal(g, 9, size) for name, size in (("keypoints", 16), ("pusher", 2), ("action", 2))}
 
     @staticmethod
-    def probe(answer, keypoints, pusher, action):
+    def probe(answer: Any, keypoints: Tensor, pusher: Tensor, action: Tensor) -> dict[str, Any]:
         demos = Demos({"observation.environment_state": keypoints.numpy(), "observation.state": pusher.numpy()},
                       action.numpy(), np.array([4, 9]), 10.0, "drawn")
         both = answer(demos)

@@ -1,6 +1,9 @@
 """Lesson 09: rollouts."""
+from typing import Any
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from vqbet_course.demos import Normalizer
 from vqbet_course.grading.checks import Check, Misconception, integers, normal
@@ -11,35 +14,39 @@ class Acting(Check):
     id = "9.1"
     answer = "act"
     blank = ("act",)
-    hint = "The policy lives in normalised numbers and the board in pixels: translate on the way in and on the way out."
+    hint = ("The policy lives in normalised numbers and the board in pixels: translate on the way in and on "
+            "the way out.")
     misconceptions = [
         Misconception("observation not normalised", {"normalizer.normalize(name, values) for": "values for"},
-                      "In which numbers was the policy trained?"),
-        Misconception("action not in pixels", {"normalizer.unnormalize(\"action\", policy.select_action(normalised))":
-                                               "policy.select_action(normalised)"},
-                      "What does the environment make of an action of 0.3?"),
+            "In which numbers was the policy trained?"),
+        Misconception("action not in pixels", {
+            "normalizer.unnormalize(\"action\", policy.select_action(normalised))":
+                "policy.select_action(normalised)",
+        }, "What does the environment make of an action of 0.3?"),
         Misconception("actions leave the board", {".clamp(0, 512)": ""},
-                      "How far out can the policy send the pusher?"),
-        Misconception("the action normalised once more", {"normalizer.unnormalize(\"action\"": "normalizer.normalize(\"action\""},
-                      "Which of the two ways leads to pixels?"),
-        Misconception("clamped before it is in pixels",
-                      {"normalizer.unnormalize(\"action\", policy.select_action(normalised))":
-                       "normalizer.unnormalize(\"action\", policy.select_action(normalised).clamp(-1, 1))"},
-                      "The board ends at 0 and 512 pixels; the demonstrations ended elsewhere."),
+            "How far out can the policy send the pusher?"),
+        Misconception("the action normalised once more", {
+            "normalizer.unnormalize(\"action\"": "normalizer.normalize(\"action\"",
+        }, "Which of the two ways leads to pixels?"),
+        Misconception("clamped before it is in pixels", {
+            "normalizer.unnormalize(\"action\", policy.select_action(normalised))":
+                "normalizer.unnormalize(\"action\", policy.select_action(normalised).clamp(-1, 1))",
+        }, "The board ends at 0 and 512 pixels; the demonstrations ended elsewhere."),
     ]
 
     @staticmethod
-    def draw(g):
+    def draw(g: torch.Generator) -> dict[str, Tensor]:
         return {"keypoints": 256 + 90 * normal(g, 8, 16), "pusher": 256 + 90 * normal(g, 8, 2), "mix": normal(g, 18, 2)}
 
     @staticmethod
-    def probe(answer, keypoints, pusher, mix):
+    def probe(answer: Any, keypoints: Tensor, pusher: Tensor, mix: Tensor) -> dict[str, Any]:
         class Linear:
-            def select_action(self, observation):
-                return torch.cat([observation["observation.environment_state"], observation["observation.state"]], 1) @ mix
+            def select_action(self, observation: dict[str, Tensor]) -> Tensor:
+                return torch.cat(list(observation.values()), 1) @ mix
 
         bounds = {"observation.environment_state": 16, "observation.state": 2, "action": 2}
-        normalizer = Normalizer({k: (torch.linspace(20, 60, n), torch.linspace(450, 500, n)) for k, n in bounds.items()})
+        normalizer = Normalizer({name: (torch.linspace(20, 60, size), torch.linspace(450, 500, size))
+                                 for name, size in bounds.items()})
         observation = {"observation.environment_state": keypoints, "observation.state": pusher}
         return {"actions": answer(Linear(), normalizer, observation)}
 
@@ -51,23 +58,26 @@ class Summary(Check):
     hint = "Best and last are not the same. An episode of three steps has three coverages."
     misconceptions = [
         Misconception("final coverage is the best one", {"self.coverage[-1]": "max(self.coverage)"},
-                      "A policy can push the T onto the goal, and off again."),
+            "A policy can push the T onto the goal, and off again."),
         Misconception("best coverage is the last one", {"max(self.coverage)": "self.coverage[-1]"},
-                      "The best moment may have been an earlier one."),
+            "The best moment may have been an earlier one."),
         Misconception("one step too few", {"len(self.coverage)}": "len(self.coverage) - 1}"},
-                      "Count the steps of an episode that ends at once."),
-        Misconception("success judged at the end", {"\"success\": self.success": "\"success\": self.coverage[-1] > 0.95"},
-                      "The episode knows already whether it succeeded."),
-        Misconception("mean instead of best coverage", {"max(self.coverage)": "sum(self.coverage) / len(self.coverage)"},
-                      "How close did it come at its best moment?"),
+            "Count the steps of an episode that ends at once."),
+        Misconception("success judged at the end", {
+            "\"success\": self.success": "\"success\": self.coverage[-1] > 0.95",
+        }, "The episode knows already whether it succeeded."),
+        Misconception("mean instead of best coverage", {
+            "max(self.coverage)": "sum(self.coverage) / len(self.coverage)",
+        }, "How close did it come at its best moment?"),
     ]
 
     @staticmethod
-    def draw(g):
-        return {"coverage": torch.rand(int(integers(g, 7, 12)), generator=g, dtype=torch.float64), "seed": integers(g, 0, 10**6)}
+    def draw(g: torch.Generator) -> dict[str, Tensor]:
+        coverage = torch.rand(int(integers(g, 7, 12)), generator=g, dtype=torch.float64)
+        return {"coverage": coverage, "seed": integers(g, 0, 10**6)}
 
     @staticmethod
-    def probe(answer, coverage, seed):
+    def probe(answer: Any, coverage: Tensor, seed: Tensor) -> dict[str, Any]:
         # the least likely order: the best moment is neither the first nor the last
         coverage[[coverage.argmax().item(), 1]] = coverage[[1, coverage.argmax().item()]]
         episode = answer(int(seed), True, coverage.tolist())
@@ -79,33 +89,39 @@ class Summary(Check):
 class Spoken(Check):
     id = "9.3"
     answer = "spoken"
-    hint = "Find the steps at which something was decided, and keep those that have come. How long is a chunk?"
+    hint = ("Find the steps at which something was decided, and keep those that have come. How long is a "
+            "chunk?")
     misconceptions = [
         Misconception("decisions of the future", {"if i <= step]": "]"},
-                      "At this step, what had the policy said so far?"),
-        Misconception("the decision of this very step is missing", {"if i <= step]": "if i < step or i == 0]"},
-                      "At a step at which the policy decides, that decision is the last one."),
-        Misconception("progress one step behind", {"(step + 1 - said[-1]) / length": "(step - said[-1]) / length"},
-                      "After a chunk's last step all of it is executed: 1."),
-        Misconception("the last chunk runs past the episode", {"min(said[-1] + length, len(episode.actions))": "said[-1] + length"},
-                      "An episode can end in the middle of a chunk."),
-        Misconception("progress through the episode", {"(step + 1 - said[-1]) / length": "(step + 1) / len(episode.actions)"},
-                      "It is the last chunk whose progress is asked for."),
+            "At this step, what had the policy said so far?"),
+        Misconception("the decision of this very step is missing", {
+            "if i <= step]": "if i < step or i == 0]",
+        }, "At a step at which the policy decides, that decision is the last one."),
+        Misconception("progress one step behind", {
+            "(step + 1 - said[-1]) / length": "(step - said[-1]) / length",
+        }, "After a chunk's last step all of it is executed: 1."),
+        Misconception("the last chunk runs past the episode", {
+            "min(said[-1] + length, len(episode.actions))": "said[-1] + length",
+        }, "An episode can end in the middle of a chunk."),
+        Misconception("progress through the episode", {
+            "(step + 1 - said[-1]) / length": "(step + 1) / len(episode.actions)",
+        }, "It is the last chunk whose progress is asked for."),
     ]
 
     @staticmethod
-    def draw(g):
+    def draw(g: torch.Generator) -> dict[str, Tensor]:
         length = int(integers(g, 3, 6))
         return {"length": torch.tensor(length), "tokens": integers(g, 0, 16, 3 * length - 1, 2)}
 
     @staticmethod
-    def probe(answer, length, tokens):
+    def probe(answer: Any, length: Tensor, tokens: Tensor) -> dict[str, Any]:
         steps = len(tokens)
         episode = Episode(0, tokens=[tuple(pair) for pair in tokens.tolist()], actions=[np.zeros(2)] * steps,
                           decided=[step % int(length) == 0 for step in range(steps)])
-        outputs = {}
+        outputs: dict[str, Any] = {}
         for step in (0, int(length), steps - 1):
             said, progress, end = answer(episode, step)
-            outputs |= {f"tokens at step {step}": [list(pair) for pair in said], f"progress at step {step}": float(progress),
+            outputs |= {f"tokens at step {step}": [list(pair) for pair in said],
+                        f"progress at step {step}": float(progress),
                         f"end of the chunk at step {step}": int(end)}
         return outputs
