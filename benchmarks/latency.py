@@ -50,7 +50,7 @@ def main(rounds: int, decisions: int, seed: int) -> None:
         slow["times_vqbet_per_action"] = slow["times_vqbet_per_decision"] * (
             fast["actions_per_decision"] / slow["actions_per_decision"])
         print(f"{name}: {slow['p50_ms']:.1f} ms a decision against {fast['p50_ms']:.1f} ms: "
-              f"{slow['times_vqbet_per_decision']:.1f} times, and {slow['times_vqbet_per_action']:.1f} times an action; "
+              f"{slow['times_vqbet_per_decision']:.1f} times; {slow['times_vqbet_per_action']:.1f} times an action; "
               f"{slow['parameters'] / 1e6:.2f} and {fast['parameters'] / 1e6:.2f} million parameters")
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
 

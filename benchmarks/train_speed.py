@@ -24,8 +24,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from vqbet_course.augment import augment_pusht
 from vqbet_course.build import build_policy
-from vqbet_course.demos import Demos, Normalizer, Windows, load_demos, mirror_pusht
+from vqbet_course.demos import Demos, Normalizer, Windows, load_demos
 from vqbet_course.files import write_text
 from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
 from vqbet_course.train import Stage, policy_stage, prepare, run_randomness, vqvae_stage
@@ -138,8 +139,8 @@ def compare(stage: Stage, plain: Callable, rounds: int, steps: int) -> dict[str,
 @click.option("--seed", default=0, show_default=True)
 def main(data: str, rounds: int, steps: int, seed: int) -> None:
     config, demos = VQBeTConfig.laptop(), load_demos(data)
-    setup = prepare(demos, config, mirror=True)
-    both = mirror_pusht(demos)
+    setup = prepare(demos, config, augment=True)
+    both = augment_pusht(demos)
     check_same(PlainWindows(both, setup.normalizer, config), setup.windows)
     stages: dict[str, dict[str, float]] = {}
     with run_randomness(seed):

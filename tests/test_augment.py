@@ -64,6 +64,11 @@ def test_a_segment_stays_on_the_board_and_keeps_all_distances(demos: Demos, segm
         assert np.abs(shown - row).max(axis=1).min() < 1e-2
 
 
+def test_segments_shorter_than_a_window_are_left_out(demos: Demos) -> None:
+    lengths = np.diff(hindsight_pusht(demos, shortest=40).episode_ends, prepend=0)[len(demos):]
+    assert len(lengths) and lengths.min() >= 40
+
+
 def test_augmenting_mirrors_all_of_it(demos: Demos) -> None:
     assert len(augment_pusht(demos)) == 2 * len(hindsight_pusht(demos))
 

@@ -23,7 +23,7 @@ def demos(tmp_path_factory: pytest.TempPathFactory) -> Demos:
 
 def trained(name: str, demos: Demos, steps: int = 3) -> tuple[Any, Setup]:
     """A policy after a few steps, and what it learned from."""
-    setup = prepare(demos, config := shapes(name, demos, use_relative_actions=True), mirror=False)
+    setup = prepare(demos, config := shapes(name, demos, use_relative_actions=True), augment=False)
     torch.manual_seed(0)
     policy: nn.Module = build(name, config)
     if isinstance(policy, ChunkPolicy):

@@ -1,11 +1,14 @@
 """The contract between data, policy and environment."""
 import json
+import re
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vqbet_course.contract import PUSHT, BadInput, Contract, Field
+from vqbet_course.contract import PUSHT, PUSHT_TASK, BadInput, Contract, Field, TaskContract
 
 a_size = st.integers(1, 99) | st.tuples(st.integers(1, 99), st.integers(1, 99), st.just(3))
 a_field = st.builds(Field, a_size, st.sampled_from(["px", "rad", "unstated"]), st.none() | st.floats(-9, 9))
@@ -52,3 +55,26 @@ def test_a_malformed_contract_is_refused_in_one_line(values: object) -> None:
     with pytest.raises(BadInput) as caught:
         Contract.from_dict(values)  # type: ignore[arg-type]
     assert "contract" in str(caught.value) and "\n" not in str(caught.value)
+
+
+# --- the task -----------------------------------------------------------------------------------------------------
+
+
+def test_a_task_contract_survives_json() -> None:
+    assert TaskContract.from_dict(json.loads(json.dumps(PUSHT_TASK.to_dict()))) == PUSHT_TASK
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"horizon": 200}, "horizon: 300 against 200"), ({"robot": "an arm"}, "robot: .* against an arm"),
+    ({"timing_budget_ms": 20.0}, "timing_budget_ms: 100.0 against 20.0"), ({"seeding": "none"}, "seeding: "),
+    ({"action_bounds": (0.0, 96.0)}, "action_bounds: "), ({"success": "at the end"}, "success: "),
+    ({"resets": "anywhere"}, "resets: "), ({"data": replace(PUSHT_TASK.data, fps=5.0)}, "fps: 10 against 5")])
+def test_two_tasks_differ_in_a_field_that_is_named(change: dict[str, Any], said: str) -> None:
+    assert PUSHT_TASK.difference(PUSHT_TASK) is None
+    assert re.match(said, PUSHT_TASK.difference(replace(PUSHT_TASK, **change)) or "")
+
+
+@pytest.mark.parametrize("damage", [{"action_bounds": None}, {"data": {}}, {"surprise": 1}])
+def test_a_task_contract_that_is_none(damage: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match="contract"):
+        TaskContract.from_dict(PUSHT_TASK.to_dict() | damage)

@@ -10,10 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from vqbet_course import pusht
+from vqbet_course import cli, pusht
 from vqbet_course.contract import PUSHT, BadInput
-from vqbet_course.convert import DEMO_FOLDER
-from vqbet_course.demos import Demos, Normalizer, load_demos, make_windows, mirror_pusht
+from vqbet_course.convert import DEMO_FOLDER, open_source, writer
+from vqbet_course.demos import (
+    Demos,
+    Normalizer,
+    load_demos,
+    make_windows,
+    mirror_pusht,
+    read_split,
+    split_demos,
+)
+from vqbet_course.policy import VQBeTConfig
+from vqbet_course.train import fitting, resume, train
 
 KEYPOINTS, PUSHER = "observation.environment_state", "observation.state"
 fewer = settings(max_examples=40, deadline=None)
@@ -244,3 +254,76 @@ def test_the_mirrored_world_obeys_the_same_physics() -> None:
 
 def test_only_pusht_can_be_mirrored() -> None:
     assert "cannot be mirrored" in complaint(mirror_pusht, make_demos([3]))
+
+
+# splits
+
+@fewer
+@given(st.integers(1, 8), st.integers(0, 4), st.integers(0, 99))
+def test_a_split_puts_every_episode_in_one_part_at_most(n_train: int, n_val: int, seed: int) -> None:
+    demos = make_demos([3, 1, 4, 1, 5, 9, 2, 6])
+    if n_train + n_val > len(demos):
+        assert "do not fit 8 episodes" in complaint(split_demos, demos, n_train, n_val, seed)
+        return
+    split = split_demos(demos, n_train, n_val, seed)
+    assert (len(split.train), len(split.val)) == (n_train, n_val)
+    assert len(split.stress) == min(n_val, len(demos) - n_train - n_val)
+    assert len({*split.train, *split.val, *split.stress}) == len(split.train) + len(split.val) + len(split.stress)
+    assert split == split_demos(demos, n_train, n_val, seed)
+    assert np.array_equal(split.training(demos).action, demos.select(split.train).action)
+
+
+def test_the_stress_part_starts_far_from_what_is_trained_on() -> None:
+    demos = load_demos("demo")
+    split = split_demos(demos, 120, 30)
+    starts = np.concatenate([values[demos.episode_starts] for values in demos.observation.values()], axis=1)
+    nearest = np.linalg.norm(starts[:, None] - starts[split.train], axis=-1).min(1)
+    left = set(range(200)) - set(split.train) - set(split.val) - set(split.stress)
+    assert nearest[split.stress].mean() > 1.3 * nearest[split.val].mean()
+    assert np.median(nearest[split.stress]) > np.median(nearest[sorted(left)])
+    assert split_demos(demos, 120, 30, seed=1).train != split.train
+
+
+@pytest.mark.parametrize("changes", [{"train": []}, {"val": [3]}, {"val": [0, 0]}, {"train": [9]}, {"train": [0.0]},
+                                     {"train": ["0"]}, {"train": [True]}, {"val": 3}, {"extra": 1}, {"train": [[0]]}])
+def test_a_split_that_is_none_is_refused(changes: dict, tmp_path: Path) -> None:
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps({"source": "x", "n_episodes": 4, "train": [0, 3], "val": [1]} | changes))
+    assert str(path) in complaint(read_split, path)
+
+
+def test_a_split_of_other_demonstrations_is_refused(tmp_path: Path) -> None:
+    split = split_demos(make_demos([3, 3, 3]), 2, 1)
+    assert "has 2 episodes, the split was made of 3" in complaint(split.training, make_demos([3, 3]))
+    assert "no such split" in complaint(read_split, tmp_path / "nowhere.json")
+
+
+def test_a_split_reaches_training_and_stays_with_the_run(tmp_path: Path) -> None:
+    from small import CONFIG, arrays, write_npz
+
+    data, file, run = write_npz(tmp_path / "data.npz"), tmp_path / "split.json", tmp_path / "run"
+    assert cli.main(["demos", "split", data, "--train", "2", "--val", "1", "--out", str(file)]) == 0
+    split = read_split(file)
+    train(data, run, CONFIG, steps=6, split=file, quiet=True)
+    assert read_split(run / "split.json") == split
+    ends = np.cumsum([0, 40, 30, 50])
+    action = np.concatenate([arrays()["action"][ends[e]:ends[e + 1]] for e in split.train])
+    contract = json.loads((run / "contract.json").read_text())
+    assert contract["action"]["high"] == pytest.approx(action.max()) and contract["action"]["unit"] == "px"
+    before = (run / "model.safetensors").read_bytes()
+    resume(run, quiet=True)
+    assert (run / "model.safetensors").read_bytes() == before
+
+
+def test_demonstrations_of_another_robot_can_be_trained_on(tmp_path: Path) -> None:
+    from sources import some_numbers
+
+    state = np.tile(some_numbers(4, 0), (5, 1))
+    np.savez(tmp_path / "arm.npz", state=state, action=state[:, :3], episode_ends=[20, 50])
+    source = writer.write_dataset(open_source(str(tmp_path / "arm.npz"), fps=20), tmp_path / "arm", quiet=True)
+    assert fitting(load_demos(str(source))).action_dim == 3
+    train(str(source), tmp_path / "run", steps=3, quiet=True)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["observation_sizes"] == {"observation.state": 4} and not config["use_relative_actions"]
+    assert fitting(load_demos("demo")) == VQBeTConfig.laptop()
+    assert cli.main(["eval", str(tmp_path / "run"), "--episodes", "1", "--out", str(tmp_path / "eval")]) == 2

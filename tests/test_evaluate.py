@@ -3,11 +3,18 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from small import small_run
 
-from vqbet_course.contract import PUSHT, BadInput
-from vqbet_course.evaluate import evaluate
+from vqbet_course import navigation
+from vqbet_course.build import build_policy
+from vqbet_course.cli import main
+from vqbet_course.compare import shapes
+from vqbet_course.contract import PUSHT, PUSHT_TASK, BadInput, TaskContract
+from vqbet_course.demos import Demos, Normalizer
+from vqbet_course.evaluate import environment, evaluate
+from vqbet_course.rollout import rollouts
 from vqbet_course.train import Run, load_run
 
 
@@ -25,7 +32,8 @@ def test_an_evaluation_is_written_down_and_repeats(run: Run, tmp_path: Path) -> 
             "latency_ms"} <= written["metrics"].keys()
     assert written["metrics"]["latency_ms"].keys() == {"p50", "p95"}
     assert [e["seed"] for e in written["episodes"]] == [30, 31]
-    assert all(e.keys() == {"seed", "success", "max_coverage", "final_coverage", "steps", "failure"} for e in written["episodes"])
+    fields = {"seed", "success", "max_coverage", "final_coverage", "steps", "failure"}
+    assert all(e.keys() == fields for e in written["episodes"])
     assert {p.name for p in (tmp_path / "a").iterdir()} == {
         "run.json", "traces.parquet", "failures.json", "episode-30.mp4"}
     again = evaluate(run, episodes=2, seed=30, out=tmp_path / "b", videos=0, quiet=True)
@@ -47,3 +55,101 @@ def test_numbers_out_of_range_are_refused(run: Run, numbers: dict[str, int], tmp
 def test_a_policy_of_another_rate_is_refused(run: Run, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="fps: 5 against 10"):
         evaluate(replace(run, contract=replace(PUSHT, fps=5.0)), 1, out=tmp_path / "out", quiet=True)
+
+
+def test_a_trace_holds_every_step(run: Run, tmp_path: Path) -> None:
+    evaluate(run, episodes=2, seed=30, out=tmp_path, videos=0, quiet=True)
+    trace = pq.read_table(tmp_path / "traces.parquet").to_pydict()
+    episode = rollouts(run.policy, run.normalizer, [30, 31])[1]
+    own = [i for i, seed in enumerate(trace["seed"]) if seed == 31]
+    assert [trace["time"][i] for i in own] == [step / 10 for step in range(len(episode.coverage))]
+    assert [trace["coverage"][i] for i in own] == episode.coverage
+    assert [tuple(trace["tokens"][i]) for i in own] == episode.tokens
+    assert [trace["action"][i] for i in own] == [list(action) for action in episode.actions]
+    assert len(trace["observation"][0]) == 18 and trace["observation"] == trace["truth"]
+    assert set(trace["intervention"]) == {""} and set(trace["batch"]) == {2}
+
+
+def test_a_result_says_of_which_task_it_is(run: Run, tmp_path: Path) -> None:
+    written = evaluate(run, episodes=1, seed=30, out=tmp_path, videos=0, quiet=True)
+    assert TaskContract.from_dict(written["contract"]) == PUSHT_TASK
+    assert written["perturb"] == [] and 0 <= written["metrics"]["timing_violations"] <= 1
+    behaviour = written["metrics"]["behaviour"]
+    assert behaviour["token_switches"] >= 0 and 0 <= behaviour["mode_entropy"] and 0 <= behaviour["offset_outweighs"] <= 1
+
+
+@pytest.fixture
+def navigator(tmp_path: Path, run: Run) -> Run:
+    """An untrained policy for the navigation toy."""
+    toy = navigation.make_demos(4)
+    demos = Demos({"observation.state": toy.observation}, toy.action, toy.episode_ends, 10.0, "navigation")
+    policy = build_policy(shapes("vqbet", demos, use_relative_actions=False)).eval()
+    return Run(tmp_path / "nav", policy, Normalizer.fit(demos), navigation.NavigationEnv().contract.data, run.plan)
+
+
+def test_the_navigation_toy_is_evaluated_like_pusht(navigator: Run) -> None:
+    written = evaluate(navigator, 3, seed=5, env="navigation", videos=1, quiet=True)
+    assert TaskContract.from_dict(written["contract"]).horizon == 50
+    assert {p.name for p in (navigator.path / "eval" / "seed-5").iterdir()} == {
+        "run.json", "traces.parquet", "failures.json"}  # nobody draws it
+    assert all(e["max_coverage"] == e["success"] for e in written["episodes"])
+    with pytest.raises(BadInput, match="observation.environment_state: absent against"):
+        evaluate(navigator, 3, quiet=True)
+
+
+REACH = """
+import gymnasium as gym, numpy as np
+from vqbet_course.contract import Contract, Field, TaskContract
+
+class Reach(gym.Env):
+    contract = TaskContract("a point", Contract({"observation.state": Field(2, "m")}, Field(2, "m"), 10.0),
+                            (-0.05, 0.05), 100.0, 7, "a place", "near the origin")
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place = self.np_random.uniform(-1, 1, 2)
+        return self.place.astype(np.float32), {}
+
+    def step(self, action):
+        self.place = self.place + action
+        near = bool(np.linalg.norm(self.place) < 0.02)
+        return self.place.astype(np.float32), 0.0, near, False, {"is_success": near}
+"""
+
+
+def test_an_environment_of_ones_own_needs_a_contract_and_a_file(navigator: Run, tmp_path: Path,
+                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")
+    (tmp_path / "reach_in_a_test.py").write_text(REACH)
+    written = evaluate(navigator, 2, env="reach_in_a_test:Reach", videos=0, quiet=True)
+    assert [e["steps"] for e in written["episodes"]] == [7, 7]
+
+
+@pytest.mark.parametrize(("name", "why"), [("kitchen", "unknown environment 'kitchen'"), ("no_module:Reach", "No module"),
+                                           ("json:loads", "not an environment with a contract")])
+def test_an_environment_that_is_none(name: str, why: str) -> None:
+    with pytest.raises(BadInput, match=why):
+        environment(name)
+
+
+@pytest.mark.parametrize(("arguments", "why"), [(["--perturb", "wind"], "unknown perturbation 'wind'"),
+                                                (["--env", "kitchen"], "unknown environment 'kitchen'"),
+                                                (["--env", "navigation"], "trained on other data")])
+def test_what_cannot_be_evaluated_is_one_line_and_status_2(arguments: list[str], why: str, run: Run, tmp_path: Path,
+                                                           capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", str(run.path), "--out", str(tmp_path / "e"), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert why in error and error.count("\n") == 1
+    assert not (tmp_path / "e").exists()
+
+
+def test_labels_that_a_person_set_survive_another_evaluation(run: Run, tmp_path: Path) -> None:
+    first = evaluate(run, episodes=1, seed=30, out=tmp_path, videos=0, quiet=True)
+    if first["episodes"][0]["success"]:
+        pytest.skip("this small policy solved it")
+    labels = json.loads((tmp_path / "failures.json").read_text())
+    labels["30"]["person"] = "control"
+    (tmp_path / "failures.json").write_text(json.dumps(labels))
+    again = evaluate(run, episodes=1, seed=30, out=tmp_path, videos=0, quiet=True)
+    assert again["episodes"][0]["failure"] == labels["30"]

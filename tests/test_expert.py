@@ -1,10 +1,13 @@
 """The demonstrator: what ships is what it makes, it solves what it should, and it moves as it promises."""
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from vqbet_course.contract import BadInput
+from vqbet_course.convert import DEMO_FOLDER, open_source
 from vqbet_course.demos import load_demos
-from vqbet_course.expert import make_episodes, solve
+from vqbet_course.expert import columns_of, expert_source, make_demos, make_episodes, solve
 from vqbet_course.pusht import GOAL_POSE, block_keypoints, mirror_keypoints, mirror_points, mirror_state
 
 
@@ -17,6 +20,29 @@ def test_the_embedded_demonstrations_are_the_experts() -> None:
                                       episode.states[:, :2].astype(np.float32))
         np.testing.assert_array_equal(demos.observation["observation.environment_state"][start:end],
                                       block_keypoints(episode.states[:, 2:]).astype(np.float32))
+
+
+def test_what_ships_is_small_and_solved() -> None:
+    assert sum(p.stat().st_size for p in DEMO_FOLDER.rglob("*") if p.is_file()) <= 2.5e6
+    episodes = list(open_source("demo").sound_episodes())
+    assert len(episodes) == 200
+    for episode in episodes:
+        for name in ("next.done", "next.success"):
+            assert np.flatnonzero(episode.numbers[name]).tolist() == [len(episode) - 1]
+
+
+def test_made_demonstrations_are_what_the_expert_did_and_say_how(tmp_path: Path) -> None:
+    out = make_demos(2, 0, tmp_path / "demos", style="right", noise=1.0)
+    source, made = open_source(str(out)), list(make_episodes(2, 0, "right", 1.0))
+    for read, episode in zip(source.sound_episodes(), made, strict=True):
+        columns = columns_of(episode)
+        assert read.numbers.keys() == columns.keys()
+        assert all(np.array_equal(read.numbers[name], values) for name, values in columns.items())
+        np.testing.assert_allclose(columns["next.reward"][:, 0], np.minimum(episode.coverage / 0.95, 1), rtol=1e-6)
+    card = (out / "README.md").read_text()
+    assert "style right, hand shaken by 1 px" in card and "2 of the 2 episodes end in success" in card
+    assert (source.license, source.robot) == ("apache-2.0", "2d pointer") and "expert" in source.operator
+    assert source.units == expert_source(1).units and source.names["action"] == ["target_x", "target_y"]
 
 
 def test_the_same_seed_gives_the_same_episode_to_the_last_bit() -> None:

@@ -7,7 +7,7 @@ from vqbet_course.behaviour import recovery, shoved_at, steps_to_recover
 from vqbet_course.contract import BadInput
 from vqbet_course.evaluate import evaluate
 from vqbet_course.navigation import NavigationEnv
-from vqbet_course.perturb import KINDS, SHOVE_PX, parse, perturbed
+from vqbet_course.perturb import KINDS, SHOVE_PX, parse, perturbed, pusht_world
 from vqbet_course.rollout import Episode, flat, make_pusht
 from vqbet_course.train import load_run
 
@@ -71,8 +71,8 @@ def test_a_shove_displaces_the_block_once() -> None:
 def test_friction_reaches_pusher_and_block() -> None:
     env = perturbed(make_pusht, ["friction=0.7"])()
     env.reset(seed=0)
-    world = env.unwrapped
-    assert {shape.friction for shape in [*world.agent.shapes, *world.block.shapes]} == {0.7}  # type: ignore[attr-defined]
+    world = pusht_world(env)
+    assert {shape.friction for body in (world.agent, world.block) for shape in body.shapes} == {0.7}
 
 
 def test_several_at_once_are_all_named() -> None:

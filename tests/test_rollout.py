@@ -78,7 +78,7 @@ class ScriptedEnv(gym.Env):
 
     contract = PUSHT_TASK
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         self.ends, self.steps = seed, 0
         return {"environment_state": np.full(16, 100.0), "agent_pos": np.full(2, 50.0)}, {}
 

@@ -54,7 +54,7 @@ def mode_entropy(policy: Policy, normalizer: Normalizer, seed: int, make: Callab
 
 
 def recovery(episodes: Sequence[Episode]) -> dict[str, Any]:
-    """After a shove that took coverage away: in how many episodes it came back, after how many steps (their median)."""
+    """After shoves that took coverage away: how often it came back, and after how many steps (their median)."""
     steps = [steps_to_recover(e, at) for e in episodes if (at := shoved_at(e)) and e.coverage[at] < e.coverage[at - 1]]
     back = [s for s in steps if s is not None]
     return {"shoved": len(steps), "recovered": len(back), "steps_p50": float(np.median(back)) if back else None}
@@ -67,4 +67,5 @@ def shoved_at(episode: Episode) -> int | None:
 
 def steps_to_recover(episode: Episode, at: int) -> int | None:
     """Steps from a shove before step `at` until coverage is what it was; None if it never is again."""
-    return next((i - at for i in range(at, len(episode.coverage)) if episode.coverage[i] >= episode.coverage[at - 1]), None)
+    before = episode.coverage[at - 1]
+    return next((i for i, now in enumerate(episode.coverage[at:]) if now >= before), None)

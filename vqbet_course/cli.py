@@ -42,11 +42,12 @@ def course(profile: str, only: str | None, out: Path) -> None:
 @click.option("--minutes", type=float, help="Train for about this long: calibrates, then fixes the steps.")
 @click.option("--steps", type=int, help="Train for exactly this many steps of both stages together.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--mirror/--no-mirror", default=None, help="Add each PushT demonstration's mirror image. [default: PushT]")
+@click.option("--augment/--no-augment", default=None,
+              help="Add mirror images and hindsight segments of PushT demonstrations. [default: PushT]")
 @click.option("--split", type=click.Path(path_type=Path), metavar="FILE", help="Train on these episodes only.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="RUN", help="The run directory to make.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="The interrupted run to continue.")
-def train(data: str, minutes: float | None, steps: int | None, seed: int, mirror: bool | None, split: Path | None,
+def train(data: str, minutes: float | None, steps: int | None, seed: int, augment: bool | None, split: Path | None,
           out: Path | None, resume: Path | None) -> None:
     """Train a VQ-BeT: first the tokenizer, then the policy."""
     from vqbet_course import train as training
@@ -58,7 +59,7 @@ def train(data: str, minutes: float | None, steps: int | None, seed: int, mirror
             raise click.UsageError("--resume takes its steps from the run; leave --minutes and --steps out")
         training.resume(resume)
     elif out is not None:
-        training.train(data, out, steps=steps, minutes=minutes, seed=seed, mirror=mirror, split=split)
+        training.train(data, out, steps=steps, minutes=minutes, seed=seed, augment=augment, split=split)
     click.echo(f"trained: {out or resume}; see how it does with: vqbet-course eval {out or resume}")
 
 
@@ -116,6 +117,7 @@ def import_(folder: Path, out: Path) -> None:
     click.echo(f"written: {out}")
 
 
+@cli.command()
 @click.option("--policies", default="bc,bet,act,diffusion,vqbet", show_default=True, metavar="NAME,NAME")
 @click.option("--data", default="demo", show_default=True, metavar="SOURCE", help="PushT demonstrations.")
 @click.option("--demos", type=int, default=120, show_default=True, help="Demonstrations, chosen by the training seed.")
@@ -145,6 +147,7 @@ def compare(policies: str, data: str, demos: int, rollouts: int, seeds: str, min
     click.echo(f"written: {out / 'panel.json'} and {out / 'report.html'}")
 
 
+@cli.command()
 @click.argument("submissions", type=click.Path(path_type=Path), metavar="SUBMISSION.ipynb|FOLDER")
 @click.option("--jobs", type=int, default=1, show_default=True, help="Submissions graded at the same time.")
 @click.option("--dask", metavar="ADDRESS", help="Grade on the workers of this Dask scheduler.")

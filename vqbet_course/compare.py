@@ -9,7 +9,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -177,45 +177,44 @@ def learn(policy: str, setup: Setup, config: VQBeTConfig, budget: Budget, seed: 
     """Train a policy from nothing within the budget. VQ-BeT spends a third of it on its tokenizer at most."""
     most = budget.steps or 10**9
     with run_randomness(seed):
-        module, clock, first = build(policy, config), Clock(), 0
+        module, first = build(policy, config), 0
         end = None if budget.minutes is None else 60 * budget.minutes
         if isinstance(module, VQBeTPolicy):
             tokenizer = vqvae_stage(module, setup.windows, split_steps(most, config))
+            clock = Clock()
             first, _ = fit(tokenizer, seed, clock, None if end is None else end / 3)
             stage = policy_stage(module, setup.windows, most - first)
         else:
             stage = chunk_stage(cast(ChunkPolicy, module), setup.windows, most)
+            clock = Clock()
         steps, curve = fit(stage, seed, clock, end, measure)
     return Learned(stage.acting().eval(), setup.normalizer, curve, first + steps, clock.seconds())
 
 
 def action_error(policy: nn.Module, held_back: Demos, normalizer: Normalizer, n: int = 128) -> float:
-    """How far the next action that a policy decides is from the demonstrated one, on average over n frames of
-    demonstrations that it did not learn from; in the action's unit."""
-    acting, learning = cast(Any, policy), policy.training
-    T = (acting.shapes if isinstance(policy, ChunkPolicy) else acting.config).n_obs_steps
-    starts = np.repeat(held_back.episode_starts, np.diff(held_back.episode_ends, prepend=0))
-    rows = np.linspace(0, len(starts) - 1, n).astype(int)
-    acting.eval().reset([torch.Generator().manual_seed(int(row)) for row in rows])
-    for back in range(T - 1, -1, -1):
-        before = np.maximum(rows - back, starts[rows])
-        acting.observations.append({name: normalizer.normalize(name, torch.from_numpy(values[before]))
+    """How far the first action of an episode that begins in a demonstration is from the demonstrated one, on average
+    over n frames of demonstrations that the policy did not learn from; in the action's unit."""
+    rows = np.linspace(0, len(held_back.action) - 1, n).astype(int)
+    acting, modes = cast(Policy, policy), [(module, module.training) for module in policy.modules()]
+    acting.eval()
+    acting.reset([torch.Generator().manual_seed(int(row)) for row in rows])
+    decided = acting.select_action({name: normalizer.normalize(name, torch.from_numpy(values[rows]))
                                     for name, values in held_back.observation.items()})
-    with torch.no_grad():
-        decided = normalizer.unnormalize("action", acting.act_once().actions[:, 0])
-    policy.train(learning)
-    return (decided - torch.from_numpy(held_back.action[rows])).norm(dim=1).mean().item()
+    for module, training in modes:  # the tokenizer of a policy that learns does not
+        module.training = training
+    error = normalizer.unnormalize("action", decided) - torch.from_numpy(held_back.action[rows])
+    return error.norm(dim=1).mean().item()
 
 
 # --- a job --------------------------------------------------------------------------------------------------------
 
 
 def run_job(job: Job) -> list[dict[str, Any]]:
-    """Train one policy and evaluate it, in each way in which it acts. Films come along as bytes: nothing is written."""
+    """Train one policy and evaluate it in each way in which it acts. Films come along as bytes: nothing is written."""
     torch.set_num_threads(1)
     s, task = job.settings, PUSHT_TASK
     config = shapes(job.policy, job.learn, use_relative_actions=True)
-    setup = prepare(job.learn, config, mirror=True)
+    setup = prepare(job.learn, config, augment=True)
     measure = partial(action_error, held_back=job.held_back, normalizer=setup.normalizer) if job.held_back else None
     learned = learn(job.policy, setup, config, s.budget, job.seed, measure)
     routes, known = two_routes(job.policy, job.seed, s.budget), Known.of(job.learn, setup.normalizer)
@@ -232,7 +231,7 @@ def run_job(job: Job) -> list[dict[str, Any]]:
             "training": {"steps": learned.steps, "seconds": learned.seconds, "curve": learned.curve},
             "metrics": figures, "two_routes": routes, "made_by": made_by(),
             "episodes": [e.summary() | {"failure": failures.get(str(e.seed))} for e in played],
-            "films": {f"{name}-seed{job.seed}-{e.seed}.mp4": film(list(frames(e))) for e in played[:s.films]},
+            "films": {f"{name}-seed{job.seed}-{e.seed}.mp4": film(frames(e)) for e in played[:s.films]},
         })
     return results
 
@@ -245,7 +244,7 @@ def ways(module: nn.Module, policy: str) -> dict[str, Callable[[], None]]:
     return {name: lambda how=how: sample_with(*how) for name, how in SAMPLERS.items()}
 
 
-def film(pictures: list[np.ndarray]) -> bytes:
+def film(pictures: Iterable[np.ndarray]) -> bytes:
     """An H.264 film of pictures, as it would lie in a file."""
     with tempfile.TemporaryDirectory() as folder:
         write_film(Path(folder) / "film.mp4", pictures)
@@ -264,8 +263,8 @@ def two_routes(policy: str, seed: int, budget: Budget, n: int = 40) -> dict[str,
     (0..1) of its n rollouts that pass on the left and on the right, and that crash into the disc."""
     toy = navigation.make_demos(100, seed)
     demos = Demos({"observation.state": toy.observation}, toy.action, toy.episode_ends, 10.0, "navigation")
-    config = shapes(policy, demos, use_relative_actions=False)
-    setup = prepare(demos, config, mirror=False)
+    config = shapes(policy, demos, use_relative_actions=False, scheduler_warmup_steps=20)
+    setup = prepare(demos, config, augment=False)
     if budget.minutes is not None:
         budget = Budget(minutes=min(ROUTES_MINUTES, ROUTES_SHARE * budget.minutes))
     else:

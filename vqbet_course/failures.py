@@ -69,7 +69,8 @@ class Known:
         for name, field in task.data.observation.items():
             size = int(np.prod(field.size))
             columns[name], start = seen[:, start:start + size], start + size
-        return (torch.cdist(self.normalised(columns, self.normalizer), self.frames).amin(1) > self.reach).float().mean().item()
+        distance = torch.cdist(self.normalised(columns, self.normalizer), self.frames).amin(1)
+        return (distance > self.reach).float().mean().item()
 
 
 Rule = Callable[[Episode, TaskContract, Known | None], str | None]

@@ -17,7 +17,8 @@ from vqbet_course.verdicts import Results, names
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLOURS = {"bc": "#0072B2", "bet": "#56B4E9", "act": "#009E73", "diffusion-ddpm100": "#CC79A7",
+           "diffusion-ddim10": "#E69F00", "vqbet": "#D55E00"}
 
 
 def rows(results: Results) -> list[dict[str, Any]]:
@@ -52,11 +53,10 @@ def learning_curves(results: Results) -> "Figure":
     """The error on demonstrations kept back against the seconds of training, a line a policy and seed."""
     figure, ax = canvas(6, 3.4)
     trained = [r for r in results if r["policy"] != "diffusion-ddim10"]  # the two samplers share one training
-    for colour, name in zip(COLOURS, names(trained), strict=False):
-        for result in (r for r in trained if r["policy"] == name):
-            curve = result["training"]["curve"]
-            ax.plot([p["seconds"] for p in curve], [p["error"] for p in curve], color=colour, alpha=0.8,
-                    label=name.removesuffix("-ddpm100") if result["seed"] == trained[0]["seed"] else None)
+    for result in trained:
+        name, curve = result["policy"], result["training"]["curve"]
+        ax.plot([p["seconds"] for p in curve], [p["error"] for p in curve], color=COLOURS[name], alpha=0.8,
+                label=name.removesuffix("-ddpm100") if result["seed"] == trained[0]["seed"] else None)
     ax.set(xlabel="training (s)", ylabel="error of the next action (px)", yscale="log")
     ax.legend(fontsize=8)
     return figure
@@ -66,9 +66,9 @@ def coverage_distributions(results: Results) -> "Figure":
     """The max coverage of every episode, a row of dots a policy, with the median."""
     figure, ax = canvas(6, 3.4)
     draw = np.random.default_rng(0)
-    for y, (colour, name) in enumerate(zip(COLOURS, names(results), strict=False)):
+    for y, name in enumerate(names(results)):
         best = np.array([e["max_coverage"] for r in results if r["policy"] == name for e in r["episodes"]])
-        ax.plot(best, y + draw.uniform(-0.25, 0.25, len(best)), "o", color=colour, alpha=0.4, markersize=4)
+        ax.plot(best, y + draw.uniform(-0.25, 0.25, len(best)), "o", color=COLOURS[name], alpha=0.4, markersize=4)
         ax.plot([np.median(best)] * 2, [y - 0.35, y + 0.35], color="black")
     ax.axvline(SUCCESS_COVERAGE, color="0.5", linestyle="--", linewidth=1)
     ax.set(xlabel="max coverage of an episode; bar: median; dashed: success", xlim=(0, 1.02),
@@ -80,11 +80,14 @@ def coverage_distributions(results: Results) -> "Figure":
 def speed_and_quality(results: Results) -> "Figure":
     """Average max reward against the time that a decision takes."""
     figure, ax = canvas(6, 3.4)
-    for colour, row in zip(COLOURS, rows(results), strict=False):
-        ax.plot(row["latency"]["p50"], row["reward"], "o", color=colour, markersize=9, label=row["policy"])
+    for row in rows(results):
+        point = (row["latency"]["p50"], row["reward"])
+        ax.plot(*point, "o", color=COLOURS[row["policy"]], markersize=9)
+        ax.annotate(row["policy"], point, xytext=(0, 9), textcoords="offset points", ha="center", fontsize=8)
     ax.axvline(100, color="0.5", linestyle="--", linewidth=1)
-    ax.set(xlabel="a decision takes (ms, p50); dashed: the budget", ylabel="average max reward", xscale="log", ylim=(0, 1.02))
-    ax.legend(fontsize=8, loc="lower left")
+    ax.set(xlabel="a decision takes (ms, p50); dashed: the budget", xscale="log", ylabel="average max reward",
+           ylim=(0, 1.08))
+    ax.margins(x=0.15)
     return figure
 
 
@@ -148,10 +151,12 @@ Success: {{ panel.contract.success }}.</p>
 <td>{{ r.chunk.n_obs_steps }}<td>{{ r.chunk.action_chunk_size }}<td>{{ r.chunk.n_action_steps }}</tr>{% endfor %}
 </table>
 <p>Intervals are Wilson's, over {{ rows[0].episodes if rows }} episodes of {{ rows[0].seeds if rows }} training seed(s).
-A step is late when it takes longer than {{ "%g"|format(panel.contract.timing_budget_ms) }} ms from observation to action.</p>
+A step is late when it takes longer than {{ "%g"|format(panel.contract.timing_budget_ms) }} ms from observation to
+action.</p>
 <h2>Claims</h2>
 <table><tr><th>claim<th>verdict<th>why</tr>
-{% for c in panel.claims %}<tr><td class="words">{{ c.claim }}<td><b>{{ c.verdict }}</b><td class="words">{{ c.why }}</tr>
+{% for c in panel.claims %}<tr><td class="words">{{ c.claim }}<td><b>{{ c.verdict }}</b>
+<td class="words">{{ c.why }}</tr>
 {% endfor %}</table>
 <h2>Figures</h2>
 {% for p in pictures %}<figure>{{ p|safe }}</figure>{% endfor %}
@@ -159,7 +164,8 @@ A step is late when it takes longer than {{ "%g"|format(panel.contract.timing_bu
 <p>Paired on shared environment seeds: McNemar's exact test on success (pairs of all training seeds together),
 Wilcoxon's signed-rank test on max coverage (averaged over training seeds). p-values after Holm's correction over all
 pairs of policies; a difference is called real below 0.05.</p>
-<table><tr><th>pair<th>won by the first only<th>by the second only<th>p<th>real<th>difference of max coverage<th>p<th>real</tr>
+<table><tr><th>pair<th>won by the first only<th>by the second only<th>p<th>real<th>difference of max coverage<th>p
+<th>real</tr>
 {% for t in panel.tests %}<tr><td>{{ t.first }} against {{ t.second }}<td>{{ t.success.only_first }}
 <td>{{ t.success.only_second }}<td>{{ "%.3f"|format(t.success.p_holm) }}<td>{{ "yes" if t.success.real else "no" }}
 <td>{{ "%+.3f"|format(t.coverage.mean_difference) }}<td>{{ "%.3f"|format(t.coverage.p_holm) }}
@@ -171,8 +177,8 @@ pairs of policies; a difference is called real below 0.05.</p>
 </table>
 <h2>Failures</h2>
 <table><tr><th>policy<th>labels</tr>{% for name, labels in counts.items() %}
-<tr><td>{{ name }}<td class="words">{% for label, n in labels.most_common() %}{{ label }} {{ n }}{{ ", " if not loop.last }}
-{% endfor %}</tr>{% endfor %}</table>
+<tr><td>{{ name }}<td class="words">{% for label, n in labels.most_common() %}{{ label }} {{ n }}
+{{- ", " if not loop.last }}{% endfor %}</tr>{% endfor %}</table>
 <details><summary>All {{ failed|length }} of them, with the evidence. To overrule a label, set <code>person</code> in
 <code>failures/</code> and run the command again: both are kept.</summary>
 <table><tr><th>policy<th>training seed<th>environment seed<th>by rule<th>by a person<th>evidence</tr>
@@ -181,7 +187,7 @@ pairs of policies; a difference is called real below 0.05.</p>
 <h2>Films</h2>
 {% for r, film in films %}<figure>{{ film|safe }}<figcaption>{{ r.policy }}, training seed {{ r.seed }}</figcaption>
 </figure>{% endfor %}
-<p>Made with {% if panel.results %}{% for k, v in panel.results[0].made_by.items() %}{{ k }} {{ v }}{{ ", " if not loop.last }}
-{% endfor %}{% endif %}.</p>
+<p>Made with {% if panel.results %}{% for k, v in panel.results[0].made_by.items() %}{{ k }} {{ v }}
+{{- ", " if not loop.last }}{% endfor %}{% endif %}.</p>
 </html>
 """

@@ -31,3 +31,9 @@ VQVAE_STEPS: dict[str, int] = {"quick": 300, "full": 4000}
 #: Training steps of each policy in lesson 10, and minutes of each in its small panel.
 COMPARE_STEPS: dict[str, int] = {"quick": 150, "full": 2000}
 PANEL_MINUTES: dict[str, float] = {"quick": 0.1, "full": 2.0}
+
+#: Training steps of lesson 12's encoder, which learns to tell where the T's corners are.
+VISION_STEPS: dict[str, int] = {"quick": 40, "full": 600}
+
+#: Steps of LeRobot's own VQ-BeT in lesson 13, both stages together.
+LEROBOT_STEPS: dict[str, int] = {"quick": 4, "full": 100}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vqbet_course.contract import PUSHT, BadInput, Contract
-from vqbet_course.convert.pictures import BLOCK, decoded
+from vqbet_course.convert.pictures import decoded
 from vqbet_course.convert.source import UNSTATED, Episode, Frames, Source, is_state_or_action, readable
 from vqbet_course.files import read_json
 
@@ -185,7 +185,7 @@ def encoded_pictures(file: Path, column: str, begin: int, end: int) -> Iterator[
         last = first + parquet.metadata.row_group(group).num_rows
         if first < end and last > begin:
             row = first
-            for batch in parquet.iter_batches(BLOCK, row_groups=[group], columns=[column]):
+            for batch in parquet.iter_batches(16, row_groups=[group], columns=[column]):
                 wanted = batch.slice(max(0, begin - row), max(0, end - max(row, begin)))
                 yield from (picture["bytes"] for picture in wanted.column(0).to_pylist())
                 row += len(batch)

@@ -11,7 +11,7 @@ from vqbet_course.contract import PUSHT, BadInput
 from vqbet_course.convert.source import Episode, Frames, Source
 from vqbet_course.pusht import block_poses
 
-BLOCK = 32  # frames that are read at once
+BLOCK_BYTES = 16e6  # of pictures that are read at once
 RENDERED = "observation.image"
 KEYPOINTS, PUSHER = PUSHT.observation
 
@@ -19,8 +19,9 @@ KEYPOINTS, PUSHER = PUSHT.observation
 def slices_of(array: Any, start: int, end: int, place: str) -> Frames:
     """Rows start..end-1 of an array (N, H, W, 3) on a disk: uint8, or whole numbers 0..255 of another type."""
     def frames() -> Iterator[np.ndarray]:
-        for begin in range(start, end, BLOCK):
-            for row, picture in enumerate(array[begin:min(begin + BLOCK, end)], begin - start):
+        step = max(1, int(BLOCK_BYTES // (np.prod(array.shape[1:]) * array.dtype.itemsize)))
+        for begin in range(start, end, step):
+            for row, picture in enumerate(array[begin:min(begin + step, end)], begin - start):
                 yield as_bytes(picture, f"{place}, row {row}")
     return frames
 

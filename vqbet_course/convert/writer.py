@@ -148,13 +148,15 @@ def tables(episode: Episode, columns: dict[str, np.ndarray], sizes: dict[str, tu
     step = BLOCK if episode.images else n
     pictures = in_step(episode, sizes)
     for begin in range(0, n, step):
+        encoded: dict[str, list[dict[str, Any]]] = {name: [] for name in episode.images}
+        for row, frame in enumerate(itertools.islice(pictures, step), begin):
+            for name, picture in frame.items():
+                encoded[name].append({"bytes": as_png(picture), "path": None})
+                if row % -(-n // SAMPLED) == 0:
+                    samples[name].append(thinned(picture))
         arrays = {name: as_column(values[begin:begin + step]) for name, values in columns.items()}
-        block = list(itertools.islice(pictures, step))
-        for name in episode.images:
-            arrays[name] = pa.array([{"bytes": as_png(row[name]), "path": None} for row in block],
-                                    pa.struct({"bytes": pa.binary(), "path": pa.string()}))
-            samples[name] += [thinned(row[name]) for i, row in enumerate(block, begin) if i % -(-n // SAMPLED) == 0]
-        yield pa.table(arrays)
+        stored = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+        yield pa.table(arrays | {name: pa.array(rows, stored) for name, rows in encoded.items()})
 
 
 def in_step(episode: Episode, sizes: dict[str, tuple[int, ...]]) -> Iterator[dict[str, np.ndarray]]:
@@ -190,9 +192,9 @@ def as_png(picture: np.ndarray) -> bytes:
 
 
 def thinned(picture: np.ndarray) -> np.ndarray:
-    """At most about 100 x 100 of its pixels, (n, 3) in 0..1."""
+    """About 100 x 100 of its pixels, (n, 3)."""
     step = max(1, min(picture.shape[:2]) // 100)
-    return picture[::step, ::step].reshape(-1, 3) / 255
+    return picture[::step, ::step].reshape(-1, 3)
 
 
 @contextmanager
@@ -252,7 +254,7 @@ def row_of(episode: Episode, number: int, start: int, file: int, task: str) -> d
 def stats_of(columns: dict[str, np.ndarray], samples: dict[str, list[np.ndarray]]) -> dict[str, list[Any]]:
     """{stats/feature/min: (size,) ...}; of pictures, per channel, as (3, 1, 1)."""
     stats: dict[str, list[Any]] = {}
-    for name, values in (columns | {name: np.concatenate(some) for name, some in samples.items()}).items():
+    for name, values in (columns | {name: np.concatenate(some) / 255 for name, some in samples.items()}).items():
         values = values.astype(np.float64)
         found = {"min": values.min(0), "max": values.max(0), "mean": values.mean(0), "std": values.std(0)}
         found |= dict(zip(QUANTILES, np.quantile(values, list(QUANTILES.values()), axis=0), strict=True))

@@ -67,7 +67,8 @@ def lerobot_name(ours: str) -> str:
 def to_lerobot(policy: VQBeTPolicy) -> LeRobotPolicy:
     """Our policy as LeRobot's, which acts alike on normalised observations, in evaluation mode.
 
-    Only what shapes learning stays behind (`offset_code`, `ema_decay`, batch sizes). Raises BadInput, naming it, for
+    Only what shapes learning stays behind (`offset_code`, `ema_decay`, batch sizes, and `pretrained_backbone_weights`,
+    which LeRobot would fetch whenever it builds the policy). Raises BadInput, naming it, for
     what LeRobot's VQ-BeT has no place for: more or less than one camera with `observation.state`, other depths than
     two layers, relative actions, and other ways of acting than the whole chunk.
     """

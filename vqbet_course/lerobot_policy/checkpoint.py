@@ -73,7 +73,7 @@ def import_checkpoint(folder: Path, out: Path) -> None:
     write_json(out / "normalizer.json", normalizer.to_dict())
     write_json(out / "contract.json", read_contract(folder, policy.config).to_dict())
     write_atomically(out / "model.safetensors", lambda path: save_file(tensors, path))
-    plan = Plan(str(folder), steps=0, vqvae_steps=0, seed=0, mirror=False, threads=torch.get_num_threads())
+    plan = Plan(str(folder), steps=0, vqvae_steps=0, seed=0, augment=False, threads=torch.get_num_threads())
     write_json(out / "train_state.json", asdict(plan))
 
 
