@@ -214,7 +214,12 @@ class Sandbox:
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         inside.close()
         self.control.settimeout(STARTING_S)
-        if self.control.recv(16) != b"ready":
+        try:
+            said = self.control.recv(16)
+        except TimeoutError:
+            self.stop()
+            raise Ungradable(f"the sandbox did not start within {STARTING_S} s; run the same command again") from None
+        if said != b"ready":
             assert self.process.stderr is not None
             why = self.process.stderr.read().decode(errors="replace").strip()
             raise Ungradable(f"the sandbox does not start: {why[-300:]}")
