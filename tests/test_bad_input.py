@@ -234,7 +234,7 @@ def test_a_disk_that_fills_up_while_training(
 ) -> None:
     """The write of one file fails; earlier files stay, and the run can be resumed once there is room."""
     data, out, whole = write_npz(tmp_path / "data.npz"), tmp_path / "run", tmp_path / "whole"
-    monkeypatch.setattr(training.VQBeTConfig, "laptop", lambda: CONFIG)
+    monkeypatch.setattr(training.VQBeTConfig, "laptop", lambda **_: CONFIG)
     training.train(data, whole, CONFIG, steps=12, quiet=True)
     replace = os.replace
 
@@ -280,7 +280,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_disk_that_is_really_full(tiny_disk: Path, refused: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = write_npz(tmp_path / "data.npz")
-    monkeypatch.setattr(training.VQBeTConfig, "laptop", lambda: CONFIG)
+    monkeypatch.setattr(training.VQBeTConfig, "laptop", lambda **_: CONFIG)
     line = refused("train", "--data", data, "--steps", 12, "--out", tiny_disk / "run")
     assert "no space left" in line
     assert not list((tiny_disk / "run").glob("*.safetensors")) and not list((tiny_disk / "run").glob(".*"))

@@ -136,7 +136,7 @@ def test_a_run_directory_holds_what_acting_needs(straight: Path, data: str) -> N
     assert (run.policy.config, run.contract, run.plan.data, run.plan.steps) == (CONFIG, PUSHT, data, STEPS)
     assert not run.policy.training
     assert json.loads((straight / "split.json").read_text()) == {
-        "source": str(straight.parent / "data.npz"), "n_episodes": 3, "train": [0, 1, 2], "val": [], "stress": [], "seed": None}
+        "source": data, "n_episodes": 3, "train": [0, 1, 2], "val": [], "stress": [], "seed": None}
 
 
 def test_the_moving_average_acts_not_the_weights_that_learn(straight: Path) -> None:

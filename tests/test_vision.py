@@ -74,7 +74,7 @@ def test_cameras_come_in_order_and_the_numbers_last() -> None:
 
 
 @pytest.mark.parametrize(("changes", "tokens"), [
-    ({}, 2), ({"observation_sizes": {}}, 1), ({"image_shapes": {}}, 1),
+    ({}, 2), ({"observation_sizes": {}, "use_relative_actions": False}, 1), ({"image_shapes": {}}, 1),
     ({"image_shapes": {"a": (3, 96, 96), "b": (3, 96, 96)}}, 3)])
 def test_build_chooses_the_encoder(changes: dict[str, Any], tokens: int) -> None:
     config = VQBeTConfig.laptop(**{"image_shapes": {"a": (3, 96, 96)}} | changes)
