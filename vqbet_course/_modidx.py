@@ -229,6 +229,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'vqbet_course.rollout.observe': ('rollout.html#observe', 'vqbet_course/rollout.py'),
                                       'vqbet_course.rollout.percentiles': ('rollout.html#percentiles', 'vqbet_course/rollout.py'),
                                       'vqbet_course.rollout.rollouts': ('rollout.html#rollouts', 'vqbet_course/rollout.py')},
+            'vqbet_course.site': {},
             'vqbet_course.tokens': { 'vqbet_course.tokens.TokenUsage': ('tokens.html#tokenusage', 'vqbet_course/tokens.py'),
                                      'vqbet_course.tokens.kmeans': ('tokens.html#kmeans', 'vqbet_course/tokens.py'),
                                      'vqbet_course.tokens.nearest_code': ('tokens.html#nearest_code', 'vqbet_course/tokens.py'),
