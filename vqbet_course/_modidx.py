@@ -305,4 +305,10 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'vqbet_course.vqvae.Tokenized': ('vqvae.html#tokenized', 'vqbet_course/vqvae.py'),
                                     'vqbet_course.vqvae.mlp': ('vqvae.html#mlp', 'vqbet_course/vqvae.py'),
                                     'vqbet_course.vqvae.vqvae_loss': ('vqvae.html#vqvae_loss', 'vqbet_course/vqvae.py')},
-            'vqbet_course.widgets': {}}}
+            'vqbet_course.widgets.attention': {},
+            'vqbet_course.widgets.decisions': {},
+            'vqbet_course.widgets.layers': {},
+            'vqbet_course.widgets.moves': {},
+            'vqbet_course.widgets.pairs': {},
+            'vqbet_course.widgets.picture': {},
+            'vqbet_course.widgets.usage': {}}}
