@@ -255,3 +255,18 @@ def test_execution_happens_in_a_sandbox_and_leaves_slow_cells_out() -> None:
 def test_a_notebook_that_takes_the_time_has_no_copy_and_its_score_stands() -> None:
     copy, problem = execution.execute(small("import time; time.sleep(100)"), all_labs()[LAB], Limits(seconds=2))
     assert copy == b"" and "within 2 s" in problem
+
+
+# --- what a sandbox holds -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(all_labs()))
+def test_a_sandbox_holds_all_that_its_modules_import_and_not_the_solution(name: str) -> None:
+    lab = all_labs()[name]
+    held = sandbox.earlier_modules(lab)
+    assert f"{lab.module}.py" not in held
+    for text in held.values():
+        for module in sandbox.imported_modules(text):
+            place = sandbox.PACKAGE / module.replace(".", "/")
+            assert not place.with_suffix(".py").is_file() or str(place.relative_to(sandbox.PACKAGE)) + ".py" in held
+    assert all(exercise.solution not in text for exercise in lab.exercises.values() for text in held.values())

@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 
 import torch
@@ -127,7 +127,7 @@ def policy_from_tensors(config: LeRobotConfig, tensors: Mapping[str, Tensor]) ->
     return policy.eval()
 
 
-def quietly[T](make: type[T], config: LeRobotConfig) -> T:
+def quietly[T](make: Callable[[LeRobotConfig], T], config: LeRobotConfig) -> T:
     """LeRobot prints how large a model is when it is made."""
     with contextlib.redirect_stdout(io.StringIO()):
         return make(config)

@@ -26,7 +26,7 @@ Fields: Any = make_dataclass("Fields", [
 
 @PreTrainedConfig.register_subclass("vqbet_course")
 @dataclass
-class VQBeTCourseConfig(Fields, PreTrainedConfig):  # type: ignore[misc]
+class VQBeTCourseConfig(Fields, PreTrainedConfig):
     """This course's VQ-BeT: numbers (`observation.state`, `observation.environment_state`), images, or both.
 
     `action_bounds` clips what is sent to the robot, in its own units; None: nothing. Batch sizes are

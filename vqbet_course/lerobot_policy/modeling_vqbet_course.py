@@ -23,8 +23,8 @@ class VQBeTCoursePolicy(PreTrainedPolicy):
     a buffer, so that a resumed run goes on where it was.
     """
 
-    config_class = VQBeTCourseConfig  # type: ignore[assignment]
-    name = "vqbet_course"  # type: ignore[assignment]
+    config_class = VQBeTCourseConfig
+    name = "vqbet_course"
     steps: Tensor
 
     def __init__(self, config: VQBeTCourseConfig, **_: Any):
@@ -49,7 +49,7 @@ class VQBeTCoursePolicy(PreTrainedPolicy):
         """Updates since the tokenizer was finished; negative before that."""
         return int(self.steps) - self.config.n_vqvae_training_steps
 
-    def get_optim_params(self) -> list[dict[str, Any]]:  # type: ignore[override]
+    def get_optim_params(self) -> list[dict[str, Any]]:
         """Tokenizer and policy, each with its own rate and its weight decay on matrices only."""
         c, vqvae = self.config, self.learning.vqvae
         stages = [([p for p in self.learning.parameters() if not any(p is q for q in vqvae.parameters())],
