@@ -16,10 +16,10 @@ UV = $(or $(shell uv --version >/dev/null 2>&1 && echo uv),$(BIN)/uv)
 export JUPYTER_PREFER_ENV_PATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help course test jupyter labs readme lock clean
+.PHONY: help course test test-browser jupyter labs readme stage site lock clean
 
 help: ## what can be made
-	@sed -n 's/^\([a-z]*\):.*## /  make \1:/p' Makefile | awk -F: '{ printf "%-16s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1:/p' Makefile | awk -F: '{ printf "%-16s%s\n", $$1, $$2 }'
 
 course: $(READY) ## run every lesson and write _runs/course/report.html (ARGS="--profile full --only 01,02")
 	@$(BIN)/vqbet-course course $(ARGS)
@@ -27,6 +27,9 @@ course: $(READY) ## run every lesson and write _runs/course/report.html (ARGS="-
 test: $(READY) ## unit tests, package and lessons in step, the lessons' own test cells (ARGS="-k tokens")
 	@$(BIN)/python -m pytest $(ARGS)
 	@echo "make test: all passed - units, package and lessons in step, the lessons' own test cells."
+
+test-browser: $(READY) ## the lessons and explorers in a real Chromium, which must be installed
+	@VQBET_BROWSER=required $(BIN)/python -m pytest tests/test_browser.py $(ARGS)
 
 jupyter: $(READY) ## open the lessons in JupyterLab (ARGS="--no-browser --port 8888")
 	@$(BIN)/python -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/nbs/index.ipynb \
@@ -43,14 +46,22 @@ readme: $(READY) ## write README.md from nbs/index.ipynb
 		awk '/^```/ { if (!inside && $$0 == "```") $$0 = "```python"; inside = !inside } 1' > $(README)
 	@rm -f $(README).tmp
 
+stage: $(READY) ## put the pages of the website into pages/, with the outputs of `make course`
+	@$(BIN)/python -m vqbet_course.site
+
+site: $(READY) ## render the website into _docs/ with Quarto
+	@command -v quarto >/dev/null || { echo "make site: Quarto is needed to render the site; get it from" \
+		"quarto.org/docs/get-started, then run make site again" >&2; exit 2; }
+	@quarto render
+
 lock: $(READY) ## pin the newest versions that settings.ini allows in requirements.lock
 	@$(UV) pip compile setup.py --extra dev --universal --python-version 3.12 --upgrade --quiet \
 		--no-annotate --no-header --no-emit-index-url --no-emit-find-links -o $(VENV)/requirements.lock
 	@{ sed -n 1p requirements.lock; cat $(VENV)/requirements.lock; } > requirements.lock.tmp
 	@mv requirements.lock.tmp requirements.lock
 
-clean: ## remove the course's report and all caches; your own runs and .venv stay
-	@rm -rf _runs/course _docs build dist *.egg-info .pytest_cache .mypy_cache .hypothesis
+clean: ## remove the course's report, the site and all caches; your own runs and .venv stay
+	@rm -rf _runs/course _docs pages build dist *.egg-info .pytest_cache .mypy_cache .hypothesis
 	@find . -name .venv -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 $(READY): requirements.lock settings.ini setup.py pyproject.toml

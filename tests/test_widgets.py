@@ -1,15 +1,23 @@
 """The explorers: they show what they should, quickly, from the keyboard, and leave no figure open."""
+import gc
 import subprocess
 import sys
 import time
 
+import ipywidgets
 import pytest
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.figure import Figure
 
+from vqbet_course import widgets
 from vqbet_course.contract import BadInput
+from vqbet_course.demos import Demos, load_demos
+from vqbet_course.policy import interleave
+from vqbet_course.residual_vq import ResidualVQ
 from vqbet_course.tokens import kmeans, nearest_code
+from vqbet_course.train import Run, load_run
 from vqbet_course.widgets import DEAD, plot_token_usage, token_usage_explorer
 
 CHUNKS = 50 * torch.randn(400, 4, 2, generator=torch.Generator().manual_seed(0))
@@ -78,6 +86,180 @@ def test_the_explorer_is_a_native_slider(explorer):
 def test_bad_input_is_one_line(call, says):
     with pytest.raises(BadInput, match=says) as error:
         call()
+    assert "\n" not in str(error.value)
+
+
+# --- the explorers of code pairs, moves, decisions, layers and attention ------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    return load_run("shipped")
+
+
+@pytest.fixture(scope="module")
+def demos() -> Demos:
+    return load_demos("demo").select(range(20))
+
+
+@pytest.fixture(scope="module")
+def moves(run, demos):
+    return widgets.moves_of(run, demos)
+
+
+@pytest.fixture(scope="module")
+def seen(demos):
+    return {name: torch.from_numpy(values) for name, values in demos.select([3]).observation.items()}
+
+
+@pytest.fixture(scope="module")
+def mind(run, seen):
+    return widgets.mind_of(run, seen)
+
+
+@pytest.fixture(scope="module")
+def stack():
+    torch.manual_seed(0)
+    rvq, x = ResidualVQ(3, 8, 8), CHUNKS.flatten(1)
+    rvq(x)
+    return rvq.eval()
+
+
+def as_path(chunk):
+    return chunk.view(4, 2)
+
+
+@pytest.fixture(scope="module")
+def reading(run, seen):
+    """A row of observation and query tokens (T=4, D), as the shipped policy reads it."""
+    policy = run.policy.eval()
+    window = {name: run.normalizer.normalize(name, values)[10:12][None] for name, values in seen.items()}
+    with torch.no_grad():
+        return interleave(policy.encoder(window), policy.action_query, 0)[0][0]
+
+
+NAMES = ["observation 0", "query 0", "observation 1", "query 1"]
+
+
+@pytest.fixture(scope="module")
+def explorers(run, moves, mind, stack, reading):
+    """All explorers, each with a control to move and the values to move it between."""
+    tokens = moves.codes
+    return {
+        "pairs": (widgets.pair_usage_explorer({16: {0: tokens[:50], 9: tokens}}), 1, (0, 9)),
+        "moves": (widgets.move_explorer(moves), 1, (2, 3)),
+        "decisions": (widgets.decision_explorer(mind), 1, (4, 5)),
+        "layers": (widgets.layers_explorer(stack, CHUNKS.flatten(1)[:5], as_path), 1, (1, 3)),
+        "attention": (widgets.attention_explorer(run.policy.gpt, reading[None], NAMES), 2, (0, 1)),
+    }
+
+
+@pytest.mark.parametrize("name", ["pairs", "moves", "decisions", "layers", "attention"])
+def test_every_explorer_redraws_quickly_in_words_and_pixels(name, explorers):
+    box, control, values = explorers[name]
+    picture, moved = box.children[-1], box.children[control]
+    figures, spent, shown = plt.get_fignums(), [], set()
+    for turn in range(8):
+        start = time.process_time()
+        moved.value = values[turn % 2]
+        spent.append(time.process_time() - start)
+        shown.add(picture.value)
+        assert picture.value.startswith('<img alt="')
+    assert len(shown) == 2, "each state has a picture of its own"
+    assert min(spent) < 0.1, "a busy machine only ever makes a redraw slower"
+    assert plt.get_fignums() == figures
+    assert all(child._view_name.endswith(("SliderView", "PlayView")) for child in box.children[:-1])  # native, by Tab
+
+
+def test_two_hundred_redraws_leave_no_figure_behind():
+    """Each explorer draws by `explorer`, and each of its pictures goes through `as_image`."""
+    def draw(value):
+        figure = Figure(figsize=(1, 1))
+        figure.text(0.5, 0.5, str(value))
+        return widgets.as_image(figure, "a number")
+
+    box = widgets.explorer(draw, value=ipywidgets.IntSlider(0, 0, 200))
+    for value in range(1, 201):
+        box.children[0].value = value
+    gc.collect()
+    alive = [thing for thing in gc.get_objects() if type(thing) is Figure]
+    assert len(alive) <= 1 and not plt.get_fignums()
+
+
+def test_the_pair_map_counts_what_was_said():
+    codes = torch.tensor([[0, 1], [0, 1], [2, 2]])
+    grid, bars = widgets.plot_pair_usage(codes, 3).axes
+    assert grid.get_title().startswith("2 of 9 pairs in use")
+    [image] = grid.images
+    shown = image.get_array().filled(0)
+    assert shown[0, 1] == 2 and shown[2, 2] == 1 and shown[1, 1] == 0
+    assert "primary: 2 of 3 codes used, 1 dead" in bars.get_title()
+
+
+def test_a_move_is_what_the_policy_decodes(run, moves):
+    decoded = run.policy.vqvae.decode(torch.tensor([[3, 5]]))[0].detach()
+    low, high = run.normalizer.bounds["action"]
+    torch.testing.assert_close(moves.decoded[3, 5], decoded * (high - low) / 2)
+    errors = [(moves.decoded[p, s] - chunk).norm(dim=-1).mean() for (p, s), chunk in zip(moves.codes, moves.chunks)]
+    assert torch.stack(errors).mean() < 15  # pixels: the codes are those of the chunks
+    grid, board = widgets.plot_move(moves, *moves.commonest).axes
+    assert f"{moves.counts.max()} of {len(moves.codes)} chunks" in grid.get_title()
+    primary, secondary = moves.commonest
+    cell = grid.patches[-1]
+    assert (cell.get_y() + 0.5, cell.get_x() + 0.5) == (primary, secondary)
+
+
+def test_the_mind_says_what_the_policy_says(run, seen, mind):
+    run.policy.eval().reset([torch.Generator().manual_seed(0)])
+    for step in (0, 1):  # two observations, as in its window
+        run.policy.actions.clear()
+        run.policy.select_action({name: run.normalizer.normalize(name, values[step:step + 1])
+                                  for name, values in seen.items()})
+        torch.testing.assert_close(run.policy.decision.logits[0], mind.logits[step], atol=1e-4, rtol=1e-4)
+
+
+def test_temperature_spreads_the_chunks_that_are_drawn(mind):
+    from vqbet_course.widgets.decisions import drawn_chunks
+
+    step = int(torch.special.entr(mind.logits[:, 0].softmax(-1)).sum(-1).argmax())  # where the policy is least sure
+    spread = [drawn_chunks(mind, step, temperature).std(dim=0).mean() for temperature in (0.0, 1.0)]
+    assert spread[0] < 1e-3 < spread[1]
+
+
+def test_more_layers_leave_less(stack):
+    titles = [widgets.plot_layers(stack, CHUNKS[0].flatten(), as_path, g).axes[1].get_title() for g in (1, 3)]
+    errors = [float(title.split(": ")[1].removesuffix(" px off")) for title in titles]
+    assert titles[0].startswith("1 of 3 layers") and errors[1] < errors[0]
+
+
+def test_attention_weights_are_those_of_the_network(run, reading):
+    """Attention's own output, made again from the weights."""
+    gpt = run.policy.gpt.eval()
+    weights = widgets.attention_weights(gpt, reading)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:3]))
+    assert (weights.triu(1) == 0).all()
+    with torch.no_grad():
+        x = gpt.token_embedding(reading[None]) + gpt.position_embedding(torch.arange(4))
+        block = gpt.blocks[0]
+        normed = block.norm_attention(x)
+        v = block.attention.qkv(normed)[0].chunk(3, dim=1)[2].view(4, gpt.blocks[0].attention.n_head, -1).transpose(0, 1)
+        mixed = (weights[0] @ v).transpose(0, 1).reshape(1, 4, -1)
+        torch.testing.assert_close(block.attention.out(mixed), block.attention(normed), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("call, says", [
+    (lambda f: widgets.plot_pair_usage(torch.zeros(3, 1).long(), 4), r"expected \(N, 2\)"),
+    (lambda f: widgets.pair_usage_explorer({}), "no snapshots"),
+    (lambda f: widgets.pair_usage_explorer({4: {0: None}, 8: {1: None}}), "same training steps"),
+    (lambda f: widgets.plot_move(f("moves"), 16, 0), "choose from 0..15"),
+    (lambda f: widgets.plot_decision(f("mind"), 10**6, 1.0), "choose from 0"),
+    (lambda f: widgets.mind_of(f("run"), {}), "only PushT"),
+    (lambda f: widgets.plot_layers(f("stack"), CHUNKS[0].flatten(), as_path, 9), "choose from 1..3"),
+    (lambda f: widgets.plot_attention(torch.zeros(1, 2, 4, 4), NAMES, 1, 0), "choose from"),
+])
+def test_bad_input_of_the_explorers_is_one_line(call, says, request):
+    with pytest.raises(BadInput, match=says) as error:
+        call(request.getfixturevalue)
     assert "\n" not in str(error.value)
 
 

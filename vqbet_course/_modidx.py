@@ -229,6 +229,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'vqbet_course.rollout.observe': ('rollout.html#observe', 'vqbet_course/rollout.py'),
                                       'vqbet_course.rollout.percentiles': ('rollout.html#percentiles', 'vqbet_course/rollout.py'),
                                       'vqbet_course.rollout.rollouts': ('rollout.html#rollouts', 'vqbet_course/rollout.py')},
+            'vqbet_course.site': {},
             'vqbet_course.tokens': { 'vqbet_course.tokens.TokenUsage': ('tokens.html#tokenusage', 'vqbet_course/tokens.py'),
                                      'vqbet_course.tokens.kmeans': ('tokens.html#kmeans', 'vqbet_course/tokens.py'),
                                      'vqbet_course.tokens.nearest_code': ('tokens.html#nearest_code', 'vqbet_course/tokens.py'),
@@ -304,4 +305,10 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'vqbet_course.vqvae.Tokenized': ('vqvae.html#tokenized', 'vqbet_course/vqvae.py'),
                                     'vqbet_course.vqvae.mlp': ('vqvae.html#mlp', 'vqbet_course/vqvae.py'),
                                     'vqbet_course.vqvae.vqvae_loss': ('vqvae.html#vqvae_loss', 'vqbet_course/vqvae.py')},
-            'vqbet_course.widgets': {}}}
+            'vqbet_course.widgets.attention': {},
+            'vqbet_course.widgets.decisions': {},
+            'vqbet_course.widgets.layers': {},
+            'vqbet_course.widgets.moves': {},
+            'vqbet_course.widgets.pairs': {},
+            'vqbet_course.widgets.picture': {},
+            'vqbet_course.widgets.usage': {}}}

@@ -1,22 +1,16 @@
-"""The explorers of the lessons, each with a static twin: the same picture for readers without a kernel.
-
-Figures are made without pyplot, so none stays open. Pictures are drawn when an explorer is built and only swapped
-when a control moves. Every control is a native slider or list: Tab reaches it, the arrow keys move it.
-"""
-import base64
-import html
-import io
+"""One codebook: how evenly its codes are used, and the moves that they are."""
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vqbet_course.contract import BadInput
+from vqbet_course.widgets.picture import ORANGE, as_image, choice, explorer
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
     from matplotlib.figure import Figure
     from torch import Tensor
 
-DEAD = "#D55E00"  # vermillion of the Okabe-Ito palette, told from viridis by every eye
+DEAD = ORANGE  # told from viridis by every eye
 
 
 def plot_token_usage(codebook: "Tensor", tokens: "Tensor") -> "Figure":
@@ -81,8 +75,6 @@ def token_usage_explorer(codebooks: Mapping[str, "Tensor"], chunks: "Tensor", st
     relative to the pusher); start, the label shown first (the first one). Raises `BadInput` for no codebook, an
     unknown start, or widths that differ.
     """
-    import ipywidgets
-
     from vqbet_course.tokens import nearest_code
 
     if not codebooks:
@@ -98,21 +90,4 @@ def token_usage_explorer(codebooks: Mapping[str, "Tensor"], chunks: "Tensor", st
         tokens = nearest_code(chunks.flatten(1), codebook.flatten(1))
         pictures[label] = as_image(plot_token_usage(codebook, tokens), f"Use of the codebook {label}")
 
-    slider = ipywidgets.SelectionSlider(
-        options=list(codebooks), value=start, description="codebook", style={"description_width": "initial"})
-    picture = ipywidgets.HTML(pictures[start])
-
-    def show(change: Any) -> None:
-        picture.value = pictures[change["new"]]
-
-    slider.observe(show, names="value")
-    return ipywidgets.VBox([slider, picture])
-
-
-def as_image(figure: "Figure", alt: str) -> str:
-    """A figure as an HTML image that needs no other file; its titles join `alt` as the alternative text."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=90)
-    words = html.escape("; ".join([alt, *(ax.get_title() for ax in figure.axes if ax.get_title())]))
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{words}" style="max-width: 100%" src="data:image/png;base64,{data}">'
+    return explorer(lambda label: pictures[label], label=choice("codebook", list(codebooks), start))

@@ -1,0 +1,104 @@
+"""Play a demonstration or a rollout: what the policy finds likely at each step, and what temperature makes of it."""
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vqbet_course.contract import BadInput
+from vqbet_course.widgets.picture import BLUE, ORANGE, as_image, choice, draw_board, explorer, slider
+
+if TYPE_CHECKING:
+    from ipywidgets import VBox
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+    from vqbet_course.train import Run
+
+DRAWS = 24  # chunks drawn for the picture
+
+
+@dataclass(frozen=True)
+class Mind:
+    """What a policy makes of T steps that it is shown: keypoints (T, 8, 2) and pusher (T, 2) in pixels, the features
+    (T, D) of each step, the logits (T, G, K) of its codes."""
+
+    run: "Run"
+    corners: "Tensor"
+    pusher: "Tensor"
+    features: "Tensor"
+    logits: "Tensor"
+
+
+def mind_of(run: "Run", seen: dict[str, "Tensor"]) -> Mind:
+    """Show a run of PushT an episode {name: (T, size)}, in pixels. Raises `BadInput` for other observations."""
+    import torch
+
+    corners, pusher = (seen.get(name) for name in ("observation.environment_state", "observation.state"))
+    if corners is None or pusher is None:
+        raise BadInput("only PushT's keypoints are drawn: give observation.environment_state and observation.state")
+    policy, T = run.policy.eval(), len(pusher)
+    rows = (torch.arange(T)[:, None] + torch.arange(1 - policy.config.n_obs_steps, 1)).clamp(min=0)
+    with torch.no_grad():
+        windows = {name: run.normalizer.normalize(name, values)[rows] for name, values in seen.items()}
+        features = policy.answers(policy.encoder(windows), n_future=0)[:, -1]
+        logits, _ = policy.code_predictor(features, torch.full((T, policy.config.vqvae_n_layers), 0.5), 0.0)
+    return Mind(run, corners.view(T, 8, 2), pusher, features, logits)
+
+
+def drawn_chunks(mind: Mind, step: int, temperature: float) -> "Tensor":
+    """DRAWS chunks (DRAWS, W, 2) in pixels that the policy may choose at a step; the same draws at every temperature."""
+    import torch
+
+    policy, normalizer = mind.run.policy, mind.run.normalizer
+    features = mind.features[step].expand(DRAWS, -1)
+    uniform = torch.rand(DRAWS, policy.config.vqvae_n_layers, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        _, codes = policy.code_predictor(features, uniform, temperature)
+        chunks = policy.vqvae.decode(codes) + policy.offset_head(features, codes)
+    if policy.config.use_relative_actions:
+        chunks = chunks + normalizer.normalize("observation.state", mind.pusher[step])
+    return normalizer.unnormalize("action", chunks)
+
+
+def plot_decision(mind: Mind, step: int, temperature: float) -> "Figure":
+    """The board at a step with chunks drawn at a temperature, the probabilities of the primary code beside it, and
+    below the likeliest tokens of every step. Raises `BadInput` for a step that is not there."""
+    from matplotlib.collections import LineCollection
+    from matplotlib.figure import Figure
+
+    if not 0 <= step < len(mind.pusher) or temperature < 0:
+        raise BadInput(f"step {step} at temperature {temperature:g}: choose from 0..{len(mind.pusher) - 1}, and from 0 on")
+    figure = Figure(figsize=(9, 4.8))
+    grid = figure.add_gridspec(2, 2, height_ratios=[5, 1], left=0.1, right=0.98, top=0.93, bottom=0.1, hspace=0.45)
+    board, bars, strip = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1, :])
+    draw_board(board, mind.corners[step].numpy(), mind.pusher[step].numpy())
+    board.add_collection(LineCollection(list(drawn_chunks(mind, step, temperature).numpy()), colors=ORANGE, alpha=0.5))
+    board.set_title(f"step {step}, {DRAWS} chunks drawn")
+    logits = mind.logits[step, 0]
+    hot = (logits / max(temperature, 1e-6)).softmax(0)
+    codes = range(len(logits))
+    bars.vlines(codes, 0, logits.softmax(0), linewidth=9, color="0.75")
+    bars.vlines(codes, 0, hot, linewidth=4, color=BLUE)
+    bars.set(xlabel="primary code", ylabel="probability", ylim=(0, 1), yticks=(0, 0.5, 1),
+             xticks=codes[::max(1, len(codes) // 4)],
+             title=f"as the policy believes (grey), at temperature {temperature:g} (blue)")
+    strip.imshow(mind.logits.argmax(-1).T, cmap="viridis", aspect="auto", interpolation="nearest")
+    strip.axvline(step, color=ORANGE, linewidth=2)
+    layers = range(mind.logits.shape[1])
+    strip.set_yticks(layers, ["primary", "secondary", *(f"layer {g}" for g in layers[2:])][:len(layers)])
+    strip.set_xticks(range(0, len(mind.pusher), max(1, len(mind.pusher) // 4)))
+    strip.set_xlabel("step; a colour is a code, the likeliest one")
+    return figure
+
+
+def decision_explorer(mind: Mind, step: int = 0, temperature: float = 0.1) -> "VBox":
+    """Sliders over the steps and over temperature, a button that plays; below, `plot_decision`."""
+    import ipywidgets
+
+    def draw(step: int, temperature: float) -> str:
+        return as_image(plot_decision(mind, step, temperature), "The board, probabilities of codes, the token strip")
+
+    steps = slider("step", len(mind.pusher) - 1, step)
+    temperatures = choice("temperature", sorted({0.0, 0.1, 0.3, 1.0, 3.0, temperature}), temperature)
+    play = ipywidgets.Play(min=0, max=len(mind.pusher) - 1, step=2, interval=200, description="play")
+    ipywidgets.jslink((play, "value"), (steps, "value"))
+    box = explorer(draw, step=steps, temperature=temperatures)
+    return ipywidgets.VBox([play, *box.children])
