@@ -307,6 +307,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'vqbet_course.vqvae.vqvae_loss': ('vqvae.html#vqvae_loss', 'vqbet_course/vqvae.py')},
             'vqbet_course.widgets.attention': {},
             'vqbet_course.widgets.decisions': {},
+            'vqbet_course.widgets.drive': {},
             'vqbet_course.widgets.layers': {},
             'vqbet_course.widgets.moves': {},
             'vqbet_course.widgets.pairs': {},
