@@ -64,11 +64,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     problems = grader.grade(folder, out, jobs=2, execute=False, limits=LIMITS, quiet=True)
     attacked, bystanders, pages = {}, defaultdict(list), {}
     for name, notebook in notebooks.items():
-        report = json.loads((out / name / "report.json").read_text())
+        report = json.loads((out / "students" / name / "report.json").read_text())
         for exercise in report["exercises"]:
             if exercise["id"] in notebook:
                 attacked[notebook[exercise["id"]].stem] = exercise
-                pages[notebook[exercise["id"]].stem] = (out / name / "report.html").read_text()
+                pages[notebook[exercise["id"]].stem] = (out / "students" / name / "report.html").read_text()
             else:
                 bystanders[name].append(exercise["status"])
     return {"problems": problems, "attacked": attacked, "bystanders": dict(bystanders), "pages": pages,

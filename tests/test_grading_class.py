@@ -19,10 +19,12 @@ from vqbet_course.grading.checks import all_checks
 from vqbet_course.grading.editions import blanked
 from vqbet_course.grading.lessons import all_labs
 from vqbet_course.grading.limits import Limits
+from vqbet_course.grading.report import folder_of
 from vqbet_course.grading.results import Grade, Marked, Ungradable, Verdict
 
 LAB = "01_tokens"
 MISTAKE = all_checks()["1.2"].misconceptions[0]
+EVE = "group/<b>eve"
 SLOW_MACHINE = Limits(seconds=30)
 
 
@@ -51,7 +53,7 @@ def submissions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three students of one lab: all right, untouched, one misconception; and one whose file is damaged."""
     folder = tmp_path_factory.mktemp("class")
     mistaken = solved_with(LAB, {"1.2": MISTAKE.source(all_labs()[LAB].exercises["1.2"].solution)})
-    for name, notebook in {"ada": solved(LAB), "=bob": notebook_of(LAB), "group/<b>eve": mistaken}.items():
+    for name, notebook in {"ada": solved(LAB), "=bob": notebook_of(LAB), EVE: mistaken}.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / f"{name}.ipynb").write_text(json.dumps(notebook))
     (folder / "mallory.ipynb").write_text("{")
@@ -71,15 +73,15 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def test_a_report_has_the_promised_form(graded: Path) -> None:
-    ada, eve = read(graded / "ada" / "report.json"), read(graded / "group" / "<b>eve" / "report.json")
+    ada, eve = read(folder_of(graded, "ada") / "report.json"), read(folder_of(graded, EVE) / "report.json")
     assert (ada["lab"], ada["score"], ada["max_score"]) == (LAB, 10, 10)
-    assert read(graded / "=bob" / "report.json")["score"] == 0
+    assert read(folder_of(graded, "=bob") / "report.json")["score"] == 0
     assert eve["score"] == 8 and eve["exercises"][1] == {
         "id": "1.2", "points": 2, "awarded": 0, "status": "wrong", "misconception": MISTAKE.name}
 
 
 def test_a_students_page_says_what_is_wrong_and_escapes_names(graded: Path) -> None:
-    page = (graded / "group" / "<b>eve" / "report.html").read_text()
+    page = (folder_of(graded, EVE) / "report.html").read_text()
     assert MISTAKE.name in page and "<b>eve" not in page and "&lt;b&gt;eve" in page
 
 
@@ -88,7 +90,7 @@ def test_the_class_is_summed_up(graded: Path) -> None:
     assert "4 submissions" in page and MISTAKE.name in page and "mallory" in page and "<b>eve" not in page
     rows = list(csv.DictReader((graded / "grades.csv").read_text().splitlines()))
     assert {row["student"]: row["score"] for row in rows} == {
-        "ada": "10", "'=bob": "0", "group/<b>eve": "8", "mallory": ""}
+        "ada": "10", "'=bob": "0", EVE: "8", "mallory": ""}
 
 
 def test_results_do_not_depend_on_the_number_of_jobs_or_on_dask(submissions: Path, graded: Path, tmp_path: Path) -> None:
@@ -103,10 +105,19 @@ def test_results_do_not_depend_on_the_number_of_jobs_or_on_dask(submissions: Pat
 # --- the class run, with grades that cost nothing -----------------------------------------------------------
 
 
+def test_one_submission_on_which_the_grader_fails_costs_the_others_nothing(
+        two: Path, cheap: list[str], tmp_path: Path) -> None:
+    (two / "bob.ipynb").write_text("poison")
+    problems = grader.grade(two, tmp_path / "out", execute=False, quiet=True)
+    assert cheap == ["ada"] and "ZeroDivisionError" in problems["bob"]
+
+
 def passed(data: bytes, options: grader.Options, call: grader.Call = grader.call_here) -> Grade:
     """Stands for grade_submission."""
     if b"interrupt" in data:
         raise KeyboardInterrupt
+    if b"poison" in data:
+        raise ZeroDivisionError
     lab, _ = grader.parse(data)
     return Grade(lab.name, [Marked(e.id, e.points, Verdict("passed", "passed")) for e in lab.exercises.values()])
 
@@ -151,8 +162,8 @@ def test_an_interrupted_class_goes_on_where_it_stopped(two: Path, cheap: list[st
 
 
 def test_a_report_cut_short_by_a_kill_is_written_again(two: Path, cheap: list[str], tmp_path: Path) -> None:
-    (tmp_path / "out" / "ada").mkdir(parents=True)
-    (tmp_path / "out" / "ada" / "report.json").write_text('{"dig')
+    folder_of(tmp_path / "out", "ada").mkdir(parents=True)
+    (folder_of(tmp_path / "out", "ada") / "report.json").write_text('{"dig')
     grader.grade(two, tmp_path / "out", execute=False, quiet=True)
     assert sorted(cheap) == ["ada", "bob"]
 
@@ -243,4 +254,19 @@ def test_execution_happens_in_a_sandbox_and_leaves_slow_cells_out() -> None:
 @pytest.mark.skipif(not sandbox.bubblewrap_works(), reason="bubblewrap does not work here")
 def test_a_notebook_that_takes_the_time_has_no_copy_and_its_score_stands() -> None:
     copy, problem = execution.execute(small("import time; time.sleep(100)"), all_labs()[LAB], Limits(seconds=2))
-    assert copy == b"" and "stopped after 2 s" in problem
+    assert copy == b"" and "within 2 s" in problem
+
+
+# --- what a sandbox holds -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(all_labs()))
+def test_a_sandbox_holds_all_that_its_modules_import_and_not_the_solution(name: str) -> None:
+    lab = all_labs()[name]
+    held = sandbox.earlier_modules(lab)
+    assert f"{lab.module}.py" not in held
+    for text in held.values():
+        for module in sandbox.imported_modules(text):
+            place = sandbox.PACKAGE / module.replace(".", "/")
+            assert not place.with_suffix(".py").is_file() or str(place.relative_to(sandbox.PACKAGE)) + ".py" in held
+    assert all(exercise.solution not in text for exercise in lab.exercises.values() for text in held.values())

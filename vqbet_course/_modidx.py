@@ -125,6 +125,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'vqbet_course.grading.checks.lesson_07': {},
             'vqbet_course.grading.checks.lesson_08': {},
             'vqbet_course.grading.checks.lesson_09': {},
+            'vqbet_course.grading.checks.lesson_10': {},
             'vqbet_course.grading.editions': {},
             'vqbet_course.grading.execution': {},
             'vqbet_course.grading.grader': {},

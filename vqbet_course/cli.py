@@ -211,7 +211,7 @@ def grade(submissions: Path, jobs: int, dask: str | None, execute: bool, require
     problems = grader.grade(submissions, out, jobs, dask, execute, require_sandbox)
     for name, problem in problems.items():
         click.echo(f"not graded: {name}: {problem}", err=True)
-    click.echo(f"written: {out / ('class.html' if submissions.is_dir() else submissions.stem + '/report.html')}")
+    click.echo(f"written: {out / 'class.html' if submissions.is_dir() else out / 'students'}")
     if problems:
         raise click.exceptions.Exit(1)
 

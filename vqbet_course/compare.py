@@ -140,7 +140,8 @@ def fit(stage: Stage, seed: int, clock: Clock, until: float | None,
         measure: Callable[[nn.Module], float] | None = None) -> tuple[int, list[dict[str, float]]]:
     """Take the steps of a stage, or, given `until`, as many as fit before that second of the clock; the learning rate
     follows whichever is nearer to its end. Returns the steps taken and the curve that `measure` draws."""
-    began, most, step, curve = clock.seconds(), stage.steps, 0, []
+    began, most, step = clock.seconds(), stage.steps, 0
+    curve: list[dict[str, float]] = []
     while step < most and (until is None or clock.seconds() < until):
         share = step / most
         if until is not None:
@@ -241,7 +242,7 @@ def ways(module: nn.Module, policy: str) -> dict[str, Callable[[], None]]:
     if policy != "diffusion":
         return {policy: lambda: None}
     sample_with = cast(Any, module).sample_with
-    return {name: lambda how=how: sample_with(*how) for name, how in SAMPLERS.items()}
+    return {name: partial(sample_with, *how) for name, how in SAMPLERS.items()}
 
 
 def film(pictures: Iterable[np.ndarray]) -> bytes:
@@ -372,7 +373,7 @@ def keep(out: Path, name: str, results: list[dict[str, Any]]) -> None:
     for result in results:
         films = result["films"]
         for path, content in films.items():
-            write_atomically(out / "films" / path, lambda partial, content=content: partial.write_bytes(content))
+            write_atomically(out / "films" / path, partial(Path.write_bytes, data=content))
         result["films"] = [f"films/{path}" for path in films]
     write_json(out / "jobs" / f"{name}.json", {"schema": SCHEMA, "results": results})
 

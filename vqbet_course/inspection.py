@@ -106,8 +106,8 @@ def outliers(states: list[np.ndarray], actions: list[np.ndarray], fps: float) ->
         if not low - LONG * (high - low) <= len(action) <= high + LONG * (high - low):
             yield number, f"length: {len(action)} frames, the median is {np.median(lengths):.0f}"
         if largest[number] > JUMP * usual:
-            yield number, (f"jump: the state moves by {largest[number]:.3g} at once in row {int(np.nanargmax(step)) + 1}, "
-                           f"elsewhere by {usual:.3g} at most")
+            yield number, (f"jump: the state moves by {largest[number]:.3g} at once in row "
+                           f"{int(np.nanargmax(step)) + 1}, elsewhere by {usual:.3g} at most")
         at_end = ((action == bottom) | (action == top)).any(1) & (bottom < top).any()
         if at_end.mean() > SATURATED:
             yield number, f"saturated: the action is at the end of its range in {at_end.mean():.0%} of the frames"

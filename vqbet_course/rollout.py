@@ -184,18 +184,18 @@ def latency(policy: Policy, normalizer: Normalizer, seed: int, make: Callable[[]
     """Milliseconds from observation to action in whole episodes, one environment, one thread: p50 and p95 of the
     steps at which a decision is due, of all steps, and the share of all steps beyond the contract's budget."""
     budget, threads = make().get_wrapper_attr("contract").timing_budget_ms, torch.get_num_threads()
-    spent, decided = np.zeros(0), np.zeros(0, dtype=bool)
+    spent, decided = list[float](), list[bool]()
     torch.set_num_threads(1)
     try:
-        while decided.sum() <= decisions:
+        while sum(decided) <= decisions:
             episode = rollouts(policy, normalizer, [seed], make)[0]
-            spent, decided = np.append(spent, episode.latency_ms), np.append(decided, episode.decided)
+            spent, decided = spent + episode.latency_ms, decided + episode.decided
             seed += 1
     finally:
         torch.set_num_threads(threads)
-    spent, decided = spent[1:], decided[1:]  # the first warms the caches
-    return {"latency_ms": percentiles(spent[decided]), "step_latency_ms": percentiles(spent),
-            "timing_violations": float((spent > budget).mean())}
+    steps, due = np.array(spent[1:]), np.array(decided[1:])  # the first warms the caches
+    return {"latency_ms": percentiles(steps[due]), "step_latency_ms": percentiles(steps),
+            "timing_violations": float((steps > budget).mean())}
 
 
 def percentiles(values: np.ndarray) -> dict[str, float]:

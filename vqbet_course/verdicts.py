@@ -58,7 +58,7 @@ def compare_coverage(one: dict, two: dict, keep: Callable[[float, float], bool] 
 
 def paired_tests(results: Results) -> list[dict[str, Any]]:
     """Both tests for every pair of policies, on the seeds that they share; `p_holm` holds for all pairs together."""
-    tests = []
+    tests: list[dict[str, Any]] = []
     for first, second in combinations(names(results), 2):
         one, two = outcomes(results, first), outcomes(results, second)
         tests.append({"first": first, "second": second, "success": compare_success(one, two),

@@ -20,7 +20,7 @@ from .contract import BadInput
 
 # %% ../nbs/12_vision.ipynb #6c85db32
 def pixel_grid(height: int, width: int) -> Tensor:
-    """Where the pixels of a (height, width) map lie: x, y of each, (height * width, 2), corners at -1 and 1."""
+    """Where the pixels of a (height, width) map lie: x, y of each, (height * width, 2), corners at -1, 1."""
     y, x = (torch.linspace(-1, 1, n, dtype=torch.float64) for n in (height, width))
     return torch.cartesian_prod(y, x).flip(1).float()
 
@@ -44,8 +44,8 @@ class SpatialSoftmax(nn.Module):
 def resnet(name: str, group_norm: bool = False) -> tuple[nn.Sequential, int]:
     """A ResNet that stops before it forgets where things are, untrained, and its number of channels C.
 
-    Maps (N, 3, H, W) to (N, C, H / 32, W / 32), rounded up (He et al. 2016, table 1). `group_norm` puts groups of
-    16 channels in place of batch statistics. Raises BadInput for a name that torchvision does not know.
+    Maps (N, 3, H, W) to (N, C, H / 32, W / 32), rounded up (He et al. 2016, table 1). `group_norm` puts groups
+    of 16 channels in place of batch statistics. Raises BadInput for a name that torchvision does not know.
     """
     if not name.startswith("resnet") or name not in torchvision.models.list_models():
         raise BadInput(f"vision_backbone {name!r} is unknown; take resnet18, resnet34 or resnet50")
@@ -57,8 +57,8 @@ def resnet(name: str, group_norm: bool = False) -> tuple[nn.Sequential, int]:
 class ImageEncoder(nn.Module):
     """A picture -> a vector of 2 * n_keypoints numbers: crop, ResNet, keypoints, one linear layer.
 
-    The encoder of Diffusion Policy (Chi et al. 2023, section 3) that LeRobot's policies share. Crops are random in
-    training mode (one place for the whole batch) and central otherwise; crop_shape None keeps the whole picture.
+    The encoder of Diffusion Policy (Chi et al. 2023, section 3) that LeRobot's policies share. Crops are random
+    in training mode (one place for the whole batch) and central otherwise; crop_shape None keeps the picture.
     """
 
     def __init__(self, backbone: str = "resnet18", crop_shape: tuple[int, int] | None = None,
@@ -83,18 +83,19 @@ class ImageEncoder(nn.Module):
 class CameraEncoder(nn.Module):
     """Every camera as a token of the step, behind them the numbers as one more.
 
-    Args: images, one encoder for all cameras; the names of the cameras; width D of a token; state, which makes
-    (B, T, 1, D) of the numbers, or None without any.
+    Args: images, one encoder for all cameras; the names of the cameras; width D of a token; state, which
+    makes (B, T, 1, D) of the numbers, or None without any.
     """
 
-    def __init__(self, images: ImageEncoder, cameras: Sequence[str], width: int, state: nn.Module | None = None):
+    def __init__(self, images: ImageEncoder, cameras: Sequence[str], width: int,
+                 state: nn.Module | None = None):
         super().__init__()
         self.images, self.cameras, self.state = images, list(cameras), state
         self.project = nn.Linear(images.out.out_features, width)
 
     def forward(self, observation: dict[str, Tensor]) -> Tensor:
         """{camera: (B, T, 3, H, W), name: (B, T, size)} -> (B, T, n, D), n tokens a step."""
-        pictures = torch.stack([observation[name] for name in self.cameras], dim=2)  # (B, T, cameras, 3, H, W)
+        pictures = torch.stack([observation[name] for name in self.cameras], dim=2)  # (B, T, n, 3, H, W)
         tokens = self.project(self.images(pictures.flatten(0, 2)).unflatten(0, pictures.shape[:3]))
         return tokens if self.state is None else torch.cat([tokens, self.state(observation)], dim=2)
 

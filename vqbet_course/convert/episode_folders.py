@@ -71,7 +71,8 @@ def read_table(folder: Path) -> tuple[dict[str, np.ndarray], Path]:
     for name, values in columns.items():
         if values.dtype.kind not in "fiub":
             row = next((i for i, v in enumerate(values[:, 0]) if not is_number(v)), 0)
-            raise BadInput(f"{file}, row {row}: {name} is {str(values[row, 0])!r}, not a number; repair it or remove the column")
+            raise BadInput(f"{file}, row {row}: {name} is {str(values[row, 0])!r}, not a number; "
+                           "repair it or remove the column")
     if not action_columns(columns) or not state_columns(columns):
         raise BadInput(f"{file}: no columns for {'the state' if action_columns(columns) else 'the action'}; name those "
                        "of the action `action...`, every other one is state")

@@ -152,7 +152,8 @@ def joined(place: str, number: int, expected: int, parts: list[Piece], fps: floa
     }.items():
         if wrong.any():
             row = int(np.argmax(wrong))
-            raise BadInput(f"{place}, row {row}: {name} that of frame {row}; frames are missing, doubled or out of order")
+            raise BadInput(f"{place}, row {row}: {name} that of frame {row}; "
+                           "frames are missing, doubled or out of order")
     kept = {n: v.astype(np.float32) if is_state_or_action(n) else v for n, v in numbers.items()}
     return Episode(kept, place)
 

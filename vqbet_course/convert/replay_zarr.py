@@ -26,5 +26,6 @@ def open_source(path: Path, fps: float | None) -> Source:
     arrays: dict[str, Any] = dict(group["data"].arrays())  # type: ignore[union-attr]
     for name, array in arrays.items():
         if array.nchunks_initialized < array.nchunks:  # zarr would read zeros in their place
-            raise BadInput(f"{path}: data/{name} has {array.nchunks_initialized} of {array.nchunks} chunks; copy it again")
+            raise BadInput(f"{path}: data/{name} has {array.nchunks_initialized} of {array.nchunks} chunks; "
+                           "copy it again")
     return replay_source(str(path), KIND, arrays, np.asarray(group["meta/episode_ends"]).astype(np.int64), fps)

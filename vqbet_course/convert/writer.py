@@ -347,4 +347,5 @@ def verify(source: Source, work: Path) -> None:
             raise BadInput(f"{found} episodes were written, {source.n_episodes} were expected")
     except BadInput as error:
         shutil.rmtree(work)
-        raise BadInput(f"{source.path}: what was written does not read back as it should ({error}); convert again") from None
+        raise BadInput(f"{source.path}: what was written does not read back as it should ({error}); "
+                       "convert again") from None

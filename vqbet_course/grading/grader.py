@@ -236,7 +236,7 @@ def grade(target: Path, out: Path, jobs: int = 1, dask: str | None = None, execu
     for name, path in submissions.items():
         try:
             data = read_submission(path)
-            if report.digest(out / name) != digest_of(data):
+            if report.digest(report.folder_of(out, name)) != digest_of(data):
                 todo[name] = data
         except Ungradable as problem:
             problems[name] = str(problem)
@@ -259,6 +259,9 @@ def run_class(todo: dict[str, bytes], out: Path, jobs: int, dask: str | None, op
                            disable=quiet, dynamic_ncols=True, file=sys.stderr):
             name = futures.pop(future)
             try:
-                report.write_student(out / name, name, digest_of(todo.pop(name)), future.result())
+                grade, submitted = future.result(), digest_of(todo.pop(name))
+                report.write_student(report.folder_of(out, name), name, submitted, grade)
             except Ungradable as problem:
                 problems[name] = str(problem)
+            except Exception as error:  # one submission must not cost the others their grades
+                problems[name] = f"the grader failed on it ({type(error).__name__}: {' '.join(str(error).split())})"

@@ -19,6 +19,8 @@ from vqbet_course.grading.lessons import Lab, lab_of
 from vqbet_course.grading.results import Verdict
 from vqbet_course.grading.runner import Outputs, ask, describe, metadata_of, untouched
 
+FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+
 
 def released_module(lab: Lab) -> Any:
     """The module that a lab's lesson exports."""
@@ -85,8 +87,7 @@ def tensor_difference(right: Tensor, mine: Tensor, tolerance: float) -> str:
     """What is wrong with one tensor. Floats may be of any width, and a single number is just a number."""
     if mine.shape != right.shape:
         return f"has shape {tuple(mine.shape)}, expected {tuple(right.shape)}"
-    alike = mine.is_floating_point() and right.is_floating_point()
-    if not alike and (mine.dtype != right.dtype):
+    if mine.dtype != right.dtype and not {mine.dtype, right.dtype} <= FLOATS:
         return f"is of type {str(mine.dtype)[6:]}, expected {str(right.dtype)[6:]}"
     mine, right = mine.double(), right.double()
     if mine.isnan().any() and not right.isnan().any():

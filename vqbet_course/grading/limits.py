@@ -1,7 +1,9 @@
-"""What code in a sandbox may use. Taken on inside, by a process that then never gets it back."""
+"""What code in a sandbox may use: taken on by the process that runs it, and watched by the one above."""
 import os
 import resource
+import signal
 import sys
+import time
 from dataclasses import dataclass
 
 
@@ -30,3 +32,29 @@ class Limits:
             os.setgroups([])
             os.setresgid(self.uid, self.uid, self.uid)
             os.setresuid(self.uid, self.uid, self.uid)
+
+    def supervise(self, pid: int) -> str:
+        """Wait for a child within the limits; how it ended: finished, died, out of time, out of memory."""
+        deadline, before = time.monotonic() + self.seconds, self.resident()
+        while time.monotonic() < deadline:
+            done, code = os.waitpid(pid, os.WNOHANG)
+            if done and code:
+                return "out of time" if os.WTERMSIG(code) == signal.SIGXCPU else "died"
+            if done:
+                return "finished"
+            if self.resident() - before > self.memory:
+                return "out of memory"
+            time.sleep(0.01)
+        return "out of time"
+
+    def resident(self) -> int:
+        """Bytes that all processes of the sandbox hold together, without what files back; 0 outside of one."""
+        total = 0
+        for name in os.listdir("/proc") if self.own_pids else []:
+            try:
+                with open(f"/proc/{name}/status") as file:
+                    held = [line for line in file if line.startswith(("RssAnon", "RssShmem"))]
+                total += sum(1024 * int(line.split()[1]) for line in held)
+            except OSError:
+                pass  # no process, or one that just ended
+        return total

@@ -5,12 +5,18 @@ import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from vqbet_course.files import write_atomically, write_json, write_text
 from vqbet_course.grading.results import STATUSES, Grade
 
 BINS = 10
 """Bars of the distribution of scores."""
+
+
+def folder_of(out: Path, student: str) -> Path:
+    """Where a student's reports go: one folder each, whatever the names and the places of the submissions."""
+    return out / "students" / quote(student, safe=" ")
 
 
 def digest(folder: Path) -> str:
@@ -40,11 +46,13 @@ def render(template: str, **values: Any) -> str:
 
 def write_class(out: Path, students: list[str], problems: dict[str, str]) -> None:
     """The class's page and its gradebook, from the reports of the students that have a grade."""
-    reports = [json.loads((out / name / "report.json").read_text(encoding="utf-8"))
+    reports = [json.loads((folder_of(out, name) / "report.json").read_text(encoding="utf-8"))
                for name in students if name not in problems]
     labs = [summary(lab, [report for report in reports if report["lab"] == lab])
             for lab in sorted({report["lab"] for report in reports})]
-    write_text(out / "class.html", render("class_report.html", labs=labs, problems=problems, total=len(students)))
+    write_text(out / "class.html", render(
+        "class_report.html", labs=labs, problems=problems, total=len(students),
+        folder=lambda student: quote(folder_of(out, student).name)))
     write_text(out / "grades.csv", gradebook(reports, problems))
 
 

@@ -16,7 +16,6 @@ import os
 import signal
 import socket
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -145,31 +144,6 @@ def child(files: list[int], limits: Limits) -> None:
 # --- watching over it ---------------------------------------------------------------------------------------
 
 
-def resident(own_pids: bool) -> int:
-    """Bytes that all processes of the sandbox hold together, without what files back."""
-    total = 0
-    for name in os.listdir("/proc") if own_pids else []:
-        try:
-            with open(f"/proc/{name}/status") as file:
-                total += sum(1024 * int(line.split()[1]) for line in file if line.startswith(("RssAnon", "RssShmem")))
-        except OSError:
-            pass  # no process, or one that just ended
-    return total
-
-
-def supervise(pid: int, limits: Limits) -> str:
-    """Wait for the child within its limits; how it ended."""
-    deadline, before = time.monotonic() + limits.seconds, resident(limits.own_pids)
-    while time.monotonic() < deadline:
-        done, code = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return "finished" if code == 0 else "out of time" if os.WTERMSIG(code) == signal.SIGXCPU else "died"
-        if resident(limits.own_pids) - before > limits.memory:
-            return "out of memory"
-        time.sleep(0.01)
-    return "out of time"
-
-
 def end_all(pid: int, own_pids: bool) -> None:
     """Kill what is left of an exercise: in process numbers of our own everything, elsewhere its group."""
     for kill, whom in [(os.kill, -1)] if own_pids else [(os.killpg, pid), (os.kill, pid)]:
@@ -203,7 +177,7 @@ def serve(control: socket.socket) -> None:
                 os._exit(0)
         for file in files:
             os.close(file)
-        ended = supervise(pid, limits)
+        ended = limits.supervise(pid)
         end_all(pid, limits.own_pids)
         control.send(ended.encode())
 

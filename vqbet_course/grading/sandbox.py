@@ -74,27 +74,32 @@ def packages() -> dict[str, Path]:
 
 
 def imported_modules(source: str) -> set[str]:
-    """The modules of this package that a source imports: `tokens` of `from vqbet_course.tokens import kmeans`."""
+    """The modules of this package that a source may import: `convert`, `convert.source`, `convert.source.Source` of
+    `from vqbet_course.convert.source import Source`. Relative imports count from the package's top."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom):
             package, _, module = ("." * node.level + (node.module or "")).partition(".")
             if package == ("" if node.level else PACKAGE.name):
-                found |= {module.split(".")[0]} if module else {name.name for name in node.names}
+                for name in node.names:
+                    parts = [*filter(None, module.split(".")), name.name]
+                    found |= {".".join(parts[:n]) for n in range(1, len(parts) + 1)}
     return found
 
 
 def earlier_modules(lab: Lab) -> dict[str, str]:
-    """Sources {file name: text} of the modules that a lab builds on, and of those that they build on in turn."""
-    todo, found = set().union(*(imported_modules(source_of(cell)) for cell in lab.exported)), {"__init__.py": ""}
+    """Sources {file: text} of the modules that a lab builds on, and of those that they build on in turn."""
+    limits = "grading/limits.py"  # for the runner
+    found = {"__init__.py": "", "grading/__init__.py": "", limits: (PACKAGE / limits).read_text(encoding="utf-8")}
+    todo = set().union(*(imported_modules(source_of(cell)) for cell in lab.exported))
     while todo:
-        path = PACKAGE / f"{todo.pop()}.py"
-        if path.name not in found and path.exists():
-            found[path.name] = path.read_text(encoding="utf-8")
-            todo |= imported_modules(found[path.name])
+        place = todo.pop().replace(".", "/")
+        for name in (f"{place}.py", f"{place}/__init__.py"):
+            if name not in found and (PACKAGE / name).is_file():
+                found[name] = (PACKAGE / name).read_text(encoding="utf-8")
+                todo |= imported_modules(found[name])
     assert f"{lab.module}.py" not in found, "a lesson must not import what it exports"
-    limits = Path("grading", "limits.py")  # for the runner
-    return found | {"grading/__init__.py": "", str(limits): (PACKAGE / limits).read_text(encoding="utf-8")}
+    return found
 
 
 # --- bubblewrap ---------------------------------------------------------------------------------------------
@@ -169,8 +174,8 @@ class Sandbox:
         self.files = tempfile.TemporaryDirectory(prefix="vqbet-course-sandbox-")
         course = Path(self.files.name) / "course" / PACKAGE.name
         course.mkdir(parents=True)
-        (course / "grading").mkdir()
         for name, text in earlier_modules(self.lab).items():
+            (course / name).parent.mkdir(exist_ok=True)
             (course / name).write_text(text, encoding="utf-8")
         for path in [course.parent, *course.parent.rglob("*")]:  # whatever the umask says
             path.chmod(0o755 if path.is_dir() else 0o644)
@@ -209,7 +214,12 @@ class Sandbox:
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         inside.close()
         self.control.settimeout(STARTING_S)
-        if self.control.recv(16) != b"ready":
+        try:
+            said = self.control.recv(16)
+        except TimeoutError:
+            self.stop()
+            raise Ungradable(f"the sandbox did not start within {STARTING_S} s; run the same command again") from None
+        if said != b"ready":
             assert self.process.stderr is not None
             why = self.process.stderr.read().decode(errors="replace").strip()
             raise Ungradable(f"the sandbox does not start: {why[-300:]}")

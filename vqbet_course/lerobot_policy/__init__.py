@@ -1,7 +1,7 @@
 """At home in LeRobot: weights and checkpoints both ways, and this course's VQ-BeT as a LeRobot policy.
 
-LeRobot finds the policy by `--policy.discover_packages_path=vqbet_course.lerobot_policy`; importing this package
-registers it. It loads lerobot, which takes its seconds: nothing else in the course imports it unasked.
+LeRobot finds the policy by `--policy.discover_packages_path=vqbet_course.lerobot_policy`; importing this
+package registers it. It loads lerobot, which takes its seconds: nothing else in the course imports it unasked.
 """
 
 from importlib.metadata import version
@@ -16,4 +16,5 @@ from vqbet_course.lerobot_policy.bridge import from_lerobot, to_lerobot, to_lero
 from vqbet_course.lerobot_policy.checkpoint import export_run, import_checkpoint
 from vqbet_course.lerobot_policy.configuration_vqbet_course import VQBeTCourseConfig
 
-__all__ = ["VQBeTCourseConfig", "export_run", "from_lerobot", "import_checkpoint", "to_lerobot", "to_lerobot_model"]
+__all__ = ["VQBeTCourseConfig", "export_run", "from_lerobot", "import_checkpoint", "to_lerobot",
+           "to_lerobot_model"]

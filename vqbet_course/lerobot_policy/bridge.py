@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 
 import torch
@@ -67,14 +67,14 @@ def lerobot_name(ours: str) -> str:
 def to_lerobot(policy: VQBeTPolicy) -> LeRobotPolicy:
     """Our policy as LeRobot's, which acts alike on normalised observations, in evaluation mode.
 
-    Only what shapes learning stays behind (`offset_code`, `ema_decay`, batch sizes, and `pretrained_backbone_weights`,
-    which LeRobot would fetch whenever it builds the policy). Raises BadInput, naming it, for
-    what LeRobot's VQ-BeT has no place for: more or less than one camera with `observation.state`, other depths than
-    two layers, relative actions, and other ways of acting than the whole chunk.
+    Only what shapes learning stays behind (`offset_code`, `ema_decay`, batch sizes, and
+    `pretrained_backbone_weights`, which LeRobot would fetch whenever it builds the policy). Raises BadInput,
+    naming it, for what LeRobot's VQ-BeT has no place for: more or less than one camera with `observation.state`,
+    other depths than two layers, relative actions, and other ways of acting than the whole chunk.
     """
     if len(policy.config.image_shapes) != 1:
-        raise BadInput(f"image_shapes {list(policy.config.image_shapes)}: LeRobot's VQ-BeT policy takes exactly one "
-                       "camera; to_lerobot_model gives its network with several")
+        raise BadInput(f"image_shapes {list(policy.config.image_shapes)}: LeRobot's VQ-BeT policy takes exactly "
+                       "one camera; to_lerobot_model gives its network with several")
     theirs = quietly(LeRobotPolicy, lerobot_config(policy.config))
     fill(theirs.vqbet, policy)
     return theirs.eval()
@@ -100,7 +100,7 @@ def fill(model: VQBeTModel, policy: VQBeTPolicy) -> None:
 def from_lerobot(theirs: LeRobotPolicy | VQBeTModel) -> VQBeTPolicy:
     """LeRobot's policy, or the network inside it, as ours, in evaluation mode.
 
-    It acts through the same `reset()` and `select_action(observation)`, on normalised observations {name: (B, ...)}.
+    It acts through the same `reset()` and `select_action(observation)`, on normalised {name: (B, ...)}.
     """
     model = theirs.vqbet if isinstance(theirs, LeRobotPolicy) else theirs
     return policy_from_tensors(model.config, model.state_dict())
@@ -127,7 +127,7 @@ def policy_from_tensors(config: LeRobotConfig, tensors: Mapping[str, Tensor]) ->
     return policy.eval()
 
 
-def quietly[T](make: type[T], config: LeRobotConfig) -> T:
+def quietly[T](make: Callable[[LeRobotConfig], T], config: LeRobotConfig) -> T:
     """LeRobot prints how large a model is when it is made."""
     with contextlib.redirect_stdout(io.StringIO()):
         return make(config)
@@ -138,9 +138,9 @@ def lerobot_config(c: VQBeTConfig) -> LeRobotConfig:
     shapes = list(c.image_shapes.values())
     checks = [
         (shapes, "image_shapes is empty: LeRobot's VQ-BeT cannot do without an image"),
-        (shapes == shapes[:1] * len(shapes), "image_shapes differ: LeRobot's VQ-BeT wants cameras of one shape"),
+        (len(set(shapes)) == 1, "image_shapes differ: LeRobot's VQ-BeT wants cameras of one shape"),
         (set(c.observation_sizes) == {OBS_STATE},
-         f"observation_sizes {list(c.observation_sizes)}: LeRobot's VQ-BeT takes {OBS_STATE} and nothing else"),
+         f"observation_sizes {list(c.observation_sizes)}: LeRobot's VQ-BeT takes {OBS_STATE} and no other"),
         (c.goal_shape is None, f"goal_shape {c.goal_shape}: LeRobot's VQ-BeT has no goals"),
         (c.vqvae_n_layers == 2, f"vqvae_n_layers {c.vqvae_n_layers}: LeRobot's VQ-BeT has 2"),
         (not c.use_relative_actions, "use_relative_actions: LeRobot's VQ-BeT has no place for it"),
@@ -154,7 +154,8 @@ def lerobot_config(c: VQBeTConfig) -> LeRobotConfig:
     images = {name: PolicyFeature(FeatureType.VISUAL, shape) for name, shape in c.image_shapes.items()}
     state = PolicyFeature(FeatureType.STATE, (c.observation_sizes[OBS_STATE],))
     return LeRobotConfig(
-        **{f.name: getattr(c, f.name) for f in fields(LeRobotTraining)} | {"pretrained_backbone_weights": None},
+        **{f.name: getattr(c, f.name) for f in fields(LeRobotTraining)}
+        | {"pretrained_backbone_weights": None},
         input_features=images | {OBS_STATE: state}, device="cpu", push_to_hub=False,
         output_features={ACTION: PolicyFeature(FeatureType.ACTION, (c.action_dim,))})
 

@@ -1,7 +1,7 @@
 """Checkpoints in LeRobot's layout: a run written as one, and one made into a run.
 
-A checkpoint is a folder: config.json, model.safetensors, and the two processors that normalise what goes in and
-bring back what comes out. `contract.json` is ours and travels with it: sizes, units and rate.
+A checkpoint is a folder: config.json, model.safetensors, and the two processors that normalise what goes in
+and bring back what comes out. `contract.json` is ours and travels with it: sizes, units and rate.
 """
 
 import json
@@ -33,8 +33,8 @@ from vqbet_course.train import Plan, Run, fill
 def export_run(run: Run, out: Path, kind: str = "vqbet_course") -> None:
     """Write a run as a LeRobot checkpoint into the folder `out`, which appears whole or not at all.
 
-    kind: `vqbet_course` for the plugin, which keeps all of our configuration, or `vqbet` for LeRobot's own policy.
-    Raises BadInput when `out` holds something, and as `to_lerobot` does for what `vqbet` has no place for.
+    kind: `vqbet_course` for the plugin, which keeps all of our configuration, or `vqbet` for LeRobot's own
+    policy. Raises BadInput when `out` holds something, and as `to_lerobot` does for what has no place in `vqbet`.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadInput(f"{out}: exists already; remove it or name another folder")
@@ -60,8 +60,8 @@ def export_run(run: Run, out: Path, kind: str = "vqbet_course") -> None:
 def import_checkpoint(folder: Path, out: Path) -> None:
     """Make a run directory `out` of a LeRobot checkpoint of type `vqbet` or `vqbet_course`.
 
-    Raises BadInput, in one line, for another type of policy, for tensors that are missing or have another shape
-    (named), for normalisation other than min-max, and when `out` holds a run already.
+    Raises BadInput, in one line, for another type of policy, for tensors that are missing or have another
+    shape (named), for normalisation other than min-max, and when `out` holds a run already.
     """
     if (out / "train_state.json").exists():
         raise BadInput(f"{out}: already holds a run; choose another folder")
@@ -90,7 +90,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
         raise BadInput(f"{path}: a policy of type {kind}; only vqbet and vqbet_course can be imported")
     try:
         return PreTrainedConfig.from_pretrained(folder)
-    except (Exception, SystemExit) as error:  # its parser has many ways to fail, and leaves the process for some
+    except (Exception, SystemExit) as error:  # its parser has many ways to fail, and exits for some
         why = str(error).strip().split("\n")[0] or type(error).__name__
         raise BadInput(f"{path}: LeRobot 0.6 cannot read it ({why})") from None
 
@@ -136,5 +136,6 @@ def read_contract(folder: Path, config: VQBeTConfig) -> Contract:
     """What travelled with the checkpoint, else its sizes with units unstated, at PushT's rate."""
     if (folder / "contract.json").exists():
         return read_json(folder / "contract.json", Contract.from_dict)
-    sizes = {name: Field(size) for name, size in config.observation_sizes.items()}
-    return Contract(sizes, Field(config.action_dim), PUSHT.fps)
+    images = {name: Field((*shape[1:], shape[0])) for name, shape in config.image_shapes.items()}
+    numbers = {name: Field(size) for name, size in config.observation_sizes.items()}
+    return Contract(images | numbers, Field(config.action_dim), PUSHT.fps)

@@ -30,17 +30,19 @@ Fields: Any = make_dataclass("Fields", [
 
 @PreTrainedConfig.register_subclass("vqbet_course")
 @dataclass
-class VQBeTCourseConfig(Fields, PreTrainedConfig):  # type: ignore[misc]
+class VQBeTCourseConfig(Fields, PreTrainedConfig):
     """This course's VQ-BeT: numbers (`observation.state`, `observation.environment_state`), images, or both.
 
-    `action_bounds` clips what is sent to the robot, in its own units; None: nothing. Batch sizes are lerobot-train's.
+    `action_bounds` clips what is sent to the robot, in its own units; None: nothing. Batch sizes are
+    lerobot-train's. `discover_packages_path` is here because LeRobot's parser takes its own flag for a field of the
+    policy when it stands beside `--policy.path`.
     """
 
     action_bounds: tuple[float, float] | None = None
-    discover_packages_path: str | None = None  # beside --policy.path, LeRobot's parser takes its own flag for a field
+    discover_packages_path: str | None = None
     normalization_mapping: dict[str, NormalizationMode] = field(default_factory=lambda: {
-        "VISUAL": NormalizationMode.IDENTITY, "STATE": NormalizationMode.MIN_MAX, "ENV": NormalizationMode.MIN_MAX,
-        "ACTION": NormalizationMode.MIN_MAX})
+        "VISUAL": NormalizationMode.IDENTITY, "STATE": NormalizationMode.MIN_MAX,
+        "ENV": NormalizationMode.MIN_MAX, "ACTION": NormalizationMode.MIN_MAX})
 
     @classmethod
     def of(cls, config: VQBeTConfig, **lerobots: Any) -> "VQBeTCourseConfig":
@@ -51,16 +53,17 @@ class VQBeTCourseConfig(Fields, PreTrainedConfig):  # type: ignore[misc]
         numbers = {name: PolicyFeature(kinds.get(name, FeatureType.STATE), (size,))
                    for name, size in config.observation_sizes.items()}
         images = {name: PolicyFeature(FeatureType.VISUAL, shape) for name, shape in config.image_shapes.items()}
+        action = {"action": PolicyFeature(FeatureType.ACTION, (config.action_dim,))}
         return cls(**{theirs: getattr(config, ours) for ours, theirs in OWN_FIELDS.items()},
-                   input_features=images | numbers,
-                   output_features={"action": PolicyFeature(FeatureType.ACTION, (config.action_dim,))}, **lerobots)
+                   input_features=images | numbers, output_features=action, **lerobots)
 
     def course_config(self) -> VQBeTConfig:
         """The same as our configuration. Raises BadInput for values that do not fit together."""
         images = {name: tuple(feature.shape) for name, feature in self.image_features.items()}
-        numbers = {name: feature.shape[0] for name, feature in self.input_features.items() if name not in images}
-        return VQBeTConfig(**{ours: getattr(self, theirs) for ours, theirs in OWN_FIELDS.items()},
-                           observation_sizes=numbers, image_shapes=images, action_dim=self.action_feature.shape[0])
+        numbers = {name: f.shape[0] for name, f in self.input_features.items() if name not in images}
+        return VQBeTConfig(
+            **{ours: getattr(self, theirs) for ours, theirs in OWN_FIELDS.items()}, observation_sizes=numbers,
+            image_shapes=images, action_dim=self.action_feature.shape[0])
 
     def validate_features(self) -> None:
         self.course_config()

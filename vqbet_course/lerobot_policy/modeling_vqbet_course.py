@@ -19,12 +19,12 @@ Batch = dict[str, Tensor]
 class VQBeTCoursePolicy(PreTrainedPolicy):
     """`learning` takes the gradients, `average` follows it and acts; `steps` counts updates over both stages.
 
-    LeRobot counts its own VQ-BeT's first stage in a Python number that a resumed run has forgotten; here it is a
-    buffer, so that a resumed run goes on where it was.
+    LeRobot counts its own VQ-BeT's first stage in a Python number that a resumed run has forgotten; here it is
+    a buffer, so that a resumed run goes on where it was.
     """
 
-    config_class = VQBeTCourseConfig  # type: ignore[assignment]
-    name = "vqbet_course"  # type: ignore[assignment]
+    config_class = VQBeTCourseConfig
+    name = "vqbet_course"
     steps: Tensor
 
     def __init__(self, config: VQBeTCourseConfig, **_: Any):
@@ -49,7 +49,7 @@ class VQBeTCoursePolicy(PreTrainedPolicy):
         """Updates since the tokenizer was finished; negative before that."""
         return int(self.steps) - self.config.n_vqvae_training_steps
 
-    def get_optim_params(self) -> list[dict[str, Any]]:  # type: ignore[override]
+    def get_optim_params(self) -> list[dict[str, Any]]:
         """Tokenizer and policy, each with its own rate and its weight decay on matrices only."""
         c, vqvae = self.config, self.learning.vqvae
         stages = [([p for p in self.learning.parameters() if not any(p is q for q in vqvae.parameters())],
@@ -60,7 +60,7 @@ class VQBeTCoursePolicy(PreTrainedPolicy):
                 for parameters, lr, decay in stages for matrices in (True, False)]
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """The loss of the stage that training is in. batch {name: (B, T, ...)}, "action" (B, Q + W - 1, A)."""
+        """The loss of the stage that training is in. batch {name: (B, T, ...), "action": (B, Q + W - 1, A)}."""
         chunks = self.chunks(batch)  # (B, Q, W, A)
         if self.policy_steps < 0:
             out = self.learning.vqvae(chunks.flatten(0, 1))

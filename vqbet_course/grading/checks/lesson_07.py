@@ -167,7 +167,8 @@ class Mirror(Check):
     @staticmethod
     def probe(answer: Any, keypoints: Tensor, pusher: Tensor, action: Tensor) -> dict[str, Any]:
         demos = Demos({"observation.environment_state": keypoints.numpy(), "observation.state": pusher.numpy()},
-                      action.numpy(), np.array([4, 9]), 10.0, "drawn")
+                      action.numpy(), np.array([4, 9]), 10.0, "drawn",
+                      {name: "px" for name in ("observation.environment_state", "observation.state", "action")})
         both = answer(demos)
         other = Demos({"observation.state": pusher.numpy()}, action.numpy(), np.array([9]), 10.0, "drawn")
         return {"action": both.action, "episode_ends": both.episode_ends,

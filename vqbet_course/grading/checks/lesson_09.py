@@ -1,13 +1,11 @@
 """Lesson 09: rollouts."""
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from vqbet_course.demos import Normalizer
 from vqbet_course.grading.checks import Check, Misconception, integers, normal
-from vqbet_course.rollout import Episode
 
 
 class Acting(Check):
@@ -23,8 +21,10 @@ class Acting(Check):
             "normalizer.unnormalize(\"action\", policy.select_action(normalised))":
                 "policy.select_action(normalised)",
         }, "What does the environment make of an action of 0.3?"),
-        Misconception("actions leave the board", {".clamp(0, 512)": ""},
+        Misconception("actions leave the board", {".clamp(*bounds)": ""},
             "How far out can the policy send the pusher?"),
+        Misconception("always PushT's board", {".clamp(*bounds)": ".clamp(0, 512)"},
+            "Another task has other bounds: try it with some."),
         Misconception("the action normalised once more", {
             "normalizer.unnormalize(\"action\"": "normalizer.normalize(\"action\"",
         }, "Which of the two ways leads to pixels?"),
@@ -48,7 +48,8 @@ class Acting(Check):
         normalizer = Normalizer({name: (torch.linspace(20, 60, size), torch.linspace(450, 500, size))
                                  for name, size in bounds.items()})
         observation = {"observation.environment_state": keypoints, "observation.state": pusher}
-        return {"actions": answer(Linear(), normalizer, observation)}
+        return {"actions": answer(Linear(), normalizer, observation),
+                "actions within other bounds": answer(Linear(), normalizer, observation, (100.0, 200.0))}
 
 
 class Summary(Check):
@@ -80,48 +81,7 @@ class Summary(Check):
     def probe(answer: Any, coverage: Tensor, seed: Tensor) -> dict[str, Any]:
         # the least likely order: the best moment is neither the first nor the last
         coverage[[coverage.argmax().item(), 1]] = coverage[[1, coverage.argmax().item()]]
-        episode = answer(int(seed), True, coverage.tolist())
-        said, failed = episode.summary(), answer(3, False, coverage.tolist()).summary()
+        episode = answer(int(seed), True, coverage=coverage.tolist())
+        said, failed = episode.summary(), answer(3, False, coverage=coverage.tolist()).summary()
         return {name: said[name] for name in ("seed", "success", "max_coverage", "final_coverage", "steps")} | {
             "success of an episode that failed": failed["success"]}
-
-
-class Spoken(Check):
-    id = "9.3"
-    answer = "spoken"
-    hint = ("Find the steps at which something was decided, and keep those that have come. How long is a "
-            "chunk?")
-    misconceptions = [
-        Misconception("decisions of the future", {"if i <= step]": "]"},
-            "At this step, what had the policy said so far?"),
-        Misconception("the decision of this very step is missing", {
-            "if i <= step]": "if i < step or i == 0]",
-        }, "At a step at which the policy decides, that decision is the last one."),
-        Misconception("progress one step behind", {
-            "(step + 1 - said[-1]) / length": "(step - said[-1]) / length",
-        }, "After a chunk's last step all of it is executed: 1."),
-        Misconception("the last chunk runs past the episode", {
-            "min(said[-1] + length, len(episode.actions))": "said[-1] + length",
-        }, "An episode can end in the middle of a chunk."),
-        Misconception("progress through the episode", {
-            "(step + 1 - said[-1]) / length": "(step + 1) / len(episode.actions)",
-        }, "It is the last chunk whose progress is asked for."),
-    ]
-
-    @staticmethod
-    def draw(g: torch.Generator) -> dict[str, Tensor]:
-        length = int(integers(g, 3, 6))
-        return {"length": torch.tensor(length), "tokens": integers(g, 0, 16, 3 * length - 1, 2)}
-
-    @staticmethod
-    def probe(answer: Any, length: Tensor, tokens: Tensor) -> dict[str, Any]:
-        steps = len(tokens)
-        episode = Episode(0, tokens=[tuple(pair) for pair in tokens.tolist()], actions=[np.zeros(2)] * steps,
-                          decided=[step % int(length) == 0 for step in range(steps)])
-        outputs: dict[str, Any] = {}
-        for step in (0, int(length), steps - 1):
-            said, progress, end = answer(episode, step)
-            outputs |= {f"tokens at step {step}": [list(pair) for pair in said],
-                        f"progress at step {step}": float(progress),
-                        f"end of the chunk at step {step}": int(end)}
-        return outputs

@@ -1,0 +1,76 @@
+"""Lesson 10: comparing."""
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vqbet_course.grading.checks import Check, Misconception, normal
+from vqbet_course.grading.runner import fill
+from vqbet_course.policy import VQBeTConfig
+
+
+class Cloning(Check):
+    id = "10.1"
+    answer = "BC"
+    blank = ("forward", "loss")
+    hint = "Everything that was seen, in one row per window, in the order of the configuration. Which chunk is it to do?"
+    misconceptions = [
+        Misconception("the chunk of the first observation", {"chunks[:, -1]": "chunks[:, 0]"},
+            "A window shows the past and the present. Which of its steps is now?"),
+        Misconception("absolute instead of squared error", {"F.mse_loss(self(window)": "F.l1_loss(self(window)"},
+            "The docstring of the class says which error it is: with it, the best single answer is the mean."),
+        Misconception("time and action exchanged", {
+            "unflatten(1, (self.shapes.action_chunk_size, self.shapes.action_dim))":
+                "unflatten(1, (self.shapes.action_dim, self.shapes.action_chunk_size)).transpose(1, 2)",
+        }, "The numbers of one action lie side by side."),
+        Misconception("the observations in the order in which they came", {
+            "for name in self.names]": "for name in window]",
+        }, "Give the same window with its names in another order: may the answer change?"),
+    ]
+
+    @staticmethod
+    def draw(g: torch.Generator) -> dict[str, Tensor]:
+        return {"a": normal(g, 5, 2, 3), "b": normal(g, 5, 2, 2), "chunks": normal(g, 5, 2, 4, 2),
+                "numbers": 0.3 * normal(g, 997)}
+
+    @staticmethod
+    def probe(answer: Any, a: Tensor, b: Tensor, chunks: Tensor, numbers: Tensor) -> dict[str, Any]:
+        shapes = VQBeTConfig.laptop(observation_sizes={"a": 3, "b": 2}, action_chunk_size=4, use_relative_actions=False)
+        policy = fill(answer(shapes, width=6), numbers)
+        return {"chunk": policy({"b": b, "a": a}), "loss": policy.loss({"a": a, "b": b}, chunks)}
+
+
+class Bins(Check):
+    id = "10.2"
+    answer = "BeT"
+    blank = ("features", "decide", "loss")
+    hint = "The same in `decide` and `loss`: features, a bin, an offset. Only `loss` knows the true bin: whose is nearest?"
+    misconceptions = [
+        Misconception("no offset", {"Decision(decoded + offset,": "Decision(decoded,"},
+            "With bins alone, how many different actions can the policy do?"),
+        Misconception("decides for the first observation", {"self.features(window)[:, -1]": "self.features(window)[:, 0]"},
+            "A window shows the past and the present. At which of its steps does the policy act?"),
+        Misconception("one temperature fits all", {"features, uniform, self.temperature)": "features, uniform, 1.0)"},
+            "Try another temperature: do the bins change?"),
+        Misconception("the offset is not weighted", {"+ 10 * F.mse_loss": "+ F.mse_loss"},
+            "Compare with the docstring of `loss`."),
+        Misconception("the offset has to be the whole action", {
+            "corrected = self.bins[codes] + self.offset_head": "corrected = self.offset_head",
+        }, "The offset is what the bin does not say."),
+    ]
+
+    @staticmethod
+    def draw(g: torch.Generator) -> dict[str, Tensor]:
+        return {"seen": normal(g, 12, 2, 3), "chunks": normal(g, 12, 2, 1, 2), "bins": normal(g, 6, 2),
+                "numbers": normal(g, 997)}
+
+    @staticmethod
+    def probe(answer: Any, seen: Tensor, chunks: Tensor, bins: Tensor, numbers: Tensor) -> dict[str, Any]:
+        shapes = VQBeTConfig.laptop(observation_sizes={"a": 3}, action_chunk_size=1, n_action_steps=1,
+                                    use_relative_actions=False)
+        policy = fill(answer(shapes, n_bins=6, width=8, n_layer=1, n_head=2, temperature=0.4), numbers)
+        policy.bins = bins
+        policy.reset([torch.Generator().manual_seed(seed) for seed in range(len(seen))])
+        decision = policy.decide({"a": seen})
+        return {"actions": decision.actions, "codes": decision.codes, "decoded": decision.decoded,
+                "offset": decision.offset, "logits": decision.logits, "loss": policy.loss({"a": seen}, chunks)}
