@@ -138,16 +138,31 @@ def compare(policies: str, data: str, demos: int, rollouts: int, seeds: str, min
     """Let several policies learn the same and go through one evaluator. Continues a panel that was interrupted."""
     from vqbet_course import compare as panel
 
-    try:
-        numbers = [int(seed) for seed in seeds.split(",")]
-    except ValueError:
-        raise click.UsageError(f"--seeds {seeds}: give whole numbers with commas between") from None
+    numbers = whole_numbers("--seeds", seeds)
     budget = panel.Budget(5.0 if minutes is None and steps is None else minutes, steps)
     settings = panel.Settings(data, demos, rollouts, budget, films)
     result = panel.compare(policies.split(","), numbers, settings, out, jobs, dask)
     for claim in result["claims"]:
         click.echo(f"{claim['verdict']:>13}: {claim['claim']}: {claim['why']}")
     click.echo(f"written: {out / 'panel.json'} and {out / 'report.html'}")
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--data", default="demo", show_default=True, metavar="SOURCE", help="PushT demonstrations.")
+@click.option("--seeds", default="1,2,3", show_default=True, metavar="N,N", help="Training seeds.")
+@click.option("--minutes", type=float, help="What each run may train, at most 3.  [default: 3]")
+@click.option("--steps", type=int, help="Train each for this many steps instead.")
+@click.option("--episodes", type=int, default=50, show_default=True, help="Episodes of each run.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("benchmarks/results/ablations"), show_default=True,
+              metavar="DIR", help="Where results go; what is finished there is not done again.")
+def ablate(name: str, data: str, seeds: str, minutes: float | None, steps: int | None, episodes: int, out: Path) -> None:
+    """Change one thing at a time, and see what it does. NAME is layers, chunk, offset, ...; a wrong one lists them."""
+    from vqbet_course import ablate as ablations
+
+    budget = ablations.Budget(3.0 if minutes is None and steps is None else minutes, steps)
+    results = ablations.ablate(name, data, whole_numbers("--seeds", seeds), budget, episodes, out)
+    click.echo(ablations.conclusion(name, results))
 
 
 @cli.command()
@@ -302,6 +317,14 @@ def make(episodes: int, seed: int, noise: float, style: str, out: Path) -> None:
 
     make_demos(episodes, seed, out, style, noise)
     click.echo(f"written: {out}")
+
+
+def whole_numbers(option: str, text: str) -> list[int]:
+    """`1,2,3` as numbers."""
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise click.UsageError(f"{option} {text}: give whole numbers with commas between") from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 from vqbet_course.contract import PUSHT_TASK, BadInput
 from vqbet_course.files import read_json
 
-SCHEMAS = ("vqbet_course/run/1", "vqbet_course/panel/1", "vqbet_course/goals/1")
+SCHEMAS = ("vqbet_course/run/1", "vqbet_course/panel/1", "vqbet_course/goals/1", "vqbet_course/ablation/1")
 
 
 @dataclass(frozen=True)
