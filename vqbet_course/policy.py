@@ -139,7 +139,7 @@ LAPTOP: dict[str, Any] = dict(
     vqvae_embedding_dim=64, gpt_block_size=16, gpt_input_dim=128, gpt_output_dim=128, gpt_n_layer=3,
     gpt_n_head=4, gpt_hidden_dim=96, dropout=0.05, offset_loss_weight=10.0, optimizer_lr=1e-3,
     optimizer_weight_decay=1e-2, scheduler_warmup_steps=200, ema_decay=0.999, offset_code="ground_truth",
-    use_relative_actions=True, n_action_steps=4)
+    use_relative_actions=True, n_action_steps=2, bet_softmax_temperature=0.3)
 
 # %% ../nbs/06_policy.ipynb #1794d31d
 def from_json(value: Any) -> Any:
