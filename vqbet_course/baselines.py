@@ -82,14 +82,15 @@ class BC(ChunkPolicy):
 
     def __init__(self, shapes: VQBeTConfig, width: int = 512):
         super().__init__(shapes)
-        seen = shapes.n_obs_steps * sum(shapes.observation_sizes.values())
+        self.names = [*shapes.observation_sizes, *shapes.goal_sizes]
+        seen = shapes.n_obs_steps * sum((shapes.observation_sizes | shapes.goal_sizes).values())
         done = shapes.action_chunk_size * shapes.action_dim
         self.mlp = nn.Sequential(nn.Linear(seen, width), nn.GELU(), nn.Linear(width, width), nn.GELU(),
                                  nn.Linear(width, width), nn.GELU(), nn.Linear(width, done))
 
     def forward(self, window: dict[str, Tensor]) -> Tensor:
         """{name: (B, T, size)} -> chunk (B, W, A)."""
-        seen = torch.cat([window[name].flatten(1) for name in self.shapes.observation_sizes], dim=1)
+        seen = torch.cat([window[name].flatten(1) for name in self.names], dim=1)
         return self.mlp(seen).unflatten(1, (self.shapes.action_chunk_size, self.shapes.action_dim))
 
     def decide(self, window: dict[str, Tensor]) -> Decision:
@@ -146,9 +147,7 @@ def chunk_stage(policy: ChunkPolicy, windows: Windows, steps: int) -> Stage:
     policy.train().learn_scales(windows.chunks)
 
     def loss(rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        seen, asked = windows.observation_index[rows], windows.chunk_index[rows]
-        window = {name: values[seen] for name, values in windows.observation.items()}
-        return policy.loss(window, windows.chunks[asked]), {}
+        return policy.loss(windows.seen(rows), windows.chunks[windows.chunk_index[rows]]), {}
 
     optimizer = adamw(policy, c.optimizer_weight_decay, lr=c.optimizer_lr, betas=c.optimizer_betas)
     return Stage("policy", policy, loss, len(windows.chunk_index), c.batch_size, steps, c.optimizer_lr, optimizer,

@@ -1,4 +1,4 @@
-"""A configuration -> its policy, with the encoder that its observations need."""
+"""A configuration -> its policy, with the encoders that its observations and goals need."""
 
 from torch import nn
 
@@ -7,7 +7,16 @@ from vqbet_course.policy import StateEncoder, VQBeTConfig, VQBeTPolicy
 
 def build_policy(config: VQBeTConfig) -> VQBeTPolicy:
     """An untrained policy. It fetches nothing: `pretrained_backbone_weights` are for training to load."""
-    return VQBeTPolicy(config, build_encoder(config))
+    return VQBeTPolicy(config, build_encoder(config), build_goal_encoder(config))
+
+
+def build_goal_encoder(c: VQBeTConfig) -> nn.Module | None:
+    """Every goal as one token; None for a policy without."""
+    if c.goal_shape is None:
+        return None
+    from vqbet_course.goals import GoalEncoder
+
+    return GoalEncoder(c.goal_shape, c.gpt_input_dim)
 
 
 def build_encoder(c: VQBeTConfig) -> nn.Module:

@@ -45,10 +45,12 @@ def course(profile: str, only: str | None, out: Path) -> None:
 @click.option("--augment/--no-augment", default=None,
               help="Add mirror images and hindsight segments of PushT demonstrations. [default: PushT]")
 @click.option("--split", type=click.Path(path_type=Path), metavar="FILE", help="Train on these episodes only.")
+@click.option("--goal", type=click.Choice(["future", "final", "none"]), default="none", show_default=True,
+              help="Train towards goals: any later moment of the demonstration, or its end.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="RUN", help="The run directory to make.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="The interrupted run to continue.")
 def train(data: str, minutes: float | None, steps: int | None, seed: int, augment: bool | None, split: Path | None,
-          out: Path | None, resume: Path | None) -> None:
+          goal: str, out: Path | None, resume: Path | None) -> None:
     """Train a VQ-BeT: first the tokenizer, then the policy."""
     from vqbet_course import train as training
 
@@ -59,7 +61,7 @@ def train(data: str, minutes: float | None, steps: int | None, seed: int, augmen
             raise click.UsageError("--resume takes its steps from the run; leave --minutes and --steps out")
         training.resume(resume)
     elif out is not None:
-        training.train(data, out, steps=steps, minutes=minutes, seed=seed, augment=augment, split=split)
+        training.train(data, out, steps=steps, minutes=minutes, seed=seed, augment=augment, split=split, goal=goal)
     click.echo(f"trained: {out or resume}; see how it does with: vqbet-course eval {out or resume}")
 
 
@@ -72,9 +74,10 @@ def train(data: str, minutes: float | None, steps: int | None, seed: int, augmen
               help="`pusht`, `navigation`, or module:Class of a Gymnasium environment with a contract.")
 @click.option("--perturb", multiple=True, metavar="NAME[=VALUE]",
               help="What goes wrong: observation-noise, frozen-frames, delayed-actions, action-noise, shove, friction.")
+@click.option("--goal-pose", metavar="X,Y,ANGLE", help="Where PushT's goal is, in pixels and radians, or `random`.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: RUN/eval/seed-SEED]")
 def evaluate(run: str, episodes: int, seed: int, videos: int, env: str, perturb: tuple[str, ...],
-             out: Path | None) -> None:
+             goal_pose: str | None, out: Path | None) -> None:
     """Roll a policy out, and write its figures, traces, failure labels and films. RUN: a run directory or `shipped`."""
     from vqbet_course import evaluate as evaluation
     from vqbet_course.rollout import describe
@@ -84,7 +87,7 @@ def evaluate(run: str, episodes: int, seed: int, videos: int, env: str, perturb:
         out = Path("_runs/shipped/eval") / f"seed-{seed}"
     loaded = load_run(run)
     out = out or loaded.path / "eval" / f"seed-{seed}"
-    click.echo(describe(evaluation.evaluate(loaded, episodes, seed, out, videos, env, perturb)["metrics"]))
+    click.echo(describe(evaluation.evaluate(loaded, episodes, seed, out, videos, env, perturb, goal_pose)["metrics"]))
     click.echo(f"written: {out / 'run.json'}")
 
 
@@ -135,16 +138,77 @@ def compare(policies: str, data: str, demos: int, rollouts: int, seeds: str, min
     """Let several policies learn the same and go through one evaluator. Continues a panel that was interrupted."""
     from vqbet_course import compare as panel
 
-    try:
-        numbers = [int(seed) for seed in seeds.split(",")]
-    except ValueError:
-        raise click.UsageError(f"--seeds {seeds}: give whole numbers with commas between") from None
+    numbers = whole_numbers("--seeds", seeds)
     budget = panel.Budget(5.0 if minutes is None and steps is None else minutes, steps)
     settings = panel.Settings(data, demos, rollouts, budget, films)
     result = panel.compare(policies.split(","), numbers, settings, out, jobs, dask)
     for claim in result["claims"]:
         click.echo(f"{claim['verdict']:>13}: {claim['claim']}: {claim['why']}")
     click.echo(f"written: {out / 'panel.json'} and {out / 'report.html'}")
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--data", default="demo", show_default=True, metavar="SOURCE", help="PushT demonstrations.")
+@click.option("--seeds", default="1,2,3", show_default=True, metavar="N,N", help="Training seeds.")
+@click.option("--minutes", type=float, help="What each run may train, at most 3.  [default: 3]")
+@click.option("--steps", type=int, help="Train each for this many steps instead.")
+@click.option("--episodes", type=int, default=50, show_default=True, help="Episodes of each run.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("benchmarks/results/ablations"), show_default=True,
+              metavar="DIR", help="Where results go; what is finished there is not done again.")
+def ablate(name: str, data: str, seeds: str, minutes: float | None, steps: int | None, episodes: int, out: Path) -> None:
+    """Change one thing at a time, and see what it does. NAME is layers, chunk, offset, ...; a wrong one lists them."""
+    from vqbet_course import ablate as ablations
+
+    budget = ablations.Budget(3.0 if minutes is None and steps is None else minutes, steps)
+    results = ablations.ablate(name, data, whole_numbers("--seeds", seeds), budget, episodes, out)
+    click.echo(ablations.conclusion(name, results))
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--eval", "name", metavar="NAME", help="Which evaluation below RUN/eval.  [default: the only one]")
+def reproduce(run: Path, name: str | None) -> None:
+    """Evaluate a saved run again in a fresh clone and environment. Exit status 1: the figures do not repeat."""
+    from vqbet_course import reproduce as repeating
+
+    verdict = repeating.reproduce(run, name)
+    click.echo(repeating.describe(verdict))
+    if verdict["uncommitted"]:
+        click.echo("the repository holds uncommitted changes: the clone was made without them", err=True)
+    if not verdict["reproduced"]:
+        raise click.exceptions.Exit(1)
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR...")
+@click.option("--recorded", type=click.Path(path_type=Path), metavar="FILE",
+              help="JSON list of rows measured elsewhere: method, task, success (a list), source.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("_runs/retro.md"), show_default=True)
+def retro(paths: tuple[Path, ...], recorded: Path | None, out: Path) -> None:
+    """Write the retro page of runs and panels: what was measured, how far it repeats, what is open."""
+    from vqbet_course.retro import retro as write_retro
+
+    click.echo(write_retro(paths, out, recorded))
+    click.echo(f"written: {out}")
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--judge", type=click.Path(path_type=Path), metavar="PANEL",
+              help="Judge the hypotheses of the page by this result file or folder.")
+@click.option("--minutes", type=float, default=5.0, show_default=True, help="Training of each, for the budget.")
+@click.option("--speeds", type=click.Path(path_type=Path), metavar="PANEL", help="Measured speeds, for the budget.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("_runs/designs"), show_default=True, metavar="DIR")
+def design(name: str, judge: Path | None, minutes: float, speeds: Path | None, out: Path) -> None:
+    """Write the page of an experiment before it is run, or judge its hypotheses after."""
+    from vqbet_course import design as designs
+
+    if judge is None:
+        click.echo(f"written: {designs.write_design(name, out, minutes, speeds)}")
+        return
+    for key, verdict in designs.judge_design(name, out, judge).items():
+        click.echo(f"{key} {verdict['verdict']}: {verdict['why']}")
 
 
 @cli.command()
@@ -253,6 +317,14 @@ def make(episodes: int, seed: int, noise: float, style: str, out: Path) -> None:
 
     make_demos(episodes, seed, out, style, noise)
     click.echo(f"written: {out}")
+
+
+def whole_numbers(option: str, text: str) -> list[int]:
+    """`1,2,3` as numbers."""
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise click.UsageError(f"{option} {text}: give whole numbers with commas between") from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:

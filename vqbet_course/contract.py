@@ -8,6 +8,10 @@ class BadInput(ValueError):
     """Something from outside is not usable. The message is one line: what is wrong, and what to do."""
 
 
+GOAL = "observation.goal"
+"""Where a policy is to get to, beside what it observes: the goals side by side, each like a part of an observation."""
+
+
 @dataclass(frozen=True)
 class Field:
     """One feature: its size (numbers per frame; height, width and channels of an image), its unit (`px`, `rad`,

@@ -7,6 +7,7 @@ __all__ = ['Demos', 'check_demos', 'load_demos', 'Normalizer', 'Windows', 'episo
            'read_split', 'split_demos']
 
 # %% ../nbs/07_demos.ipynb #fcc32835
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from . import pusht
-from .contract import PUSHT, BadInput, Contract, Field
+from .contract import GOAL, PUSHT, BadInput, Contract, Field
 from .convert import open_source
 from .convert.source import is_state_or_action
 from .files import read_json
@@ -139,12 +140,22 @@ class Windows:
 
     observation {name: (N, size)} normalised, all frames; observation_index (V, T) rows of it, within the episode;
     chunks (M, W, A) normalised, each distinct chunk once; chunk_index (V, Q) the chunk of each action query.
+    goals: what draws a goal for each of the rows (B,) of now, (B, size) normalised (lesson 11); None: no goals.
     """
 
     observation: dict[str, Tensor]
     observation_index: Tensor
     chunks: Tensor
     chunk_index: Tensor
+    goals: Callable[[Tensor], Tensor] | None = None
+
+    def seen(self, windows: Tensor) -> dict[str, Tensor]:
+        """What these windows (B,) show: {name: (B, T, size)}."""
+        rows = self.observation_index[windows]
+        shown = {name: values[rows] for name, values in self.observation.items()}
+        if self.goals is None:
+            return shown
+        return shown | {GOAL: self.goals(rows[:, -1]).unsqueeze(1).expand(-1, rows.shape[1], -1)}
 
 # %% ../nbs/07_demos.ipynb #f6d09ddf
 def episode_rows(start: int, end: int, n_obs_steps: int, n_queries: int,

@@ -18,6 +18,7 @@ from vqbet_course.demos import Normalizer, load_demos
 from vqbet_course.failures import Known, failures_of, keep_persons_word
 from vqbet_course.files import write_atomically, write_text
 from vqbet_course.films import frames, write_film
+from vqbet_course.goals import goal_environment
 from vqbet_course.navigation import NavigationEnv
 from vqbet_course.perturb import perturbed
 from vqbet_course.rollout import Episode, Policy, latency, made_by, make_pusht, measures, rollouts
@@ -60,14 +61,16 @@ def assess(policy: Policy, normalizer: Normalizer, make: Callable[[], gym.Env], 
 
 
 def evaluate(run: Run, episodes: int = 50, seed: int = 100_000, out: Path | None = None, videos: int = 3,
-             env: str = "pusht", perturb: Sequence[str] = (), quiet: bool = False) -> dict[str, Any]:
+             env: str = "pusht", perturb: Sequence[str] = (), goal_pose: str | None = None,
+             quiet: bool = False) -> dict[str, Any]:
     """Roll a trained policy out on environment seeds seed, seed + 1, ...; write run.json, traces.parquet,
-    failures.json and films of the first episodes into `out` (RUN/eval/seed-SEED unless given). Returns what run.json
-    holds. Raises BadInput for numbers out of range, an unknown environment or perturbation, and for a policy whose
+    failures.json and films of the first episodes into `out` (RUN/eval/seed-SEED unless given). `goal_pose`: where PushT's
+    goal is, as `x,y,angle` or `random`. Returns what run.json holds. Raises BadInput for numbers out of range, an unknown environment or perturbation, and for a policy whose
     contract is not the environment's."""
     if episodes < 1 or videos < 0 or seed < 0:
         raise BadInput("episodes must be at least 1, videos and seed at least 0")
-    make = perturbed(environment(env), perturb)
+    shown = run.policy.config.goal_shape is not None
+    make = perturbed(goal_environment(environment(env), goal_pose, shown), perturb)
     task: TaskContract = make().get_wrapper_attr("contract")
     differs = run.contract.difference(task.data)
     if differs:
@@ -79,6 +82,7 @@ def evaluate(run: Run, episodes: int = 50, seed: int = 100_000, out: Path | None
         "schema": "vqbet_course/run/1",
         "contract": task.to_dict(),
         "perturb": list(perturb),
+        "goal_pose": goal_pose,
         "config": run.policy.config.to_dict(),
         "data": run.plan.data,
         "training": asdict(run.plan),

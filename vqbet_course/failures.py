@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqbet_course.contract import BadInput, TaskContract
+from vqbet_course.contract import GOAL, BadInput, TaskContract
 from vqbet_course.demos import Demos, Normalizer
 from vqbet_course.files import write_json
 from vqbet_course.rollout import Episode
@@ -61,7 +61,7 @@ class Known:
 
     @staticmethod
     def normalised(observation: dict[str, np.ndarray], normalizer: Normalizer) -> Tensor:
-        return torch.cat([normalizer.normalize(k, torch.from_numpy(v)) for k, v in observation.items()], dim=1)
+        return torch.cat([normalizer.normalize(k, torch.from_numpy(v)) for k, v in observation.items() if k != GOAL], dim=1)
 
     def beyond(self, episode: Episode, task: TaskContract) -> float:
         """The share (0..1) of the states of an episode that lie further from all demonstrations than `reach`."""

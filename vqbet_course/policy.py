@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .contract import BadInput
+from .contract import GOAL, BadInput
 from .gpt import GPT
 from .heads import CodePredictor, OffsetHead, focal_loss
 from .vqvae import ActionVQVAE
@@ -102,8 +102,9 @@ class LeRobotTraining(LeRobotModel):
 def check_config(c: "VQBeTConfig") -> None:
     """Raise BadInput, in one line, when the values of a configuration do not fit together."""
     values = {f.name: getattr(c, f.name) for f in fields(c) if f.name != "scheduler_warmup_steps"}
-    counts = {name: value for name, value in values.items() if type(value) is int} | c.observation_sizes
-    tokens = (c.tokens_per_step + 1) * c.n_obs_steps + c.n_action_pred_token - 1
+    counts = {name: value for name, value in values.items() if type(value) is int} | c.observation_sizes | c.goal_sizes
+    goals = c.goal_shape[0] if c.goal_shape else 0
+    tokens = goals + (c.tokens_per_step + 1) * c.n_obs_steps + c.n_action_pred_token - 1
     least = c.crop_shape or (1, 1)
     checks = [(count >= 1, f"{name} must be at least 1, not {count}") for name, count in counts.items()] + [
         (c.tokens_per_step >= 1, "observation_sizes and image_shapes are both empty: there is nothing to see"),
@@ -156,6 +157,7 @@ class VQBeTConfig(LeRobotTraining):
     offset_code: str = "sampled"  # the code whose offset is trained: "sampled" or "ground_truth"
     observation_sizes: dict[str, int] = field(default_factory=lambda: dict(PUSHT_KEYPOINTS))
     image_shapes: dict[str, tuple[int, int, int]] = field(default_factory=dict)  # {camera: (3, height, width)}
+    goal_shape: tuple[int, int] | None = None  # goals in front, numbers in each (lesson 11); None: no goal
     action_dim: int = 2
     use_relative_actions: bool = False  # chunks told from observation.state, in which a code is a move
     n_action_steps: int | None = None  # actions executed per decision; None: the whole chunk
@@ -192,6 +194,11 @@ class VQBeTConfig(LeRobotTraining):
         return len(self.image_shapes) + bool(self.observation_sizes)
 
     @property
+    def goal_sizes(self) -> dict[str, int]:
+        """The goals as a field of every step, side by side; empty where there are none."""
+        return {GOAL: self.goal_shape[0] * self.goal_shape[1]} if self.goal_shape else {}
+
+    @property
     def steps_per_decision(self) -> int:
         """Actions executed before the policy looks again."""
         return self.action_chunk_size if self.n_action_steps is None else self.n_action_steps
@@ -216,13 +223,14 @@ class VQBeTNetwork(nn.Module):
     """Observation tokens and action queries -> GPT -> codes + offset -> chunk (VQ-BeT paper, figure 2).
 
     Works on normalised numbers. `encoder` turns {name: (B, T, ...)} into n tokens a step,
-    (B, T, n, gpt_input_dim).
+    (B, T, n, gpt_input_dim). `goal_encoder`, if any, makes the tokens that stand in front of all others of the same,
+    (B, n_goals, gpt_input_dim).
     """
 
-    def __init__(self, config: VQBeTConfig, encoder: nn.Module):
+    def __init__(self, config: VQBeTConfig, encoder: nn.Module, goal_encoder: nn.Module | None = None):
         super().__init__()
         c = self.config = config
-        self.encoder = encoder
+        self.encoder, self.goal_encoder = encoder, goal_encoder
         self.action_query = nn.Parameter(torch.randn(1, 1, 1, c.gpt_input_dim))
         self.gpt = GPT(c.gpt_input_dim, c.gpt_output_dim, c.gpt_hidden_dim, c.gpt_n_layer, c.gpt_n_head,
                        c.gpt_block_size, c.dropout)
@@ -235,12 +243,18 @@ class VQBeTNetwork(nn.Module):
 
     def features(self, observation: dict[str, Tensor]) -> Tensor:
         """{name: (B, T, ...)} -> what the GPT says at each of the Q action queries, (B, Q, D)."""
-        return self.answers(self.encoder(observation), self.config.n_action_pred_token - 1)
+        return self.answers(self.encoder(observation), self.config.n_action_pred_token - 1, self.goals(observation))
 
-    def answers(self, tokens: Tensor, n_future: int) -> Tensor:
+    def goals(self, observation: dict[str, Tensor]) -> Tensor | None:
+        """{name: (B, T, ...)} -> the goal tokens (B, n_goals, D), None for a policy without goals."""
+        return None if self.goal_encoder is None else self.goal_encoder(observation)
+
+    def answers(self, tokens: Tensor, n_future: int, goals: Tensor | None) -> Tensor:
         """Observation tokens (B, T, n, D) -> the GPT at the T queries and n_future more, (B, T + n_future, D)."""
         row, at_queries = interleave(tokens, self.action_query, n_future)
-        return self.gpt(row)[:, at_queries]
+        if goals is None:
+            return self.gpt(row)[:, at_queries]
+        return self.gpt(torch.cat([goals, row], dim=1))[:, goals.shape[1]:][:, at_queries]
 
     def decide(self, features: Tensor, uniform: Tensor) -> Decision:
         """features (N, D), uniform (N, G) draws in [0, 1) -> a Decision for each row."""
@@ -299,8 +313,8 @@ def average_overlaps(chunks: Sequence[Tensor], n: int) -> list[Tensor]:
 class VQBeTPolicy(VQBeTNetwork):
     """VQ-BeT as it acts: call `reset` before an episode, then `select_action` at every step."""
 
-    def __init__(self, config: VQBeTConfig, encoder: nn.Module):
-        super().__init__(config, encoder)
+    def __init__(self, config: VQBeTConfig, encoder: nn.Module, goal_encoder: nn.Module | None = None):
+        super().__init__(config, encoder, goal_encoder)
         self.reset()
 
     def reset(self, generators: Sequence[torch.Generator] | None = None) -> None:
@@ -314,20 +328,22 @@ class VQBeTPolicy(VQBeTNetwork):
     @torch.no_grad()
     def select_action(self, observation: dict[str, Tensor]) -> Tensor:
         """{name: (B, ...)} of one moment -> action (B, A). Decides anew when no action is queued."""
-        token = self.encoder({name: values.unsqueeze(1) for name, values in observation.items()})  # (B, 1, n, D)
+        moment = {name: values.unsqueeze(1) for name, values in observation.items()}
+        token = self.encoder(moment)  # (B, 1, n, D)
         self.tokens.extend([token] * (1 if self.tokens else self.config.n_obs_steps))
         if not self.actions:
-            self.decision = self.act_once(observation)
+            self.decision = self.act_once(moment)
             self.actions.extend(self.plan(self.decision.actions))
         return self.actions.popleft()
 
-    def act_once(self, observation: dict[str, Tensor]) -> Decision:
-        """Decide from the queued tokens; `observation` is the newest."""
-        features = self.answers(torch.cat(list(self.tokens), dim=1), n_future=0)[:, -1]  # (B, D), the query of now
+    def act_once(self, moment: dict[str, Tensor]) -> Decision:
+        """Decide from the queued tokens; `moment` {name: (B, 1, ...)} is the newest observation."""
+        row = torch.cat(list(self.tokens), dim=1)
+        features = self.answers(row, n_future=0, goals=self.goals(moment))[:, -1]  # (B, D), the query of now
         uniform = draw_uniform(len(features), self.config.vqvae_n_layers, self.generators)
         decision = self.decide(features, uniform.to(features.device))
         if self.config.use_relative_actions:
-            here = observation["observation.state"].unsqueeze(1)  # (B, 1, A)
+            here = moment["observation.state"]  # (B, 1, A)
             decision = decision._replace(actions=decision.actions + here, decoded=decision.decoded + here)
         return decision
 

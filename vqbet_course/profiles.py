@@ -32,6 +32,9 @@ VQVAE_STEPS: dict[str, int] = {"quick": 300, "full": 4000}
 COMPARE_STEPS: dict[str, int] = {"quick": 150, "full": 2000}
 PANEL_MINUTES: dict[str, float] = {"quick": 0.1, "full": 2.0}
 
+#: Training steps of each policy of lesson 11.
+GOAL_STEPS: dict[str, int] = {"quick": 400, "full": 4000}
+
 #: Training steps of lesson 12's encoder, which learns to tell where the T's corners are.
 VISION_STEPS: dict[str, int] = {"quick": 40, "full": 600}
 

@@ -17,7 +17,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +74,21 @@ def check_fit(demos: Demos, config: VQBeTConfig) -> None:
                        f"{window}; drop that episode, or choose a smaller n_obs_steps or action_chunk_size")
 
 # %% ../nbs/08_train.ipynb #aa624f5a
-def prepare(demos: Demos, config: VQBeTConfig, augment: bool) -> Setup:
-    """Demonstrations -> windows, once for the whole run. Raises BadInput when they do not fit the configuration."""
+def prepare(demos: Demos, config: VQBeTConfig, augment: bool, goal: str = "none") -> Setup:
+    """Demonstrations -> windows, once for the whole run; `goal` says how goals are drawn (lesson 11).
+
+    Raises BadInput when they do not fit the configuration."""
     check_fit(demos, config)
     contract = demos.contract
     demos = augment_pusht(demos, window_frames(config)) if augment else demos
     normalizer = Normalizer.fit(demos, relative=config.use_relative_actions)
     windows = make_windows(demos, normalizer, config.n_obs_steps, config.n_queries, config.action_chunk_size,
                            config.use_relative_actions)
+    if config.goal_shape:
+        from vqbet_course.goals import with_goals
+
+        windows, normalizer, contract = with_goals(goal, config.goal_shape[0], demos.episode_ends, windows, normalizer,
+                                                   contract)
     return Setup(windows, normalizer, contract, normalizer.unit("action"))
 
 # %% ../nbs/08_train.ipynb #210730c7
@@ -194,9 +201,8 @@ def policy_stage(policy: VQBeTPolicy, windows: Windows, steps: int) -> Stage:
     codes = label_codes(policy, windows)
 
     def loss(rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        seen, asked = windows.observation_index[rows], windows.chunk_index[rows]
-        observation = {name: values[seen] for name, values in windows.observation.items()}
-        return policy.loss(observation, windows.chunks[asked], codes[asked])
+        asked = windows.chunk_index[rows]
+        return policy.loss(windows.seen(rows), windows.chunks[asked], codes[asked])
 
     optimizer = adamw(policy, c.optimizer_weight_decay, lr=c.optimizer_lr, betas=c.optimizer_betas,
                       eps=c.optimizer_eps)
@@ -214,6 +220,7 @@ class Plan:
     seed: int
     augment: bool
     threads: int
+    goal: str = "none"
 
 
 def split_steps(steps: int, config: VQBeTConfig) -> int:
@@ -389,12 +396,13 @@ def check_budget(steps: int | None, minutes: float | None, seed: int) -> None:
 # %% ../nbs/08_train.ipynb #e8411de1
 def train(data: str, out: Path, config: VQBeTConfig | None = None, steps: int | None = None,
           minutes: float | None = None, seed: int = 0, augment: bool | None = None, split: Path | None = None,
-          quiet: bool = False) -> VQBeTPolicy:
+          goal: str = "none", quiet: bool = False) -> VQBeTPolicy:
     """Train both stages on a SOURCE into a run directory, and return the policy that acts.
 
     `config`: `fitting` unless given. Exactly one of `steps` and `minutes`. `augment` adds hindsight
     segments and mirror images to PushT's demonstrations; None: wherever they are PushT's. `split`: the file that says
-    on which episodes to train, all of them unless given. Raises BadInput for unusable data or an `out` that already holds a run.
+    on which episodes to train, all of them unless given. `goal`: how goals are drawn from the demonstrations (lesson
+    11), `none` for a policy without. Raises BadInput for unusable data or an `out` that already holds a run.
     """
     out = Path(out)
     check_budget(steps, minutes, seed)
@@ -404,13 +412,17 @@ def train(data: str, out: Path, config: VQBeTConfig | None = None, steps: int | 
     parts = read_split(split) if split else Split(data, len(demos), list(range(len(demos))))
     demos = parts.training(demos)
     config = config or fitting(demos)
+    if goal != "none":
+        from vqbet_course.goals import goal_shape
+
+        config = replace(config, goal_shape=goal_shape(goal, config.observation_sizes))
     augment = demos.contract == PUSHT if augment is None else augment
-    setup = prepare(demos, config, augment)
+    setup = prepare(demos, config, augment, goal)
     if minutes is not None:
         with run_randomness(seed):
             steps = calibrate(minutes, config, setup, seed)
     assert steps is not None
-    plan = Plan(data, steps, split_steps(steps, config), seed, augment, torch.get_num_threads())
+    plan = Plan(data, steps, split_steps(steps, config), seed, augment, torch.get_num_threads(), goal)
     write_json(out / "config.json", config.to_dict())
     write_json(out / "normalizer.json", setup.normalizer.to_dict())
     write_json(out / "contract.json", setup.contract.to_dict())
@@ -429,7 +441,8 @@ def resume(out: Path, quiet: bool = False) -> VQBeTPolicy:
     out = Path(out)
     plan, config = read_plan(out)
     torch.set_num_threads(plan.threads)
-    setup = prepare(read_split(out / "split.json").training(load_demos(plan.data)), config, plan.augment)
+    setup = prepare(read_split(out / "split.json").training(load_demos(plan.data)), config, plan.augment,
+                    plan.goal)
     drop_partials(out)
     return run_plan(plan, config, setup, out, quiet)
 

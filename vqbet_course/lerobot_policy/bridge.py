@@ -141,6 +141,7 @@ def lerobot_config(c: VQBeTConfig) -> LeRobotConfig:
         (len(set(shapes)) == 1, "image_shapes differ: LeRobot's VQ-BeT wants cameras of one shape"),
         (set(c.observation_sizes) == {OBS_STATE},
          f"observation_sizes {list(c.observation_sizes)}: LeRobot's VQ-BeT takes {OBS_STATE} and no other"),
+        (c.goal_shape is None, f"goal_shape {c.goal_shape}: LeRobot's VQ-BeT has no goals"),
         (c.vqvae_n_layers == 2, f"vqvae_n_layers {c.vqvae_n_layers}: LeRobot's VQ-BeT has 2"),
         (not c.use_relative_actions, "use_relative_actions: LeRobot's VQ-BeT has no place for it"),
         (c.steps_per_decision == c.action_chunk_size and not c.average_chunks,

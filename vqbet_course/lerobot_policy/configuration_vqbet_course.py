@@ -6,16 +6,20 @@ from typing import Any
 from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature, PreTrainedConfig
 from lerobot.optim import AdamWConfig, VQBeTSchedulerConfig
 
+from vqbet_course.contract import BadInput
 from vqbet_course.policy import VQBeTConfig
 
 TOLD_BY_FEATURES = ("observation_sizes", "image_shapes", "action_dim")
 """Our fields that LeRobot knows from `input_features` and `output_features`."""
 
+LEFT_OUT = ("goal_shape",)
+"""Our fields that nothing in LeRobot feeds: its environments and datasets show no goals."""
+
 RENAMED = {"use_relative_actions": "relative_chunks"}
 """LeRobot's trainer reads `use_relative_actions` as a request for processor steps of its own."""
 
-OWN_FIELDS = {f.name: RENAMED.get(f.name, f.name)
-              for f in fields(VQBeTConfig) if f.name not in TOLD_BY_FEATURES}
+OWN_FIELDS = {f.name: RENAMED.get(f.name, f.name) for f in fields(VQBeTConfig)
+              if f.name not in TOLD_BY_FEATURES + LEFT_OUT}
 """{our name: its name here}"""
 
 Fields: Any = make_dataclass("Fields", [
@@ -42,7 +46,9 @@ class VQBeTCourseConfig(Fields, PreTrainedConfig):
 
     @classmethod
     def of(cls, config: VQBeTConfig, **lerobots: Any) -> "VQBeTCourseConfig":
-        """Our configuration as LeRobot's; `lerobots` are fields that only LeRobot has."""
+        """Our configuration as LeRobot's; `lerobots` are fields that only LeRobot has. Raises BadInput for goals."""
+        if config.goal_shape:
+            raise BadInput(f"goal_shape {config.goal_shape}: LeRobot's environments and datasets show no goals")
         kinds = {"observation.environment_state": FeatureType.ENV}
         numbers = {name: PolicyFeature(kinds.get(name, FeatureType.STATE), (size,))
                    for name, size in config.observation_sizes.items()}

@@ -24,7 +24,7 @@ class Cloning(Check):
                 "unflatten(1, (self.shapes.action_dim, self.shapes.action_chunk_size)).transpose(1, 2)",
         }, "The numbers of one action lie side by side."),
         Misconception("the observations in the order in which they came", {
-            "for name in self.shapes.observation_sizes]": "for name in window]",
+            "for name in self.names]": "for name in window]",
         }, "Give the same window with its names in another order: may the answer change?"),
     ]
 

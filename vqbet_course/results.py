@@ -1,0 +1,73 @@
+"""What result files say, in one form: a row for every evaluated policy and training seed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vqbet_course.contract import PUSHT_TASK, BadInput
+from vqbet_course.files import read_json
+
+SCHEMAS = ("vqbet_course/run/1", "vqbet_course/panel/1", "vqbet_course/goals/1", "vqbet_course/ablation/1")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One evaluation: method, task, training seed; figures, episodes, and what they depend on."""
+
+    method: str
+    task: str
+    seed: int
+    metrics: dict[str, Any]
+    episodes: list[dict[str, Any]]
+    made_by: dict[str, Any]
+    path: Path
+
+
+def rows_of(path: Path) -> list[Row]:
+    """The rows of a result file, or of all result files in a folder and its folders.
+
+    Raises BadInput for a folder without any, a damaged file, or one of another schema."""
+    if path.is_dir():
+        files = sorted({*path.rglob("run.json"), *path.rglob("panel.json"), *path.glob("*.json")})
+        rows = [row for file in files if file.name in ("run.json", "panel.json") or is_result(file)
+                for row in rows_of(file)]
+        if not rows:
+            raise BadInput(f"{path}: holds no run.json or panel.json; make one with vqbet-course eval or compare")
+        return rows
+    return read_json(path, lambda values: parse(values, path))
+
+
+def is_result(path: Path) -> bool:
+    """Whether a file says that it is one of ours, of any version."""
+    return read_json(path, lambda v: isinstance(v, dict) and str(v.get("schema", "")).startswith("vqbet_course/"))
+
+
+def parse(values: dict[str, Any], path: Path) -> list[Row]:
+    """The rows of one file. Raises BadInput for another schema."""
+    schema = values["schema"]
+    if schema not in SCHEMAS:
+        raise BadInput(f"schema {schema}; this version reads {', '.join(SCHEMAS)}: measure it again")
+    found = values["results"] if schema.startswith("vqbet_course/panel") else [values]
+    return [Row(v.get("policy") or v.get("arm") or method_of(v), task_of(v), seed_of(v), v["metrics"], v["episodes"],
+                v["made_by"], path) for v in found]
+
+
+def method_of(values: dict[str, Any]) -> str:
+    """What a run.json evaluates."""
+    goal = values["training"].get("goal", "none")
+    return "vqbet" if goal == "none" else f"vqbet-{goal}"
+
+
+def seed_of(values: dict[str, Any]) -> int:
+    """The training seed; a panel's row says it itself, an evaluation in how it was trained."""
+    return int(values["seed"] if "policy" in values else values["training"]["seed"])
+
+
+def task_of(values: dict[str, Any]) -> str:
+    """The task in a few words: what moves, what was perturbed, where the goal is.
+
+    A result from before contracts were written into it is PushT's: there was no other task."""
+    contract = values.get("contract") or PUSHT_TASK.to_dict()
+    name = "PushT" if contract["robot"] == PUSHT_TASK.robot else contract["robot"]
+    extras = [*values.get("perturb", []), *contract["resets"].split("; ")[1:]]
+    return "; ".join([name, *extras])
