@@ -249,7 +249,7 @@ class VQBeTNetwork(nn.Module):
         """{name: (B, T, ...)} -> the goal tokens (B, n_goals, D), None for a policy without goals."""
         return None if self.goal_encoder is None else self.goal_encoder(observation)
 
-    def answers(self, tokens: Tensor, n_future: int, goals: Tensor | None) -> Tensor:
+    def answers(self, tokens: Tensor, n_future: int, goals: Tensor | None = None) -> Tensor:
         """Observation tokens (B, T, n, D) -> the GPT at the T queries and n_future more, (B, T + n_future, D)."""
         row, at_queries = interleave(tokens, self.action_query, n_future)
         if goals is None:
