@@ -125,9 +125,9 @@ class ShownGoal(gym.Wrapper):
         observation, info = self.env.reset(seed=seed, options=options)
         return self.show(observation), info
 
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict]:
-        observation, *rest = self.env.step(action)
-        return self.show(observation), *rest
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
+        observation, reward, done, late, info = self.env.step(action)
+        return self.show(observation), float(reward), done, late, info
 
     def show(self, observation: Any) -> dict[str, Any]:
         """What the environment shows, with the goal."""

@@ -1,5 +1,5 @@
 """Attention: which observation each query looks at."""
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from vqbet_course.contract import BadInput
 from vqbet_course.widgets.picture import as_image, explorer, slider
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from vqbet_course.gpt import GPT
+    from vqbet_course.gpt import GPT, Block
 
 
 def attention_weights(gpt: "GPT", row: "Tensor") -> "Tensor":
@@ -24,7 +24,7 @@ def attention_weights(gpt: "GPT", row: "Tensor") -> "Tensor":
     seen = []
     with torch.no_grad():
         x = gpt.token_embedding(row[None]) + gpt.position_embedding(torch.arange(T))
-        for block in gpt.eval().blocks:
+        for block in cast("list[Block]", list(gpt.eval().blocks)):
             attention = block.attention
             q, k, _ = (part.view(T, attention.n_head, -1).transpose(0, 1)
                        for part in attention.qkv(block.norm_attention(x))[0].chunk(3, dim=1))
