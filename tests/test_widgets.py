@@ -155,18 +155,15 @@ def explorers(run, moves, mind, stack, reading):
 
 
 @pytest.mark.parametrize("name", ["pairs", "moves", "decisions", "layers", "attention"])
-def test_every_explorer_redraws_quickly_in_words_and_pixels(name, explorers):
+def test_every_explorer_redraws_in_words_and_pixels(name, explorers):
     box, control, values = explorers[name]
     picture, moved = box.children[-1], box.children[control]
-    figures, spent, shown = plt.get_fignums(), [], set()
+    figures, shown = plt.get_fignums(), set()
     for turn in range(8):
-        start = time.process_time()
         moved.value = values[turn % 2]
-        spent.append(time.process_time() - start)
         shown.add(picture.value)
         assert picture.value.startswith('<img alt="')
     assert len(shown) == 2, "each state has a picture of its own"
-    assert min(spent) < 0.1, "a busy machine only ever makes a redraw slower"
     assert plt.get_fignums() == figures
     assert all(child._view_name.endswith(("SliderView", "PlayView")) for child in box.children[:-1])  # native, by Tab
 
