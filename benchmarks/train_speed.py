@@ -29,7 +29,7 @@ from vqbet_course.build import build_policy
 from vqbet_course.demos import Demos, Normalizer, Windows, load_demos
 from vqbet_course.files import write_text
 from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
-from vqbet_course.train import Stage, policy_stage, prepare, run_randomness, vqvae_stage
+from vqbet_course.train import Stage, policy_stage, prepare, run_randomness, vqvae_stage, window_frames
 from vqbet_course.vqvae import vqvae_loss
 
 RESULTS = Path(__file__).parent / "results"
@@ -43,11 +43,15 @@ class PlainWindows(Dataset):
         self.action = normalizer.normalize("action", torch.from_numpy(demos.action))
         self.episode = np.repeat(np.arange(len(demos)), np.diff(demos.episode_ends, prepend=0))
         self.starts, self.ends, self.config = demos.episode_starts, demos.episode_ends, config
+        reach = max(1, config.n_queries - config.n_obs_steps + config.action_chunk_size)
+        self.frames = np.concatenate([np.arange(start, end - reach + 1)
+                                      for start, end in zip(self.starts, self.ends, strict=True)])
 
     def __len__(self) -> int:
-        return len(self.action)
+        return len(self.frames)
 
-    def __getitem__(self, i: int) -> tuple[dict[str, Tensor], Tensor]:
+    def __getitem__(self, window: int) -> tuple[dict[str, Tensor], Tensor]:
+        i = self.frames[window]
         start, end = self.starts[self.episode[i]], self.ends[self.episode[i]]
         first = i - self.config.n_obs_steps + 1
         rows = np.arange(first, i + 1).clip(start, end - 1)
@@ -62,9 +66,10 @@ class PlainWindows(Dataset):
 
 
 class PlainChunks(PlainWindows):
-    """Chunk i of the demonstrations, (W, A)."""
+    """The chunk that begins at the last frame of a window, (W, A)."""
 
-    def __getitem__(self, i: int) -> Tensor:  # type: ignore[override]
+    def __getitem__(self, window: int) -> Tensor:  # type: ignore[override]
+        i = self.frames[window]
         return self.chunk(i, self.starts[self.episode[i]], self.ends[self.episode[i]])
 
 
@@ -140,7 +145,7 @@ def compare(stage: Stage, plain: Callable, rounds: int, steps: int) -> dict[str,
 def main(data: str, rounds: int, steps: int, seed: int) -> None:
     config, demos = VQBeTConfig.laptop(), load_demos(data)
     setup = prepare(demos, config, augment=True)
-    both = augment_pusht(demos)
+    both = augment_pusht(demos, window_frames(config))
     check_same(PlainWindows(both, setup.normalizer, config), setup.windows)
     stages: dict[str, dict[str, float]] = {}
     with run_randomness(seed):
