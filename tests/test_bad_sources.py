@@ -55,7 +55,7 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
     ({"action": np.ones((10, 2, 1))}, r"action (10, 2, 1)"),
     ({"action": np.ones((9, 2)), "episode_ends": [6, 9]}, "expected (9, size)"),
     ({"action": np.array(["left"] * 10)}, "not numbers"),
-    ({"action": np.array([{}] * 10, dtype=object)}, "not readable"),
+    ({"action": np.array([{}] * 10, dtype=object)}, "action holds object, not numbers"),
     ({"action": None}, "no array `action`"),
     ({"episode_ends": None}, "no array `episode_ends`"),
     ({"episode_ends": [6, 9]}, "number of frames 10"),
@@ -219,8 +219,8 @@ def change(dataset: Path, column: str, values: pa.Array | None) -> Path:
 
 @pytest.mark.parametrize(("column", "values", "said"), [
     ("action", None, "not readable"),
-    ("action", pa.array([[1.0, 2.0], [3.0]]), "action has shape (1,) in row 1, expected (2,)"),
-    ("action", pa.array([[1.0, 2.0], None]), "action has shape () in row 1"),
+    ("action", pa.array([[1.0, 2.0], [3.0]]), "action has 1 numbers in row 1, expected 2"),
+    ("action", pa.array([[1.0, 2.0], None]), "action has 0 numbers in row 1, expected 2"),
     ("observation.effort", pa.array([1.0, np.nan]), "episode 1, row 3: observation.effort is not finite"),
     ("observation.effort", pa.array([1.0, None]), "episode 1, row 3: observation.effort is not finite"),
     ("observation.effort", pa.array(["a", "b"]), "not readable"),

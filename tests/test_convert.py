@@ -198,7 +198,7 @@ def test_many_files_hold_what_one_does(tmp_path: Path, monkeypatch: pytest.Monke
     out = writer.write_dataset(open_source(str(path)), tmp_path / "out", quiet=True)
     assert len(list(out.glob("data/*/*.parquet"))) == len(list(out.glob("meta/episodes/*/*.parquet"))) == 2
     check(open_source(str(out)), truth)
-    rows = writer.read_rows(out)
+    rows = [row for file in writer.meta_files(out) for row in writer.read_rows(file)]
     assert [(r["dataset_from_index"], r["dataset_to_index"], r["data/file_index"]) for r in rows] == [(0, 6, 0), (6, 10, 1)]
     assert pq.read_table(out / "data" / "chunk-000" / "file-001.parquet")["index"].to_pylist() == [6, 7, 8, 9]
 

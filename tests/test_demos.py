@@ -200,11 +200,7 @@ def environment():  # noqa: ANN201
 
 def put(env, state: np.ndarray) -> dict[str, np.ndarray]:  # noqa: ANN001
     """Set pusher and block exactly, at rest; returns the observation."""
-    env.agent.position, env.agent.velocity = tuple(state[:2]), (0, 0)
-    env.block.angle, env.block.angular_velocity = float(state[4]), 0.0
-    env.block.position, env.block.velocity = tuple(state[2:4]), (0, 0)
-    env.space.reindex_shapes_for_body(env.block)
-    env.space.reindex_shapes_for_body(env.agent)
+    pusht.place(env, state[:2], state[2:])
     return env.get_obs()
 
 

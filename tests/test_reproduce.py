@@ -169,7 +169,7 @@ def test_within_a_twentieth_where_versions_differ(wins: int, reproduced: bool) -
 
 def test_it_is_asked_for_as_it_was(tmp_path: Path) -> None:
     before = evaluation(3, n=7, perturb=["shove=60"], goal_pose="180,300,1.0")
-    assert command(before, tmp_path, tmp_path / "o")[2:12] == [
+    assert command(before, tmp_path / "eval" / "run.json", tmp_path, tmp_path / "o")[2:12] == [
         "--episodes", "7", "--seed", "100000", "--videos", "0", "--perturb", "shove=60", "--goal-pose", "180,300,1.0"]
 
 

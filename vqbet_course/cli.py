@@ -75,19 +75,26 @@ def train(data: str, minutes: float | None, steps: int | None, seed: int, augmen
 @click.option("--perturb", multiple=True, metavar="NAME[=VALUE]",
               help="What goes wrong: observation-noise, frozen-frames, delayed-actions, action-noise, shove, friction.")
 @click.option("--goal-pose", metavar="X,Y,ANGLE", help="Where PushT's goal is, in pixels and radians, or `random`.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: RUN/eval/seed-SEED]")
+@click.option("--split", type=click.Path(path_type=Path), metavar="FILE",
+              help="Start where episodes of this split start, instead of at environment seeds.")
+@click.option("--part", type=click.Choice(["val", "stress"]), default="val", show_default=True,
+              help="Which episodes of the split.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: RUN/eval/seed-SEED or PART]")
 def evaluate(run: str, episodes: int, seed: int, videos: int, env: str, perturb: tuple[str, ...],
-             goal_pose: str | None, out: Path | None) -> None:
+             goal_pose: str | None, split: Path | None, part: str, out: Path | None) -> None:
     """Roll a policy out, and write its figures, traces, failure labels and films. RUN: a run directory or `shipped`."""
     from vqbet_course import evaluate as evaluation
     from vqbet_course.rollout import describe
     from vqbet_course.train import load_run
 
-    if run == "shipped" and out is None:
-        out = Path("_runs/shipped/eval") / f"seed-{seed}"
     loaded = load_run(run)
-    out = out or loaded.path / "eval" / f"seed-{seed}"
-    click.echo(describe(evaluation.evaluate(loaded, episodes, seed, out, videos, env, perturb, goal_pose)["metrics"]))
+    name = part if split else f"seed-{seed}"
+    out = out or (Path("_runs/shipped") if run == "shipped" else loaded.path) / "eval" / name
+    result = evaluation.evaluate(loaded, episodes, seed, out, videos, env, perturb, goal_pose, split, part)
+    click.echo(describe(result["metrics"]))
+    if result["metrics"].get("action_error") is not None:
+        click.echo(f"action error on the demonstrations held back: {result['metrics']['action_error']:.1f} "
+                   f"{loaded.contract.action.unit}")
     click.echo(f"written: {out / 'run.json'}")
 
 
@@ -256,15 +263,20 @@ FPS = click.option("--fps", type=float, help="Frames a second, where the source 
 @click.argument("source")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Where to draw the plots.")
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE",
+              help="Count the windows of this config.json.  [default: that of train]")
 @FPS
-def inspect(source: str, as_json: bool, out: Path | None, fps: float | None) -> None:
+def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, fps: float | None) -> None:
     """Say what a source holds, what it yields, and which episodes are unlike the others."""
     import json
 
     from vqbet_course.convert import open_source
+    from vqbet_course.files import read_json
     from vqbet_course.inspection import inspect_source, plot, table_of
+    from vqbet_course.policy import VQBeTConfig
 
-    inspection = inspect_source(open_source(source, fps))
+    asked = read_json(config, VQBeTConfig.from_dict) if config else None
+    inspection = inspect_source(open_source(source, fps), asked)
     click.echo(json.dumps(inspection.report, indent=2) if as_json else table_of(inspection.report))
     if out is not None:
         plot(inspection, out / "inspect.png")

@@ -234,12 +234,16 @@ class Split:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-    def training(self, demos: Demos) -> Demos:
-        """The episodes to train on. Raises BadInput where the demonstrations are not those that were split."""
+    def whole(self, demos: Demos) -> Demos:
+        """The demonstrations, if they are those that were split. Raises BadInput if they are not."""
         if len(demos) != self.n_episodes:
             raise BadInput(f"{demos.source}: has {len(demos)} episodes, the split was made of {self.n_episodes} of "
                            f"{self.source}; make it again")
-        return demos.select(self.train)
+        return demos
+
+    def training(self, demos: Demos) -> Demos:
+        """The episodes to train on. Raises BadInput as `whole` does."""
+        return self.whole(demos).select(self.train)
 
 
 def read_split(path: Path) -> Split:

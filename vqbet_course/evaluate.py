@@ -16,9 +16,10 @@ from vqbet_course.behaviour import behaviour, mode_entropy, recovery
 from vqbet_course.contract import BadInput, TaskContract
 from vqbet_course.demos import Normalizer, load_demos
 from vqbet_course.failures import Known, failures_of, keep_persons_word
-from vqbet_course.files import write_atomically, write_text
+from vqbet_course.files import write_atomically, write_json, write_text
 from vqbet_course.films import frames, write_film
 from vqbet_course.goals import goal_environment
+from vqbet_course.held_back import action_error, from_starts, held_back
 from vqbet_course.navigation import NavigationEnv
 from vqbet_course.perturb import perturbed
 from vqbet_course.rollout import Episode, Policy, latency, made_by, make_pusht, measures, rollouts
@@ -62,21 +63,30 @@ def assess(policy: Policy, normalizer: Normalizer, make: Callable[[], gym.Env], 
 
 def evaluate(run: Run, episodes: int = 50, seed: int = 100_000, out: Path | None = None, videos: int = 3,
              env: str = "pusht", perturb: Sequence[str] = (), goal_pose: str | None = None,
-             quiet: bool = False) -> dict[str, Any]:
+             split: Path | None = None, part: str = "val", quiet: bool = False) -> dict[str, Any]:
     """Roll a trained policy out on environment seeds seed, seed + 1, ...; write run.json, traces.parquet,
     failures.json and films of the first episodes into `out` (RUN/eval/seed-SEED unless given). `goal_pose`: where PushT's
-    goal is, as `x,y,angle` or `random`. Returns what run.json holds. Raises BadInput for numbers out of range, an unknown environment or perturbation, and for a policy whose
-    contract is not the environment's."""
+    goal is, as `x,y,angle` or `random`. `split`: start instead where those episodes of the demonstrations start that
+    the split in this file holds back as `part`, `val` or `stress`, as many of them as `episodes`; the seed of an
+    episode is then the number of its demonstration, and the action error on them is a figure, too.
+
+    Returns what run.json holds. Raises BadInput for numbers out of range, an unknown environment or perturbation, a
+    split that was trained on, and for a policy whose contract is not the environment's."""
     if episodes < 1 or videos < 0 or seed < 0:
         raise BadInput("episodes must be at least 1, videos and seed at least 0")
     shown = run.policy.config.goal_shape is not None
-    make = perturbed(goal_environment(environment(env), goal_pose, shown), perturb)
+    held = held_back(split, part, run) if split else None
+    seeds = held.episodes[:episodes] if held else range(seed, seed + episodes)
+    make = perturbed(goal_environment(from_starts(environment(env), held), goal_pose, shown), perturb)
     task: TaskContract = make().get_wrapper_attr("contract")
     differs = run.contract.difference(task.data)
     if differs:
         raise BadInput(f"{run.path}: trained on other data than {env} gives; {differs}")
-    out = Path(out) if out else run.path / "eval" / f"seed-{seed}"
-    played, figures = assess(run.policy, run.normalizer, make, range(seed, seed + episodes), quiet)
+    out = Path(out) if out else run.path / "eval" / (part if held else f"seed-{seed}")
+    played, figures = assess(run.policy, run.normalizer, make, seeds, quiet)
+    if held:
+        figures["action_error"] = action_error(run, held)
+        write_json(out / "split.json", held.split.to_dict())
     failures = keep_persons_word(out / "failures.json", failures_of(played, task, visited(run)))
     result = {
         "schema": "vqbet_course/run/1",
@@ -86,7 +96,8 @@ def evaluate(run: Run, episodes: int = 50, seed: int = 100_000, out: Path | None
         "config": run.policy.config.to_dict(),
         "data": run.plan.data,
         "training": asdict(run.plan),
-        "seed": seed,
+        "seed": seeds[0],
+        "split": {"file": str(split), "part": part} if held else None,
         "metrics": figures,
         "episodes": [e.summary() | {"failure": failures.get(str(e.seed))} for e in played],
         "made_by": made_by(),

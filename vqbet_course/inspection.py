@@ -21,6 +21,8 @@ JUMP = 5.0  # times the median of the episodes' largest steps
 SATURATED = 0.2  # share of frames whose action is at the end of its range
 STUCK_SECONDS = 3.0  # of standing still
 
+WINDOW = ("n_obs_steps", "n_action_pred_token", "action_chunk_size")  # what of a configuration shapes windows
+
 Report = dict[str, Any]
 
 
@@ -28,7 +30,7 @@ Report = dict[str, Any]
 class Tally:
     """Range and gaps of one feature, episode by episode."""
 
-    size: int
+    shape: list[int]
     low: float = np.inf
     high: float = -np.inf
     missing: int = 0
@@ -41,7 +43,7 @@ class Tally:
 
     def to_dict(self, unit: str) -> dict[str, Any]:
         low, high = (self.low, self.high) if self.low <= self.high else (None, None)
-        return {"shape": [self.size], "unit": unit, "low": low, "high": high, "missing": self.missing}
+        return {"shape": self.shape, "unit": unit, "low": low, "high": high, "missing": self.missing}
 
 
 @dataclass(frozen=True)
@@ -53,29 +55,33 @@ class Inspection:
     actions: list[np.ndarray]
 
 
-def inspect_source(source: Source, config: VQBeTConfig | None = None) -> Inspection:
+def inspect_source(source: Source, config: VQBeTConfig | None = None, quiet: bool = False) -> Inspection:
     """Look at every episode once, as it is: nothing is refused here but what cannot be read.
 
-    The report: the source's facts; `features` with shape, unit, range and missing values; `windows` and `chunks` for
-    a configuration (`laptop` unless given); `outliers`, each with its reason.
+    The report: the source's facts; `features` with shape, unit, range and missing values, of pictures by the first of
+    each episode; `windows` and `chunks` for a configuration (`laptop` unless given); `outliers`, each with its reason.
     """
+    from tqdm import tqdm
+
+    config = config or VQBeTConfig.laptop()
     tallies: dict[str, Tally] = {}
     states, actions = [], []
-    for episode in source.episodes():
+    for episode in tqdm(source.episodes(), total=source.n_episodes, desc="inspecting", unit="episode", disable=quiet,
+                        dynamic_ncols=True):
         for name in filter(is_state_or_action, episode.numbers):
-            tallies.setdefault(name, Tally(episode.numbers[name].shape[1])).add(episode.numbers[name])
+            tallies.setdefault(name, Tally([episode.numbers[name].shape[1]])).add(episode.numbers[name])
+        for name, frames in episode.images.items():
+            tallies.setdefault(name, Tally(list(source.image_sizes[name]))).add(next(frames(), np.full(1, np.nan)))
         states.append(episode.numbers.get("observation.state", episode.numbers["action"]))
         actions.append(episode.numbers["action"])
     features = {name: tally.to_dict(source.units.get(name, UNSTATED)) for name, tally in tallies.items()}
-    features |= {name: {"shape": list(size), "unit": UNSTATED, "low": None, "high": None, "missing": 0}
-                 for name, size in source.image_sizes.items()}
     lengths = np.array([len(action) for action in actions])
     report = {
         "source": source.path, "kind": source.kind, "episodes": len(lengths), "frames": int(lengths.sum()),
         "fps": source.fps or UNSTATED, "task": source.task, "robot": source.robot,
         "cameras": list(source.image_sizes), "operator": source.operator, "license": source.license,
         "lengths": {"shortest": int(lengths.min()), "median": float(np.median(lengths)), "longest": int(lengths.max())},
-        "features": features, **yields(lengths, config or VQBeTConfig.laptop()),
+        "features": features, "config": {name: getattr(config, name) for name in WINDOW}, **yields(lengths, config),
         "outliers": [{"episode": number, "reason": reason} for number, reason in
                      outliers(states, actions, source.fps or PUSHT.fps)],
     }
@@ -129,8 +135,8 @@ def table_of(report: Report) -> str:
              "length": "{shortest} to {longest} frames, median {median:g}".format(**report["lengths"]),
              "task": report["task"], "robot": report["robot"], "cameras": ", ".join(report["cameras"]) or "none",
              "operator": report["operator"], "license": report["license"],
-             "yields": f"{report['windows']} windows, {report['chunks']} chunks; {report['too_short']} episodes are "
-                       "too short"}
+             "yields": "{windows} windows, {chunks} chunks; {too_short} episodes are too short".format(**report),
+             "with": ", ".join(f"{name} {value}" for name, value in report["config"].items())}
     lines = [f"{name:10} {value}" for name, value in facts.items()]
     width = max(map(len, report["features"]))
     lines += ["", f"{'feature':{width}}  {'shape':>12}  {'unit':>8}  {'lowest':>9}  {'highest':>9}  {'missing':>7}"]

@@ -10,6 +10,8 @@ pixels. A block pose is the last three. The T in its own frame, the keypoints nu
         7───6          (-15, 120) ── (15, 120)
 """
 
+from typing import Any
+
 import numpy as np
 
 from vqbet_course.contract import BadInput
@@ -71,6 +73,16 @@ def block_pose(keypoints: np.ndarray) -> np.ndarray:
     points = _checked(keypoints, 16, "keypoints").reshape(-1, 8, 2).astype(np.float64)
     bar = points[:, 1] - points[:, 0]
     return np.column_stack([points[:, :2].mean(axis=1), np.arctan2(bar[:, 1], bar[:, 0])])
+
+
+def place(world: Any, pusher: np.ndarray, pose: np.ndarray) -> None:
+    """Put pusher (2,) and block (pose (3,)) of a gym-pusht environment exactly there, at rest. Its own
+    `reset_to_state` turns the block after it has put it down, and lets time pass."""
+    world.agent.position, world.agent.velocity = tuple(map(float, pusher)), (0, 0)
+    world.block.angle, world.block.angular_velocity = float(pose[2]), 0.0
+    world.block.position, world.block.velocity = tuple(map(float, pose[:2])), (0, 0)
+    for body in (world.agent, world.block):
+        world.space.reindex_shapes_for_body(body)
 
 
 def to_goal(points: np.ndarray, block_pose: np.ndarray) -> np.ndarray:

@@ -16,10 +16,11 @@ KINDS = ("lerobot_dataset", "replay_zarr", "replay_npz", "robomimic_hdf5", "aloh
 DEMO_FOLDER = Path(vqbet_course.__file__).parent / "data" / "demos"
 
 
-def open_source(source: str, fps: float | None = None) -> Source:
+def open_source(source: str, fps: float | None = None, films: bool = True) -> Source:
     """Open a SOURCE: `demo` (ships with the course), a path of one of the KINDS, or a dataset id on the hub.
 
-    `fps`: frames a second, for sources that do not say. Raises BadInput for anything else.
+    `fps`: frames a second, for sources that do not say. `films`: whether those of the hub are fetched too. Raises
+    BadInput for anything else.
     """
     if source == "demo":
         return replace(open_path(DEMO_FOLDER, None), path="demo")
@@ -29,7 +30,7 @@ def open_source(source: str, fps: float | None = None) -> Source:
         return open_path(Path(source), fps)
     if Path(source).suffix or source.count("/") != 1 or source.startswith((".", "/")):
         raise BadInput(f"{source}: no such file or folder; give demo, a path, or an id on the hub, like name/dataset")
-    return replace(open_path(download(source), fps), path=source)
+    return replace(open_path(download(source, films), fps), path=source)
 
 
 def open_path(path: Path, fps: float | None) -> Source:
@@ -43,12 +44,12 @@ def open_path(path: Path, fps: float | None) -> Source:
                    "meta/info.json)")
 
 
-def download(repo_id: str) -> Path:
-    """A dataset of the LeRobot hub, without its videos; cached by huggingface_hub, and then usable offline."""
+def download(repo_id: str, films: bool) -> Path:
+    """A dataset of the LeRobot hub, cached by huggingface_hub, and then usable offline."""
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(repo_id, repo_type="dataset", ignore_patterns=["videos/*"]))
+        return Path(snapshot_download(repo_id, repo_type="dataset", ignore_patterns=None if films else ["videos/*"]))
     except Exception as error:  # offline, unknown, private: the library has a class for each
         raise BadInput(f"{repo_id}: no such file, and the hub did not give it "
                        f"({type(error).__name__}); check the name and the network") from None

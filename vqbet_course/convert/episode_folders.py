@@ -12,7 +12,7 @@ import numpy as np
 
 from vqbet_course.contract import PUSHT, BadInput
 from vqbet_course.convert.lerobot_dataset import as_array
-from vqbet_course.convert.pictures import decoded
+from vqbet_course.convert.pictures import decoded, film_frames
 from vqbet_course.convert.replay import NAMES, TASK, pusht_numbers
 from vqbet_course.convert.source import Episode, Frames, Source, readable
 
@@ -163,10 +163,4 @@ def stills(pictures: list[Path]) -> Frames:
 
 
 def film(file: Path) -> Frames:
-    def frames() -> Iterator[np.ndarray]:
-        import av
-
-        with readable(str(file)), av.open(str(file)) as container:
-            for frame in container.decode(video=0):
-                yield frame.to_ndarray(format="rgb24")
-    return frames
+    return lambda: (picture for _, picture in film_frames(file))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vqbet_course.contract import PUSHT, BadInput, Contract
-from vqbet_course.convert.pictures import decoded
+from vqbet_course.convert.pictures import decoded, film_frames
 from vqbet_course.convert.source import UNSTATED, Episode, Frames, Source, is_state_or_action, readable
 from vqbet_course.files import read_json
 
@@ -28,20 +28,21 @@ def accepts(path: Path) -> bool:
 def open_source(path: Path, fps: float | None) -> Source:
     info = read_info(path)
     features = info["features"]
-    sizes = {n: tuple(f["shape"]) for n, f in features.items() if f["dtype"] in ("image", "video")}
+    sizes = {n: picture_size(f["shape"]) for n, f in features.items() if f["dtype"] in ("image", "video")}
     columns = [n for n, f in features.items() if n not in sizes and f["dtype"] not in ("string", "language")]
-    stored = [n for n in features if n in sizes and features[n]["dtype"] == "image"]
-    promised = read_promises(path)
+    films = [n for n in sizes if features[n]["dtype"] == "video"]
+    promised = read_promises(path, films)
 
     def read(first: int) -> Iterator[Episode]:
         found = frames = 0
         for number, group in itertools.groupby(pieces(path, columns, set(features)), key=lambda piece: piece[0]):
-            parts = [part for _, part in group]
+            parts, promise = [part for _, part in group], promised.get(number, {})
             episode = joined(f"{parts[0][0]}, episode {number}", number, found, parts, info["fps"])
-            check_promise(episode, *promised.get(number, (len(episode), None)))
+            check_promise(episode, promise)
             found, frames = found + 1, frames + len(episode)
             if number >= first:
-                images = {n: frames_of(parts, n) if n in stored else film(path, n) for n in sizes}
+                filmed = {n: film_of(path, info, n, number, promise, len(episode)) for n in films}
+                images = {n: filmed[n] if n in filmed else frames_of(parts, n) for n in sizes}
                 yield Episode(episode.numbers, episode.place, images)
         if (found, frames) != (info["total_episodes"], info["total_frames"]):
             raise BadInput(f"{path}: {found} episodes of {frames} frames found, meta/info.json promises "
@@ -58,7 +59,8 @@ def read_info(path: Path) -> dict[str, Any]:
     try:
         info = json.loads(file.read_text(encoding="utf-8"))
         known = {"features": dict(info["features"]), "fps": float(info["fps"]), "robot": info.get("robot_type"),
-                 "total_frames": int(info["total_frames"]), "total_episodes": int(info["total_episodes"])}
+                 "total_frames": int(info["total_frames"]), "total_episodes": int(info["total_episodes"]),
+                 "film": str(info.get("video_path")), "chunks_size": int(info.get("chunks_size", 1000))}
         for name, feature in known["features"].items():
             if not re.fullmatch(r"u?int\d+|float\d+|bool|image|video|string|language", feature["dtype"]):
                 raise ValueError(f"{name} is of unknown dtype {feature['dtype']}")
@@ -92,22 +94,29 @@ def read_facts(path: Path, info: dict[str, Any]) -> dict[str, Any]:
     return facts | {"license": stated[1] if stated else UNSTATED}
 
 
-def read_promises(path: Path) -> dict[int, tuple[int, str | None]]:
-    """{episode: (length, checksum or None)} as meta/episodes has them; v2 keeps them elsewhere."""
+def picture_size(shape: list[int]) -> tuple[int, ...]:
+    """(height, width, channels), also where the channels are written first."""
+    return (*shape[1:], shape[0]) if len(shape) == 3 and shape[0] == 3 != shape[2] else tuple(shape)
+
+
+def read_promises(path: Path, films: list[str]) -> dict[int, dict[str, Any]]:
+    """{episode: what meta/episodes says of its length, its checksum and its place in the films}; v2 keeps the first
+    elsewhere and has a film per episode."""
     import pyarrow.parquet as pq
 
-    promised: dict[int, tuple[int, str | None]] = {}
+    promised: dict[int, dict[str, Any]] = {}
+    filmed = [f"videos/{name}/{what}" for name in films for what in ("chunk_index", "file_index", "from_timestamp")]
     for file in sorted((path / "meta" / "episodes").glob("*/*.parquet")):
         with readable(str(file)):
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
-            wanted = [n for n in ("episode_index", "length", "checksum") if n in parquet.schema_arrow.names]
-            for row in parquet.read(wanted).to_pylist():
-                promised[row["episode_index"]] = (row["length"], row.get("checksum"))
+            wanted = ["episode_index", "length", "checksum", *filmed]
+            for row in parquet.read([n for n in wanted if n in parquet.schema_arrow.names]).to_pylist():
+                promised[row["episode_index"]] = row
     return promised
 
 
 def pieces(path: Path, columns: list[str], features: set[str]) -> Iterator[tuple[int, Piece]]:
-    """Of every file, in order, its numbers cut by episode."""
+    """Of every file, in order, its numbers cut by episode, a row group at a time."""
     import pyarrow.parquet as pq
 
     files = sorted((path / "data").glob("*/*.parquet"))
@@ -119,24 +128,37 @@ def pieces(path: Path, columns: list[str], features: set[str]) -> Iterator[tuple
             unknown = set(parquet.schema_arrow.names) - features
             if unknown:
                 raise BadInput(f"{file}: column {sorted(unknown)[0]} is not in meta/info.json; copy the dataset again")
-            table = parquet.read(columns)
-            numbers = {name: as_array(table[name], f"{file}: {name}") for name in columns}
-        episode = numbers["episode_index"][:, 0]
-        cuts = [0, *(np.flatnonzero(np.diff(episode)) + 1), len(episode)]
-        for begin, end in itertools.pairwise(map(int, cuts)):
-            yield int(episode[begin]), (file, begin, end, {n: v[begin:end] for n, v in numbers.items()})
+        first = 0
+        for group in range(parquet.num_row_groups):
+            with readable(str(file)):
+                table = parquet.read_row_group(group, columns)
+                numbers = {name: as_array(table[name], f"{file}: {name}", first) for name in columns}
+            episode = numbers["episode_index"][:, 0]
+            cuts = [0, *(np.flatnonzero(np.diff(episode)) + 1), len(episode)] if len(episode) else []
+            for begin, end in itertools.pairwise(map(int, cuts)):
+                cut = {n: v[begin:end] for n, v in numbers.items()}
+                yield int(episode[begin]), (file, first + begin, first + end, cut)
+            first += len(episode)
 
 
-def as_array(column: Any, place: str) -> np.ndarray:
-    """A parquet column of numbers or of equally long lists, as (N, size). Raises BadInput for gaps."""
-    values = column.to_numpy()
-    if values.dtype != object:
-        return values[:, None]
-    for row, value in enumerate(values):
-        if np.shape(value) != np.shape(values[0]) or value is None:
-            raise BadInput(f"{place} has shape {np.shape(value)} in row {row}, expected {np.shape(values[0])}; "
-                           "repair or drop that episode")
-    return np.stack(values).reshape(len(values), -1)
+def as_array(column: Any, place: str, first: int = 0) -> np.ndarray:
+    """A parquet column of numbers or of equally long lists, as (N, size). Raises BadInput for gaps, naming the row
+    (`first`: the number of the first)."""
+    import pyarrow.compute as pc
+    import pyarrow.types as types
+
+    if not (types.is_list(column.type) or types.is_large_list(column.type) or types.is_fixed_size_list(column.type)):
+        return column.to_numpy()[:, None]
+    sizes = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
+    wrong = np.flatnonzero(sizes != sizes[:1])
+    if len(wrong) or (len(sizes) and column.null_count):
+        row = wrong[0] if len(wrong) else 0
+        raise BadInput(f"{place} has {sizes[row]} numbers in row {first + row}, expected {sizes[0] or 'some'}; "
+                       "repair or drop that episode")
+    values = pc.list_flatten(column)
+    while types.is_nested(values.type):
+        values = pc.list_flatten(values)
+    return values.to_numpy().reshape(len(sizes), -1)
 
 
 def joined(place: str, number: int, expected: int, parts: list[Piece], fps: float) -> Episode:
@@ -158,12 +180,12 @@ def joined(place: str, number: int, expected: int, parts: list[Piece], fps: floa
     return Episode(kept, place)
 
 
-def check_promise(episode: Episode, length: int, checksum: str | None) -> None:
+def check_promise(episode: Episode, promise: dict[str, Any]) -> None:
     """Raise BadInput unless the episode is what meta/episodes says it is."""
-    if len(episode) != length:
-        raise BadInput(f"{episode.place}: {len(episode)} frames found, meta/episodes promises {length}; "
+    if len(episode) != promise.get("length", len(episode)):
+        raise BadInput(f"{episode.place}: {len(episode)} frames found, meta/episodes promises {promise['length']}; "
                        "copy the dataset again")
-    if checksum is not None and episode.checksum() != checksum:
+    if promise.get("checksum") is not None and episode.checksum() != promise["checksum"]:
         raise BadInput(f"{episode.place}: states or actions are not those that were written (their checksum "
                        "differs); copy the dataset again")
 
@@ -193,9 +215,30 @@ def encoded_pictures(file: Path, column: str, begin: int, end: int) -> Iterator[
         first = last
 
 
-def film(path: Path, column: str) -> Frames:
-    """Frames that are kept as a film, which is not read here."""
+def film_of(path: Path, info: dict[str, Any], column: str, number: int, promise: dict[str, Any], n: int) -> Frames:
+    """The n pictures of an episode that are kept in a film: a part of one (v3), or one of its own (v2)."""
     def frames() -> Iterator[np.ndarray]:
-        raise BadInput(f"{path}: {column} is kept as a film; it is a LeRobotDataset already, so use it as it is")
-        yield
+        at = {what: promise.get(f"videos/{column}/{what}") for what in ("chunk_index", "file_index")}
+        file = path / info["film"].format(video_key=column, **at, episode_index=number,
+                                          episode_chunk=number // info["chunks_size"])
+        begin = promise.get(f"videos/{column}/from_timestamp") or 0.0
+        if not file.is_file():
+            raise BadInput(f"{file}: missing; it has the pictures of episode {number}, copy the dataset again")
+        yield from in_time(film_frames(file, begin), begin, info["fps"], n, f"{file}, episode {number}")
     return frames
+
+
+def in_time(film: Iterator[tuple[float, np.ndarray]], begin: float, fps: float, n: int,
+            place: str) -> Iterator[np.ndarray]:
+    """The n pictures due at `begin`, begin + 1 / fps, ... Raises BadInput where the film has none at that time."""
+    row = 0
+    for time, picture in film:
+        late = (time - begin) * fps - row
+        if late > 0.5:
+            break
+        if late > -0.5:
+            yield picture
+            row += 1
+        if row == n:
+            return
+    raise BadInput(f"{place}, row {row}: the film has no picture at {begin + row / fps:.3f} s; copy the dataset again")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from vqbet_course.contract import PUSHT, BadInput
-from vqbet_course.convert.source import Episode, Frames, Source
-from vqbet_course.pusht import block_poses
+from vqbet_course.convert.source import Episode, Frames, Source, readable
+from vqbet_course.pusht import block_poses, place
 
 BLOCK_BYTES = 16e6  # of pictures that are read at once
 RENDERED = "observation.image"
@@ -57,6 +57,18 @@ def decoded(data: bytes) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
+def film_frames(file: Path, begin: float = 0.0) -> Iterator[tuple[float, np.ndarray]]:
+    """The pictures of a film, each with its time in seconds, from the last key frame before `begin` on."""
+    import av
+
+    with readable(str(file)), av.open(str(file)) as container:
+        stream = container.streams.video[0]
+        assert stream.time_base is not None
+        container.seek(int(begin / stream.time_base), stream=stream)
+        for frame in container.decode(stream):
+            yield float(frame.time or 0.0), frame.to_ndarray(format="rgb24")
+
+
 def with_drawings(source: Source) -> Source:
     """The source with a picture drawn for every frame. Raises BadInput where it has some, or is not PushT's."""
     if source.image_sizes:
@@ -78,9 +90,7 @@ def drawings_of(episode: Episode) -> Frames:
         env = PushTEnv(obs_type="pixels", render_mode="rgb_array")
         env.reset(seed=0)
         pushers = episode.numbers[PUSHER].astype(float)
-        for pusher, (x, y, angle) in zip(pushers, block_poses(episode.numbers[KEYPOINTS]), strict=True):
-            env.agent.position, env.block.angle, env.block.position = tuple(pusher), angle, (x, y)
-            for body in (env.agent, env.block):
-                env.space.reindex_shapes_for_body(body)
+        for pusher, pose in zip(pushers, block_poses(episode.numbers[KEYPOINTS]), strict=True):
+            place(env, pusher, pose)
             yield env._render()
     return frames

@@ -125,6 +125,8 @@ def check_episode(episode: Episode, sizes: dict[str, int]) -> dict[str, int]:
     for name, values in episode.numbers.items():
         if values.ndim != 2 or len(values) != n:
             raise BadInput(f"{place}: {name} has shape {values.shape}, expected ({n}, size)")
+        if values.dtype.kind not in "fiub":
+            raise BadInput(f"{place}: {name} does not hold numbers alone; repair or drop that episode")
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(bad):
             raise BadInput(f"{place}, row {bad[0]}: {name} is not finite; repair or drop that episode")

@@ -51,7 +51,7 @@ def write_dataset(source: Source, out: Path, quiet: bool = False) -> Path:
     try:
         write_episodes(source, work, quiet)
     except BadInput:
-        if not read_rows(work):  # nothing to go on from
+        if not meta_files(work):  # nothing to go on from
             shutil.rmtree(work)
         raise
     finish(source, work)
@@ -98,12 +98,11 @@ def write_episodes(source: Source, work: Path, quiet: bool) -> None:
     """Fill data files, one after the other, from the first episode that none of them holds."""
     from tqdm import tqdm
 
-    done = read_rows(work)
-    file = len(list(work.glob("meta/episodes/*/*.parquet")))
-    frame = done[-1]["dataset_to_index"] if done else 0
-    with tqdm(source.sound_episodes(len(done)), initial=len(done), total=source.n_episodes, desc="converting",
+    lengths, file = lengths_in(work), len(meta_files(work))
+    done, frame = len(lengths), sum(lengths)
+    with tqdm(source.sound_episodes(done), initial=done, total=source.n_episodes, desc="converting",
               unit="episode", disable=quiet, dynamic_ncols=True) as bar:
-        episodes = enumerate(bar, len(done))
+        episodes = enumerate(bar, done)
         for first in episodes:
             rows = write_file(source, itertools.chain([first], episodes), work, file, frame)
             frame, file = rows[-1]["dataset_to_index"], file + 1
@@ -264,16 +263,31 @@ def stats_of(columns: dict[str, np.ndarray], samples: dict[str, list[np.ndarray]
     return stats
 
 
-def read_rows(work: Path) -> Rows:
-    """What meta/episodes holds, in order."""
+def meta_files(work: Path) -> list[Path]:
+    return sorted(work.glob("meta/episodes/*/*.parquet"))
+
+
+def column_in(work: Path, name: str) -> list[Any]:
+    """A column of meta/episodes, of all episodes in order; empty where there is none."""
     import pyarrow.parquet as pq
 
-    return [row for file in sorted(work.glob("meta/episodes/*/*.parquet")) for row in pq.read_table(file).to_pylist()]
+    return [value for file in meta_files(work) if name in pq.read_schema(file).names
+            for value in pq.read_table(file, columns=[name])[name].to_pylist()]
 
 
-def together(rows: Rows) -> dict[str, dict[str, Any]]:
-    """The statistics of all episodes from those of each; a quantile is the mean of theirs, as in LeRobot."""
-    stats: dict[str, dict[str, Any]] = {}
+def lengths_in(work: Path) -> list[int]:
+    return column_in(work, "length")
+
+
+def read_rows(file: Path) -> Rows:
+    import pyarrow.parquet as pq
+
+    return pq.read_table(file).to_pylist()
+
+
+def together(rows: Rows) -> dict[str, Any]:
+    """The statistics of all from those of each; a quantile is the mean of theirs, as in LeRobot."""
+    merged: dict[str, Any] = {}
     for name in sorted({key.split("/")[1] for key in rows[0] if key.startswith("stats/")}):
         def each(kind: str, name: str = name) -> np.ndarray:
             return np.array([row[f"stats/{name}/{kind}"] for row in rows])
@@ -284,7 +298,16 @@ def together(rows: Rows) -> dict[str, dict[str, Any]]:
         spread = np.sqrt((weight * (each("std") ** 2 + (mean - middle) ** 2)).sum(0))
         found = {"min": each("min").min(0), "max": each("max").max(0), "mean": middle, "std": spread,
                  "count": count.sum(0), **{q: (weight * each(q)).sum(0) for q in QUANTILES}}
-        stats[name] = {kind: value.tolist() for kind, value in found.items()}
+        merged |= {f"stats/{name}/{kind}": value.tolist() for kind, value in found.items()}
+    return merged
+
+
+def all_stats(work: Path) -> dict[str, dict[str, Any]]:
+    """{feature: {min: ...}} of the whole dataset, from one file of meta/episodes after the other."""
+    stats: dict[str, dict[str, Any]] = {}
+    for key, value in together([together(read_rows(file)) for file in meta_files(work)]).items():
+        _, name, kind = key.split("/")
+        stats.setdefault(name, {})[kind] = value
     return stats
 
 
@@ -292,19 +315,19 @@ def finish(source: Source, work: Path) -> None:
     """Write what describes the dataset as a whole."""
     import pandas as pd
 
-    rows = read_rows(work)
-    stats, features = together(rows), features_of(source, work)
+    lengths = lengths_in(work)
+    stats, features = all_stats(work), features_of(source, work)
     write_json(work / "meta" / "info.json", {
         "codebase_version": "v3.0", "robot_type": None if source.robot == UNSTATED else source.robot,
-        "total_episodes": len(rows), "total_frames": rows[-1]["dataset_to_index"], "total_tasks": 1,
+        "total_episodes": len(lengths), "total_frames": sum(lengths), "total_tasks": 1,
         "chunks_size": FILES_PER_CHUNK, "data_files_size_in_mb": 100, "video_files_size_in_mb": 200,
         "fps": int(source.rate) if source.rate == int(source.rate) else source.rate,
-        "splits": {"train": f"0:{len(rows)}"}, "features": features,
+        "splits": {"train": f"0:{len(lengths)}"}, "features": features,
         "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet", "video_path": None})
     write_json(work / "meta" / "stats.json", stats)
     contract = contract_of(source, features, stats)
     write_json(work / "meta" / "contract.json", contract.to_dict() | {"operator": source.operator})
-    write_text(work / "README.md", data_card(source, contract, rows))
+    write_text(work / "README.md", data_card(source, contract, lengths, column_in(work, "stats/next.success/max")))
     tasks = pd.DataFrame({"task_index": [0]}, index=pd.Index([source.task], name="task"))
     write_atomically(work / "meta" / "tasks.parquet", tasks.to_parquet)
 
