@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import av
 import h5py
 import numpy as np
 import pyarrow as pa
@@ -148,7 +149,47 @@ def lerobot(folder: Path) -> tuple[Path, Truth]:
     return place, Truth(numbers, 30.0, {})
 
 
+def film(path: Path, pictures: np.ndarray, rate: int) -> None:
+    """Write pictures (N, H, W, 3) as a film that loses nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264rgb", rate=rate, options={"qp": "0"})
+        stream.width, stream.height, stream.pix_fmt = pictures.shape[2], pictures.shape[1], "rgb24"
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        container.mux(stream.encode())
+
+
+def filmed(folder: Path, version: int) -> tuple[Path, Truth]:
+    """The dataset of `lerobot`, with a camera whose pictures are kept as films, as most datasets of the hub have them."""
+    place, truth = lerobot(folder)
+    camera, pictures = "observation.images.top", photos(height=16, width=24)
+    layout = ("videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
+              "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4")[version - 2]
+    info = json.loads((place / "meta" / "info.json").read_text())
+    info["features"][camera] = {"dtype": "video", "shape": [16, 24, 3], "names": ["height", "width", "channel"]}
+    (place / "meta" / "info.json").write_text(json.dumps(info | {"video_path": layout}))
+    if version == 2:
+        for i, start, end in spans():
+            film(place / "videos" / "chunk-000" / camera / f"episode_{i:06d}.mp4", pictures[start:end], 30)
+    else:
+        film(place / "videos" / camera / "chunk-000" / "file-000.mp4", pictures, 30)
+        rows = [{"episode_index": i, "length": end - start, f"videos/{camera}/chunk_index": 0,
+                 f"videos/{camera}/file_index": 0, f"videos/{camera}/from_timestamp": start / 30} for i, start, end in spans()]
+        (place / "meta" / "episodes" / "chunk-000").mkdir(parents=True)
+        pq.write_table(pa.Table.from_pylist(rows), place / "meta" / "episodes" / "chunk-000" / "file-000.parquet")
+    return place, Truth(truth.numbers, truth.fps, {camera: pictures})
+
+
+def lerobot_films(folder: Path) -> tuple[Path, Truth]:
+    return filmed(folder, 3)
+
+
+def lerobot_v2_films(folder: Path) -> tuple[Path, Truth]:
+    return filmed(folder, 2)
+
+
 Make = Callable[[Path], tuple[Path, Truth]]
 
 MAKERS: dict[str, Make] = {f.__name__: f for f in (
-    npz, replay_zarr, zipped_zarr, robomimic, aloha, csv_folder, parquet_folder, lerobot)}
+    npz, replay_zarr, zipped_zarr, robomimic, aloha, csv_folder, parquet_folder, lerobot, lerobot_films, lerobot_v2_films)}

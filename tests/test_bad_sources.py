@@ -11,7 +11,20 @@ import pyarrow.parquet as pq
 import pytest
 import zarr
 from PIL import Image
-from sources import MAKERS, aloha, csv_folder, lerobot, npz, parquet_folder, replay_zarr, robomimic, states, zipped_zarr
+from sources import (
+    MAKERS,
+    aloha,
+    csv_folder,
+    film,
+    lerobot,
+    lerobot_films,
+    npz,
+    parquet_folder,
+    replay_zarr,
+    robomimic,
+    states,
+    zipped_zarr,
+)
 
 from vqbet_course import cli
 from vqbet_course.contract import BadInput
@@ -264,6 +277,19 @@ def test_an_info_that_does_not_tell_all(refused: Refused, dataset: Path) -> None
     del info["features"]["observation.effort"]
     path.write_text(json.dumps(info))
     assert "column observation.effort is not in meta/info.json" in refused(dataset)
+
+
+def test_films_that_do_not_have_it_all(refused: Refused, tmp_path: Path) -> None:
+    path, truth = lerobot_films(tmp_path)
+    file, (pictures,) = next(path.glob("videos/*/*/*.mp4")), truth.images.values()
+    film(file, pictures[:8], 30)
+    assert f"{file}, episode 1, row 2: the film has no picture at 0.267 s" in refused(path, pictures=True)
+    film(file, pictures, 15)
+    assert f"{file}, episode 0, row 1: the film has no picture at 0.033 s" in refused(path, pictures=True)
+    file.write_bytes(file.read_bytes()[:500])
+    assert f"{file}: not readable" in refused(path, pictures=True)
+    file.unlink()
+    assert f"{file}: missing; it has the pictures of episode 0" in refused(path, pictures=True)
 
 
 # --- no source at all -------------------------------------------------------------------------------------------

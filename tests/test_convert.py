@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import zarr
 from conftest import REPO
 from sources import ENDS, LENGTHS, MAKERS, Make, Truth, aloha, csv_folder, lerobot, npz, photos
 
@@ -168,8 +169,6 @@ def test_lerobot_reads_the_same_and_trains_on_it(tmp_path: Path) -> None:
     pytest.importorskip("lerobot")
     path, truth = MAKERS["replay_zarr"](tmp_path)
     big = photos(height=32, width=40)
-    import zarr
-
     group = zarr.open_group(path)
     del group["data/img"]
     group.create_array("data/img", data=big.astype(np.float32), chunks=(3, 32, 40, 3))
@@ -249,6 +248,42 @@ def test_all_human_demonstrations_are_converted_in_seconds(tmp_path: Path) -> No
     out = writer.write_dataset(open_source(str(HUMAN / "pusht_human_lowdim.npz")), tmp_path / "out", quiet=True)
     assert time.process_time() - start < 30
     assert json.loads((out / "meta" / "info.json").read_text())["total_frames"] == 25650
+
+
+MEMORY = """
+import re, sys
+from pathlib import Path
+from vqbet_course.convert import open_source, writer
+for name in sys.argv[1:]:
+    writer.write_dataset(open_source(name, fps=10), Path(name).with_name(Path(name).stem + "-out"), quiet=True)
+    print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024)
+"""
+
+
+def videos_of(kind: str, folder: Path, n: int) -> Path:
+    """A source of one episode of n large pictures, 0.9 MB each."""
+    numbers, pictures, path = np.ones((n, 3), np.float32), np.ones((n, 480, 640, 3), np.uint8), folder / f"{n}.{kind}"
+    if kind == "npz":
+        np.savez(path, img=pictures, action=numbers, episode_ends=[n])
+    elif kind == "zarr":
+        group = zarr.create_group(path, zarr_format=2)
+        group.create_array("data/img", data=pictures, chunks=(4, 480, 640, 3), compressors=None)
+        group.create_array("data/action", data=numbers)
+        group.create_array("meta/episode_ends", data=np.array([n]))
+    else:
+        with h5py.File(path, "w") as file:
+            file["data/demo_0/actions"], file["data/demo_0/obs/eef"], file["data/demo_0/obs/eye"] = numbers, numbers, pictures
+    return path
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the peak of a process' memory so")
+@pytest.mark.parametrize("kind", ["npz", "zarr", "hdf5"])
+def test_memory_does_not_grow_with_the_source(kind: str, tmp_path: Path) -> None:
+    paths = [videos_of(kind, tmp_path, n) for n in (20, 420)]
+    done = subprocess.run([sys.executable, "-c", MEMORY, *paths], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    small, large = map(float, done.stdout.split())
+    assert large - small < 200  # MB; the 400 pictures more are 369 MB
 
 
 # --- interruptions ----------------------------------------------------------------------------------------------

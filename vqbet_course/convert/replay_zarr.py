@@ -27,5 +27,5 @@ def open_source(path: Path, fps: float | None) -> Source:
     for name, array in arrays.items():
         if array.nchunks_initialized < array.nchunks:  # zarr would read zeros in their place
             raise BadInput(f"{path}: data/{name} has {array.nchunks_initialized} of {array.nchunks} chunks; "
-                           "copy it again")
+                           "copy it again, or, if all is zero in the others, write it with write_empty_chunks")
     return replay_source(str(path), KIND, arrays, np.asarray(group["meta/episode_ends"]).astype(np.int64), fps)
