@@ -19,10 +19,9 @@ from vqbet_course.demos import (
     load_demos,
     make_windows,
     mirror_pusht,
-    read_split,
-    split_demos,
 )
 from vqbet_course.policy import VQBeTConfig
+from vqbet_course.splits import read_split, split_demos
 from vqbet_course.train import fitting, resume, train
 
 KEYPOINTS, PUSHER = "observation.environment_state", "observation.state"

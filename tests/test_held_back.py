@@ -11,12 +11,13 @@ from small import CONFIG, small_run, write_npz
 
 from vqbet_course import cli
 from vqbet_course.contract import BadInput
-from vqbet_course.demos import Split, load_demos
+from vqbet_course.demos import load_demos
 from vqbet_course.evaluate import evaluate
 from vqbet_course.files import write_json
 from vqbet_course.held_back import DemonstratedStart, HeldBack, action_error, held_back
 from vqbet_course.reproduce import command
 from vqbet_course.rollout import make_pusht
+from vqbet_course.splits import Split
 from vqbet_course.train import Run, load_run
 
 PUSHER, KEYPOINTS = "observation.state", "observation.environment_state"

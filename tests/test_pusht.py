@@ -7,7 +7,7 @@ from vqbet_course.contract import BadInput
 from vqbet_course.pusht import (
     GOAL_POSE,
     block_keypoints,
-    block_poses,
+    block_pose,
     mirror_keypoints,
     mirror_points,
     mirror_state,
@@ -32,7 +32,7 @@ def test_keypoints_are_those_of_gym_pusht() -> None:
 def test_a_pose_comes_back_from_its_keypoints() -> None:
     poses = some_states(100)[:, 2:]
     poses[:, 2] -= np.pi
-    np.testing.assert_allclose(block_poses(block_keypoints(poses)), poses, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(block_pose(block_keypoints(poses)), poses, rtol=0, atol=1e-9)
 
 
 def test_mirror_leaves_the_goal_and_is_its_own_inverse() -> None:
@@ -70,7 +70,7 @@ def test_the_mirrored_scene_obeys_the_same_physics() -> None:
     np.testing.assert_allclose(mirrored, mirror_state(after[None])[0], rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("function", [block_keypoints, block_poses, mirror_points, mirror_state, mirror_keypoints])
+@pytest.mark.parametrize("function", [block_keypoints, block_pose, mirror_points, mirror_state, mirror_keypoints])
 def test_geometry_refuses_another_shape(function) -> None:
     with pytest.raises(BadInput, match="must have shape"):
         function(np.zeros(7))

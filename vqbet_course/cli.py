@@ -307,13 +307,15 @@ def convert(source: str, out: Path, render: bool, fps: float | None) -> None:
 @click.option("--out", type=click.Path(path_type=Path), default=Path("_runs/split.json"), show_default=True, metavar="FILE")
 def split(source: str, n_train: int, n_val: int, seed: int, out: Path) -> None:
     """Split a source by episode, and write which episodes are for what."""
-    from vqbet_course.demos import load_demos, split_demos
+    from vqbet_course.demos import load_demos
     from vqbet_course.files import write_json
+    from vqbet_course.splits import split_demos
 
     parts = split_demos(load_demos(source), n_train, n_val, seed)
     write_json(out, parts.to_dict())
     click.echo(f"{len(parts.train)} to train on, {len(parts.val)} to validate, {len(parts.stress)} for the stress test")
-    click.echo(f"written: {out}; use it with: vqbet-course train --data {source} --split {out}")
+    click.echo(f"written: {out}; use it with: vqbet-course train --data {source} --split {out}, then "
+               f"vqbet-course eval RUN --split {out}")
 
 
 @demos.command()

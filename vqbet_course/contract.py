@@ -43,6 +43,14 @@ class Contract:
     action: Field
     fps: float
 
+    @classmethod
+    def of(cls, columns: dict[str, Any], units: dict[str, str], fps: float) -> "Contract":
+        """The contract of arrays {name: (N, size)}, `action` among them, with the ranges that occur."""
+        fields = {name: Field(values.shape[1], units.get(name, "unstated"), float(values.min()), float(values.max()))
+                  for name, values in columns.items()}
+        action = fields.pop("action")
+        return cls(fields, action, fps)
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 

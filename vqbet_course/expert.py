@@ -32,7 +32,11 @@ Complex = NDArray[np.complex128]
 Float = NDArray[np.float64]
 
 STYLES = {"left": -1, "right": 1, "mixed": 0}
-"""Which hand the block is on when the pusher walks round it; `mixed` draws it for each episode."""
+"""Which hand the block is on when the pusher walks round it. `left` and `right` leave one way round the T, `mixed` both:
+it draws a slight preference for each episode."""
+
+DETOUR = {"left": 3.0, "right": 3.0, "mixed": 1.3}
+"""How many times longer the one way round may be before the other is taken."""
 
 SUCCESS_COVERAGE = 0.95
 NEXT = {"next.reward": ["coverage_over_0.95"], "next.done": ["done"], "next.success": ["success"]}
@@ -237,14 +241,15 @@ class Plan:
 
 
 class Expert:
-    """Solves PushT from the state. `way`: +1 prefers walking round with the block on the right, -1 on the left.
+    """Solves PushT from the state. `way`: +1 prefers walking round with the block on the right, -1 on the left, up to
+    `detour` times as far.
 
     `act` keeps the plan it follows; one `Expert` is for one episode.
     """
 
-    def __init__(self, way: int = 1) -> None:
+    def __init__(self, way: int = 1, detour: float = DETOUR["mixed"]) -> None:
         self.table, self.world = push_table(), World()
-        self.way = way
+        self.way, self.detour = way, detour
         self.plan: Plan | None = None
         self.heading: complex | None = None  # of the push that is going on
         self.plans = 0
@@ -305,7 +310,7 @@ class Expert:
         for way in (-1, 1):
             hops = way * (table.gate - near) % n
             time = (hops * table.gap + abs(table.ring[near] - seen) + table.depth) / WALK_SPEED + 2
-            time = time if way == self.way else 1.3 * time + 2
+            time = time if way == self.way else self.detour * time + 2
             met = np.cumsum(blocked[(near + way * np.arange(n)) % n])
             times.append(np.where(met[hops] > 0, NEVER, time))
         here = np.abs(table.start - seen) < 6
@@ -402,7 +407,7 @@ def solve(seed: int, style: str = "mixed", noise: float = NOISE, max_steps: int 
         raise BadInput(f"noise {noise} is no number of pixels: choose one from 0 to about 10")
     rng = np.random.default_rng(seed)
     way = int(rng.choice([-1, 1]))
-    expert = Expert(STYLES[style] or way)
+    expert = Expert(STYLES[style] or way, DETOUR[style])
     env = PushTEnv(obs_type="state")
     state, _ = env.reset(seed=seed)
     states: list[Float] = []

@@ -10,9 +10,10 @@ import gymnasium as gym
 import torch
 
 from vqbet_course.contract import PUSHT, BadInput
-from vqbet_course.demos import Demos, Split, load_demos, make_windows, read_split
+from vqbet_course.demos import Demos, load_demos, make_windows
 from vqbet_course.perturb import pusht_world
-from vqbet_course.pusht import block_poses, place
+from vqbet_course.pusht import block_pose, place
+from vqbet_course.splits import Split, read_split
 from vqbet_course.train import Run
 
 KEYPOINTS, PUSHER = PUSHT.observation
@@ -56,7 +57,7 @@ class DemonstratedStart(gym.Wrapper):
         super().__init__(env)
         first = held.demos.episode_starts
         self.pushers = held.demos.observation[PUSHER][first]
-        self.poses = block_poses(held.demos.observation[KEYPOINTS][first])
+        self.poses = block_pose(held.demos.observation[KEYPOINTS][first])
         task = env.get_wrapper_attr("contract")
         self.contract = replace(task, resets=f"where the episodes for {held.part} of {held.split.source} start")
 

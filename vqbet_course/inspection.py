@@ -8,13 +8,14 @@ import numpy as np
 
 from vqbet_course.contract import PUSHT
 from vqbet_course.convert.source import UNSTATED, Source, is_state_or_action
-from vqbet_course.demos import episode_rows
+from vqbet_course.demos import Demos, episode_rows
 from vqbet_course.files import write_atomically
 from vqbet_course.policy import VQBeTConfig
-from vqbet_course.pusht import GOAL_POSE, OUTLINE, SIZE, to_world
+from vqbet_course.pusht import AROUND, GOAL_POSE, SIZE, block_keypoints
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 LONG = 3.0  # interquartile ranges beyond the quartiles at which a length is an outlier
 JUMP = 5.0  # times the median of the episodes' largest steps
@@ -150,13 +151,20 @@ def table_of(report: Report) -> str:
 
 
 def plot(inspection: Inspection, path: Path) -> None:
-    """A PNG of the lengths, the actions (for PushT, over the board) and a few traces, written whole or not at all."""
+    """What `draw_inspection` draws as a PNG, written whole or not at all."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 4.2), layout="constrained")
+    draw_inspection(figure, inspection)
+    write_atomically(path, lambda partial: figure.savefig(partial, dpi=110, format="png"))
+
+
+def draw_inspection(figure: "Figure", inspection: Inspection) -> None:
+    """The lengths, the actions (for PushT, over the board) and a few traces."""
     lengths, heat, traces = figure.subplots(1, 3)
     report, pixels = inspection.report, inspection.report["features"]["action"]["unit"] == "px"
     lengths.hist([len(action) for action in inspection.actions], bins=30, color="#0072B2")
+    lengths.yaxis.get_major_locator().set_params(integer=True)
     lengths.set(xlabel="frames", ylabel="episodes", title=f"lengths of {report['episodes']} episodes")
     draw_actions(heat, np.concatenate(inspection.actions), pixels)
     chosen = np.linspace(0, len(inspection.states) - 1, min(4, len(inspection.states))).astype(int)
@@ -170,7 +178,6 @@ def plot(inspection: Inspection, path: Path) -> None:
     traces.set(title="some traces; a dot is the start",
                **({} if pixels else {"xlabel": "frame", "ylabel": "first number of the state"}))
     traces.legend(fontsize=8)
-    write_atomically(path, lambda partial: figure.savefig(partial, dpi=110, format="png"))
 
 
 def draw_actions(axes: "Axes", actions: np.ndarray, pixels: bool) -> None:
@@ -186,8 +193,24 @@ def draw_actions(axes: "Axes", actions: np.ndarray, pixels: bool) -> None:
     axes.set(title=f"{len(actions)} actions")
 
 
-def draw_board(axes: "Axes") -> None:
+def draw_board(axes: "Axes", title: str | None = None) -> None:
     """PushT's board with the goal."""
-    goal = to_world(OUTLINE, GOAL_POSE[None])[0]
-    axes.fill(*goal.T, fc="none", ec="#009E73", lw=2)
+    draw_t(axes, block_keypoints(GOAL_POSE[None])[0], fc="none", ec="#009E73", lw=3, zorder=2)
     axes.set(xlim=(0, SIZE), ylim=(SIZE, 0), aspect="equal", xlabel="x (px)", ylabel="y (px)")
+    if title:
+        axes.set_title(title)
+
+
+def draw_t(axes: "Axes", keypoints: np.ndarray, **style: Any) -> None:
+    """The T whose keypoints are (16,) pixels."""
+    axes.fill(*keypoints.reshape(8, 2)[AROUND].T, **style)
+
+
+def draw_episode(axes: "Axes", demos: Demos, number: int, title: str) -> None:
+    """A PushT demonstration: six moments of the T, fading in, and the path of the pusher, from dark to light."""
+    draw_board(axes, title)
+    one = demos.select([number])
+    keypoints, pusher = (one.observation[name] for name in PUSHT.observation)
+    for frame in np.linspace(0, len(pusher) - 1, 6).astype(int):
+        draw_t(axes, keypoints[frame], fc="0.4", ec="black", alpha=0.12 + 0.5 * frame / len(pusher))
+    axes.scatter(*pusher.T, c=np.arange(len(pusher)), s=9, cmap="viridis", zorder=2)

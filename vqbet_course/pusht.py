@@ -30,7 +30,10 @@ KEYPOINTS = np.array(
 )
 """The corners of the T's two rectangles, (8, 2) pixels in the block's frame."""
 
-OUTLINE = KEYPOINTS[[0, 1, 2, 5, 6, 7, 4, 3]]
+AROUND = [0, 1, 2, 5, 6, 7, 4, 3]
+"""The order in which the keypoints go once round the T."""
+
+OUTLINE = KEYPOINTS[AROUND]
 """The T's outline walked once round, (8, 2) pixels in the block's frame."""
 
 MIRROR_KEYPOINTS = np.array([1, 0, 3, 2, 5, 4, 7, 6])
@@ -59,13 +62,6 @@ def block_keypoints(block_pose: np.ndarray) -> np.ndarray:
     Each row is x0, y0, x1, y1, ... Raises `BadInput` for another shape.
     """
     return to_world(KEYPOINTS, block_pose).reshape(-1, 16)
-
-
-def block_poses(keypoints: np.ndarray) -> np.ndarray:
-    """The way back: keypoint rows (N, 16) -> block poses (N, 3), angles in -pi..pi. Raises `BadInput`."""
-    left, right = np.split(_checked(keypoints, 16, "keypoints")[:, :4].astype(np.float64), 2, axis=1)
-    along = right - left
-    return np.column_stack([(left + right) / 2, np.arctan2(along[:, 1], along[:, 0])])
 
 
 def block_pose(keypoints: np.ndarray) -> np.ndarray:

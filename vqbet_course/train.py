@@ -32,9 +32,10 @@ import vqbet_course
 from .augment import augment_pusht
 from .build import build_policy
 from .contract import PUSHT, BadInput, Contract
-from .demos import Demos, Normalizer, Split, Windows, load_demos, make_windows, read_split
+from .demos import Demos, Normalizer, Windows, load_demos, make_windows
 from .files import append_text, drop_partials, read_json, write_atomically, write_json, write_text
 from .policy import VQBeTConfig, VQBeTPolicy
+from .splits import Split, read_split
 from .vqvae import vqvae_loss
 
 # %% ../nbs/08_train.ipynb #9dedea2d

@@ -36,6 +36,8 @@ def open_source(path: Path, fps: float | None) -> Source:
     def read(first: int) -> Iterator[Episode]:
         found = frames = 0
         for number, group in itertools.groupby(pieces(path, columns, set(features)), key=lambda piece: piece[0]):
+            if promised and number not in promised:
+                raise BadInput(f"{path}: meta/episodes says nothing of episode {number}; copy the dataset again")
             parts, promise = [part for _, part in group], promised.get(number, {})
             episode = joined(f"{parts[0][0]}, episode {number}", number, found, parts, info["fps"])
             check_promise(episode, promise)

@@ -9,7 +9,7 @@ import numpy as np
 
 from vqbet_course.contract import PUSHT, BadInput
 from vqbet_course.convert.source import Episode, Frames, Source, readable
-from vqbet_course.pusht import block_poses, place
+from vqbet_course.pusht import block_pose, place
 
 BLOCK_BYTES = 16e6  # of pictures that are read at once
 RENDERED = "observation.image"
@@ -90,7 +90,7 @@ def drawings_of(episode: Episode) -> Frames:
         env = PushTEnv(obs_type="pixels", render_mode="rgb_array")
         env.reset(seed=0)
         pushers = episode.numbers[PUSHER].astype(float)
-        for pusher, pose in zip(pushers, block_poses(episode.numbers[KEYPOINTS]), strict=True):
+        for pusher, pose in zip(pushers, block_pose(episode.numbers[KEYPOINTS]), strict=True):
             place(env, pusher, pose)
             yield env._render()
     return frames

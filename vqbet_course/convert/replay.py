@@ -6,7 +6,7 @@ import numpy as np
 
 from vqbet_course.contract import PUSHT, BadInput
 from vqbet_course.convert.pictures import slices_of
-from vqbet_course.convert.source import Episode, Source
+from vqbet_course.convert.source import Episode, Source, check_ends
 from vqbet_course.pusht import block_keypoints
 
 KEYPOINTS, PUSHER = PUSHT.observation
@@ -50,11 +50,7 @@ def check_arrays(path: str, arrays: Mapping[str, Any], ends: np.ndarray) -> None
     if "action" not in arrays:
         raise BadInput(f"{path}: no array `action`, only {', '.join(sorted(arrays)) or 'none'}")
     n = arrays["action"].shape[0] if arrays["action"].ndim else 0
-    if ends.size == 0 or n == 0:
-        raise BadInput(f"{path}: no episodes; give at least one demonstration")
-    if ends.ndim != 1 or ends[-1] != n or (np.diff(ends, prepend=0) <= 0).any():
-        raise BadInput(f"{path}: episode_ends must rise and end at the number of frames {n}; "
-                       "an episode is empty or cut off")
+    check_ends(path, ends, n)
     for name, array in arrays.items():
         if array.ndim < 2 or array.shape[0] != n:
             raise BadInput(f"{path}: {name} has shape {array.shape}, expected ({n}, size)")

@@ -138,6 +138,29 @@ def check_episode(episode: Episode, sizes: dict[str, int]) -> dict[str, int]:
     return found
 
 
+def check_ends(place: str, ends: np.ndarray, n: int) -> None:
+    """Raise BadInput unless n frames are cut into whole episodes at `ends` (E,)."""
+    if ends.size == 0 or n == 0:
+        raise BadInput(f"{place}: no episodes; give at least one demonstration")
+    if ends.ndim != 1 or ends[-1] != n or (np.diff(ends, prepend=0) <= 0).any():
+        raise BadInput(f"{place}: episode_ends must rise and end at the number of frames {n}; "
+                       "an episode is empty or cut off")
+
+
+def check_frames(place: str, columns: dict[str, np.ndarray], ends: np.ndarray) -> None:
+    """Raise BadInput, naming the first episode and row, unless frames end to end, {name: (N, size)}, are usable."""
+    n = len(columns["action"])
+    check_ends(place, ends, n)
+    for name, values in columns.items():
+        if values.ndim != 2 or len(values) != n:
+            raise BadInput(f"{place}: {name} has shape {values.shape}, expected ({n}, size)")
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if len(bad):
+            episode = int(np.searchsorted(ends, bad[0], side="right"))
+            row = bad[0] - (ends[episode - 1] if episode else 0)
+            raise BadInput(f"{place}, episode {episode}, row {row}: {name} is not finite; repair or drop that episode")
+
+
 def check_pixels(episode: Episode) -> None:
     """Raise BadInput for PushT numbers that are plainly in other units."""
     action = episode.numbers["action"]

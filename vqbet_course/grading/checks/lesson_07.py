@@ -109,8 +109,7 @@ class AllWindows(Check):
             "zip(demos.episode_starts, demos.episode_ends, strict=True)": "[(0, len(demos.action))]",
         }, "A window must never cross from one episode into the next."),
         Misconception("actions not normalised", {
-            "normalizer.normalize(\"action\", torch.from_numpy(demos.action))":
-                "torch.from_numpy(demos.action)",
+            "normalised.pop(\"action\")[chunk_rows]": "torch.from_numpy(demos.action)[chunk_rows]",
         }, "Windows hold what a network reads and writes: which numbers are those?"),
         Misconception("told from the chunk's last frame", {"chunk_rows[:, :1]": "chunk_rows[:, -1:]"},
             "When the policy acts, where is the robot as the chunk begins?"),
