@@ -85,7 +85,8 @@ def claims(results: Results) -> list[dict[str, str]]:
         ({"diffusion-ddpm100", "vqbet"}, diffusion_places_finer),
         ({"diffusion-ddim10", "vqbet"}, lambda r: faster(r, "diffusion-ddim10", 5)),
         ({"diffusion-ddpm100", "vqbet"}, lambda r: faster(r, "diffusion-ddpm100", 30)),
-        ({"vqbet"}, best_reward), ({"vqbet", "bc"}, keeps_both_routes)]
+        ({"vqbet"}, best_reward), ({"vqbet", "bc"}, goes_both_ways_round),
+        ({"vqbet", "bc"}, keeps_both_routes)]
     return [claim(results) for needed, claim in asked if needed <= present]
 
 
@@ -127,10 +128,27 @@ def best_reward(results: Results) -> dict[str, str]:
 
 def keeps_both_routes(results: Results, least: float = 0.1) -> dict[str, str]:
     """A policy keeps both routes when each is taken in a tenth of its rollouts and most of them arrive."""
-    routes = {name: {side: float(np.mean([r["two_routes"][side] for r in results if r["policy"] == name]))
-                     for side in ("left", "right", "crashed")} for name in names(results)}
+    routes = {name: shares(results, name, "two_routes") for name in names(results)}
     keeps = {name: min(r["left"], r["right"]) >= least and r["crashed"] < 0.5 for name, r in routes.items()}
     told = "; ".join(f"{name} {r['left']:.0%} left, {r['right']:.0%} right, {r['crashed']:.0%} lost"
                      for name, r in routes.items())
     return {"claim": "From a start from which demonstrations go both ways, VQ-BeT keeps both routes and BC does not",
             "verdict": "borne out" if keeps["vqbet"] and not keeps["bc"] else "not borne out", "why": told}
+
+
+def goes_both_ways_round(results: Results) -> dict[str, str]:
+    """A policy goes both ways when it does from half of the starts or more."""
+    claim = "On PushT, from starts from which the expert goes round the T both ways, VQ-BeT does too and BC does not"
+    if any("ways_round" not in r for r in results):
+        return {"claim": claim, "verdict": "not measured", "why": "an earlier version made these results"}
+    ways = {name: shares(results, name, "ways_round") for name in names(results)}
+    told = "; ".join(f"{name} from {w['both']:.0%} of the starts ({w['left']:.0%} only left, {w['right']:.0%} only "
+                     f"right, {w['neither']:.0%} neither)" for name, w in ways.items())
+    return {"claim": claim, "verdict": "borne out" if ways["vqbet"]["both"] >= 0.5 > ways["bc"]["both"]
+            else "not borne out", "why": "both ways: " + told}
+
+
+def shares(results: Results, policy: str, measured: str) -> dict[str, float]:
+    """What was measured as shares, a policy's mean over its training seeds."""
+    own = [r[measured] for r in results if r["policy"] == policy]
+    return {name: float(np.mean([values[name] for values in own])) for name in own[0]}
