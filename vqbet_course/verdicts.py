@@ -77,6 +77,11 @@ def verdict(better: float, real: bool) -> str:
     return "undecided" if not real else "borne out" if better > 0 else "not borne out"
 
 
+def p_value(p: float) -> str:
+    """A p-value in words: no test of so few starts can say that it is 0."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
 def claims(results: Results) -> list[dict[str, str]]:
     """The claims of the field that this panel can speak to, each with a verdict and the figures behind it."""
     present = {*names(results)}
@@ -95,7 +100,7 @@ def act_beats_bc(results: Results) -> dict[str, str]:
     test = compare_coverage(one, two)
     return {"claim": "ACT is better than behaviour cloning (max coverage on shared starts)",
             "verdict": verdict(test["mean_difference"], test["p"] < LEVEL),
-            "why": f"mean difference {test['mean_difference']:+.3f} over {test['pairs']} starts, p = {test['p']:.3f}"}
+            "why": f"mean difference {test['mean_difference']:+.3f} over {test['pairs']} starts, {p_value(test['p'])}"}
 
 
 def diffusion_places_finer(results: Results, near: float = 0.8) -> dict[str, str]:
@@ -103,7 +108,7 @@ def diffusion_places_finer(results: Results, near: float = 0.8) -> dict[str, str
                             lambda a, b: min(a, b) > near)
     return {"claim": f"Diffusion Policy places finer than VQ-BeT (max coverage where both get beyond {near:g})",
             "verdict": verdict(test["mean_difference"], test["p"] < LEVEL),
-            "why": f"mean difference {test['mean_difference']:+.3f} over {test['pairs']} starts, p = {test['p']:.3f}"}
+            "why": f"mean difference {test['mean_difference']:+.3f} over {test['pairs']} starts, {p_value(test['p'])}"}
 
 
 def faster(results: Results, other: str, times: float) -> dict[str, str]:
