@@ -126,9 +126,12 @@ def best_reward(results: Results) -> dict[str, str]:
                for name in names(results)}
     best = max(rewards, key=lambda name: rewards[name])
     others = max((reward for name, reward in rewards.items() if name != "vqbet"), default=0.0)
+    wins = {name: np.mean([e["success"] for e in outcomes(results, name).values()]) for name in names(results)}
+    often = max(wins, key=lambda name: wins[name])
     return {"claim": "VQ-BeT stands at or above every other policy of the panel (average max reward)",
             "verdict": "borne out" if rewards["vqbet"] >= others else "not borne out",
-            "why": f"best is {best} with {rewards[best]:.3f}; VQ-BeT has {rewards['vqbet']:.3f}"}
+            "why": f"best is {best} with {rewards[best]:.3f}, VQ-BeT has {rewards['vqbet']:.3f}; "
+                   f"most often successful is {often} with {wins[often]:.0%}, VQ-BeT has {wins['vqbet']:.0%}"}
 
 
 def keeps_both_routes(results: Results, least: float = 0.1) -> dict[str, str]:
