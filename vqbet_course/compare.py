@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -351,11 +352,22 @@ def run_missing(missing: Sequence[Job], out: Path, jobs: int, dask: str | None, 
         raise failed
 
 
+def end_with_parent() -> None:
+    """Let this process end when the one that started it is killed; nobody would wait for its result."""
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    parent = parent_process()
+    assert parent is not None
+    Thread(target=wait, daemon=True).start()
+
+
 @contextmanager
 def executor(jobs: int, dask: str | None) -> Iterator[Executor]:
     """Where jobs run: in processes of this machine, or on the workers of a Dask cluster."""
     if dask is None:
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
             yield pool
         return
     from distributed import Client
