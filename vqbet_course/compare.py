@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Thread
 from typing import Any, NamedTuple, cast
@@ -354,13 +355,14 @@ def run_missing(missing: Sequence[Job], out: Path, jobs: int, dask: str | None, 
 
 def end_with_parent() -> None:
     """Let this process end when the one that started it is killed; nobody would wait for its result."""
-    def wait() -> None:
+    parent = parent_process()
+    assert parent is not None
+
+    def wait(parent: BaseProcess) -> None:
         parent.join()
         os._exit(1)
 
-    parent = parent_process()
-    assert parent is not None
-    Thread(target=wait, daemon=True).start()
+    Thread(target=wait, args=(parent,), daemon=True).start()
 
 
 @contextmanager
