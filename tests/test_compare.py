@@ -251,7 +251,7 @@ def test_a_person_overrules_a_label_and_the_report_keeps_both(settings: Settings
     made = compare(["bc"], [1], settings, tmp_path / "p", quiet=True)
     failure = made["results"][0]["episodes"][0]["failure"]
     assert (failure["label"], failure["person"]) == ("control", "planning")
-    assert "<td>control\n<td>planning" in (tmp_path / "p" / "report.html").read_text()
+    assert "<td class=\"left\">control\n<td class=\"left\">planning" in (tmp_path / "p" / "report.html").read_text()
     assert ran == ["bc-seed1"]
 
 

@@ -74,5 +74,18 @@ def test_who_keeps_both_routes(bc: dict[str, float], expected: str) -> None:
         == "not borne out"
 
 
+@pytest.mark.parametrize(("vqbet", "bc", "expected"), [(0.5, 0.0, "borne out"), (0.4, 0.0, "not borne out"),
+                                                       (0.9, 0.5, "not borne out"), (None, 0.0, "not measured")])
+def test_who_goes_round_the_t_both_ways(vqbet: float | None, bc: float, expected: str) -> None:
+    rows = [result("bc", [0.5]), result("vqbet", [0.5])]
+    for row, both in zip(rows, (bc, vqbet), strict=True):
+        if both is not None:
+            row["ways_round"] = {"both": both, "left": 1 - both, "right": 0.0, "neither": 0.0}
+    found = [c for c in claims(rows) if "round the T" in c["claim"]]
+    assert [c["verdict"] for c in found] == [expected]
+    if vqbet is not None:
+        assert f"vqbet from {vqbet:.0%} of the starts" in found[0]["why"]
+
+
 def test_claims_about_absent_policies_are_not_made() -> None:
     assert claims([result("bc", [0.5])]) == []

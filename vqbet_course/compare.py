@@ -16,8 +16,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -27,6 +29,7 @@ from tqdm.auto import tqdm
 
 from vqbet_course import navigation
 from vqbet_course.baselines import BC, BeT, ChunkPolicy, chunk_stage
+from vqbet_course.behaviour import ways_round
 from vqbet_course.build import build_policy
 from vqbet_course.contract import PUSHT_TASK, BadInput, TaskContract
 from vqbet_course.demos import Demos, Normalizer, load_demos
@@ -225,12 +228,13 @@ def run_job(job: Job) -> list[dict[str, Any]]:
         played, figures = assess(cast(Policy, learned.policy), learned.normalizer, make_pusht,
                                  range(s.first_seed, s.first_seed + s.rollouts))
         failures = failures_of(played, task, known)
+        ways_taken = ways_round(cast(Policy, learned.policy), learned.normalizer, make_pusht)
         results.append({
             "schema": SCHEMA, "policy": name, "seed": job.seed, "job": job.name, "settings": s.to_dict(),
             "contract": task.to_dict(), "parameters": sum(p.numel() for p in learned.policy.parameters()),
             "chunk": {k: getattr(config, k) for k in ("n_obs_steps", "action_chunk_size", "n_action_steps")},
             "training": {"steps": learned.steps, "seconds": learned.seconds, "curve": learned.curve},
-            "metrics": figures, "two_routes": routes, "made_by": made_by(),
+            "metrics": figures, "two_routes": routes, "ways_round": ways_taken, "made_by": made_by(),
             "episodes": [e.summary() | {"failure": failures.get(str(e.seed))} for e in played],
             "films": {f"{name}-seed{job.seed}-{e.seed}.mp4": film(frames(e)) for e in played[:s.films]},
         })
@@ -349,11 +353,23 @@ def run_missing(missing: Sequence[Job], out: Path, jobs: int, dask: str | None, 
         raise failed
 
 
+def end_with_parent() -> None:
+    """Let this process end when the one that started it is killed; nobody would wait for its result."""
+    parent = parent_process()
+    assert parent is not None
+
+    def wait(parent: BaseProcess) -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=wait, args=(parent,), daemon=True).start()
+
+
 @contextmanager
 def executor(jobs: int, dask: str | None) -> Iterator[Executor]:
     """Where jobs run: in processes of this machine, or on the workers of a Dask cluster."""
     if dask is None:
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
             yield pool
         return
     from distributed import Client

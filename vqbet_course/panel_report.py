@@ -51,6 +51,8 @@ def mean(values: list[float | None]) -> float | None:
 
 def learning_curves(results: Results) -> "Figure":
     """The error on demonstrations kept back against the seconds of training, a line a policy and seed."""
+    from matplotlib.ticker import LogLocator
+
     figure, ax = canvas(6, 3.4)
     trained = [r for r in results if r["policy"] != "diffusion-ddim10"]  # the two samplers share one training
     for result in trained:
@@ -58,6 +60,9 @@ def learning_curves(results: Results) -> "Figure":
         ax.plot([p["seconds"] for p in curve], [p["error"] for p in curve], color=COLOURS[name], alpha=0.8,
                 label=name.removesuffix("-ddpm100") if result["seed"] == trained[0]["seed"] else None)
     ax.set(xlabel="training (s)", ylabel="error of the next action (px)", yscale="log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.minorticks_off()
     ax.legend(fontsize=8)
     return figure
 
@@ -83,11 +88,11 @@ def speed_and_quality(results: Results) -> "Figure":
     for row in rows(results):
         point = (row["latency"]["p50"], row["reward"])
         ax.plot(*point, "o", color=COLOURS[row["policy"]], markersize=9)
-        ax.annotate(row["policy"], point, xytext=(0, 9), textcoords="offset points", ha="center", fontsize=8)
+        ax.annotate(row["policy"], point, xytext=(9, 0), textcoords="offset points", va="center", fontsize=8)
     ax.axvline(100, color="0.5", linestyle="--", linewidth=1)
     ax.set(xlabel="a decision takes (ms, p50); dashed: the budget", xscale="log", ylabel="average max reward",
            ylim=(0, 1.08))
-    ax.margins(x=0.15)
+    ax.margins(x=0.2)
     return figure
 
 
@@ -131,33 +136,38 @@ PAGE = """<!doctype html>
 <style>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto }
-th, td { padding: .3rem .6rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap }
-th:first-child, td:first-child, td.words { text-align: left } td.words { white-space: normal }
+th, td { padding: .3rem .6rem; border-bottom: 1px solid #ddd; text-align: right; vertical-align: bottom }
+td { white-space: nowrap; vertical-align: top } .left, .words, th:first-child, td:first-child { text-align: left }
+td.words { white-space: normal }
 img { max-width: 520px; width: 100% } figure { display: inline-block; margin: .5rem }
 </style>
 {% set s = panel.settings %}
-<h1>{{ rows|length }} policies, one panel</h1>
+<h1>One panel: {{ rows|map(attribute="policy")|join(", ") }}</h1>
 <p>{{ s.demos }} demonstrations of <code>{{ s.data }}</code>; budget
 {{ "%g minutes"|format(s.budget.minutes) if s.budget.minutes else "%d steps"|format(s.budget.steps) }} each;
 {{ s.rollouts }} environment seeds from {{ s.first_seed }}, the same for all. Robot: {{ panel.contract.robot }}.
 Success: {{ panel.contract.success }}.</p>
 <table><tr><th>policy<th>success<th>95 % interval<th>avg max reward<th>avg max coverage<th>avg final coverage
-<th>ms a decision, p50<th>p95<th>late steps<th>parameters<th>steps trained<th>s<th>sees<th>decides<th>executes</tr>
+<th>ms a decision, p50<th>p95<th>late steps</tr>
 {% for r in rows %}<tr><td>{{ r.policy }}<td>{{ "%.0f%%"|format(100 * r.success) }}
 <td>{{ "%.0f to %.0f%%"|format(100 * r.low, 100 * r.high) }}<td>{{ "%.3f"|format(r.reward) }}
 <td>{{ "%.3f"|format(r.max_coverage) }}<td>{{ "%.3f"|format(r.final_coverage) }}
 <td>{{ "%.1f"|format(r.latency.p50) }}<td>{{ "%.1f"|format(r.latency.p95) }}<td>{{ "%.0f%%"|format(100 * r.late) }}
-<td>{{ "%.2f M"|format(r.parameters / 1e6) }}<td>{{ r.steps }}<td>{{ "%.0f"|format(r.seconds) }}
-<td>{{ r.chunk.n_obs_steps }}<td>{{ r.chunk.action_chunk_size }}<td>{{ r.chunk.n_action_steps }}</tr>{% endfor %}
-</table>
+</tr>{% endfor %}</table>
 <p>Intervals are Wilson's, over {{ rows[0].episodes if rows }} episodes of {{ rows[0].seeds if rows }} training seed(s).
 A step is late when it takes longer than {{ "%g"|format(panel.contract.timing_budget_ms) }} ms from observation to
 action.</p>
 <h2>Claims</h2>
-<table><tr><th>claim<th>verdict<th>why</tr>
-{% for c in panel.claims %}<tr><td class="words">{{ c.claim }}<td><b>{{ c.verdict }}</b>
+<table><tr><th>claim<th class="left">verdict<th class="left">why</tr>
+{% for c in panel.claims %}<tr><td class="words">{{ c.claim }}<td class="left"><b>{{ c.verdict }}</b>
 <td class="words">{{ c.why }}</tr>
 {% endfor %}</table>
+<h2>What they are</h2>
+<table><tr><th>policy<th>parameters<th>steps trained<th>seconds trained<th>steps it sees<th>actions it decides
+<th>of which it executes</tr>
+{% for r in rows %}<tr><td>{{ r.policy }}<td>{{ "%.2f M"|format(r.parameters / 1e6) }}<td>{{ "{:,}".format(r.steps) }}
+<td>{{ "%.0f"|format(r.seconds) }}<td>{{ r.chunk.n_obs_steps }}<td>{{ r.chunk.action_chunk_size }}
+<td>{{ r.chunk.n_action_steps }}</tr>{% endfor %}</table>
 <h2>Figures</h2>
 {% for p in pictures %}<figure>{{ p|safe }}</figure>{% endfor %}
 <h2>Which differences are real?</h2>
@@ -176,15 +186,16 @@ pairs of policies; a difference is called real below 0.05.</p>
 <td>{{ "%.2f"|format(r.behaviour[key]) if r.behaviour[key] is not none else "no codes" }}{% endfor %}</tr>{% endfor %}
 </table>
 <h2>Failures</h2>
-<table><tr><th>policy<th>labels</tr>{% for name, labels in counts.items() %}
+<table><tr><th>policy<th class="left">labels</tr>{% for name, labels in counts.items() %}
 <tr><td>{{ name }}<td class="words">{% for label, n in labels.most_common() %}{{ label }} {{ n }}
 {{- ", " if not loop.last }}{% endfor %}</tr>{% endfor %}</table>
 <details><summary>All {{ failed|length }} of them, with the evidence. To overrule a label, set <code>person</code> in
 <code>failures/</code> and run the command again: both are kept.</summary>
-<table><tr><th>policy<th>training seed<th>environment seed<th>by rule<th>by a person<th>evidence</tr>
-{% for r, e in failed %}<tr><td>{{ r.policy }}<td>{{ r.seed }}<td>{{ e.seed }}<td>{{ e.failure.label }}
-<td>{{ e.failure.person or "" }}<td class="words">{{ e.failure.evidence }}</tr>{% endfor %}</table></details>
-<h2>Films</h2>
+<table><tr><th>policy<th>training seed<th>environment seed<th class="left">by rule<th class="left">by a person
+<th class="left">evidence</tr>
+{% for r, e in failed %}<tr><td>{{ r.policy }}<td>{{ r.seed }}<td>{{ e.seed }}<td class="left">{{ e.failure.label }}
+<td class="left">{{ e.failure.person or "" }}<td class="words">{{ e.failure.evidence }}</tr>{% endfor %}</table></details>
+{% if films %}<h2>Films</h2>{% endif %}
 {% for r, film in films %}<figure>{{ film|safe }}<figcaption>{{ r.policy }}, training seed {{ r.seed }}</figcaption>
 </figure>{% endfor %}
 <p>Made with {% if panel.results %}{% for k, v in panel.results[0].made_by.items() %}{{ k }} {{ v }}

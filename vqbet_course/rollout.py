@@ -120,9 +120,10 @@ def in_words(decision: Decision, normalizer: Normalizer) -> tuple[list[tuple[int
 
 def rollouts(policy: Policy, normalizer: Normalizer, seeds: Iterable[int],
              make: Callable[[], gym.Env] = make_pusht, draws: Sequence[int] | None = None,
-             quiet: bool = True) -> list[Episode]:
+             steps: int | None = None, quiet: bool = True) -> list[Episode]:
     """One episode per environment seed, all stepped together, in environments that `make` makes: they have a
-    `contract`, and their `info` says `is_success` and, where success has degrees, `coverage`.
+    `contract`, and their `info` says `is_success` and, where success has degrees, `coverage`. They end after `steps`,
+    where that is given, and else at the contract's horizon.
 
     Each episode owns its draws, seeded with `draws` or else its environment seed: the result of one does not depend
     on the others, except through the size of the batch (the last bit of a matrix product)."""
@@ -134,7 +135,7 @@ def rollouts(policy: Policy, normalizer: Normalizer, seeds: Iterable[int],
     policy.eval()
     policy.reset([torch.Generator().manual_seed(s) for s in draws or [e.seed for e in episodes]])
     running, decision, age = list(range(len(episodes))), None, 0
-    for _ in tqdm(range(task.horizon), desc="rollouts", unit="step", disable=quiet):
+    for _ in tqdm(range(steps or task.horizon), desc="rollouts", unit="step", disable=quiet):
         start = time.perf_counter()  # finished episodes ride along: the batch stays the same
         actions = act(policy, normalizer, observe(seen), task.action_bounds)
         spent = 1000 * (time.perf_counter() - start)
