@@ -43,13 +43,13 @@ def is_result(path: Path) -> bool:
 
 
 def parse(values: dict[str, Any], path: Path) -> list[Row]:
-    """The rows of one file. Raises BadInput for another schema."""
+    """The rows of one file, none for what was never rolled out. Raises BadInput for another schema."""
     schema = values["schema"]
     if schema not in SCHEMAS:
         raise BadInput(f"schema {schema}; this version reads {', '.join(SCHEMAS)}: measure it again")
     found = values["results"] if schema.startswith("vqbet_course/panel") else [values]
     return [Row(v.get("policy") or v.get("arm") or method_of(v), task_of(v), seed_of(v), v["metrics"], v["episodes"],
-                v["made_by"], path) for v in found]
+                v["made_by"], path) for v in found if v["episodes"]]
 
 
 def method_of(values: dict[str, Any]) -> str:
