@@ -27,8 +27,10 @@ def test_a_result_says_how_it_was_made(path: Path) -> None:
     assert values.get("command") or values.get("commands") or planned, "no command"
     for found in evaluations(values):
         assert {"machine", "python", "torch"} <= found["made_by"].keys()
-        assert isinstance(found["seed"], int) and found["episodes"] and found["training"]
-        assert len(found["episodes"]) == found["metrics"]["episodes"]
+        assert isinstance(found["seed"], int) and found["training"]
+        if found.get("variant", {}).get("tokenizer"):
+            continue  # a tokenizer is not rolled out
+        assert found["episodes"] and len(found["episodes"]) == found["metrics"]["episodes"]
         wins = sum(episode["success"] for episode in found["episodes"])
         assert wins / len(found["episodes"]) == pytest.approx(found["metrics"]["success_rate"])
 

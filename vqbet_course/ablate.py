@@ -93,6 +93,9 @@ WAYS: dict[str, dict[str, Any]] = {
     "whole chunk": {"n_action_steps": None}, "2 of 8": {"n_action_steps": 2}, "every step": {"n_action_steps": 1},
     "averaged": {"n_action_steps": 1, "average_chunks": True}}
 
+ACTS = {f"temperature {heat:g}: {name}": changed(bet_softmax_temperature=heat, **way)
+        for heat in (0.1, 0.3, 1.0) for name, way in WAYS.items()}
+
 ABLATIONS: dict[str, Ablation] = {
     "layers": Ablation("How many quantizer layers?", {
         f"{n} layer{'s' if n > 1 else ''}": changed(vqvae_n_layers=n) for n in (1, 2, 3)}),
@@ -107,9 +110,8 @@ ABLATIONS: dict[str, Ablation] = {
     "offset": Ablation("What is the offset worth, and which code should it learn from?", {
         "no offset": changed(offset_loss_weight=0.0), "of the sampled code": changed(offset_code="sampled"),
         "of the true code": changed(offset_code="ground_truth")}),
-    "acting": Ablation("Whole chunks, looking again, or averaging?", {
-        f"temperature {heat:g}: {name}": changed(bet_softmax_temperature=heat, **way)
-        for heat in (0.1, 0.3, 1.0) for name, way in WAYS.items()}),
+    "acting": Ablation("Whole chunks, looking again, or averaging?", ACTS),
+    "shaking": Ablation("Which way of acting moves most smoothly?", ACTS, "jerk"),
     "demos": Ablation("How many demonstrations are enough?", {
         f"{n} demonstrations": Variant(demos=n) for n in (20, 50, 120, 200)}),
     "history": Ablation("Does history help when the block is out of sight?", {
@@ -242,7 +244,7 @@ def reconstruct(variant: Variant, seed: int, data: str, budget: Budget) -> dict[
             codebook = kmeans(setup.windows.chunks.flatten(1), config.vqvae_n_embed)
             back = codebook[nearest_code(flat, codebook)].view_as(new)
         else:
-            policy = cast(VQBeTPolicy, build_policy(config))
+            policy = build_policy(config)
             most = split_steps(budget.steps or 10**9, config)
             end = None if budget.minutes is None else 20 * budget.minutes
             steps, _ = fit(vqvae_stage(policy, setup.windows, most), seed, Clock(), end)
@@ -402,7 +404,7 @@ def draw(ax: "Axes", name: str, results: dict[str, list[dict[str, Any]]]) -> Non
             continue
         values = [figure_of(r, ablation.figure) for r in found]
         mean, low, high = interval(values)
-        if np.isfinite(low):
+        if len(values) > 2:  # two seeds have an interval too, but it is wider than the picture
             ax.plot([low, high], [y, y], color=colour, linewidth=4, alpha=0.3, solid_capstyle="butt")
         ax.plot(values, [y] * len(found), "o", color=colour, markersize=4)
         ax.plot(mean, y, "|", color="black", markersize=10)
@@ -410,3 +412,16 @@ def draw(ax: "Axes", name: str, results: dict[str, list[dict[str, Any]]]) -> Non
     ax.set(yticks=range(len(results)), yticklabels=list(results), ylim=(len(results) - 0.5, -0.5),
            xlabel=FIGURES[ablation.figure][0] + spent)
     ax.set_title(ablation.question, fontsize=10)
+
+
+def plot(*names: str) -> None:
+    """The stored results of some ablations: a picture and a sentence for each."""
+    import matplotlib.pyplot as plt
+
+    answers = {name: stored(name) for name in names}
+    rows = [len(results) + 3 for results in answers.values()]
+    _, axes = plt.subplots(len(names), figsize=(8, 0.26 * sum(rows)), height_ratios=rows, layout="constrained", squeeze=False)
+    for ax, (name, results) in zip(axes.flat, answers.items(), strict=True):
+        draw(ax, name, results)
+        print(conclusion(name, results))
+    plt.show()
