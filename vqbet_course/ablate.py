@@ -28,7 +28,7 @@ from vqbet_course.files import read_json, write_json
 from vqbet_course.policy import LAPTOP, VQBeTConfig, VQBeTPolicy
 from vqbet_course.rollout import make_pusht, measures, rollouts
 from vqbet_course.tokens import kmeans, nearest_code
-from vqbet_course.train import prepare, run_randomness, split_steps, vqvae_stage, window_frames
+from vqbet_course.train import prepare, run_randomness, vqvae_stage, window_frames
 from vqbet_course.views import VIEWS, ViewedPushT, seen_through
 
 if TYPE_CHECKING:
@@ -245,8 +245,8 @@ def reconstruct(variant: Variant, seed: int, data: str, budget: Budget) -> dict[
             back = codebook[nearest_code(flat, codebook)].view_as(new)
         else:
             policy = build_policy(config)
-            most = split_steps(budget.steps or 10**9, config)
-            end = None if budget.minutes is None else 20 * budget.minutes
+            most = min(config.n_vqvae_training_steps, budget.steps or 10**9)  # nothing else takes of the budget
+            end = None if budget.minutes is None else 60 * budget.minutes
             steps, _ = fit(vqvae_stage(policy, setup.windows, most), seed, Clock(), end)
             policy.eval()
             with torch.no_grad():
