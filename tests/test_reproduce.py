@@ -36,6 +36,7 @@ def write_run(folder: Path, wins: int, **changes: Any) -> Path:
     path = folder / "eval" / "seed-100000" / "run.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(evaluation(wins, **changes)))
+    (folder / "model.safetensors").touch()
     return folder
 
 
@@ -259,6 +260,8 @@ def test_what_cannot_be_done_is_one_line_and_status_2(tmp_path: Path, capsys: py
     (tmp_path / "empty").mkdir()
     assert "no recorded evaluation" in refused(capsys, "reproduce", tmp_path / "empty")
     assert "no run.json" in refused(capsys, "retro", tmp_path / "empty", "--out", tmp_path / "r.md")
+    (write_run(tmp_path / "run", 1) / "model.safetensors").unlink()
+    assert "model.safetensors is missing" in refused(capsys, "reproduce", tmp_path / "run")
     assert "no such folder" in refused(capsys, "retro", tmp_path / "nowhere")
     assert "take letters" in refused(capsys, "design", "a/b", "--out", tmp_path)
     assert "no such design" in refused(capsys, "design", "new", "--judge", PANEL, "--out", tmp_path)

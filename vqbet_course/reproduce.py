@@ -39,8 +39,10 @@ def recorded(run: Path, name: str | None = None) -> tuple[Path, dict[str, Any]]:
 def reproduce(run: Path, name: str | None = None, repo: Path | None = None) -> dict[str, Any]:
     """Evaluate a run again in a fresh clone, and compare; writes reproduced.json beside the recorded run.json.
 
-    Raises BadInput for a run without a recorded evaluation, outside of a git repository, or when a step fails."""
+    Raises BadInput for a run without a recorded evaluation or its weights, outside of a git repository, or when a step fails."""
     path, before = recorded(run, name)
+    if not (run / "model.safetensors").exists():
+        raise BadInput(f"{run}: its model.safetensors is missing; finish the training with: vqbet-course train --resume {run}")
     repo = repo or Path(__file__).resolve().parent.parent
     with tempfile.TemporaryDirectory() as folder:
         clone, copied, out = Path(folder) / "clone", Path(folder) / "run", Path(folder) / "eval"
