@@ -1,7 +1,7 @@
-"""What the lectures claim, one change at a time: every variant of an ablation trains alike and is evaluated alike.
+"""What the lectures claim, one change at a time: all variants of an ablation train and are evaluated alike.
 
-A run is one variant with one training seed, and one file; what is finished is not done again. Variants that differ
-only in how they act share one training, and ablations that ask different questions of a variant share its runs.
+A run is one variant with one training seed, and one file; what is finished is not done again. Variants that
+differ only in how they act share a training; ablations with other questions to a variant share its runs.
 """
 
 import functools
@@ -25,7 +25,7 @@ from vqbet_course.contract import PUSHT, PUSHT_TASK, BadInput
 from vqbet_course.demos import Demos, Normalizer, load_demos, make_windows
 from vqbet_course.expert import columns_of, make_episodes
 from vqbet_course.files import read_json, write_json
-from vqbet_course.policy import LAPTOP, VQBeTConfig, VQBeTPolicy
+from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
 from vqbet_course.rollout import make_pusht, measures, rollouts
 from vqbet_course.tokens import kmeans, nearest_code
 from vqbet_course.train import prepare, run_randomness, vqvae_stage, window_frames
@@ -58,8 +58,8 @@ ACTING = ("n_action_steps", "average_chunks", "bet_softmax_temperature")
 
 @dataclass(frozen=True)
 class Variant:
-    """What one variant changes: fields of the laptop's configuration; how many demonstrations it sees, and how many
-    more by an unsteady hand; through which view; or, for a question about tokenizers alone, which k-means it is."""
+    """What one variant changes: fields of the laptop's configuration; how many demonstrations it sees, and
+    how many more by an unsteady hand; through which view; in a question about tokenizers alone, the kind."""
 
     changes: dict[str, Any] = field(default_factory=dict)
     demos: int = 120
@@ -70,8 +70,8 @@ class Variant:
 
 @dataclass(frozen=True)
 class Ablation:
-    """A question, its variants by name (`GROUP: NAME` where only those of a group compete), and the figure, of a
-    result's metrics, that answers it."""
+    """A question, its variants by name (`GROUP: NAME` where only those of a group compete), and the figure,
+    of a result's metrics, that answers it."""
 
     question: str
     variants: dict[str, Variant]
@@ -79,8 +79,12 @@ class Ablation:
 
 
 FIGURES = {"avg_max_reward": ("average max reward", max), "success_rate": ("success rate", max),
-           "jerk": ("jerk, px/step³", min), "reconstruction_px": ("reconstruction error, px", min)}
+           "jerk": ("jerk (px/step³)", min), "reconstruction_px": ("reconstruction error (px)", min)}
 """Each figure in words, and which end of it is good."""
+
+
+Results = dict[str, list[dict[str, Any]]]
+"""The results of an ablation by variant, one for each training seed; an empty list where none was run."""
 
 
 def changed(**changes: Any) -> Variant:
@@ -90,8 +94,8 @@ def changed(**changes: Any) -> Variant:
 CHUNKS = {f"chunk {w}": changed(action_chunk_size=w, n_action_steps=None) for w in (1, 4, 8, 16)}
 
 WAYS: dict[str, dict[str, Any]] = {
-    "whole chunk": {"n_action_steps": None}, "2 of 8": {"n_action_steps": 2}, "every step": {"n_action_steps": 1},
-    "averaged": {"n_action_steps": 1, "average_chunks": True}}
+    "whole chunk": {"n_action_steps": None}, "2 of 8": {"n_action_steps": 2},
+    "every step": {"n_action_steps": 1}, "averaged": {"n_action_steps": 1, "average_chunks": True}}
 
 ACTS = {f"temperature {heat:g}: {name}": changed(bet_softmax_temperature=heat, **way)
         for heat in (0.1, 0.3, 1.0) for name, way in WAYS.items()}
@@ -115,12 +119,13 @@ ABLATIONS: dict[str, Ablation] = {
     "demos": Ablation("How many demonstrations are enough?", {
         f"{n} demonstrations": Variant(demos=n) for n in (20, 50, 120, 200)}),
     "history": Ablation("Does history help when the block is out of sight?", {
-        f"hidden {k} of {2 * k} steps: sees {n} step{'s' if n > 1 else ''}": Variant({"n_obs_steps": n}, view=f"hidden-{k}")
-        for k in (4, 8) for n in (1, 2, 6)}),
+        f"hidden {k} of {2 * k} steps: sees {n} step{'s' if n > 1 else ''}":
+            Variant({"n_obs_steps": n}, view=f"hidden-{k}") for k in (4, 8) for n in (1, 2, 6)}),
     "quality": Ablation("Do demonstrations of an unsteady hand help or harm?", {
         "50 steady": Variant(demos=50), "50 steady, 70 unsteady": Variant(demos=50, unsteady=70),
         "120 steady": Variant()}),
-    "codebook": Ablation("How large a codebook?", {f"{k} codes": changed(vqvae_n_embed=k) for k in (4, 16, 64)}),
+    "codebook": Ablation("How large a codebook?", {
+        f"{k} codes": changed(vqvae_n_embed=k) for k in (4, 16, 64)}),
     "selection": Ablation("Choose codes together, or one after the other?", {
         "jointly": changed(sequentially_select=False), "sequentially": changed(sequentially_select=True)}),
     "distractor": Ablation("Does a distractor among the observations harm?", {
@@ -136,14 +141,15 @@ def known(name: str) -> Ablation:
     return ABLATIONS[name]
 
 
-# --- running ------------------------------------------------------------------------------------------------------
+# --- running ------------------------------------------------------------------------------------------------
 
 
-def ablate(names: Sequence[str], data: str = "demo", seeds: Sequence[int] = SEEDS, budget: Budget | None = None,
-           episodes: int = 50, out: Path = RESULTS, quiet: bool = False) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Do the runs of some ablations that are missing; returns all of their results, by ablation and variant.
+def ablate(names: Sequence[str], data: str = "demo", seeds: Sequence[int] = SEEDS,
+           budget: Budget | None = None, episodes: int = 50, out: Path = RESULTS,
+           quiet: bool = False) -> dict[str, Results]:
+    """Do the runs of some ablations that are missing; returns all of their results.
 
-    Raises BadInput for an unknown ablation, a budget above MOST_MINUTES, or results that were made otherwise."""
+    Raises BadInput for an unknown ablation, a budget above MOST_MINUTES, or results made otherwise."""
     budget = budget or Budget(MOST_MINUTES)
     if budget.minutes is not None and budget.minutes > MOST_MINUTES:
         raise BadInput(f"{budget.minutes:g} minutes: a run of an ablation trains {MOST_MINUTES:g} at most")
@@ -153,7 +159,8 @@ def ablate(names: Sequence[str], data: str = "demo", seeds: Sequence[int] = SEED
     for name in names:
         stored(name, out, settings)
     torch.set_num_threads(1)
-    jobs: dict[tuple[int, str], dict[Path, tuple[str, Variant]]] = {}  # what trains once -> what is measured of it
+    # what trains once: all that is measured of it
+    jobs: dict[tuple[int, str], dict[Path, tuple[str, Variant]]] = {}
     for name in names:
         for seed in seeds:
             for variant in known(name).variants.values():
@@ -164,7 +171,8 @@ def ablate(names: Sequence[str], data: str = "demo", seeds: Sequence[int] = SEED
             first = next(iter(wanted.values()))[1]
             learned = None if first.tokenizer else practise(training_of(first), seed, data, budget)
             for path, (name, variant) in wanted.items():
-                found = try_out(learned, variant, episodes) if learned else reconstruct(variant, seed, data, budget)
+                found = (try_out(learned, variant, episodes) if learned
+                         else reconstruct(variant, seed, data, budget))
                 write_json(path, describe(name, variant, seed, settings) | found)
                 bar.update()
     return {name: stored(name, out, settings) for name in names}
@@ -189,10 +197,10 @@ class Practised(NamedTuple):
 
 
 def chosen(data: str, variant: Variant, seed: int, left_out: bool = False) -> Demos:
-    """The demonstrations that a seed chooses for a variant, or else those that it leaves out. Raises BadInput."""
+    """The demonstrations that a seed chooses for a variant, or those that it leaves out. Raises BadInput."""
     demos = load_demos(data)
     if len(demos) < variant.demos:
-        raise BadInput(f"{data}: holds {len(demos)} demonstrations, a variant needs {variant.demos}")
+        raise BadInput(f"{data}: holds {len(demos)} demonstrations, {variant.demos} are needed")
     order = np.random.default_rng(seed).permutation(len(demos))
     return demos.select(np.sort(order[variant.demos:] if left_out else order[:variant.demos]))
 
@@ -212,14 +220,17 @@ def practise(variant: Variant, seed: int, data: str, budget: Budget) -> Practise
     if config.offset_loss_weight == 0:  # a head that learned nothing says nothing
         for parameter in policy.offset_head.parameters():
             parameter.data.zero_()
-    return Practised(policy, learned.normalizer, {"seed": seed, "steps": learned.steps, "seconds": learned.seconds,
-                                                  "cpu_seconds": time.process_time() - began})
+    return Practised(policy, learned.normalizer, {
+        "seed": seed, "steps": learned.steps, "seconds": learned.seconds,
+        "cpu_seconds": time.process_time() - began})
 
 
 def try_out(learned: Practised, variant: Variant, episodes: int) -> dict[str, Any]:
     """Let a policy act as a variant says, on starts that all variants share."""
     policy = learned.policy
-    policy.config = replace(policy.config, **{name: variant.changes.get(name, LAPTOP.get(name, False)) for name in ACTING})
+    usual = VQBeTConfig.laptop()
+    acting = {name: variant.changes.get(name, getattr(usual, name)) for name in ACTING}
+    policy.config = replace(policy.config, **acting)
     view = VIEWS[variant.view] if variant.view else None
 
     def make() -> gym.Env:
@@ -227,17 +238,18 @@ def try_out(learned: Practised, variant: Variant, episodes: int) -> dict[str, An
 
     played = rollouts(policy, learned.normalizer, range(FIRST_START, FIRST_START + episodes), make)
     return {"seed": FIRST_START, "training": learned.training,
-            "metrics": measures(played) | {"behaviour": behaviour(played)}, "episodes": [e.summary() for e in played]}
+            "metrics": measures(played) | {"behaviour": behaviour(played)},
+            "episodes": [e.summary() for e in played]}
 
 
 def reconstruct(variant: Variant, seed: int, data: str, budget: Budget) -> dict[str, Any]:
-    """How far, in pixels, an action is from where a tokenizer puts it back, on demonstrations that it never saw."""
+    """How far from where it was a tokenizer puts an action, in pixels, on demonstrations it never saw."""
     demos, left_out = chosen(data, variant, seed), chosen(data, variant, seed, left_out=True)
     config = shapes("vqbet", demos, **variant.changes)
     began = time.process_time()
     setup = prepare(demos, config, augment=True)
-    new = make_windows(left_out, setup.normalizer, config.n_obs_steps, config.n_queries, config.action_chunk_size,
-                       config.use_relative_actions).chunks
+    new = make_windows(left_out, setup.normalizer, config.n_obs_steps, config.n_queries,
+                       config.action_chunk_size, config.use_relative_actions).chunks
     with run_randomness(seed):
         if variant.tokenizer == "k-means":
             steps, flat = 0, new.flatten(1)
@@ -245,7 +257,7 @@ def reconstruct(variant: Variant, seed: int, data: str, budget: Budget) -> dict[
             back = codebook[nearest_code(flat, codebook)].view_as(new)
         else:
             policy = build_policy(config)
-            most = min(config.n_vqvae_training_steps, budget.steps or 10**9)  # nothing else takes of the budget
+            most = min(config.n_vqvae_training_steps, budget.steps or 10**9)
             end = None if budget.minutes is None else 60 * budget.minutes
             steps, _ = fit(vqvae_stage(policy, setup.windows, most), seed, Clock(), end)
             policy.eval()
@@ -259,7 +271,8 @@ def reconstruct(variant: Variant, seed: int, data: str, budget: Budget) -> dict[
 @functools.cache
 def unsteady(episodes: int) -> Demos:
     """Demonstrations by the expert with a hand that shakes, and whose shaking is what was recorded."""
-    columns = [columns_of(replace(e, actions=e.done)) for e in make_episodes(episodes, FIRST_START, noise=UNSTEADY_PX)]
+    made = make_episodes(episodes, FIRST_START, noise=UNSTEADY_PX)
+    columns = [columns_of(replace(e, actions=e.done)) for e in made]
     observation = {name: np.concatenate([c[name] for c in columns]) for name in PUSHT.observation}
     return Demos(observation, np.concatenate([c["action"] for c in columns]),
                  np.cumsum([len(c["action"]) for c in columns]), PUSHT.fps, "an unsteady hand", PUSHT.units())
@@ -267,12 +280,12 @@ def unsteady(episodes: int) -> Demos:
 
 def joined(one: Demos, two: Demos) -> Demos:
     """Two sets of demonstrations of the same task, one after the other."""
-    return replace(one, action=np.concatenate([one.action, two.action]),
-                   observation={k: np.concatenate([v, two.observation[k]]) for k, v in one.observation.items()},
-                   episode_ends=np.concatenate([one.episode_ends, one.episode_ends[-1] + two.episode_ends]))
+    ends = np.concatenate([one.episode_ends, one.episode_ends[-1] + two.episode_ends])
+    return replace(one, action=np.concatenate([one.action, two.action]), episode_ends=ends, observation={
+        name: np.concatenate([values, two.observation[name]]) for name, values in one.observation.items()})
 
 
-# --- files --------------------------------------------------------------------------------------------------------
+# --- files --------------------------------------------------------------------------------------------------
 
 
 def effective(variant: Variant) -> dict[str, Any]:
@@ -282,7 +295,7 @@ def effective(variant: Variant) -> dict[str, Any]:
 
 
 def training_of(variant: Variant) -> Variant:
-    """The part of a variant that training depends on; it acts in whole chunks, which every chunk length allows."""
+    """The part of a variant that training depends on; it acts in whole chunks, which any length allows."""
     learned = {name: value for name, value in effective(variant).items() if name not in ACTING}
     return replace(variant, changes=learned | {"n_action_steps": None})
 
@@ -290,7 +303,8 @@ def training_of(variant: Variant) -> Variant:
 def key(variant: Variant) -> str:
     """A variant as a part of a file name: all in which it differs. Equal variants have equal keys."""
     parts = [f"{name}-{value}" for name, value in effective(variant).items()]
-    said = {name: value for name, value in asdict(variant).items() if name not in ("changes", "demos") and value}
+    rest = ("unsteady", "view", "tokenizer")
+    said = {name: value for name in rest if (value := getattr(variant, name))}
     return "_".join([*parts, f"demos-{variant.demos}", *(f"{name}-{value}" for name, value in said.items())])
 
 
@@ -298,7 +312,7 @@ def path_of(variant: Variant, seed: int, out: Path) -> Path:
     return out / f"{key(variant)}_seed{seed}.json"
 
 
-def stored(name: str, out: Path = RESULTS, settings: dict[str, Any] | None = None) -> dict[str, list[dict[str, Any]]]:
+def stored(name: str, out: Path = RESULTS, settings: dict[str, Any] | None = None) -> Results:
     """The results of an ablation by variant, an empty list where none was run.
 
     Raises BadInput for a file of another schema, or made with other settings than these."""
@@ -315,7 +329,7 @@ def stored(name: str, out: Path = RESULTS, settings: dict[str, Any] | None = Non
             for label, variant in known(name).variants.items()}
 
 
-# --- what they say ------------------------------------------------------------------------------------------------
+# --- what they say ------------------------------------------------------------------------------------------
 
 
 def figure_of(result: dict[str, Any], figure: str) -> float:
@@ -325,15 +339,15 @@ def figure_of(result: dict[str, Any], figure: str) -> float:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """The mean over training seeds and its 95 % interval by Student's t; all that is possible where there is one seed."""
+    """The mean over training seeds and its 95 % interval by Student's t, without bounds for a single seed."""
     mean, n = float(np.mean(values)), len(values)
     half = float(student.ppf(0.975, n - 1) * np.std(values, ddof=1) / n ** 0.5) if n > 1 else float("inf")
     return mean, mean - half, mean + half
 
 
 def apart(one: Sequence[dict[str, Any]], two: Sequence[dict[str, Any]], figure: str) -> bool:
-    """Whether the interval of their difference, a pair for every training seed, leaves out 0: a seed has the same
-    demonstrations, the same draws and the same starts in both."""
+    """Whether the interval of their difference, a pair for every training seed, leaves out 0: a seed means
+    the same demonstrations, draws and starts in both."""
     first, second = ({r["training"]["seed"]: figure_of(r, figure) for r in found} for found in (one, two))
     _, low, high = interval([first[seed] - second[seed] for seed in first.keys() & second.keys()] or [0.0])
     return low > 0 or high < 0
@@ -347,7 +361,7 @@ def groups_of(labels: Iterable[str]) -> dict[str, list[str]]:
     return grouped
 
 
-def conclusion(name: str, results: dict[str, list[dict[str, Any]]]) -> str:
+def conclusion(name: str, results: Results) -> str:
     """One sentence that the figures support, and no more: what is not told apart is not ranked."""
     ablation, done = known(name), {label: found for label, found in results.items() if found}
     if len(done) < 2:
@@ -355,11 +369,11 @@ def conclusion(name: str, results: dict[str, list[dict[str, Any]]]) -> str:
     said = [verdict(ablation.figure, group, {label: done[label] for label in labels})
             for group, labels in groups_of(done).items()]
     missing = [label for label in results if label not in done]
-    return (f"{ablation.question} {'; '.join(said)}. Means over {seeds_of(done)} training seed(s), 95 % intervals."
-            + (f" Not run: {', '.join(missing)}." if missing else ""))
+    return (f"{ablation.question} {'; '.join(said)}. Means over {seeds_of(done)} training seed(s), "
+            "95 % intervals." + (f" Not run: {', '.join(missing)}." if missing else ""))
 
 
-def verdict(figure: str, group: str, done: dict[str, list[dict[str, Any]]]) -> str:
+def verdict(figure: str, group: str, done: Results) -> str:
     """The best of a group, and from which others it is told apart."""
     words, pick = FIGURES[figure]
     means = {label: float(np.mean([figure_of(r, figure) for r in found])) for label, found in done.items()}
@@ -378,22 +392,22 @@ def short(label: str) -> str:
     return label.rpartition(": ")[2]
 
 
-def seeds_of(done: dict[str, list[dict[str, Any]]]) -> str:
+def seeds_of(done: Results) -> str:
     """How many training seeds the variants have, as a number or a range."""
     counts = {len(found) for found in done.values()}
     return "-".join(str(n) for n in sorted({min(counts), max(counts)}))
 
 
-def budget_of(done: dict[str, list[dict[str, Any]]]) -> str:
+def budget_of(done: Results) -> str:
     """What the runs spent, in words."""
     settings = next(iter(done.values()))[0]["settings"]
     budget = Budget(**settings["budget"])
     return f"{budget.steps} steps" if budget.steps else f"{budget.minutes:g} minutes"
 
 
-def draw(ax: "Axes", name: str, results: dict[str, list[dict[str, Any]]]) -> None:
-    """A row per variant: a dot per training seed, a bar over the 95 % interval of their mean; `not run` where there is
-    nothing. In a group, a colour is a variant's."""
+def draw(ax: "Axes", name: str, results: Results) -> None:
+    """A row per variant: a dot per training seed, a bar over the 95 % interval of their mean; `not run` where
+    there is nothing. Where there are groups, a colour is a variant's."""
     ablation, done = known(name), {label: found for label, found in results.items() if found}
     names = list(dict.fromkeys(map(short, results)))
     grouped = len(groups_of(results)) > 1
@@ -420,7 +434,8 @@ def plot(*names: str) -> None:
 
     answers = {name: stored(name) for name in names}
     rows = [len(results) + 3 for results in answers.values()]
-    _, axes = plt.subplots(len(names), figsize=(8, 0.26 * sum(rows)), height_ratios=rows, layout="constrained", squeeze=False)
+    _, axes = plt.subplots(len(names), figsize=(8, 0.26 * sum(rows)), height_ratios=rows, squeeze=False,
+                           layout="constrained")
     for ax, (name, results) in zip(axes.flat, answers.items(), strict=True):
         draw(ax, name, results)
         print(conclusion(name, results))

@@ -1,4 +1,4 @@
-"""What a policy is shown of PushT's keypoints instead of all of them, in demonstrations and while it acts alike."""
+"""What a policy is shown of PushT's keypoints instead of all of them: alike in demonstrations and while it acts."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,7 +22,7 @@ class View(Protocol):
 
 
 class Hidden:
-    """The block is out of sight, its keypoints all 0, for `steps` frames of every 2 * `steps`, from a drawn phase."""
+    """The block is out of sight, its keypoints all 0, in `steps` of every 2 * `steps` frames, from a drawn phase."""
 
     def __init__(self, steps: int):
         self.steps = steps
