@@ -146,6 +146,15 @@ def test_the_page_says_mean_and_deviation_over_seeds(tmp_path: Path) -> None:
     assert "24 of 24 failures are labelled planning; why?" in page and (tmp_path / "retro.md").read_text() == page
 
 
+def test_the_page_says_what_was_repeated(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / str(seed), 10, seed=seed) for seed in range(3)]
+    for run, same in zip(runs, (True, False), strict=False):
+        verdict = json.dumps({"reproduced": same})
+        (run / "eval" / "seed-100000" / "reproduced.json").write_text(verdict)
+    page = retro(runs, tmp_path / "retro.md")
+    assert "Of 3 saved evaluation(s), 2 were repeated in a fresh clone, and 1 of those came out the same." in page
+
+
 def test_other_tasks_are_other_rows(tmp_path: Path) -> None:
     write_run(tmp_path / "a", 10)
     write_run(tmp_path / "b", 5, perturb=["shove=60"])

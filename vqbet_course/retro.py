@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vqbet_course.contract import BadInput
-from vqbet_course.files import write_text
+from vqbet_course.files import read_json, write_text
 from vqbet_course.results import Row, rows_of
 
 
@@ -50,12 +50,18 @@ def spread(values: Sequence[float]) -> str:
 
 
 def reproducibility(rows: Sequence[Row]) -> str:
-    """With what the figures were made, and the command that checks them."""
+    """With what the figures were made, which of them were repeated, and the command that repeats one."""
     versions = sorted({f"{r.made_by['machine']}, torch {r.made_by['torch']}, gym-pusht {r.made_by['gym-pusht']}, "
                        f"{r.made_by['threads']} thread(s)" for r in rows})
-    runs = sorted({str(row.path.parent.parent.parent) for row in rows if row.path.name == "run.json"})
-    check = f" Check one in a fresh clone: `vqbet-course reproduce {runs[0]}`." if runs else ""
-    return f"Made on {'; '.join(versions)}.{check}"
+    saved = sorted({row.path for row in rows if row.path.name == "run.json"})
+    said = [f"Made on {'; '.join(versions)}."]
+    if saved:
+        verdicts = [read_json(path, lambda v: bool(v["reproduced"])) for path in
+                    (run.with_name("reproduced.json") for run in saved) if path.exists()]
+        said.append(f"Of {len(saved)} saved evaluation(s), {len(verdicts)} were repeated in a fresh clone, and "
+                    f"{sum(verdicts)} of those came out the same.")
+        said.append(f"To repeat one: `vqbet-course reproduce {saved[0].parent.parent.parent}`.")
+    return " ".join(said)
 
 
 def open_questions(groups: dict[tuple[str, str, str], list[Row]]) -> list[str]:
