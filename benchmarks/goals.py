@@ -44,7 +44,8 @@ def run(arm: str, seed: int, steps: int, episodes: int) -> dict[str, Any]:
     def make() -> PushTGoal:
         return PushTGoal(make_pusht(), None, shown=shape is not None)
 
-    played = rollouts(cast(Policy, learned.policy), learned.normalizer, range(FIRST_START, FIRST_START + episodes), make)
+    starts = range(FIRST_START, FIRST_START + episodes)
+    played = rollouts(cast(Policy, learned.policy), learned.normalizer, starts, make)
     task = cast(TaskContract, make().contract)
     return {"schema": "vqbet_course/goals/1", "arm": arm, "seed": FIRST_START, "contract": task.to_dict(),
             "training": {"seed": seed, "steps": learned.steps, "seconds": learned.seconds, "cpu_seconds": spent},

@@ -92,8 +92,9 @@ def judge(hypothesis: Hypothesis, rows: Sequence[Row], draws: int = 2000) -> dic
     picks = np.random.default_rng(0).integers(n, size=(draws, n))
     low, high = np.percentile(excess[picks].mean(1), [2.5, 97.5])
     verdict = "confirmed" if low >= 0 else "falsified" if high < 0 else "undecided"
+    mean = excess.mean().round(3) + 0.0  # no "-0.000"
     return {"verdict": verdict, "starts": n,
-            "why": f"exceeds the claim by {excess.mean().round(3) + 0.0:+.3f} (95 % interval {low:+.3f} to {high:+.3f}, {n} starts)"}
+            "why": f"exceeds the claim by {mean:+.3f} (95 % interval {low:+.3f} to {high:+.3f}, {n} starts)"}
 
 
 def hypotheses(page: str) -> dict[str, Hypothesis]:

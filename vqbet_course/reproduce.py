@@ -39,10 +39,12 @@ def recorded(run: Path, name: str | None = None) -> tuple[Path, dict[str, Any]]:
 def reproduce(run: Path, name: str | None = None, repo: Path | None = None) -> dict[str, Any]:
     """Evaluate a run again in a fresh clone, and compare; writes reproduced.json beside the recorded run.json.
 
-    Raises BadInput for a run without a recorded evaluation or its weights, outside of a git repository, or when a step fails."""
+    Raises BadInput for a run without a recorded evaluation or its weights, outside of a git repository, or when a
+    step fails."""
     path, before = recorded(run, name)
     if not (run / "model.safetensors").exists():
-        raise BadInput(f"{run}: its model.safetensors is missing; finish the training with: vqbet-course train --resume {run}")
+        raise BadInput(f"{run}: its model.safetensors is missing; finish the training with: "
+                       f"vqbet-course train --resume {run}")
     repo = repo or Path(__file__).resolve().parent.parent
     with tempfile.TemporaryDirectory() as folder:
         clone, copied, out = Path(folder) / "clone", Path(folder) / "run", Path(folder) / "eval"
@@ -81,14 +83,16 @@ def compare(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, list[Any]]:
     """What two records hold differently, each as [before, after]."""
-    return {key: [before.get(key), after.get(key)] for key in sorted(before | after) if before.get(key) != after.get(key)}
+    keys = sorted(before | after)
+    return {key: [before.get(key), after.get(key)] for key in keys if before.get(key) != after.get(key)}
 
 
 def describe(verdict: dict[str, Any]) -> str:
     """A verdict in one line."""
     one, two = verdict["success"]
-    said = [f"{'reproduced' if verdict['reproduced'] else 'NOT reproduced'} ({verdict['rule']}): success {one:.0%} recorded, "
-            f"{two:.0%} now", "; ".join(f"{key} {a} against {b}" for key, (a, b) in verdict["differs"].items())
+    word = "reproduced" if verdict["reproduced"] else "NOT reproduced"
+    said = [f"{word} ({verdict['rule']}): success {one:.0%} recorded, {two:.0%} now",
+            "; ".join(f"{key} {a} against {b}" for key, (a, b) in verdict["differs"].items())
             or "same versions and machine"]
     if verdict["other_figures"]:
         said.append("figures that differ: " + ", ".join(

@@ -66,13 +66,15 @@ def reproducibility(rows: Sequence[Row]) -> str:
 
 def open_questions(groups: dict[tuple[str, str, str], list[Row]]) -> list[str]:
     """What these figures do not settle: about all rows together, then about each."""
-    few = [f"{method} ({trained or task}): {len(rows)}" for (method, task, trained), rows in groups.items() if len(rows) < 3]
+    few = [f"{method} ({trained or task}): {len(rows)}" for (method, task, trained), rows in groups.items()
+           if len(rows) < 3]
     questions = [f"Fewer than three training seeds; how much is luck? {'; '.join(few)}."] if few else []
     for (method, task, trained), rows in groups.items():
         about = f"{method}, {task}" + (f" ({trained})" if trained else "")
         seeds = [row.seed for row in rows]
         if len(set(seeds)) < len(seeds):
-            questions.append(f"{about}: {len(seeds)} results of {len(set(seeds))} training seeds; which of them are the same?")
+            questions.append(f"{about}: {len(seeds)} results of {len(set(seeds))} training seeds; "
+                             "which of them are the same?")
         lost = np.mean([r.metrics["avg_max_coverage"] - r.metrics["avg_final_coverage"] for r in rows])
         if lost > 0.1:
             questions.append(f"{about}: final coverage is {lost:.2f} below max coverage; what undoes the push?")
@@ -92,6 +94,7 @@ def read_recorded(path: Path) -> list[dict[str, Any]]:
         raise BadInput(f"{path}: not readable as JSON ({error})") from None
     for number, row in enumerate(rows if isinstance(rows, list) else [None]):
         good = isinstance(row, dict) and {"method", "task", "success", "source"} <= row.keys()
-        if not good or not row["success"] or not all(isinstance(s, int | float) and 0 <= s <= 1 for s in row["success"]):
+        if not good or not row["success"] or not all(
+                isinstance(s, int | float) and 0 <= s <= 1 for s in row["success"]):
             raise BadInput(f"{path}: row {number}: give method, task, success (a list of numbers in 0..1) and source")
     return rows
