@@ -122,7 +122,9 @@ def test_a_page_is_judged_and_judged_again() -> None:
 
 def test_the_command_writes_a_page_and_judges_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = ["--out", str(tmp_path)]
-    assert main(["design", "mine", "--minutes", "2", "--speeds", str(PANEL), *out]) == 0
+    assert main(["design", "mine", "--minutes", "2", *out]) == 0  # the stored panel says how fast
+    assert main(["design", "other", "--minutes", "2", "--speeds", str(PANEL), *out]) == 0
+    assert (tmp_path / "other.md").read_text() == (tmp_path / "mine.md").read_text().replace("mine", "other")
     page = (tmp_path / "mine.md").read_text()
     assert "= 12 min" in page and "measured in panel.json" in page
     assert main(["design", "mine", "--judge", str(PANEL), *out]) == 0

@@ -202,7 +202,8 @@ def retro(paths: tuple[Path, ...], recorded: Path | None, out: Path) -> None:
 @click.option("--judge", type=click.Path(path_type=Path), metavar="PANEL",
               help="Judge the hypotheses of the page by this result file or folder.")
 @click.option("--minutes", type=float, default=5.0, show_default=True, help="Training of each, for the budget.")
-@click.option("--speeds", type=click.Path(path_type=Path), metavar="PANEL", help="Measured speeds, for the budget.")
+@click.option("--speeds", type=click.Path(path_type=Path), metavar="PANEL",
+              help="Measured speeds, for the budget.  [default: the stored panel's]")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("_runs/designs"), show_default=True, metavar="DIR")
 def design(name: str, judge: Path | None, minutes: float, speeds: Path | None, out: Path) -> None:
     """Write the page of an experiment before it is run, or judge its hypotheses after."""

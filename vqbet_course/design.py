@@ -27,6 +27,9 @@ EPISODE_METRICS: dict[str, Callable[[dict[str, Any]], float]] = {
 }
 """What a hypothesis can be about, and what one episode contributes to it."""
 
+MEASURED = Path(__file__).parent.parent / "benchmarks" / "results" / "panel.json"
+"""The speeds that a budget takes where no others are given."""
+
 LEAST_STARTS = 10
 """Fewer shared starts than these decide nothing."""
 
@@ -180,6 +183,7 @@ def write_design(name: str, out: Path, minutes: float, speeds: Path | None) -> P
     path = page_path(name, out)
     if path.exists():
         raise BadInput(f"{path}: exists already; judge it with --judge PANEL, or choose another name")
+    speeds = speeds or (MEASURED if MEASURED.exists() else None)
     write_text(path, PAGE.format(name=name, budget=budget(minutes, panel=speeds)))
     return path
 
