@@ -64,8 +64,10 @@ def test_a_run_is_a_file_and_is_not_done_again(tmp_path: Path, monkeypatch: pyte
     assert made["training"]["steps"] == 3 and made["episodes"][0]["seed"] == 300_000
     monkeypatch.setattr(module, "practise", lambda *_: pytest.fail("it was done already"))
     assert ablate(["small"], **arguments)["small"] == found
-    with pytest.raises(BadInput, match="made with episodes 1; choose another --out"):
+    with pytest.raises(BadInput, match="made with episodes 1; ask for the same, or choose another --out"):
         ablate(["small"], **arguments | {"episodes": 2})
+    with pytest.raises(BadInput, match="made with budget --steps 3; ask"):
+        ablate(["small"], **arguments | {"budget": None})
 
 
 def test_an_untrained_offset_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:

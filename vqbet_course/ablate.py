@@ -41,6 +41,9 @@ RESULTS = Path(__file__).parent.parent / "benchmarks" / "results" / "ablations"
 MOST_MINUTES = 3.0
 """What a run may train at most."""
 
+USUAL = Budget(steps=2000)
+"""What the stored runs trained: in steps, so that they mean the same on a busy machine. Under a minute of a core."""
+
 SEEDS = (1, 2, 3)
 
 FIRST_START = 300_000
@@ -150,7 +153,7 @@ def ablate(names: Sequence[str], data: str = "demo", seeds: Sequence[int] = SEED
     """Do the runs of some ablations that are missing; returns all of their results.
 
     Raises BadInput for an unknown ablation, a budget above MOST_MINUTES, or results made otherwise."""
-    budget = budget or Budget(MOST_MINUTES)
+    budget = budget or USUAL
     if budget.minutes is not None and budget.minutes > MOST_MINUTES:
         raise BadInput(f"{budget.minutes:g} minutes: a run of an ablation trains {MOST_MINUTES:g} at most")
     if episodes < 1 or not seeds or min(seeds) < 0:
@@ -180,12 +183,15 @@ def ablate(names: Sequence[str], data: str = "demo", seeds: Sequence[int] = SEED
 
 def describe(name: str, variant: Variant, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
     """What a result file says of itself: where it comes from, and how to make it again."""
-    budget = Budget(**settings["budget"])
-    asked = f"--steps {budget.steps}" if budget.steps else f"--minutes {budget.minutes:g}"
     return {"schema": SCHEMA, "arm": key(variant), "variant": asdict(variant), "settings": settings,
-            "command": f"vqbet-course ablate {name} --data {settings['data']} --seeds {seed} {asked} "
-                       f"--episodes {settings['episodes']}",
+            "command": f"vqbet-course ablate {name} --data {settings['data']} --seeds {seed} "
+                       f"{option(settings['budget'])} --episodes {settings['episodes']}",
             "contract": PUSHT_TASK.to_dict(), "made_by": made_by()}
+
+
+def option(budget: dict[str, Any]) -> str:
+    """A budget as the command line takes it."""
+    return f"--steps {budget['steps']}" if budget["steps"] else f"--minutes {budget['minutes']:g}"
 
 
 class Practised(NamedTuple):
@@ -322,7 +328,8 @@ def stored(name: str, out: Path = RESULTS, settings: dict[str, Any] | None = Non
             raise BadInput(f"schema {values['schema']}, this version reads {SCHEMA}; choose another --out")
         other = [k for k in settings or {} if settings and values["settings"][k] != settings[k]]
         if other:
-            raise BadInput(f"made with {other[0]} {values['settings'][other[0]]}; choose another --out")
+            made = values["settings"] | {"budget": option(values["settings"]["budget"])}
+            raise BadInput(f"made with {other[0]} {made[other[0]]}; ask for the same, or choose another --out")
         return values
 
     return {label: [read_json(path, parse) for path in sorted(out.glob(f"{key(variant)}_seed*.json"))]

@@ -151,8 +151,8 @@ def compare(policies: str, data: str, demos: int, rollouts: int, seeds: str, min
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option("--data", default="demo", show_default=True, metavar="SOURCE", help="PushT demonstrations.")
 @click.option("--seeds", default="1,2,3", show_default=True, metavar="N,N", help="Training seeds.")
-@click.option("--minutes", type=float, help="What each run may train, at most 3.  [default: 3]")
-@click.option("--steps", type=int, help="Train each for this many steps instead.")
+@click.option("--minutes", type=float, help="What each run may train, at most 3.")
+@click.option("--steps", type=int, help="Train each for this many steps.  [default: 2000]")
 @click.option("--episodes", type=int, default=50, show_default=True, help="Episodes of each run.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("benchmarks/results/ablations"), show_default=True,
               metavar="DIR", help="Where results go; what is finished there is not done again.")
@@ -162,7 +162,7 @@ def ablate(names: tuple[str, ...], data: str, seeds: str, minutes: float | None,
     `all` does them all."""
     from vqbet_course import ablate as ablations
 
-    budget = ablations.Budget(3.0 if minutes is None and steps is None else minutes, steps)
+    budget = None if minutes is None and steps is None else ablations.Budget(minutes, steps)
     asked = [*ablations.ABLATIONS] if names == ("all",) else names
     results = ablations.ablate(asked, data, whole_numbers("--seeds", seeds), budget, episodes, out)
     for name, found in results.items():
