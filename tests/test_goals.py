@@ -239,8 +239,15 @@ def test_the_toy_shows_its_goals_first() -> None:
     config = dataclasses.replace(CONFIG, observation_sizes={"observation.state": 2}, use_relative_actions=False,
                                  goal_shape=goal_shape("sequence", {"observation.state": 2}))
     setup = prepare(walks, config, False, "sequence")
-    half = setup.normalizer.unnormalize(GOAL, setup.windows.seen(torch.arange(50))[GOAL])[:, 0, :2]
-    assert (half[:, 0] - 0.5).abs().max() < 0.15 and half[:, 1].abs().min() > 0.3  # beside the disc
+    every = torch.arange(len(setup.windows.observation_index))
+    shown = setup.normalizer.unnormalize(GOAL, setup.windows.seen(every)[GOAL])[:, -1].numpy()
+    walk = np.searchsorted(walks.episode_ends, setup.windows.observation_index[:, -1].numpy(), "right")
+    last = walks.episode_ends - 1
+    half = np.round((walks.episode_starts + last) / 2).astype(int)
+    expected = np.hstack([toy.observation[half], toy.observation[last]])[walk]
+    np.testing.assert_allclose(shown, expected, atol=1e-5)  # half way, then the end, of the own walk
+    sides = np.sign(toy.observation[half][:, 1])
+    assert set(sides) == {-1, 1} and np.abs(toy.observation[half][:, 1]).min() > 0.3  # beside the disc, on both sides
 
     def make() -> ShownGoal:
         return ShownGoal(navigation.NavigationEnv(), np.array([0.5, 0.4, 1, 0]), "observation.state", 2)

@@ -36,6 +36,7 @@ def write_run(folder: Path, wins: int, **changes: Any) -> Path:
     path = folder / "eval" / "seed-100000" / "run.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(evaluation(wins, **changes)))
+    (folder / "model.safetensors").touch()
     return folder
 
 
@@ -89,6 +90,26 @@ def test_a_method_without_results_is_named() -> None:
         judge(Hypothesis.parse("c.success_rate >= 0.5"), [rows("a", 3)])
 
 
+def test_a_perturbed_evaluation_is_a_side_of_its_own(tmp_path: Path) -> None:
+    write_run(tmp_path / "calm", 18)
+    write_run(tmp_path / "shoved", 4, perturb=["shove=60", "friction=0.5"])
+    text = "vqbet@shove=60+friction=0.5.success_rate >= vqbet.success_rate - 0.2"
+    assert judge(Hypothesis.parse(text), rows_of(tmp_path))["verdict"] == "falsified"
+
+
+def test_results_that_cannot_be_told_apart_are_not_judged(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", 10)
+    write_run(tmp_path / "b", 12)
+    with pytest.raises(BadInput, match="2 results of 'vqbet' cannot be told apart"):
+        judge(Hypothesis.parse("vqbet.success_rate >= 0.5"), rows_of(tmp_path))
+
+
+def test_the_record_of_a_reproduction_is_no_result(tmp_path: Path) -> None:
+    run = write_run(tmp_path, 10)
+    (run / "eval" / "seed-100000" / "reproduced.json").write_text('{"schema": "vqbet_course/reproduced/1"}')
+    assert len(rows_of(run / "eval" / "seed-100000")) == 1
+
+
 def test_a_page_is_judged_and_judged_again() -> None:
     page = "- H1: `a.success_rate >= 0.5`\ntext\n- H2: `a.success_rate <= 0.5`\n"
     once = judged(page, [rows("a", 36)])
@@ -101,7 +122,9 @@ def test_a_page_is_judged_and_judged_again() -> None:
 
 def test_the_command_writes_a_page_and_judges_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = ["--out", str(tmp_path)]
-    assert main(["design", "mine", "--minutes", "2", "--speeds", str(PANEL), *out]) == 0
+    assert main(["design", "mine", "--minutes", "2", *out]) == 0  # the stored panel says how fast
+    assert main(["design", "other", "--minutes", "2", "--speeds", str(PANEL), *out]) == 0
+    assert (tmp_path / "other.md").read_text() == (tmp_path / "mine.md").read_text().replace("mine", "other")
     page = (tmp_path / "mine.md").read_text()
     assert "= 12 min" in page and "measured in panel.json" in page
     assert main(["design", "mine", "--judge", str(PANEL), *out]) == 0
@@ -120,9 +143,18 @@ def test_a_budget_without_measurements_says_so() -> None:
 def test_the_page_says_mean_and_deviation_over_seeds(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / str(seed), wins, seed=seed) for seed, wins in enumerate((10, 12, 14))]
     page = retro(runs, tmp_path / "retro.md")
-    assert "| vqbet | PushT | 60% ± 10% (3 seeds) | 20 | measured |" in page
+    assert "| vqbet | PushT | demo | 60% ± 10% (3 seeds) | 20 | measured |" in page
     assert f"vqbet-course reproduce {runs[0]}" in page and "torch 2.11.0" in page
-    assert "24 of 24 failures are planning" in page and (tmp_path / "retro.md").read_text() == page
+    assert "24 of 24 failures are labelled planning; why?" in page and (tmp_path / "retro.md").read_text() == page
+
+
+def test_the_page_says_what_was_repeated(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / str(seed), 10, seed=seed) for seed in range(3)]
+    for run, same in zip(runs, (True, False), strict=False):
+        verdict = json.dumps({"reproduced": same})
+        (run / "eval" / "seed-100000" / "reproduced.json").write_text(verdict)
+    page = retro(runs, tmp_path / "retro.md")
+    assert "Of 3 saved evaluation(s), 2 were repeated in a fresh clone, and 1 of those came out the same." in page
 
 
 def test_other_tasks_are_other_rows(tmp_path: Path) -> None:
@@ -131,15 +163,24 @@ def test_other_tasks_are_other_rows(tmp_path: Path) -> None:
     moved = PUSHT_TASK.to_dict() | {"resets": f"{PUSHT_TASK.resets}; goal at x 200, y 200, 0 rad"}
     write_run(tmp_path / "c", 1, contract=moved, training={"seed": 0, "goal": "future"})
     page = retro([tmp_path], tmp_path / "out.md")
-    assert "| vqbet | PushT; shove=60 | 25% (1 seed)" in page
-    assert "| vqbet-future | PushT; goal at x 200, y 200, 0 rad | 5% (1 seed)" in page
+    assert "| vqbet | PushT; shove=60 | demo | 25% (1 seed)" in page
+    assert "| vqbet-future | PushT; goal at x 200, y 200, 0 rad | demo | 5% (1 seed)" in page
+
+
+def test_other_trainings_are_other_rows_and_a_seed_twice_is_asked_about(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", 10)
+    write_run(tmp_path / "b", 5, training={"seed": 0, "data": "/somewhere/human.zarr"})
+    write_run(tmp_path / "c", 6, training={"seed": 0, "data": "/somewhere/human.zarr"})
+    page = retro([tmp_path], tmp_path / "out.md")
+    assert "| vqbet | PushT | demo | 50% (1 seed) | 20 |" in page and "| vqbet | PushT | human.zarr | 28% ± 4% (2 seeds)" in page
+    assert "2 results of 1 training seeds" in page and "Fewer than three training seeds" in page
 
 
 def test_rows_measured_elsewhere_are_marked(tmp_path: Path) -> None:
     (tmp_path / "vla.json").write_text(json.dumps([{"method": "a VLA", "task": "PushT", "success": [0.5, 0.7],
                                                     "source": "our lab, week 7"}]))
     page = retro([write_run(tmp_path / "a", 10)], tmp_path / "out.md", tmp_path / "vla.json")
-    assert "| a VLA | PushT | 60% ± 14% (2 seeds) | | recorded: our lab, week 7 |" in page
+    assert "| a VLA | PushT | | 60% ± 14% (2 seeds) | | recorded: our lab, week 7 |" in page
 
 
 def test_the_stored_results_can_be_read() -> None:
@@ -157,7 +198,15 @@ def test_the_same_episodes_where_versions_agree() -> None:
     after["episodes"][3]["max_coverage"] -= 1e-9
     verdict = compare(before, after)
     assert not verdict["reproduced"] and verdict["other_episodes"] == [100_003]
-    assert "NOT reproduced (the same episodes)" in describe(verdict)
+    assert "NOT reproduced (the same episodes)" in describe(verdict) and "differ: 100003" in describe(verdict)
+
+
+def test_a_figure_that_its_episodes_do_not_bear_out_is_named() -> None:
+    before = evaluation(10)
+    before["metrics"]["avg_final_coverage"] = 0.9
+    verdict = compare(before, evaluation(10))
+    assert not verdict["reproduced"] and verdict["other_episodes"] == []
+    assert "avg_final_coverage 0.9 against 0.5" in describe(verdict)
 
 
 @pytest.mark.parametrize(("wins", "reproduced"), [(11, True), (9, True), (12, False), (8, False)])
@@ -222,6 +271,8 @@ def test_what_cannot_be_done_is_one_line_and_status_2(tmp_path: Path, capsys: py
     (tmp_path / "empty").mkdir()
     assert "no recorded evaluation" in refused(capsys, "reproduce", tmp_path / "empty")
     assert "no run.json" in refused(capsys, "retro", tmp_path / "empty", "--out", tmp_path / "r.md")
+    (write_run(tmp_path / "run", 1) / "model.safetensors").unlink()
+    assert "model.safetensors is missing" in refused(capsys, "reproduce", tmp_path / "run")
     assert "no such folder" in refused(capsys, "retro", tmp_path / "nowhere")
     assert "take letters" in refused(capsys, "design", "a/b", "--out", tmp_path)
     assert "no such design" in refused(capsys, "design", "new", "--judge", PANEL, "--out", tmp_path)

@@ -304,6 +304,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'vqbet_course.train.window_frames': ('train.html#window_frames', 'vqbet_course/train.py'),
                                     'vqbet_course.train.write_checkpoint': ('train.html#write_checkpoint', 'vqbet_course/train.py')},
             'vqbet_course.verdicts': {},
+            'vqbet_course.views': {},
             'vqbet_course.vision': { 'vqbet_course.vision.CameraEncoder': ('vision.html#cameraencoder', 'vqbet_course/vision.py'),
                                      'vqbet_course.vision.CameraEncoder.__init__': ( 'vision.html#cameraencoder.__init__',
                                                                                      'vqbet_course/vision.py'),

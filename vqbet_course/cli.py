@@ -155,21 +155,25 @@ def compare(policies: str, data: str, demos: int, rollouts: int, seeds: str, min
 
 
 @cli.command()
-@click.argument("name")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option("--data", default="demo", show_default=True, metavar="SOURCE", help="PushT demonstrations.")
 @click.option("--seeds", default="1,2,3", show_default=True, metavar="N,N", help="Training seeds.")
-@click.option("--minutes", type=float, help="What each run may train, at most 3.  [default: 3]")
-@click.option("--steps", type=int, help="Train each for this many steps instead.")
+@click.option("--minutes", type=float, help="What each run may train, at most 3.")
+@click.option("--steps", type=int, help="Train each for this many steps.  [default: 2000]")
 @click.option("--episodes", type=int, default=50, show_default=True, help="Episodes of each run.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("benchmarks/results/ablations"), show_default=True,
               metavar="DIR", help="Where results go; what is finished there is not done again.")
-def ablate(name: str, data: str, seeds: str, minutes: float | None, steps: int | None, episodes: int, out: Path) -> None:
-    """Change one thing at a time, and see what it does. NAME is layers, chunk, offset, ...; a wrong one lists them."""
+def ablate(names: tuple[str, ...], data: str, seeds: str, minutes: float | None, steps: int | None, episodes: int,
+           out: Path) -> None:
+    """Change one thing at a time, and see what it does. NAME is layers, chunk, offset, ...; a wrong one lists them,
+    `all` does them all."""
     from vqbet_course import ablate as ablations
 
-    budget = ablations.Budget(3.0 if minutes is None and steps is None else minutes, steps)
-    results = ablations.ablate(name, data, whole_numbers("--seeds", seeds), budget, episodes, out)
-    click.echo(ablations.conclusion(name, results))
+    budget = None if minutes is None and steps is None else ablations.Budget(minutes, steps)
+    asked = [*ablations.ABLATIONS] if names == ("all",) else names
+    results = ablations.ablate(asked, data, whole_numbers("--seeds", seeds), budget, episodes, out)
+    for name, found in results.items():
+        click.echo(ablations.conclusion(name, found))
 
 
 @cli.command()
@@ -205,7 +209,8 @@ def retro(paths: tuple[Path, ...], recorded: Path | None, out: Path) -> None:
 @click.option("--judge", type=click.Path(path_type=Path), metavar="PANEL",
               help="Judge the hypotheses of the page by this result file or folder.")
 @click.option("--minutes", type=float, default=5.0, show_default=True, help="Training of each, for the budget.")
-@click.option("--speeds", type=click.Path(path_type=Path), metavar="PANEL", help="Measured speeds, for the budget.")
+@click.option("--speeds", type=click.Path(path_type=Path), metavar="PANEL",
+              help="Measured speeds, for the budget.  [default: the stored panel's]")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("_runs/designs"), show_default=True, metavar="DIR")
 def design(name: str, judge: Path | None, minutes: float, speeds: Path | None, out: Path) -> None:
     """Write the page of an experiment before it is run, or judge its hypotheses after."""

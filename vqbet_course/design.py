@@ -1,6 +1,7 @@
 """The design of an experiment as a page that people read, with hypotheses that a machine can judge.
 
-A hypothesis is a line `- H1: `vqbet.success_rate >= bc.success_rate + 0.05``. It is judged start by start: the
+A hypothesis is a line `- H1: `vqbet.success_rate >= bc.success_rate + 0.05``, or, about what was evaluated with a
+perturbation, `- H2: `vqbet@shove=60.success_rate >= vqbet.success_rate - 0.2``. It is judged start by start: the
 difference of both sides on the same environment seeds, averaged over training seeds, with a bootstrap interval.
 """
 
@@ -26,10 +27,13 @@ EPISODE_METRICS: dict[str, Callable[[dict[str, Any]], float]] = {
 }
 """What a hypothesis can be about, and what one episode contributes to it."""
 
+MEASURED = Path(__file__).parent.parent / "benchmarks" / "results" / "panel.json"
+"""The speeds that a budget takes where no others are given."""
+
 LEAST_STARTS = 10
 """Fewer shared starts than these decide nothing."""
 
-SIDE = r"(?P<{0}>[A-Za-z][\w-]*)\.(?P<{0}_metric>\w+)"
+SIDE = r"(?P<{0}>[A-Za-z][\w-]*(?:@[\w=.+-]+)?)\.(?P<{0}_metric>[A-Za-z]\w*)"
 HYPOTHESIS = re.compile(rf"^{SIDE.format('one')}\s*(?P<relation>>=|<=)\s*(?:{SIDE.format('two')}\s*)?"
                         r"(?P<margin>(?:[+-]\s*)?[\d.]+)?$")
 LINE = re.compile(r"^- (H\d+): `([^`]+)`.*$", re.MULTILINE)
@@ -62,13 +66,17 @@ class Hypothesis:
         return cls(text, found["one"], found["two"], metrics.pop(), 1 if found["relation"] == ">=" else -1, margin)
 
 
-def per_start(rows: Sequence[Row], method: str, metric: str) -> dict[tuple[int, int], float]:
-    """{(training seed, environment seed): what the episode contributes} of a method. Raises BadInput without any."""
-    found = {(row.seed, e["seed"]): EPISODE_METRICS[metric](e) for row in rows if row.method == method
-             for e in row.episodes}
-    if not found:
-        raise BadInput(f"no results of {method!r}; there are {', '.join(sorted({row.method for row in rows}))}")
-    return found
+def per_start(rows: Sequence[Row], name: str, metric: str) -> dict[tuple[int, int], float]:
+    """{(training seed, environment seed): what the episode contributes} of a method. Raises BadInput without any, and
+    where they are of several kinds, which no start pairs."""
+    mine = [row for row in rows if row.name == name]
+    if not mine:
+        raise BadInput(f"no results of {name!r}; there are {', '.join(sorted({row.name for row in rows}))}")
+    kinds = {f"{row.task} after {row.trained}" for row in mine}
+    if len(kinds) > 1 or len({row.seed for row in mine}) < len(mine):
+        raise BadInput(f"{len(mine)} results of {name!r} cannot be told apart ({'; '.join(sorted(kinds))}); judge by a "
+                       "single panel, or a folder with one of each training seed")
+    return {(row.seed, e["seed"]): EPISODE_METRICS[metric](e) for row in mine for e in row.episodes}
 
 
 def judge(hypothesis: Hypothesis, rows: Sequence[Row], draws: int = 2000) -> dict[str, Any]:
@@ -87,8 +95,9 @@ def judge(hypothesis: Hypothesis, rows: Sequence[Row], draws: int = 2000) -> dic
     picks = np.random.default_rng(0).integers(n, size=(draws, n))
     low, high = np.percentile(excess[picks].mean(1), [2.5, 97.5])
     verdict = "confirmed" if low >= 0 else "falsified" if high < 0 else "undecided"
+    mean = excess.mean().round(3) + 0.0  # no "-0.000"
     return {"verdict": verdict, "starts": n,
-            "why": f"exceeds the claim by {excess.mean():+.3f} (95 % interval {low:+.3f} to {high:+.3f}, {n} starts)"}
+            "why": f"exceeds the claim by {mean:+.3f} (95 % interval {low:+.3f} to {high:+.3f}, {n} starts)"}
 
 
 def hypotheses(page: str) -> dict[str, Hypothesis]:
@@ -113,6 +122,8 @@ Each is a line that a machine reads. `vqbet-course design {name} --judge PANEL` 
 
 - H1: `vqbet.success_rate >= bc.success_rate + 0.05`
 - H2: `vqbet.avg_final_coverage >= bc.avg_final_coverage`
+
+About an evaluation with a perturbation, a line names it: `vqbet@shove=60.success_rate >= vqbet.success_rate - 0.2`.
 
 ## Variables
 
@@ -140,6 +151,12 @@ Each is a line that a machine reads. `vqbet-course design {name} --judge PANEL` 
 
 Take a method that is not in the panel. Write down what it observes, which actions it gives, in which environment and by
 which metric it is measured, and **one perturbation that hits its core assumption**. Add a hypothesis about that.
+
+- **Environment:**
+- **Observation schema** (fields, sizes, units, rate):
+- **Action interface** (what a number means, chunk, rate):
+- **Metric:**
+- **Core assumption, and the perturbation that hits it:**
 """
 
 
@@ -150,7 +167,9 @@ def budget(minutes: float, methods: int = 2, seeds: int = 3, episodes: int = 30,
         return (f"Training: {methods} methods x {seeds} seeds x {minutes:g} min = {training:g} min on one core. "
                 "Evaluation: not measured yet; give --speeds PANEL.")
     rows = rows_of(panel)
-    step = {row.method: row.metrics["step_latency_ms"]["p50"] for row in rows}
+    step = {row.method: row.metrics["step_latency_ms"]["p50"] for row in rows if "step_latency_ms" in row.metrics}
+    if not step:
+        raise BadInput(f"{panel}: says nothing of latencies; give a panel.json or a run.json")
     length = float(np.mean([e["steps"] for row in rows for e in row.episodes]))
     slowest = max(step, key=lambda name: step[name])
     evaluation = methods * seeds * episodes * length * step[slowest] / 60_000
@@ -164,6 +183,7 @@ def write_design(name: str, out: Path, minutes: float, speeds: Path | None) -> P
     path = page_path(name, out)
     if path.exists():
         raise BadInput(f"{path}: exists already; judge it with --judge PANEL, or choose another name")
+    speeds = speeds or (MEASURED if MEASURED.exists() else None)
     write_text(path, PAGE.format(name=name, budget=budget(minutes, panel=speeds)))
     return path
 

@@ -382,12 +382,14 @@ class Episode:
     """One demonstration, T frames at 10 Hz: what was seen before each action, the action, what it brought.
 
     states (T, 5): pusher x, y, block x, y in pixels, block angle in radians; actions (T, 2) float32 pixels: what
-    the expert wanted, before its hand shook; coverage (T,) after the action.
+    the expert wanted, before its hand shook; done (T, 2) float32 pixels: what the shaken hand did; coverage (T,)
+    after the action.
     """
 
     seed: int
     states: Float
     actions: NDArray[np.float32]
+    done: NDArray[np.float32]
     coverage: Float
     success: bool
 
@@ -412,19 +414,21 @@ def solve(seed: int, style: str = "mixed", noise: float = NOISE, max_steps: int 
     state, _ = env.reset(seed=seed)
     states: list[Float] = []
     actions: list[NDArray[np.float32]] = []
+    shaken: list[NDArray[np.float32]] = []
     coverage: list[float] = []
     shake: Float = np.zeros(2)
-    done = False
-    while not done and len(states) < max_steps:
+    solved = False
+    while not solved and len(states) < max_steps:
         action = expert.act(state)
         states.append(state)
         actions.append(action)
         shake = 0.8 * shake + 0.6 * noise * rng.standard_normal(2)
         far = distance(complex(*state[2:4]), np.exp(1j * state[4]))
-        shaken = np.round((action + shake * min(1.0, far / FAR)) * 8) / 8
-        state, _, done, _, info = env.step(np.clip(shaken, 0, SIZE))
+        did = np.clip(np.round((action + shake * min(1.0, far / FAR)) * 8) / 8, 0, SIZE)
+        shaken.append(did.astype(np.float32))
+        state, _, solved, _, info = env.step(did)
         coverage.append(info["coverage"])
-    return Episode(seed, np.array(states), np.array(actions), np.array(coverage), bool(done))
+    return Episode(seed, np.array(states), np.array(actions), np.array(shaken), np.array(coverage), bool(solved))
 
 
 def make_episodes(

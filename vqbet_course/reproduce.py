@@ -11,6 +11,9 @@ from vqbet_course.files import read_json, write_json
 
 SCHEMA = "vqbet_course/run/1"
 
+FIGURES = ("success_rate", "avg_max_reward", "avg_max_coverage", "avg_final_coverage")
+"""Figures that repeat; latencies do not."""
+
 TOLERANCE = 0.05
 """How far success may differ where versions or machine do."""
 
@@ -36,8 +39,12 @@ def recorded(run: Path, name: str | None = None) -> tuple[Path, dict[str, Any]]:
 def reproduce(run: Path, name: str | None = None, repo: Path | None = None) -> dict[str, Any]:
     """Evaluate a run again in a fresh clone, and compare; writes reproduced.json beside the recorded run.json.
 
-    Raises BadInput for a run without a recorded evaluation, outside of a git repository, or when a step fails."""
+    Raises BadInput for a run without a recorded evaluation or its weights, outside of a git repository, or when a
+    step fails."""
     path, before = recorded(run, name)
+    if not (run / "model.safetensors").exists():
+        raise BadInput(f"{run}: its model.safetensors is missing; finish the training with: "
+                       f"vqbet-course train --resume {run}")
     repo = repo or Path(__file__).resolve().parent.parent
     with tempfile.TemporaryDirectory() as folder:
         clone, copied, out = Path(folder) / "clone", Path(folder) / "run", Path(folder) / "eval"
@@ -61,26 +68,41 @@ def command(before: dict[str, Any], path: Path, run: Path, out: Path) -> list[st
 
 
 def compare(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Whether figures repeat: episode by episode where versions and machine agree, within TOLERANCE otherwise."""
-    made = (before["made_by"], after["made_by"])
-    differs = {key: [m.get(key) for m in made] for key in sorted(made[0] | made[1]) if made[0].get(key) != made[1].get(key)}
+    """Whether figures repeat: every figure and episode where versions and machine agree, within TOLERANCE otherwise.
+
+    Says what differs: versions, episodes by their seeds, and figures, each as [recorded, now]."""
     what = ("seed", "success", "max_coverage", "final_coverage", "steps")
     episodes = [[{key: e[key] for key in what} for e in result["episodes"]] for result in (before, after)]
     other = [one["seed"] for one, two in zip(*episodes, strict=True) if one != two]
-    change = after["metrics"]["success_rate"] - before["metrics"]["success_rate"]
-    repeats = abs(change) <= TOLERANCE + 1e-9 if differs else not other
-    return {"schema": "vqbet_course/reproduced/1", "reproduced": repeats, "rule": "within 0.05" if differs else "the same episodes",
-            "differs": differs, "other_episodes": other, "success": [before["metrics"]["success_rate"],
-                                                                    after["metrics"]["success_rate"]]}
+    versions, figures = (changes(before[part], after[part]) for part in ("made_by", "metrics"))
+    figures = {name: pair for name, pair in figures.items() if name in FIGURES}
+    success = [result["metrics"]["success_rate"] for result in (before, after)]
+    repeats = abs(success[1] - success[0]) <= TOLERANCE + 1e-9 if versions else not (other or figures)
+    return {"schema": "vqbet_course/reproduced/1", "reproduced": repeats,
+            "rule": f"success within {TOLERANCE:g}" if versions else "the same episodes", "differs": versions,
+            "other_figures": figures, "other_episodes": other, "success": success}
+
+
+def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, list[Any]]:
+    """What two records hold differently, each as [before, after]."""
+    keys = sorted(before | after)
+    return {key: [before.get(key), after.get(key)] for key in keys if before.get(key) != after.get(key)}
 
 
 def describe(verdict: dict[str, Any]) -> str:
     """A verdict in one line."""
     one, two = verdict["success"]
-    said = "reproduced" if verdict["reproduced"] else "NOT reproduced"
-    differs = "; ".join(f"{key} {a} against {b}" for key, (a, b) in verdict["differs"].items())
-    return (f"{said} ({verdict['rule']}): success {one:.0%} recorded, {two:.0%} now; {len(verdict['other_episodes'])} "
-            f"episode(s) differ" + (f"; what differs: {differs}" if differs else "; same versions and machine"))
+    word = "reproduced" if verdict["reproduced"] else "NOT reproduced"
+    said = [f"{word} ({verdict['rule']}): success {one:.0%} recorded, {two:.0%} now",
+            "; ".join(f"{key} {a} against {b}" for key, (a, b) in verdict["differs"].items())
+            or "same versions and machine"]
+    if verdict["other_figures"]:
+        said.append("figures that differ: " + ", ".join(
+            f"{name} {a:.4g} against {b:.4g}" for name, (a, b) in verdict["other_figures"].items()))
+    others = [*map(str, verdict["other_episodes"])]
+    said.append(f"episodes that differ: {', '.join(others[:5])}{' ...' if len(others) > 5 else ''}" if others
+                else "no episode differs")
+    return "; ".join(said)
 
 
 def uncommitted(repo: Path) -> bool:

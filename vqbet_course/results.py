@@ -12,7 +12,8 @@ SCHEMAS = ("vqbet_course/run/1", "vqbet_course/panel/1", "vqbet_course/goals/1",
 
 @dataclass(frozen=True)
 class Row:
-    """One evaluation: method, task, training seed; figures, episodes, and what they depend on."""
+    """One evaluation: method, task, training seed; figures, episodes, and what they depend on; what it was trained on,
+    in words, and what was perturbed."""
 
     method: str
     task: str
@@ -21,6 +22,13 @@ class Row:
     episodes: list[dict[str, Any]]
     made_by: dict[str, Any]
     path: Path
+    trained: str = ""
+    perturb: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The method as a hypothesis names it: `vqbet`, or `vqbet@shove=60` where something was perturbed."""
+        return f"{self.method}@{'+'.join(self.perturb)}" if self.perturb else self.method
 
 
 def rows_of(path: Path) -> list[Row]:
@@ -39,17 +47,28 @@ def rows_of(path: Path) -> list[Row]:
 
 def is_result(path: Path) -> bool:
     """Whether a file says that it is one of ours, of any version."""
-    return read_json(path, lambda v: isinstance(v, dict) and str(v.get("schema", "")).startswith("vqbet_course/"))
+    kinds = {schema.rpartition("/")[0] for schema in SCHEMAS}
+    return read_json(path, lambda v: isinstance(v, dict) and str(v.get("schema", "")).rpartition("/")[0] in kinds)
 
 
 def parse(values: dict[str, Any], path: Path) -> list[Row]:
-    """The rows of one file. Raises BadInput for another schema."""
+    """The rows of one file, none for what was never rolled out. Raises BadInput for another schema."""
     schema = values["schema"]
     if schema not in SCHEMAS:
         raise BadInput(f"schema {schema}; this version reads {', '.join(SCHEMAS)}: measure it again")
     found = values["results"] if schema.startswith("vqbet_course/panel") else [values]
     return [Row(v.get("policy") or v.get("arm") or method_of(v), task_of(v), seed_of(v), v["metrics"], v["episodes"],
-                v["made_by"], path) for v in found]
+                v["made_by"], path, trained_on(v), tuple(v.get("perturb", []))) for v in found if v["episodes"]]
+
+
+def trained_on(values: dict[str, Any]) -> str:
+    """Which demonstrations a policy learned from, and for how long where all of them had the same."""
+    settings = values.get("settings", {})
+    data = settings.get("data") or values["training"].get("data") or "demo"
+    budget = settings.get("budget", {})
+    spent = f"{budget['minutes']:g} min" if budget.get("minutes") else f"{budget['steps']} steps" if budget else ""
+    demos = settings.get("demos") and f"{settings['demos']} demonstrations"
+    return ", ".join(filter(None, [Path(data).name, demos, spent]))
 
 
 def method_of(values: dict[str, Any]) -> str:

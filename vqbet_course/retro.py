@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vqbet_course.contract import BadInput
-from vqbet_course.files import write_text
+from vqbet_course.files import read_json, write_text
 from vqbet_course.results import Row, rows_of
 
 
@@ -19,15 +19,16 @@ def retro(paths: Sequence[Path], out: Path, recorded: Path | None = None) -> str
     Raises BadInput for paths without results and for malformed records."""
     rows = [row for path in paths for row in existing(path)]
     noted = read_recorded(recorded) if recorded else []
-    groups: dict[tuple[str, str], list[Row]] = {}
+    groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row.method, row.task), []).append(row)
-    lines = ["# Retro", "", "| method | task | success, mean ± std (n seeds) | episodes a seed | |", "|---|---|---|---|---|"]
-    for (method, task), found in groups.items():
+        groups.setdefault((row.method, row.task, row.trained), []).append(row)
+    lines = ["# Retro", "", "| method | task | trained on | success, mean ± std (n seeds) | episodes a seed | |",
+             "|---|---|---|---|---|---|"]
+    for (method, task, trained), found in groups.items():
         counts = sorted({len(row.episodes) for row in found})
-        lines.append(f"| {method} | {task} | {spread([r.metrics['success_rate'] for r in found])} | "
+        lines.append(f"| {method} | {task} | {trained} | {spread([r.metrics['success_rate'] for r in found])} | "
                      f"{', '.join(map(str, counts))} | measured |")
-    lines += [f"| {r['method']} | {r['task']} | {spread(r['success'])} | | recorded: {r['source']} |" for r in noted]
+    lines += [f"| {r['method']} | {r['task']} | | {spread(r['success'])} | | recorded: {r['source']} |" for r in noted]
     lines += ["", "**Reproducibility.** " + reproducibility(rows), "", "## Open questions", ""]
     lines += [f"- {question}" for question in open_questions(groups)] + [""]
     page = "\n".join(lines)
@@ -49,27 +50,39 @@ def spread(values: Sequence[float]) -> str:
 
 
 def reproducibility(rows: Sequence[Row]) -> str:
-    """With what the figures were made, and the command that checks them."""
+    """With what the figures were made, which of them were repeated, and the command that repeats one."""
     versions = sorted({f"{r.made_by['machine']}, torch {r.made_by['torch']}, gym-pusht {r.made_by['gym-pusht']}, "
                        f"{r.made_by['threads']} thread(s)" for r in rows})
-    runs = sorted({str(row.path.parent.parent.parent) for row in rows if row.path.name == "run.json"})
-    check = f" Check one in a fresh clone: `vqbet-course reproduce {runs[0]}`." if runs else ""
-    return f"Made on {'; '.join(versions)}.{check}"
+    saved = sorted({row.path for row in rows if row.path.name == "run.json"})
+    said = [f"Made on {'; '.join(versions)}."]
+    if saved:
+        verdicts = [read_json(path, lambda v: bool(v["reproduced"])) for path in
+                    (run.with_name("reproduced.json") for run in saved) if path.exists()]
+        said.append(f"Of {len(saved)} saved evaluation(s), {len(verdicts)} were repeated in a fresh clone, and "
+                    f"{sum(verdicts)} of those came out the same.")
+        said.append(f"To repeat one: `vqbet-course reproduce {saved[0].parent.parent.parent}`.")
+    return " ".join(said)
 
 
-def open_questions(groups: dict[tuple[str, str], list[Row]]) -> list[str]:
-    """What these figures do not settle."""
-    questions = []
-    for (method, task), rows in groups.items():
-        if len(rows) < 3:
-            questions.append(f"{method}, {task}: {len(rows)} training seed(s); how much is luck?")
+def open_questions(groups: dict[tuple[str, str, str], list[Row]]) -> list[str]:
+    """What these figures do not settle: about all rows together, then about each."""
+    few = [f"{method} ({trained or task}): {len(rows)}" for (method, task, trained), rows in groups.items()
+           if len(rows) < 3]
+    questions = [f"Fewer than three training seeds; how much is luck? {'; '.join(few)}."] if few else []
+    for (method, task, trained), rows in groups.items():
+        about = f"{method}, {task}" + (f" ({trained})" if trained else "")
+        seeds = [row.seed for row in rows]
+        if len(set(seeds)) < len(seeds):
+            questions.append(f"{about}: {len(seeds)} results of {len(set(seeds))} training seeds; "
+                             "which of them are the same?")
         lost = np.mean([r.metrics["avg_max_coverage"] - r.metrics["avg_final_coverage"] for r in rows])
         if lost > 0.1:
-            questions.append(f"{method}, {task}: final coverage is {lost:.2f} below max coverage; what undoes the push?")
+            questions.append(f"{about}: final coverage is {lost:.2f} below max coverage; what undoes the push?")
         labels = [e["failure"]["label"] for r in rows for e in r.episodes if e.get("failure")]
         if labels:
             most = max(set(labels), key=lambda label: (labels.count(label), label))
-            questions.append(f"{method}, {task}: {labels.count(most)} of {len(labels)} failures are {most}; why?")
+            asked = "have no label; what do their films show?" if most == "unlabelled" else f"are labelled {most}; why?"
+            questions.append(f"{about}: {labels.count(most)} of {len(labels)} failures {asked}")
     return questions or ["None that these figures raise by themselves."]
 
 
@@ -81,6 +94,7 @@ def read_recorded(path: Path) -> list[dict[str, Any]]:
         raise BadInput(f"{path}: not readable as JSON ({error})") from None
     for number, row in enumerate(rows if isinstance(rows, list) else [None]):
         good = isinstance(row, dict) and {"method", "task", "success", "source"} <= row.keys()
-        if not good or not row["success"] or not all(isinstance(s, int | float) and 0 <= s <= 1 for s in row["success"]):
+        if not good or not row["success"] or not all(
+                isinstance(s, int | float) and 0 <= s <= 1 for s in row["success"]):
             raise BadInput(f"{path}: row {number}: give method, task, success (a list of numbers in 0..1) and source")
     return rows
