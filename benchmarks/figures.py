@@ -3,7 +3,8 @@
     python benchmarks/figures.py            rewrites the table in nbs/index.ipynb; then: make readme
     python benchmarks/figures.py --check    exit status 1 if the table differs from the result files
 
-The result files are made by benchmarks/pusht.py, one for each set of demonstrations and training seed.
+The result files are made by benchmarks/pusht.py, one for each set of demonstrations and training seed, and by
+benchmarks/panel.py.
 """
 import json
 import re
@@ -22,6 +23,7 @@ RESULTS = Path(__file__).parent / "results"
 INDEX = Path(__file__).parent.parent / "nbs" / "index.ipynb"
 DATA = {"human": "206 human demonstrations", "demo": "the 200 embedded demonstrations"}
 SEEDS = (0, 1, 2)
+PANEL = "panel_human.json"
 BLOCK = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- /figures -->)", re.DOTALL)
 
 
@@ -79,7 +81,23 @@ def table(results: Path = RESULTS) -> str:
     runs = {name: read_runs(name, results) for name in DATA}
     lines = ["| trained on | training seeds | steps | success | average max reward | average final coverage |",
              "|---|---|---|---|---|---|", *(row(name, runs[name]) for name in DATA)]
-    return "\n".join(lines) + "\n" + measured_on([run for name in DATA for run in runs[name]])
+    return "\n".join(lines) + "\n" + measured_on([run for name in DATA for run in runs[name]]) + panel_table(results)
+
+
+def panel_table(results: Path) -> str:
+    """The policies of the 15-minute panel, best reward first; empty where it was not measured."""
+    path = results / PANEL
+    if not path.exists():
+        return ""
+    panel = json.loads(path.read_text(encoding="utf-8"))
+    budget = "{demos} of the human demonstrations, {rollouts} starts".format(**panel["settings"])
+    lines = [f"\nThe [panel](10_compare.ipynb): {panel['settings']['budget']['minutes']:g} minutes each on {budget}.\n",
+             "| policy | average max reward | success, 95 % interval | ms a decision |", "|---|---|---|---|"]
+    for run in sorted(panel["results"], key=lambda run: -run["metrics"]["avg_max_reward"]):
+        metrics, (low, high) = run["metrics"], run["metrics"]["success_ci95"]
+        lines.append(f"| {run['policy']} | {metrics['avg_max_reward']:.3f} | {metrics['success_rate']:.0%} "
+                     f"({low:.0%} to {high:.0%}) | {metrics['latency_ms']['p50']:.1f} |")
+    return "\n".join(lines) + "\n"
 
 
 def updated(source: str, figures: str) -> str:

@@ -81,9 +81,9 @@ def opened(browser: Any, url: str, name: str) -> Any:
     """A page on a notebook whose kernel is ready."""
     page = browser.new_page(viewport={"width": 1400, "height": 1000})
     page.set_default_timeout(WAIT_MS)
-    page.goto(f"{url}/{name}")
-    page.wait_for_selector(".jp-Notebook .jp-Cell")
-    page.wait_for_function("() => window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
+    page.goto(f"{url}/{name}?reset")  # without the notebooks that another page has open
+    page.wait_for_function("""name => { const shown = window.jupyterapp?.shell.currentWidget;
+        return shown?.context?.path.endsWith(name) && shown.sessionContext.session?.kernel?.status === 'idle'; }""", arg=name)
     return page
 
 

@@ -213,4 +213,4 @@ def draw_episode(axes: "Axes", demos: Demos, number: int, title: str) -> None:
     keypoints, pusher = (one.observation[name] for name in PUSHT.observation)
     for frame in np.linspace(0, len(pusher) - 1, 6).astype(int):
         draw_t(axes, keypoints[frame], fc="0.4", ec="black", alpha=0.12 + 0.5 * frame / len(pusher))
-    axes.scatter(*pusher.T, c=np.arange(len(pusher)), s=9, cmap="viridis", zorder=2)
+    axes.scatter(pusher[:, 0], pusher[:, 1], c=np.arange(len(pusher)), s=9, cmap="viridis", zorder=2)
