@@ -28,7 +28,7 @@ from sources import (
 
 from vqbet_course import cli
 from vqbet_course.contract import BadInput
-from vqbet_course.convert import open_source
+from vqbet_course.convert import DEMO_FOLDER, open_source
 from vqbet_course.demos import load_demos
 
 Refused = Callable[..., str]
@@ -254,6 +254,12 @@ def test_a_dataset_with_parts_missing(refused: Refused, dataset: Path) -> None:
                        ("data/chunk-000/file-000.parquet", "no parquet file"), ("meta/info.json", "no meta/info.json")]:
         (dataset / part).unlink()
         assert said in refused(dataset)
+
+
+def test_a_dataset_without_its_episodes(refused: Refused, tmp_path: Path) -> None:
+    dataset = shutil.copytree(DEMO_FOLDER, tmp_path / "dataset")
+    shutil.rmtree(dataset / "meta" / "episodes")
+    assert "nothing in meta/episodes" in refused(dataset)
 
 
 @pytest.mark.parametrize("keep", [0, 10, -10])

@@ -32,6 +32,8 @@ def open_source(path: Path, fps: float | None) -> Source:
     columns = [n for n, f in features.items() if n not in sizes and f["dtype"] not in ("string", "language")]
     films = [n for n in sizes if features[n]["dtype"] == "video"]
     promised = read_promises(path, films)
+    if info["v3"] and not promised:
+        raise BadInput(f"{path}: nothing in meta/episodes, which every LeRobotDataset v3 has; copy the dataset again")
 
     def read(first: int) -> Iterator[Episode]:
         found = frames = 0
@@ -62,7 +64,8 @@ def read_info(path: Path) -> dict[str, Any]:
         info = json.loads(file.read_text(encoding="utf-8"))
         known = {"features": dict(info["features"]), "fps": float(info["fps"]), "robot": info.get("robot_type"),
                  "total_frames": int(info["total_frames"]), "total_episodes": int(info["total_episodes"]),
-                 "film": str(info.get("video_path")), "chunks_size": int(info.get("chunks_size", 1000))}
+                 "v3": str(info.get("codebase_version")).startswith("v3"), "film": str(info.get("video_path")),
+                 "chunks_size": int(info.get("chunks_size", 1000))}
         for name, feature in known["features"].items():
             if not re.fullmatch(r"u?int\d+|float\d+|bool|image|video|string|language", feature["dtype"]):
                 raise ValueError(f"{name} is of unknown dtype {feature['dtype']}")
