@@ -25,7 +25,7 @@ from vqbet_course.files import drop_partials, in_plain_words, write_atomically, 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FILE_BYTES = 24e6  # of data, before they are compressed, after which a file is full
+FILE_BYTES = 8e6  # of data, before they are compressed, after which a file is full: what a killed conversion loses
 GROUP_BYTES = 8e6  # after which a row group is written: about what is in memory at most
 FILES_PER_CHUNK = 1000
 BLOCK = 32  # frames of pictures that make a table
