@@ -33,7 +33,8 @@ class CausalSelfAttention(nn.Module):
         B, T, D = x.shape
         q, k, v = (part.view(B, T, self.n_head, -1).transpose(1, 2) for part in self.qkv(x).split(D, dim=2))
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)  # as q: a slice per head
+        # each (B, n_head, T, D / n_head)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)
         return self.drop(self.out(mixed.transpose(1, 2).reshape(B, T, D)))
 
 # %% ../nbs/04_gpt.ipynb #18fd4979
@@ -82,7 +83,8 @@ class GPT(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, out_dim, bias=False)
         self.apply(_init_weights)
-        for name, weight in self.named_parameters():  # the deeper the stack, the less each layer adds at first
+        for name, weight in self.named_parameters():
+            # the deeper the stack, the less each layer adds at first
             if name.endswith("attention.out.weight"):
                 nn.init.normal_(weight, std=0.02 / math.sqrt(2 * n_layer))
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PUSHT_KEYPOINTS', 'LAPTOP', 'StateEncoder', 'interleave', 'LeRobotModel', 'LeRobotTraining', 'check_config',
-           'from_json', 'VQBeTConfig', 'Decision', 'VQBeTNetwork', 'stage2_loss', 'draw_uniform', 'average_overlaps',
-           'VQBeTPolicy']
+           'from_json', 'CourseFields', 'VQBeTConfig', 'Decision', 'VQBeTNetwork', 'stage2_loss', 'draw_uniform',
+           'average_overlaps', 'VQBeTPolicy']
 
 # %% ../nbs/06_policy.ipynb #88599341
 from collections import deque
@@ -102,13 +102,15 @@ class LeRobotTraining(LeRobotModel):
 def check_config(c: "VQBeTConfig") -> None:
     """Raise BadInput, in one line, when the values of a configuration do not fit together."""
     values = {f.name: getattr(c, f.name) for f in fields(c) if f.name != "scheduler_warmup_steps"}
-    counts = {name: value for name, value in values.items() if type(value) is int} | c.observation_sizes | c.goal_sizes
+    counts = {name: value for name, value in values.items() if type(value) is int}
+    counts |= c.observation_sizes | c.goal_sizes
     goals = c.goal_shape[0] if c.goal_shape else 0
     tokens = goals + (c.tokens_per_step + 1) * c.n_obs_steps + c.n_action_pred_token - 1
     least = c.crop_shape or (1, 1)
     checks = [(count >= 1, f"{name} must be at least 1, not {count}") for name, count in counts.items()] + [
-        (c.tokens_per_step >= 1, "observation_sizes and image_shapes are both empty: there is nothing to see"),
-        (all(len(s) == 3 and s[0] == 3 and s[1] >= least[0] and s[2] >= least[1] for s in c.image_shapes.values()),
+        (c.tokens_per_step >= 1, "observation_sizes and image_shapes are both empty: nothing to see"),
+        (all(len(s) == 3 and s[0] == 3 and s[1] >= least[0] and s[2] >= least[1]
+             for s in c.image_shapes.values()),
          f"image_shapes must be (3, height, width), at least as large as crop_shape {c.crop_shape}"),
         (not (c.image_shapes and c.use_group_norm and c.pretrained_backbone_weights),
          "use_group_norm cannot keep pretrained_backbone_weights; set one of them to False or None"),
@@ -148,15 +150,15 @@ def from_json(value: Any) -> Any:
         return {name: from_json(inner) for name, inner in value.items()}
     return tuple(value) if isinstance(value, list) else value
 
-
+# %% ../nbs/06_policy.ipynb #6f0a81c6
 @dataclass(frozen=True)
-class VQBeTConfig(LeRobotTraining):
-    """Everything that shapes a VQ-BeT: LeRobot's fields and defaults, then ours. Checked when it is made."""
+class CourseFields(LeRobotTraining):
+    """LeRobot's fields, then those of this course."""
 
     vqvae_n_layers: int = 2
     offset_code: str = "sampled"  # the code whose offset is trained: "sampled" or "ground_truth"
     observation_sizes: dict[str, int] = field(default_factory=lambda: dict(PUSHT_KEYPOINTS))
-    image_shapes: dict[str, tuple[int, int, int]] = field(default_factory=dict)  # {camera: (3, height, width)}
+    image_shapes: dict[str, tuple[int, int, int]] = field(default_factory=dict)  # {camera: (3, H, W)}
     goal_shape: tuple[int, int] | None = None  # goals in front, numbers in each (lesson 11); None: no goal
     action_dim: int = 2
     use_relative_actions: bool = False  # chunks told from observation.state, in which a code is a move
@@ -165,6 +167,11 @@ class VQBeTConfig(LeRobotTraining):
     vqvae_batch_size: int = 1024
     batch_size: int = 256
     ema_decay: float = 0.0  # moving average of the weights that act; 0: none
+
+# %% ../nbs/06_policy.ipynb #6f0a81c7
+@dataclass(frozen=True)
+class VQBeTConfig(CourseFields):
+    """Everything that shapes a VQ-BeT: LeRobot's fields and defaults, then ours. Checked when it is made."""
 
     def __post_init__(self) -> None:
         check_config(self)
@@ -223,8 +230,8 @@ class VQBeTNetwork(nn.Module):
     """Observation tokens and action queries -> GPT -> codes + offset -> chunk (VQ-BeT paper, figure 2).
 
     Works on normalised numbers. `encoder` turns {name: (B, T, ...)} into n tokens a step,
-    (B, T, n, gpt_input_dim). `goal_encoder`, if any, makes the tokens that stand in front of all others of the same,
-    (B, n_goals, gpt_input_dim).
+    (B, T, n, gpt_input_dim). `goal_encoder`, if any, turns the same into the tokens that stand in front of all
+    others, (B, n_goals, gpt_input_dim).
     """
 
     def __init__(self, config: VQBeTConfig, encoder: nn.Module, goal_encoder: nn.Module | None = None):
@@ -243,14 +250,15 @@ class VQBeTNetwork(nn.Module):
 
     def features(self, observation: dict[str, Tensor]) -> Tensor:
         """{name: (B, T, ...)} -> what the GPT says at each of the Q action queries, (B, Q, D)."""
-        return self.answers(self.encoder(observation), self.config.n_action_pred_token - 1, self.goals(observation))
+        n_future = self.config.n_action_pred_token - 1
+        return self.answers(self.encoder(observation), n_future, self.goals(observation))
 
     def goals(self, observation: dict[str, Tensor]) -> Tensor | None:
         """{name: (B, T, ...)} -> the goal tokens (B, n_goals, D), None for a policy without goals."""
         return None if self.goal_encoder is None else self.goal_encoder(observation)
 
     def answers(self, tokens: Tensor, n_future: int, goals: Tensor | None = None) -> Tensor:
-        """Observation tokens (B, T, n, D) -> the GPT at the T queries and n_future more, (B, T + n_future, D)."""
+        """Observation tokens (B, T, n, D) -> the GPT at T queries and n_future more, (B, T + n_future, D)."""
         row, at_queries = interleave(tokens, self.action_query, n_future)
         if goals is None:
             return self.gpt(row)[:, at_queries]

@@ -17,8 +17,8 @@ def squared_distances(points: Tensor, codebook: Tensor) -> Tensor:
     """Squared Euclidean distance of every point to every code.
 
     Args: points (B, D); codebook (K, D). Returns (B, K), in squared units of the points.
-    Written as |x|^2 - 2 x.e + |e|^2: one matrix product instead of a (B, K, D) difference. Both are first measured
-    from the middle of the codebook, because the sum loses its digits far from the origin.
+    Written as |x|^2 - 2 x.e + |e|^2: one matrix product instead of a (B, K, D) difference. Both are first
+    measured from the middle of the codebook, because the sum loses its digits far from the origin.
     """
     middle = codebook.mean(0)
     points, codebook = points - middle, codebook - middle
@@ -42,11 +42,12 @@ def nearest_code(chunks: Tensor, codebook: Tensor) -> Tensor:
     return squared_distances(chunks, codebook).argmin(dim=1)
 
 # %% ../nbs/01_tokens.ipynb #f269760a
-def kmeans(points: Tensor, n_codes: int, n_iters: int = 20, generator: torch.Generator | None = None) -> Tensor:
+def kmeans(points: Tensor, n_codes: int, n_iters: int = 20,
+           generator: torch.Generator | None = None) -> Tensor:
     """Codebook (K, D) by Lloyd's k-means, as BeT bins its actions (Shafiullah et al. 2022, section 3.1).
 
-    Starts from `n_codes` of the points, drawn by `generator` (torch's own if None) without replacement as long as
-    they last. A code that wins no point keeps its place.
+    Starts from `n_codes` of the points, drawn by `generator` (torch's own if None) without replacement as
+    long as they last. A code that wins no point keeps its place.
     Args: points (B, D), B >= 1. Raises ValueError without points or codes, and for NaN.
     """
     if len(points) == 0 or n_codes < 1:
