@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -270,3 +271,14 @@ def test_a_sandbox_holds_all_that_its_modules_import_and_not_the_solution(name: 
             place = sandbox.PACKAGE / module.replace(".", "/")
             assert not place.with_suffix(".py").is_file() or str(place.relative_to(sandbox.PACKAGE)) + ".py" in held
     assert all(exercise.solution not in text for exercise in lab.exercises.values() for text in held.values())
+
+
+@pytest.mark.skipif(not sandbox.bubblewrap_works(), reason="bubblewrap does not work here")
+def test_what_a_sandbox_shows_may_lie_below_tmp() -> None:
+    """A clone in /tmp, say; the empty /tmp of the sandbox must not hide it."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        shown = Path(folder) / "shown"
+        shown.write_text("here")
+        command = sandbox.bubblewrap([*sandbox.interpreter(), *sandbox.bind(shown)], 1 << 20)
+        read = [os.path.realpath(sys.executable), "-I", "-S", "-c", f"print(open({str(shown)!r}).read())"]
+        assert subprocess.run([*command, *read], capture_output=True, text=True).stdout == "here\n"

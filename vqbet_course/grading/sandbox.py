@@ -127,8 +127,8 @@ def bubblewrap(shown: Sequence[str], tmp_size: int) -> list[str]:
     return [
         "bwrap", "--die-with-parent", "--new-session", "--unshare-ipc", "--unshare-pid", "--unshare-net",
         "--unshare-uts", "--unshare-cgroup-try", *(as_root if os.getuid() == 0 else ["--unshare-user"]),
-        *shown, "--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev",
-        "--perms", "1777", "--size", str(tmp_size), "--tmpfs", "/tmp", "--chdir", "/tmp", "--remount-ro", "/",
+        "--perms", "1777", "--size", str(tmp_size), "--tmpfs", "/tmp",  # first: what is shown may lie below it
+        *shown, "--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev", "--chdir", "/tmp", "--remount-ro", "/",
     ]
 
 
