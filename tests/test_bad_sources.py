@@ -67,6 +67,7 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
     ({"action": np.ones(10)}, r"action has shape (10,)"),
     ({"action": np.ones((10, 2, 1))}, r"action (10, 2, 1)"),
     ({"action": np.ones((9, 2)), "episode_ends": [6, 9]}, "expected (9, size)"),
+    ({"action": np.ones((9, 2))}, "state has shape (10, 5), expected (9, size), as many rows as action"),
     ({"action": np.array(["left"] * 10)}, "not numbers"),
     ({"action": np.array([{}] * 10, dtype=object)}, "action holds object, not numbers"),
     ({"action": None}, "no array `action`"),

@@ -50,10 +50,10 @@ def check_arrays(path: str, arrays: Mapping[str, Any], ends: np.ndarray) -> None
     if "action" not in arrays:
         raise BadInput(f"{path}: no array `action`, only {', '.join(sorted(arrays)) or 'none'}")
     n = arrays["action"].shape[0] if arrays["action"].ndim else 0
-    check_ends(path, ends, n)
     for name, array in arrays.items():
         if array.ndim < 2 or array.shape[0] != n:
-            raise BadInput(f"{path}: {name} has shape {array.shape}, expected ({n}, size)")
+            raise BadInput(f"{path}: {name} has shape {array.shape}, expected ({n}, size), as many rows as action")
+    check_ends(path, ends, n)
 
 
 def pusht_numbers(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
