@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['CHECKPOINT_SECONDS', 'SHIPPED', 'Setup', 'fitting', 'window_frames', 'check_fit', 'prepare', 'epoch_order',
-           'batch_rows', 'rate', 'adamw', 'follow', 'Stage', 'run_randomness', 'vqvae_stage', 'label_codes',
-           'policy_stage', 'Plan', 'split_steps', 'seconds_per_step', 'calibrate', 'fill', 'Checkpoint',
+           'batch_rows', 'rate', 'adamw', 'follow', 'descend', 'Objective', 'Stage', 'run_randomness', 'vqvae_stage',
+           'label_codes', 'policy_stage', 'Plan', 'split_steps', 'seconds_per_step', 'calibrate', 'fill', 'Checkpoint',
            'write_checkpoint', 'read_checkpoint', 'read_log', 'Journal', 'run_stage', 'run_plan', 'check_budget',
-           'train', 'read_plan', 'resume', 'Run', 'load_run']
+           'with_goal', 'begin_run', 'train', 'read_plan', 'resume', 'Run', 'load_run']
 
 # %% ../nbs/08_train.ipynb #e8f05198
 import copy
@@ -28,6 +28,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+# %% ../nbs/08_train.ipynb #8a5e0001
 import vqbet_course
 from .augment import augment_pusht
 from .build import build_policy
@@ -127,16 +128,35 @@ def follow(average: nn.Module, module: nn.Module, step: int, decay: float) -> No
     for kept, new in zip(average.buffers(), module.buffers(), strict=True):
         kept.copy_(new)
 
-# %% ../nbs/08_train.ipynb #10cbb393
+# %% ../nbs/08_train.ipynb #8a5e0002
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor, lr: float) -> None:
+    """One step down the gradient of a loss, clipped to norm 1, at the learning rate `lr`."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
+    optimizer.step()
+
+# %% ../nbs/08_train.ipynb #8a5e0004
 @dataclass
-class Stage:
-    """One stage of training: a module that learns from `loss(rows) -> (loss, metrics)`, and how."""
+class Objective:
+    """What a stage learns: a module, from `loss(rows) -> (loss, metrics)` of batches out of n_rows."""
 
     name: str
     module: nn.Module
     loss: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
     n_rows: int
     batch_size: int
+
+    def __post_init__(self) -> None:
+        self.batch_size = min(self.batch_size, self.n_rows)
+
+# %% ../nbs/08_train.ipynb #10cbb393
+@dataclass
+class Stage(Objective):
+    """One stage of training: what it learns, and how."""
+
     steps: int
     lr: float
     optimizer: torch.optim.Optimizer
@@ -144,19 +164,14 @@ class Stage:
     ema_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        self.batch_size = min(self.batch_size, self.n_rows)
+        super().__post_init__()
         self.average = copy.deepcopy(self.module) if self.ema_decay else None
 
     def step(self, step: int, seed: int) -> dict[str, Tensor]:
         """Take step number `step`; returns its metrics. Everything random in it follows from seed and step."""
         torch.manual_seed(seed * 1_000_003 + step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr * rate(step, self.steps, self.warmup)
         loss, metrics = self.loss(batch_rows(self.n_rows, self.batch_size, seed, step))
-        self.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_([p for group in self.optimizer.param_groups for p in group["params"]], 1.0)
-        self.optimizer.step()
+        descend(self.optimizer, loss, self.lr * rate(step, self.steps, self.warmup))
         if self.average is not None:
             follow(self.average, self.module, step, self.ema_decay)
         return metrics | {"loss": loss.detach()}
@@ -241,9 +256,10 @@ def seconds_per_step(stage: Stage, seed: int, steps: int = 20) -> float:
 
 def calibrate(minutes: float, config: VQBeTConfig, setup: Setup, seed: int) -> int:
     """The number of steps of both stages that take `minutes` on this machine, timed on a scratch policy."""
-    policy = build_policy(config)
-    first = seconds_per_step(vqvae_stage(policy, setup.windows, 100), seed)
-    second = seconds_per_step(policy_stage(policy, setup.windows, 100), seed)
+    with run_randomness(seed):
+        policy = build_policy(config)
+        first = seconds_per_step(vqvae_stage(policy, setup.windows, 100), seed)
+        second = seconds_per_step(policy_stage(policy, setup.windows, 100), seed)
     most = config.n_vqvae_training_steps
     steps = most + (60 * minutes - most * first) / second
     if steps < 3 * most:  # then a third of the steps is stage 1
@@ -394,6 +410,24 @@ def check_budget(steps: int | None, minutes: float | None, seed: int) -> None:
     if not 0 <= seed < 2**32:
         raise BadInput(f"seed {seed}: give a number from 0 to 2^32 - 1")
 
+# %% ../nbs/08_train.ipynb #8a5e0005
+def with_goal(config: VQBeTConfig, goal: str) -> VQBeTConfig:
+    """The configuration of a policy that is told goals of this kind (lesson 11); `none`: as it is."""
+    if goal == "none":
+        return config
+    from vqbet_course.goals import goal_shape
+
+    return replace(config, goal_shape=goal_shape(goal, config.observation_sizes))
+
+
+def begin_run(out: Path, plan: Plan, config: VQBeTConfig, setup: Setup, split: Split) -> None:
+    """Write what is fixed before a training; the plan comes last, because it makes a folder a run."""
+    write_json(out / "config.json", config.to_dict())
+    write_json(out / "normalizer.json", setup.normalizer.to_dict())
+    write_json(out / "contract.json", setup.contract.to_dict())
+    write_json(out / "split.json", split.to_dict())
+    write_json(out / "train_state.json", asdict(plan))
+
 # %% ../nbs/08_train.ipynb #e8411de1
 def train(data: str, out: Path, config: VQBeTConfig | None = None, steps: int | None = None,
           minutes: float | None = None, seed: int = 0, augment: bool | None = None, split: Path | None = None,
@@ -412,23 +446,12 @@ def train(data: str, out: Path, config: VQBeTConfig | None = None, steps: int | 
     demos = load_demos(data)
     parts = read_split(split) if split else Split(data, len(demos), list(range(len(demos))))
     demos = parts.training(demos)
-    config = config or fitting(demos)
-    if goal != "none":
-        from vqbet_course.goals import goal_shape
-
-        config = replace(config, goal_shape=goal_shape(goal, config.observation_sizes))
+    config = with_goal(config or fitting(demos), goal)
     augment = demos.contract == PUSHT if augment is None else augment
     setup = prepare(demos, config, augment, goal)
-    if minutes is not None:
-        with run_randomness(seed):
-            steps = calibrate(minutes, config, setup, seed)
-    assert steps is not None
+    steps = steps or calibrate(minutes or 0.0, config, setup, seed)  # one of the two is given
     plan = Plan(data, steps, split_steps(steps, config), seed, augment, torch.get_num_threads(), goal)
-    write_json(out / "config.json", config.to_dict())
-    write_json(out / "normalizer.json", setup.normalizer.to_dict())
-    write_json(out / "contract.json", setup.contract.to_dict())
-    write_json(out / "split.json", parts.to_dict())
-    write_json(out / "train_state.json", asdict(plan))
+    begin_run(out, plan, config, setup, parts)
     return run_plan(plan, config, setup, out, quiet)
 
 # %% ../nbs/08_train.ipynb #58aee277
