@@ -12,7 +12,7 @@ from vqbet_course import pusht
 from vqbet_course.contract import PUSHT, BadInput
 from vqbet_course.demos import Demos, mirror_pusht
 
-KEYPOINTS, PUSHER = "observation.environment_state", "observation.state"
+KEYPOINTS, PUSHER = PUSHT.observation
 
 EVERY = 15
 """Frames from one relabelled moment of an episode to the next."""

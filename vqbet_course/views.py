@@ -7,10 +7,11 @@ from typing import Any, Protocol
 import gymnasium as gym
 import numpy as np
 
+from vqbet_course.contract import PUSHT
 from vqbet_course.demos import Demos
 from vqbet_course.pusht import SIZE
 
-KEYPOINTS = "observation.environment_state"
+KEYPOINTS, _ = PUSHT.observation
 
 
 class View(Protocol):

@@ -198,10 +198,10 @@ def draw_drive(canvas: Any, drive: Drive, side: int) -> None:
     """The board on a canvas of `side` x `side` pixels: goal, T, pusher, and where the hand points."""
     from ipycanvas import hold_canvas
 
-    from vqbet_course.pusht import GOAL_POSE, OUTLINE, PUSHER_RADIUS, SIZE, to_world
+    from vqbet_course.pusht import AROUND, GOAL_POSE, OUTLINE, PUSHER_RADIUS, SIZE, to_world
 
     scale = side / SIZE
-    corners = drive.seen["environment_state"].reshape(8, 2)[[0, 1, 2, 5, 6, 7, 4, 3]]
+    corners = drive.seen["environment_state"].reshape(8, 2)[AROUND]
     with hold_canvas(canvas):
         canvas.fill_style = "white"
         canvas.fill_rect(0, 0, side, side)
