@@ -124,7 +124,7 @@ def says(demos: Demos) -> tuple[bytes, ...]:
     return tuple(part for name in sorted(arrays) for part in (name.encode(), np.ascontiguousarray(arrays[name]).tobytes()))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.lists(corruptions, min_size=1, max_size=2))
 def test_a_corrupted_dataset_is_refused_or_says_the_same(sound: tuple[Path, Demos], chosen: list[Corruption]) -> None:
     original, demos = sound

@@ -2,4 +2,9 @@
 
 Importing the package loads neither torch nor lerobot; import the module that you need.
 """
+import warnings
+
+# Of pygame, which gym-pusht loads: nothing that a reader of a lesson could change.
+warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
+
 __version__ = "0.1.0"
