@@ -25,7 +25,7 @@ course: $(READY) ## run every lesson and write _runs/course/report.html (ARGS="-
 	@$(BIN)/vqbet-course course $(ARGS)
 
 test: $(READY) ## unit tests, package and lessons in step, the lessons' own test cells (ARGS="-k tokens")
-	@$(BIN)/python -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 	@echo "make test: all passed - units, package and lessons in step, the lessons' own test cells."
 
 test-browser: $(READY) ## the lessons and explorers in a real Chromium, which must be installed
