@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,10 @@ def export_run(run: Run, out: Path, kind: str = "vqbet_course") -> None:
     if kind == "vqbet":
         policy: Any = to_lerobot(run.policy)
     else:
-        bounds = PUSHT_TASK.action_bounds if run.contract.difference(PUSHT) is None else None
+        bounds = PUSHT_TASK.action_bounds if run.contract.action == PUSHT.action else None
+        started = replace(run.policy.config, pretrained_backbone_weights=None)  # else fetched when it is built
         policy = wrap(run.policy, VQBeTCourseConfig.of(
-            run.policy.config, action_bounds=bounds, device="cpu", push_to_hub=False))
+            started, action_bounds=bounds, device="cpu", push_to_hub=False))
     stats = {name: {"min": low, "max": high} for name, (low, high) in run.normalizer.bounds.items()}
     with in_plain_words(out):
         out.parent.mkdir(parents=True, exist_ok=True)
