@@ -1,7 +1,9 @@
 """Parity with LeRobot's VQ-BeT on equal weights, over random configurations, and what cannot cross the bridge."""
 import copy
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, fields
 from typing import Any
 from unittest.mock import patch
 
@@ -9,6 +11,8 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from lerobot.configs import PreTrainedConfig
+from lerobot.policies.vqbet.configuration_vqbet import VQBeTConfig as LeRobotConfig
 from lerobot.policies.vqbet.modeling_vqbet import VQBeTModel
 from lerobot.policies.vqbet.modeling_vqbet import VQBeTPolicy as LeRobotPolicy
 from torch import Tensor
@@ -19,18 +23,19 @@ from vqbet_course.contract import BadInput
 from vqbet_course.heads import sample_codes
 from vqbet_course.lerobot_policy import from_lerobot, to_lerobot, to_lerobot_model
 from vqbet_course.lerobot_policy.bridge import lerobot_name
-from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
+from vqbet_course.policy import LeRobotTraining, VQBeTConfig, VQBeTPolicy
 from vqbet_course.vqvae import vqvae_loss
 
 CAMERA, STATE, B = "observation.image", "observation.state", 3
 
 configs = st.fixed_dictionaries({
-    "n_obs_steps": st.integers(1, 3), "n_action_pred_token": st.integers(1, 3), "action_chunk_size": st.integers(1, 4),
+    "n_obs_steps": st.integers(1, 3), "n_action_pred_token": st.integers(1, 4), "action_chunk_size": st.integers(1, 4),
     "vqvae_n_embed": st.integers(2, 9), "sequentially_select": st.booleans(), "use_group_norm": st.booleans(),
     "crop_shape": st.sampled_from([None, (32, 40)]), "spatial_softmax_num_keypoints": st.integers(1, 5),
     "gpt_n_layer": st.integers(1, 2), "bet_softmax_temperature": st.sampled_from([0.1, 1.0]),
+    "vision_backbone": st.sampled_from(["resnet18", "resnet18", "resnet34", "resnet50"]),
     "action_dim": st.integers(1, 3), "cameras": st.integers(1, 2), "dropout": st.sampled_from([0.0, 0.2])})
-few = settings(max_examples=6, deadline=None, phases=[Phase.explicit, Phase.generate])  # a ResNet each: no shrinking
+few = settings(max_examples=int(os.environ.get("PARITY_EXAMPLES", 6)), deadline=None, phases=[Phase.explicit, Phase.generate])  # a ResNet each: no shrinking
 
 
 def make_config(cameras: int = 1, **changes: Any) -> VQBeTConfig:
@@ -138,6 +143,15 @@ def assert_same(one: dict[str, Tensor], two: dict[str, Tensor]) -> None:
     assert one.keys() == two.keys()
     for name in one:
         assert torch.equal(one[name], two[name]), name
+
+
+def test_names_and_defaults_are_those_of_the_lerobot_that_is_installed() -> None:
+    """Both ways, so that a release that adds, drops or changes a field is noticed."""
+    elsewhere = {f.name for f in fields(PreTrainedConfig)} - {"n_obs_steps"} | {"normalization_mapping"}
+    theirs = {f.name: getattr(LeRobotConfig(), f.name) for f in fields(LeRobotConfig) if f.name not in elsewhere}
+    assert theirs == asdict(LeRobotTraining())
+    assert {kind: mode.value for kind, mode in LeRobotConfig().normalization_mapping.items()} == {
+        "VISUAL": "IDENTITY", "STATE": "MIN_MAX", "ACTION": "MIN_MAX"}
 
 
 @few

@@ -12,7 +12,9 @@ from typing import Any
 import gymnasium as gym
 import pytest
 import torch
-from lerobot.configs import PreTrainedConfig
+from lerobot.configs import NormalizationMode, PreTrainedConfig
+from lerobot.policies.factory import make_pre_post_processors
+from lerobot.policies.vqbet.configuration_vqbet import VQBeTConfig as LeRobotConfig
 from lerobot.scripts import lerobot_eval, lerobot_train
 from safetensors.torch import load_file, save
 from small import CONFIG, same
@@ -70,6 +72,10 @@ def test_values_that_do_not_fit_are_refused() -> None:
     config = VQBeTCourseConfig.of(VQBeTConfig.laptop(), device="cpu")
     config.gpt_n_head = 5
     with pytest.raises(BadInput, match="gpt_n_head"):
+        VQBeTCoursePolicy(config)
+    config = VQBeTCourseConfig.of(VQBeTConfig.laptop(), device="cpu")
+    config.normalization_mapping["STATE"] = NormalizationMode.MEAN_STD
+    with pytest.raises(BadInput, match="STATE MEAN_STD, ACTION MIN_MAX"):
         VQBeTCoursePolicy(config)
 
 
@@ -217,6 +223,30 @@ def test_a_checkpoint_of_lerobots_own_vqbet_comes_and_goes(checkpoint: Path, tmp
     assert same(dict(back.policy.state_dict()), dict(image_run(tmp_path).policy.state_dict()))
 
 
+def with_processors(checkpoint: Path, **modes: str) -> tuple[Any, Any]:
+    """Processors of LeRobot's that normalise so, put into a checkpoint, too."""
+    config = PreTrainedConfig.from_pretrained(checkpoint)
+    assert isinstance(config, LeRobotConfig)
+    config.normalization_mapping |= {kind: NormalizationMode(mode) for kind, mode in modes.items()}
+    stats = {name: {what: i + torch.rand(2) for i, what in enumerate(("min", "q01", "q10", "mean", "std", "q90", "q99", "max"))}
+             for name in (STATE, "action")}
+    for file in checkpoint.glob("policy_p*"):
+        file.unlink()
+    processors = make_pre_post_processors(config, dataset_stats=stats)
+    for processor in processors:
+        processor.save_pretrained(checkpoint)
+    return processors
+
+
+@pytest.mark.parametrize("mode", ["MIN_MAX", "MEAN_STD", "IDENTITY", "QUANTILES", "QUANTILE10"])
+def test_numbers_are_normalised_in_every_way_that_lerobot_knows(mode: str, checkpoint: Path, tmp_path: Path) -> None:
+    before, after = with_processors(checkpoint, STATE=mode, ACTION=mode)
+    import_checkpoint(checkpoint, tmp_path / "back")
+    ours, values = load_run(tmp_path / "back").normalizer, 3 * torch.randn(5, 2)
+    torch.testing.assert_close(ours.normalize(STATE, values), before({STATE: values})[STATE], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours.unnormalize("action", values), after(values), atol=1e-5, rtol=1e-5)
+
+
 def replaced(path: Path, data: bytes) -> None:
     path.unlink()
     path.write_bytes(data)
@@ -253,6 +283,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "a tensor of another version": (
         lambda c: change_tensors(c, lambda t: t.update({"normalize_inputs.min": torch.ones(3)})), "normalize_inputs.min"),
     "other normalisation": (lambda c: change_json(c / "policy_preprocessor.json", without_min_max), "MEAN_STD"),
+    "pictures that are normalised": (lambda c: with_processors(c, VISUAL="MEAN_STD"), "observation.image by MEAN_STD"),
     "no normalisation": (lambda c: (c / "policy_preprocessor.json").unlink(), "policy_preprocessor.json"),
     "no bounds": (lambda c: next(c.glob("policy_pre*.safetensors")).unlink(), "normalizer_processor"),
 }

@@ -45,12 +45,16 @@ def course(profile: str, only: str | None, out: Path) -> None:
 @click.option("--augment/--no-augment", default=None,
               help="Add mirror images and hindsight segments of PushT demonstrations. [default: PushT]")
 @click.option("--split", type=click.Path(path_type=Path), metavar="FILE", help="Train on these episodes only.")
+@click.option("--observe", metavar="NAME,NAME",
+              help="What the policy sees, like observation.image,observation.state. [default: all numbers]")
+@click.option("--weights", metavar="NAME",
+              help="Start a camera's ResNet from these of torchvision, fetched once, like ResNet18_Weights.IMAGENET1K_V1.")
 @click.option("--goal", type=click.Choice(["future", "final", "none"]), default="none", show_default=True,
               help="Train towards goals: any later moment of the demonstration, or its end.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="RUN", help="The run directory to make.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="The interrupted run to continue.")
 def train(data: str, minutes: float | None, steps: int | None, seed: int, augment: bool | None, split: Path | None,
-          goal: str, out: Path | None, resume: Path | None) -> None:
+          observe: str | None, weights: str | None, goal: str, out: Path | None, resume: Path | None) -> None:
     """Train a VQ-BeT: first the tokenizer, then the policy."""
     from vqbet_course import train as training
 
@@ -61,7 +65,8 @@ def train(data: str, minutes: float | None, steps: int | None, seed: int, augmen
             raise click.UsageError("--resume takes its steps from the run; leave --minutes and --steps out")
         training.resume(resume)
     elif out is not None:
-        training.train(data, out, steps=steps, minutes=minutes, seed=seed, augment=augment, split=split, goal=goal)
+        training.train(data, out, steps=steps, minutes=minutes, seed=seed, augment=augment, split=split, goal=goal,
+                       observe=observe.split(",") if observe is not None else None, weights=weights)
     click.echo(f"trained: {out or resume}; see how it does with: vqbet-course eval {out or resume}")
 
 

@@ -1,6 +1,7 @@
 """What is observed, what is done, in which units, how fast: the contract between data, policy and environment."""
 
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Container
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 
@@ -45,8 +46,10 @@ class Contract:
 
     @classmethod
     def of(cls, columns: dict[str, Any], units: dict[str, str], fps: float) -> "Contract":
-        """The contract of arrays {name: (N, size)}, `action` among them, with the ranges that occur."""
-        fields = {name: Field(values.shape[1], units.get(name, "unstated"), float(values.min()), float(values.max()))
+        """The contract of arrays {name: (N, size)}, `action` among them, with the ranges that occur; pictures are
+        (N, channels, height, width)."""
+        fields = {name: Field((*values.shape[2:], values.shape[1])) if values.ndim == 4 else
+                  Field(values.shape[1], units.get(name, "unstated"), float(values.min()), float(values.max()))
                   for name, values in columns.items()}
         action = fields.pop("action")
         return cls(fields, action, fps)
@@ -69,6 +72,10 @@ class Contract:
             if mine.get(name) != theirs.get(name):
                 return f"{name}: {mine.get(name, 'absent')} against {theirs.get(name, 'absent')}"
         return None
+
+    def observing(self, names: Container[str]) -> "Contract":
+        """The same for one who observes only these fields."""
+        return replace(self, observation={name: field for name, field in self.observation.items() if name in names})
 
     def features(self) -> dict[str, Field]:
         """Observation and action in one."""

@@ -4,7 +4,7 @@ import importlib
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from vqbet_course.behaviour import behaviour, mode_entropy, recovery
-from vqbet_course.contract import BadInput, TaskContract
+from vqbet_course.contract import GOAL, BadInput, TaskContract
 from vqbet_course.demos import Normalizer, load_demos
 from vqbet_course.failures import Known, failures_of, keep_persons_word
 from vqbet_course.files import write_atomically, write_json, write_text
+from vqbet_course.filmed import filmed
 from vqbet_course.films import frames, write_film
 from vqbet_course.goals import goal_environment
 from vqbet_course.held_back import action_error, from_starts, held_back
@@ -77,8 +78,10 @@ def evaluate(run: Run, episodes: int = 50, seed: int = 100_000, out: Path | None
     shown = run.policy.config.goal_shape is not None
     held = held_back(split, part, run) if split else None
     seeds = held.episodes[:episodes] if held else range(seed, seed + episodes)
-    make = perturbed(goal_environment(from_starts(environment(env), held), goal_pose, shown), perturb)
+    scene = goal_environment(from_starts(environment(env), held), goal_pose, shown)
+    make = perturbed(filmed(scene, [*run.policy.config.image_shapes]), perturb)
     task: TaskContract = make().get_wrapper_attr("contract")
+    task = replace(task, data=task.data.observing(run.contract.observation))
     differs = run.contract.difference(task.data)
     if differs:
         raise BadInput(f"{run.path}: trained on other data than {env} gives; {differs}")
@@ -87,7 +90,8 @@ def evaluate(run: Run, episodes: int = 50, seed: int = 100_000, out: Path | None
     if held:
         figures["action_error"] = action_error(run, held)
         write_json(out / "split.json", held.split.to_dict())
-    failures = keep_persons_word(out / "failures.json", failures_of(played, task, visited(run)))
+    told: TaskContract = scene().get_wrapper_attr("contract")  # all numbers, which are what the traces hold
+    failures = keep_persons_word(out / "failures.json", failures_of(played, told, visited(run, told)))
     result = {
         "schema": "vqbet_course/run/1",
         "contract": task.to_dict(),
@@ -110,12 +114,15 @@ def evaluate(run: Run, episodes: int = 50, seed: int = 100_000, out: Path | None
     return json.loads(text)
 
 
-def visited(run: Run) -> Known | None:
-    """What the demonstrations that a run was trained on visited; None where they are not on this machine."""
+def visited(run: Run, task: TaskContract) -> Known | None:
+    """What the demonstrations that a run was trained on visited; None where they are not on this machine, or do not tell
+    all the numbers that the environment does."""
+    names = [name for name in task.data.observation if name != GOAL]
     try:
-        return Known.of(load_demos(run.plan.data), run.normalizer)
+        demos = load_demos(run.plan.data, names)
     except BadInput:
         return None
+    return Known.of(demos, run.normalizer if run.normalizer.bounds.keys() >= {*names} else Normalizer.fit(demos))
 
 
 def drawn(make: Callable[[], gym.Env]) -> bool:

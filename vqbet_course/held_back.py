@@ -81,11 +81,12 @@ def action_error(run: Run, held: HeldBack) -> float | None:
     policy, c = run.policy.eval(), run.policy.config
     if c.goal_shape is not None:
         return None
-    windows = make_windows(held.demos.select(held.episodes), run.normalizer, c.n_obs_steps, c.n_queries,
+    demos = load_demos(held.split.source, [*c.image_shapes, *c.observation_sizes]) if c.image_shapes else held.demos
+    windows = make_windows(demos.select(held.episodes), run.normalizer, c.n_obs_steps, c.n_queries,
                            c.action_chunk_size, c.use_relative_actions)
     draws, wrong = torch.Generator().manual_seed(0), list[torch.Tensor]()
     low, high = run.normalizer.bounds["action"]
-    for rows in torch.arange(len(windows.chunk_index)).split(1024):
+    for rows in torch.arange(len(windows.chunk_index)).split(c.batch_size if c.image_shapes else 1024):
         features = policy.features(windows.seen(rows))[:, c.n_obs_steps - 1]  # the query of now
         uniform = torch.rand(len(rows), c.vqvae_n_layers, generator=draws)
         done = windows.chunks[windows.chunk_index[rows, c.n_obs_steps - 1]]

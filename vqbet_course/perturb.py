@@ -57,12 +57,15 @@ class Perturbation(gym.Wrapper):
 
 
 class ObservationNoise(Perturbation):
-    """Gaussian noise of standard deviation `amount`, in the observation's unit, on all that is seen."""
+    """Gaussian noise of standard deviation `amount`, in the observation's unit, on all numbers that are seen."""
 
     def show(self, observation: Any, info: dict) -> tuple[Any, dict]:
         self.happened = True
-        noisy = each(observation, lambda o: o + self.amount * self.generator.standard_normal(o.shape))
-        return noisy, {"true_observation": observation} | info
+        return each(observation, self.noisy), {"true_observation": observation} | info
+
+    def noisy(self, values: np.ndarray) -> np.ndarray:
+        """Numbers (size,) with noise; a picture as it is."""
+        return values + self.amount * self.generator.standard_normal(values.shape) if values.ndim == 1 else values
 
 
 class FrozenFrames(Perturbation):

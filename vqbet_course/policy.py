@@ -115,6 +115,7 @@ def size_rules(c: "VQBeTConfig") -> list[Rule]:
     return [(count >= 1, f"{name} must be at least 1, not {count}") for name, count in counts.items()] + [
         (c.tokens_per_step >= 1, "observation_sizes and image_shapes are both empty: nothing to see"),
         (all(seen), f"image_shapes must be (3, height, width), at least as large as crop_shape {c.crop_shape}"),
+        (len(set(c.image_shapes.values())) <= 1, "image_shapes: cameras share an encoder, so give them one shape"),
         (c.gpt_hidden_dim % max(1, c.gpt_n_head) == 0,
          f"gpt_hidden_dim {c.gpt_hidden_dim} must be a multiple of gpt_n_head {c.gpt_n_head}"),
         (tokens <= c.gpt_block_size, f"{tokens} tokens do not fit into gpt_block_size {c.gpt_block_size}"),

@@ -50,8 +50,8 @@ def observe(observations: Sequence[Any]) -> dict[str, Tensor]:
 
 
 def flat(observations: Sequence[Any]) -> np.ndarray:
-    """What B environments show, all fields side by side: (B, size)."""
-    return torch.cat([*observe(observations).values()], dim=1).numpy()
+    """What B environments show, all numbers side by side, pictures left out: (B, size)."""
+    return torch.cat([values for values in observe(observations).values() if values.ndim == 2], dim=1).numpy()
 
 
 class Policy(Protocol):

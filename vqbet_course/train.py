@@ -15,7 +15,7 @@ import functools
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -31,7 +31,7 @@ from tqdm.auto import tqdm
 # %% ../nbs/08_train.ipynb #8a5e0001
 import vqbet_course
 from .augment import augment_pusht
-from .build import build_policy
+from .build import build_policy, for_cameras, start_policy
 from .contract import PUSHT, BadInput, Contract
 from .demos import Demos, Normalizer, Windows, load_demos, make_windows
 from .files import append_text, drop_partials, read_json, write_atomically, write_json, write_text
@@ -50,12 +50,16 @@ class Setup:
     action_unit: float
 
 # %% ../nbs/08_train.ipynb #af37ee03
-def fitting(demos: Demos) -> VQBeTConfig:
-    """`laptop`, as wide as the demonstrations. Chunks are told from the state where both are in one known unit."""
+def fitting(demos: Demos, weights: str | None = None) -> VQBeTConfig:
+    """`laptop`, as wide as the demonstrations. Chunks are told from the state where both are in one known unit.
+    `weights`: those of torchvision that a camera starts from (lesson 12)."""
     state = demos.contract.observation.get("observation.state")
     relative = state == demos.contract.action and demos.contract.action.unit != "unstated"
-    return VQBeTConfig.laptop(observation_sizes={name: values.shape[1] for name, values in demos.observation.items()},
-                              action_dim=demos.action.shape[1], use_relative_actions=relative)
+    shapes = {name: values.shape[1:] for name, values in demos.observation.items()}
+    numbers = {name: shape[0] for name, shape in shapes.items() if len(shape) == 1}
+    cameras = {name: shape for name, shape in shapes.items() if len(shape) == 3}
+    return VQBeTConfig.laptop(observation_sizes=numbers, action_dim=demos.action.shape[1],
+                              use_relative_actions=relative, **for_cameras(cameras, weights))
 
 
 def window_frames(config: VQBeTConfig) -> int:
@@ -65,8 +69,9 @@ def window_frames(config: VQBeTConfig) -> int:
 
 def check_fit(demos: Demos, config: VQBeTConfig) -> None:
     """Raise BadInput unless the sizes agree and every episode is as long as a window."""
-    found = {name: values.shape[1] for name, values in (demos.observation | {"action": demos.action}).items()}
-    wanted = config.observation_sizes | {"action": config.action_dim}
+    found = {name: shape[0] if len(shape) == 1 else shape
+             for name, shape in ((name, values.shape[1:]) for name, values in demos.columns.items())}
+    wanted = config.image_shapes | config.observation_sizes | {"action": config.action_dim}
     if found != wanted:
         raise BadInput(f"{demos.source}: holds {found}, the configuration expects {wanted}")
     window = window_frames(config)
@@ -384,7 +389,7 @@ def run_plan(plan: Plan, config: VQBeTConfig, setup: Setup, out: Path, quiet: bo
     """Both stages, from wherever the run directory stands; then the weights that act go to model.safetensors."""
     journal, saved = Journal(out, setup.action_unit, quiet), read_checkpoint(out)
     with run_randomness(plan.seed):
-        policy = build_policy(config)
+        policy = build_policy(config) if saved else start_policy(config)
         if saved:
             fill(policy, saved.part("policy"), saved.path)
         steps = (plan.vqvae_steps, plan.steps - plan.vqvae_steps)
@@ -431,22 +436,26 @@ def begin_run(out: Path, plan: Plan, config: VQBeTConfig, setup: Setup, split: S
 # %% ../nbs/08_train.ipynb #e8411de1
 def train(data: str, out: Path, config: VQBeTConfig | None = None, steps: int | None = None,
           minutes: float | None = None, seed: int = 0, augment: bool | None = None, split: Path | None = None,
-          goal: str = "none", quiet: bool = False) -> VQBeTPolicy:
+          goal: str = "none", quiet: bool = False, observe: Sequence[str] | None = None,
+          weights: str | None = None) -> VQBeTPolicy:
     """Train both stages on a SOURCE into a run directory, and return the policy that acts.
 
     `config`: `fitting` unless given. Exactly one of `steps` and `minutes`. `augment` adds hindsight
     segments and mirror images to PushT's demonstrations; None: wherever they are PushT's. `split`: the file that says
     on which episodes to train, all of them unless given. `goal`: how goals are drawn from the demonstrations (lesson
-    11), `none` for a policy without. Raises BadInput for unusable data or an `out` that already holds a run.
+    11), `none` for a policy without. `observe`: what the policy sees, pictures among it; None: all numbers. `weights`:
+    those of torchvision that its camera starts from. Raises BadInput for unusable data or an `out` that already holds a
+    run.
     """
     out = Path(out)
     check_budget(steps, minutes, seed)
     if (out / "train_state.json").exists():
         raise BadInput(f"{out}: already holds a run; continue it with --resume {out}, or choose another folder")
-    demos = load_demos(data)
+    demos = load_demos(data, observe)
     parts = read_split(split) if split else Split(data, len(demos), list(range(len(demos))))
     demos = parts.training(demos)
-    config = with_goal(config or fitting(demos), goal)
+    config = with_goal(config or fitting(demos, weights), goal)
+    start_policy(config)  # weights that are not to be had are found out before anything is written
     augment = demos.contract == PUSHT if augment is None else augment
     setup = prepare(demos, config, augment, goal)
     steps = steps or calibrate(minutes or 0.0, config, setup, seed)  # one of the two is given
@@ -465,8 +474,8 @@ def resume(out: Path, quiet: bool = False) -> VQBeTPolicy:
     out = Path(out)
     plan, config = read_plan(out)
     torch.set_num_threads(plan.threads)
-    setup = prepare(read_split(out / "split.json").training(load_demos(plan.data)), config, plan.augment,
-                    plan.goal)
+    demos = load_demos(plan.data, [*config.image_shapes, *config.observation_sizes])
+    setup = prepare(read_split(out / "split.json").training(demos), config, plan.augment, plan.goal)
     drop_partials(out)
     return run_plan(plan, config, setup, out, quiet)
 

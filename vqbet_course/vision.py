@@ -112,7 +112,7 @@ def load_pretrained(encoder: ImageEncoder, name: str) -> None:
         raise BadInput(f"pretrained_backbone_weights {name!r} is unknown to torchvision") from None
     except (URLError, OSError, RuntimeError) as error:
         raise BadInput(f"{name} is not on this machine and could not be fetched ({error}); go online once, "
-                       "or set pretrained_backbone_weights to None") from None
+                       "or start without pretrained_backbone_weights") from None
     try:
         encoder.backbone.load_state_dict({k: v for k, v in weights.items() if not k.startswith("fc.")})
     except RuntimeError:

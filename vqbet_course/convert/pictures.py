@@ -1,6 +1,6 @@
 """Pictures: from arrays of any number type, encoded or not, and drawn from PushT's states."""
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,29 @@ def film_frames(file: Path, begin: float = 0.0) -> Iterator[tuple[float, np.ndar
         container.seek(int(begin / stream.time_base), stream=stream)
         for frame in container.decode(stream):
             yield float(frame.time or 0.0), frame.to_ndarray(format="rgb24")
+
+
+def chosen(source: Source, episodes: Sequence[Episode], numbers: dict[str, np.ndarray],
+           observe: Sequence[str]) -> dict[str, np.ndarray]:
+    """The observations that are asked for, of all N frames: `numbers` {name: (N, size)}, and pictures
+    (N, 3, height, width) uint8. Raises BadInput, naming it, for one that the source has not."""
+    for name in observe:
+        if name not in numbers and name not in source.image_sizes:
+            hint = "" if source.image_sizes else "; PushT is drawn with: vqbet-course demos convert SOURCE --render --out DIR"
+            raise BadInput(f"{source.path}: has no {name!r}, but "
+                           f"{', '.join([*numbers, *source.image_sizes])}{hint}")
+    return {name: numbers[name] if name in numbers else in_memory(episodes, name, source.image_sizes[name])
+            for name in observe}
+
+
+def in_memory(episodes: Sequence[Episode], name: str, size: tuple[int, ...]) -> np.ndarray:
+    """All pictures of a camera end to end, (N, 3, height, width) uint8."""
+    height, width, channels = size
+    pictures = np.empty((sum(map(len, episodes)), channels, height, width), np.uint8)
+    frames = (frame for episode in episodes for frame in episode.images[name]())
+    for picture, frame in zip(pictures, frames, strict=True):
+        picture[:] = frame.transpose(2, 0, 1)
+    return pictures
 
 
 def with_drawings(source: Source) -> Source:

@@ -148,13 +148,15 @@ def check_ends(place: str, ends: np.ndarray, n: int) -> None:
 
 
 def check_frames(place: str, columns: dict[str, np.ndarray], ends: np.ndarray) -> None:
-    """Raise BadInput, naming the first episode and row, unless frames end to end, {name: (N, size)}, are usable."""
+    """Raise BadInput, naming the first episode and row, unless frames end to end, {name: (N, size)}, are usable.
+    Pictures are bytes, which always are."""
     n = len(columns["action"])
     check_ends(place, ends, n)
     for name, values in columns.items():
-        if values.ndim != 2 or len(values) != n:
+        pictures = values.dtype == np.uint8 and values.ndim == 4
+        if len(values) != n or not (pictures or values.ndim == 2):
             raise BadInput(f"{place}: {name} has shape {values.shape}, expected ({n}, size)")
-        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        bad = [] if pictures else np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(bad):
             episode = int(np.searchsorted(ends, bad[0], side="right"))
             row = bad[0] - (ends[episode - 1] if episode else 0)

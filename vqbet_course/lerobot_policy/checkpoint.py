@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from lerobot.policies.factory import make_pre_post_processors
 from lerobot.policies.vqbet.configuration_vqbet import VQBeTConfig as LeRobotConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from vqbet_course.build import build_policy
 from vqbet_course.contract import PUSHT, PUSHT_TASK, BadInput, Contract, Field
@@ -28,6 +29,9 @@ from vqbet_course.lerobot_policy.configuration_vqbet_course import VQBeTCourseCo
 from vqbet_course.lerobot_policy.modeling_vqbet_course import wrap
 from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
 from vqbet_course.train import Plan, Run, fill
+
+LOW_AND_HIGH = {"MIN_MAX": ("min", "max"), "QUANTILES": ("q01", "q99"), "QUANTILE10": ("q10", "q90")}
+"""The statistics that LeRobot's ways to normalise send to -1 and 1."""
 
 
 def export_run(run: Run, out: Path, kind: str = "vqbet_course") -> None:
@@ -41,9 +45,10 @@ def export_run(run: Run, out: Path, kind: str = "vqbet_course") -> None:
     if kind == "vqbet":
         policy: Any = to_lerobot(run.policy)
     else:
-        bounds = PUSHT_TASK.action_bounds if run.contract.difference(PUSHT) is None else None
+        bounds = PUSHT_TASK.action_bounds if run.contract.action == PUSHT.action else None
+        started = replace(run.policy.config, pretrained_backbone_weights=None)  # else fetched when it is built
         policy = wrap(run.policy, VQBeTCourseConfig.of(
-            run.policy.config, action_bounds=bounds, device="cpu", push_to_hub=False))
+            started, action_bounds=bounds, device="cpu", push_to_hub=False))
     stats = {name: {"min": low, "max": high} for name, (low, high) in run.normalizer.bounds.items()}
     with in_plain_words(out):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +66,7 @@ def import_checkpoint(folder: Path, out: Path) -> None:
     """Make a run directory `out` of a LeRobot checkpoint of type `vqbet` or `vqbet_course`.
 
     Raises BadInput, in one line, for another type of policy, for tensors that are missing or have another
-    shape (named), for normalisation other than min-max, and when `out` holds a run already.
+    shape (named), for pictures that are normalised, and when `out` holds a run already.
     """
     if (out / "train_state.json").exists():
         raise BadInput(f"{out}: already holds a run; choose another folder")
@@ -117,19 +122,37 @@ def read_policy(folder: Path, config: PreTrainedConfig) -> VQBeTPolicy:
 
 
 def read_normalizer(folder: Path, config: VQBeTConfig) -> Normalizer:
-    """The bounds with which a checkpoint's processors normalise numbers and actions."""
+    """The bounds with which a checkpoint's processors normalise numbers and actions. Raises BadInput where it
+    normalises pictures."""
     step = read_json(folder / "policy_preprocessor.json", lambda values: next(
         step for step in values["steps"] if step.get("registry_name") == "normalizer_processor"))
-    modes, names = step["config"]["norm_map"], [*config.observation_sizes, "action"]
-    for kind in {step["config"]["features"][name]["type"] for name in names}:
-        if modes.get(kind) != NormalizationMode.MIN_MAX.value:
-            raise BadInput(f"{folder}: normalises {kind} by {modes.get(kind)}; only MIN_MAX can be imported")
+    sizes, features = config.observation_sizes | {"action": config.action_dim}, step["config"]["features"]
+    modes = {name: step["config"]["norm_map"].get(features[name]["type"], "IDENTITY")
+             for name in [*sizes, *config.image_shapes]}
+    for name in config.image_shapes:
+        if modes[name] != NormalizationMode.IDENTITY.value:
+            raise BadInput(f"{folder}: normalises {name} by {modes[name]}; here pictures stay as they are (IDENTITY)")
     path = folder / str(step.get("state_file"))
     try:
         stats = load_file(path)
-        return Normalizer({name: (stats[f"{name}.min"], stats[f"{name}.max"]) for name in names})
-    except (OSError, SafetensorError, KeyError) as error:
+    except (OSError, SafetensorError) as error:
         raise BadInput(f"{path}: missing or damaged ({error}); copy the checkpoint again") from None
+    try:
+        return Normalizer({name: bounds_of(modes[name], stats, name, size) for name, size in sizes.items()})
+    except KeyError as error:
+        raise BadInput(f"{path}: has no {error} to normalise by {', '.join(sorted({*modes.values()}))}; copy the "
+                       "checkpoint again") from None
+
+
+def bounds_of(mode: str, stats: dict[str, Tensor], name: str, size: int) -> tuple[Tensor, Tensor]:
+    """What goes to -1 and what to 1 in one of LeRobot's ways to normalise: each is a shift and a stretch."""
+    if mode == NormalizationMode.IDENTITY.value:
+        return -torch.ones(size), torch.ones(size)
+    if mode == NormalizationMode.MEAN_STD.value:
+        mean, std = stats[f"{name}.mean"], stats[f"{name}.std"]
+        return mean - std, mean + std
+    low, high = LOW_AND_HIGH[mode]
+    return stats[f"{name}.{low}"], stats[f"{name}.{high}"]
 
 
 def read_contract(folder: Path, config: VQBeTConfig) -> Contract:

@@ -7,7 +7,7 @@ import torch
 from lerobot.policies.pretrained import PreTrainedPolicy
 from torch import Tensor
 
-from vqbet_course.build import build_policy
+from vqbet_course.build import build_policy, start_policy
 from vqbet_course.lerobot_policy.configuration_vqbet_course import VQBeTCourseConfig
 from vqbet_course.policy import VQBeTPolicy
 from vqbet_course.train import follow
@@ -29,13 +29,8 @@ class VQBeTCoursePolicy(PreTrainedPolicy):
 
     def __init__(self, config: VQBeTCourseConfig, **_: Any):
         super().__init__(config)
-        self.learning = build_policy(config.course_config())
-        if config.image_features and config.pretrained_backbone_weights and not config.pretrained_path:
-            from vqbet_course.vision import ImageEncoder, load_pretrained
-
-            images = self.learning.encoder.get_submodule("images")
-            assert isinstance(images, ImageEncoder)
-            load_pretrained(images, config.pretrained_backbone_weights)
+        start = build_policy if config.pretrained_path else start_policy
+        self.learning = start(config.course_config())
         self.average = copy.deepcopy(self.learning).requires_grad_(False) if config.ema_decay else None
         self.register_buffer("steps", torch.tensor(0))
 
