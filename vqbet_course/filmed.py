@@ -1,7 +1,7 @@
 """PushT before a camera: what the evaluator shows to a policy that sees pictures."""
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -19,11 +19,11 @@ class Filmed(gym.Wrapper):
 
     def __init__(self, env: gym.Env):
         super().__init__(env)
-        self.world: Any = env.unwrapped
-        if not hasattr(self.world, "observation_height"):
-            raise BadInput(f"{type(self.world).__name__}: only PushT is filmed for a policy that sees pictures")
-        task = env.get_wrapper_attr("contract")
-        size = (self.world.observation_height, self.world.observation_width, 3)
+        if not hasattr(env.unwrapped, "observation_height"):
+            raise BadInput(f"{type(env.unwrapped).__name__}: only PushT is filmed for a policy that sees pictures")
+        task, world = env.get_wrapper_attr("contract"), cast(Any, env.unwrapped)
+        self.world = world
+        size = (world.observation_height, world.observation_width, 3)
         self.contract = replace(task, data=replace(task.data, observation={IMAGE: Field(size)} | task.data.observation))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
