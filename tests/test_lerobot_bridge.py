@@ -35,7 +35,8 @@ configs = st.fixed_dictionaries({
     "gpt_n_layer": st.integers(1, 2), "bet_softmax_temperature": st.sampled_from([0.1, 1.0]),
     "vision_backbone": st.sampled_from(["resnet18", "resnet18", "resnet34", "resnet50"]),
     "action_dim": st.integers(1, 3), "cameras": st.integers(1, 2), "dropout": st.sampled_from([0.0, 0.2])})
-few = settings(max_examples=int(os.environ.get("PARITY_EXAMPLES", 6)), deadline=None, phases=[Phase.explicit, Phase.generate])  # a ResNet each: no shrinking
+few = settings(max_examples=int(os.environ.get("PARITY_EXAMPLES", 6)), deadline=None,
+               phases=[Phase.explicit, Phase.generate])  # a ResNet each: few, and no shrinking
 
 
 def make_config(cameras: int = 1, **changes: Any) -> VQBeTConfig:

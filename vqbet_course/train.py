@@ -455,7 +455,8 @@ def train(data: str, out: Path, config: VQBeTConfig | None = None, steps: int | 
     parts = read_split(split) if split else Split(data, len(demos), list(range(len(demos))))
     demos = parts.training(demos)
     config = with_goal(config or fitting(demos, weights), goal)
-    start_policy(config)  # weights that are not to be had are found out before anything is written
+    with run_randomness(seed):
+        start_policy(config)  # weights that are not to be had are found out before anything is written
     augment = demos.contract == PUSHT if augment is None else augment
     setup = prepare(demos, config, augment, goal)
     steps = steps or calibrate(minutes or 0.0, config, setup, seed)  # one of the two is given
