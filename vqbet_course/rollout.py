@@ -8,7 +8,6 @@ __all__ = ['SUCCESS_COVERAGE', 'make_pusht', 'Policy', 'observe', 'flat', 'act',
 
 # %% ../nbs/09_rollout.ipynb #e052e50f
 import time
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
@@ -30,8 +29,7 @@ SUCCESS_COVERAGE = 0.95
 
 def make_pusht() -> gym.Env:
     """PushT with keypoint observations and its contract; frames are drawn only when asked for."""
-    with warnings.catch_warnings(action="ignore"):  # pygame's, about a package that it uses
-        import gym_pusht  # noqa: F401  registers the environment
+    import gym_pusht  # noqa: F401  registers the environment
 
     env = gym.make("gym_pusht/PushT-v0", obs_type="environment_state_agent_pos", render_mode="rgb_array",
                    visualization_width=512, visualization_height=512).unwrapped
