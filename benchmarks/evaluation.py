@@ -18,7 +18,8 @@ import click
 import torch
 
 from vqbet_course.evaluate import assess
-from vqbet_course.rollout import made_by, make_pusht, rollouts
+from vqbet_course.results import made_by
+from vqbet_course.rollout import make_pusht, rollouts
 from vqbet_course.train import load_run
 
 RESULT = Path(__file__).parent / "results" / "evaluation.json"

@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from vqbet_course.expert import solve
-from vqbet_course.rollout import made_by
+from vqbet_course.results import made_by
 
 RESULT = Path(__file__).parent / "results" / "expert.json"
 

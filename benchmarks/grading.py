@@ -20,7 +20,7 @@ from vqbet_course.files import write_json
 from vqbet_course.grading.checks import all_checks
 from vqbet_course.grading.editions import LABS
 from vqbet_course.grading.lessons import all_labs
-from vqbet_course.rollout import made_by
+from vqbet_course.results import made_by
 
 COMMAND = Path(sys.executable).with_name("vqbet-course")
 

@@ -20,12 +20,13 @@ from tqdm.auto import tqdm
 from vqbet_course.augment import augment_pusht
 from vqbet_course.behaviour import behaviour
 from vqbet_course.build import build_policy
-from vqbet_course.compare import Budget, Clock, fit, learn, made_by, shapes
+from vqbet_course.compare import Budget, Clock, fit, learn, shapes
 from vqbet_course.contract import PUSHT, PUSHT_TASK, BadInput
 from vqbet_course.demos import Demos, Normalizer, load_demos, make_windows
 from vqbet_course.expert import columns_of, make_episodes
 from vqbet_course.files import read_json, write_json
 from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
+from vqbet_course.results import made_by
 from vqbet_course.rollout import make_pusht, measures, rollouts
 from vqbet_course.tokens import kmeans, nearest_code
 from vqbet_course.train import prepare, run_randomness, vqvae_stage, window_frames

@@ -6,7 +6,6 @@ continues with the jobs that are missing.
 """
 
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +14,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.metadata import version
 from multiprocessing import get_context, parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -38,6 +36,7 @@ from vqbet_course.failures import Known, failures_of, keep_persons_word
 from vqbet_course.files import drop_partials, read_json, write_atomically, write_json, write_text
 from vqbet_course.films import frames, write_film
 from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
+from vqbet_course.results import made_by
 from vqbet_course.rollout import Policy, make_pusht, rollouts
 from vqbet_course.train import Setup, Stage, policy_stage, prepare, run_randomness, split_steps, vqvae_stage
 
@@ -254,13 +253,6 @@ def film(pictures: Iterable[np.ndarray]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         write_film(Path(folder) / "film.mp4", pictures)
         return (Path(folder) / "film.mp4").read_bytes()
-
-
-def made_by() -> dict[str, Any]:
-    """Where a job ran, and with which versions."""
-    names = ("torch", "gym-pusht", "pymunk", "lerobot", "diffusers")
-    return {"machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
-            "python": platform.python_version(), **{name: version(name) for name in names}}
 
 
 def two_routes(policy: str, seed: int, budget: Budget, n: int = 40) -> dict[str, float]:

@@ -23,7 +23,8 @@ from vqbet_course.goals import goal_environment
 from vqbet_course.held_back import action_error, from_starts, held_back
 from vqbet_course.navigation import NavigationEnv
 from vqbet_course.perturb import perturbed
-from vqbet_course.rollout import Episode, Policy, latency, made_by, make_pusht, measures, rollouts
+from vqbet_course.results import made_by
+from vqbet_course.rollout import Episode, Policy, latency, make_pusht, measures, rollouts
 from vqbet_course.train import Run
 
 ENVIRONMENTS: dict[str, Callable[[], gym.Env]] = {"pusht": make_pusht, "navigation": NavigationEnv}

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jinja2 import Template
-from scipy.stats import binomtest
 
 from vqbet_course.films import film_html
-from vqbet_course.rollout import SUCCESS_COVERAGE
+from vqbet_course.rollout import SUCCESS_COVERAGE, wilson
 from vqbet_course.verdicts import Results, names
 
 if TYPE_CHECKING:
@@ -27,15 +26,15 @@ def rows(results: Results) -> list[dict[str, Any]]:
     for name in names(results):
         own = [r for r in results if r["policy"] == name]
         episodes = [e for r in own for e in r["episodes"]]
-        wins, interval = sum(e["success"] for e in episodes), None
-        interval = binomtest(wins, len(episodes)).proportion_ci(method="wilson")
+        wins = sum(e["success"] for e in episodes)
+        low, high = wilson(wins, len(episodes))
         best = np.array([e["max_coverage"] for e in episodes])
         middle = {key: float(np.median([r["metrics"]["latency_ms"][key] for r in own])) for key in ("p50", "p95")}
         table.append({
             "policy": name, "seeds": len(own), "episodes": len(episodes), "parameters": own[0]["parameters"],
             "steps": int(np.mean([r["training"]["steps"] for r in own])), "chunk": own[0]["chunk"],
             "seconds": float(np.mean([r["training"]["seconds"] for r in own])),
-            "success": wins / len(episodes), "low": float(interval.low), "high": float(interval.high),
+            "success": wins / len(episodes), "low": low, "high": high,
             "reward": float(np.clip(best / SUCCESS_COVERAGE, 0, 1).mean()), "max_coverage": float(best.mean()),
             "final_coverage": float(np.mean([e["final_coverage"] for e in episodes])), "latency": middle,
             "late": float(np.mean([r["metrics"]["timing_violations"] for r in own])),

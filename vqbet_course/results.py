@@ -1,6 +1,9 @@
 """What result files say, in one form: a row for every evaluated policy and training seed."""
 
+import os
+import platform
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,15 @@ from vqbet_course.contract import PUSHT_TASK, BadInput
 from vqbet_course.files import read_json
 
 SCHEMAS = ("vqbet_course/run/1", "vqbet_course/panel/1", "vqbet_course/goals/1", "vqbet_course/ablation/1")
+
+
+def made_by() -> dict[str, Any]:
+    """What the figures of this process depend on: its machine, and the versions of what it ran."""
+    import torch
+
+    packages = ("torch", "gym-pusht", "pymunk", "lerobot", "diffusers")
+    return {"machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
+            "python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
 @dataclass(frozen=True)
