@@ -1,5 +1,6 @@
 """Token to motion: a pair of codes, the chunk that it decodes to, and how far the offset can move that chunk."""
 from dataclasses import dataclass
+from math import floor
 from typing import TYPE_CHECKING
 
 from vqbet_course.contract import BadInput
@@ -126,7 +127,7 @@ def move_explorer(moves: Moves) -> "VBox":
     place = grid.get_position()
 
     def choose(x: float, y: float) -> None:
-        column, row = int((x - place.x0) / place.width * K // 1), int((place.y1 - 1 + y) / place.height * K // 1)
+        column, row = floor((x - place.x0) / place.width * K), floor((place.y1 - 1 + y) / place.height * K)
         if 0 <= row < K and 0 <= column < K:
             primary.value, secondary.value = row, column
 
