@@ -264,7 +264,7 @@ def draw_drive(canvas: Any, drive: Drive) -> None:
 
 
 def plot_drive(drive: Drive) -> "Figure":
-    """The same board as a picture, with the pusher's way so far: the static twin of `drive_explorer`."""
+    """The same board as a picture, with the pusher's way so far, the hand's steps as crosses: the static twin."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4, 4))
@@ -272,6 +272,11 @@ def plot_drive(drive: Drive) -> "Figure":
     figure.subplots_adjust(left=0.02, right=0.98, bottom=0.02, top=0.92)
     draw_board(ax, drive.seen["environment_state"].reshape(8, 2), drive.seen["agent_pos"])
     if drive.rows:
-        ax.plot(*np.array([pusher for _, pusher, *_ in drive.rows]).T, ".-", color=ORANGE, markersize=3)
+        way, human = (np.array([row[i] for row in drive.rows]) for i in (1, 3))
+        ax.plot(*way.T, "-", color="0.5", linewidth=1)
+        for steps, style, colour, name in ((~human, ".", BLUE, "the policy"), (human, "x", ORANGE, "the hand")):
+            if steps.any():
+                ax.plot(*way[steps].T, style, color=colour, markersize=5, label=name)
+        ax.legend(loc="upper right")
     ax.set_title(f"environment seed {drive.seed}, step {len(drive.rows)}, coverage {drive.coverage:.2f}")
     return figure
