@@ -68,6 +68,8 @@ def test_the_configuration_has_only_the_keys_that_are_meant() -> None:
     assert CONFIG["project"]["type"] == "website" and CONFIG["execute"] == {"enabled": False}
     html = CONFIG["format"]["html"]
     assert html["code-copy"] is True and set(html["theme"]) == {"light", "dark"}
+    assert set(html) == {"toc", "code-copy", "html-math-method", "theme"}
+    assert html["html-math-method"] == "mathml", "the default fetches a script"
     assert CONFIG["website"]["search"] is True
     assert CONFIG["project"]["pre-render"] == "make stage"
 
@@ -107,6 +109,56 @@ def test_every_lesson_links_terms_of_the_glossary_and_lessons_before_and_after_i
         linked = set(re.findall(r"\]\((\d\d_\w+\.ipynb)", text))
         assert name == LESSONS[0] or min(linked) < name, f"{name} does not lead back"
         assert name == LESSONS[-1] or max(linked) > name, f"{name} does not lead on"
+
+
+def test_no_text_reads_as_something_else_to_pandoc(site: Path) -> None:
+    """Citations, divs, shortcodes, attributes and footnotes would be looked up, and warned of; raw HTML is balanced."""
+    special = re.compile(r"(?<![\w.])@\w|^:::|\{\{<|\]\{|\[\^|<(?:div|span|script|style)\b", re.MULTILINE)
+    for page in [*notebooks(site), *(site / "pages" / "api").glob("*.qmd")]:
+        text = "\n".join(texts(page))
+        assert not special.findall(text), page.name
+        for tag in ("details", "summary", "code", "b"):
+            assert len(re.findall(f"<{tag}>", text)) == len(re.findall(f"</{tag}>", text)), (page.name, tag)
+
+
+def test_quarto_finds_its_own_lines_in_gitignore() -> None:
+    """It writes them where they are missing, and a render would leave a changed file behind."""
+    assert {"/.quarto/", "**/*.quarto_ipynb"} <= set((REPO / ".gitignore").read_text().splitlines())
+
+
+def minutes_of(text: str) -> list[str]:
+    return re.findall(r"\*\*Time:?\*\*[^0-9\n]*(\d+) minutes", text)
+
+
+@pytest.mark.parametrize("page", ["index.ipynb", "00_first_push.ipynb"])
+def test_the_maps_give_every_lesson_with_its_own_minutes(page: str) -> None:
+    text = "\n".join(texts(REPO / "nbs" / page))
+    for name in LESSONS:
+        [row] = re.findall(rf"^\| \[?{name[:2]} · .*\| (\d+) \|$", text, re.MULTILINE)
+        assert minutes_of("\n".join(texts(REPO / "nbs" / name))) == [row], name
+
+
+def test_the_week_plan_adds_up() -> None:
+    rows = re.findall(r"^\| \d \|.*", "\n".join(texts(REPO / "nbs" / "plans.ipynb")), re.MULTILINE)
+    assert len(rows) == 5
+    for row in rows:
+        lessons = re.findall(r"\((\d\d_\w+\.ipynb)\)", row)
+        total = sum(int(minutes_of("\n".join(texts(REPO / "nbs" / name)))[0]) for name in lessons)
+        assert f"| {total} |" in row, row
+
+
+def test_the_day_has_primer_reading_guided_reading_and_lab() -> None:
+    text = "\n".join(texts(REPO / "nbs" / "plans.ipynb"))
+    for minutes, part, name in ((10, "Primer", "00"), (30, "Guided reading of LeRobot's code", "13"), (75, "Lab", "02")):
+        assert re.search(rf"^\| {minutes} \| \*\*{part}\.\*\*.*\({name}_", text, re.MULTILINE), part
+
+
+def test_every_paper_that_a_lesson_cites_is_in_the_bibliography() -> None:
+    entries = re.split(r"^- ", "\n".join(texts(REPO / "nbs" / "bibliography.ipynb")), flags=re.MULTILINE)
+    for name in LESSONS:
+        code = "\n".join("".join(cell["source"]) for cell in json.loads((REPO / "nbs" / name).read_text())["cells"])
+        for author, year in re.findall(r"([A-Z]\w+)(?: et al\.)?,? \(?((?:19|20)\d\d)\)", code):
+            assert any(author in entry and year in entry for entry in entries), f"{name}: {author} {year}"
 
 
 def test_the_glossary_is_sorted_and_each_term_leads_to_a_lesson() -> None:

@@ -294,17 +294,17 @@ def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, f
 
 
 @demos.command()
-@click.argument("source")
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR")
 @click.option("--render", is_flag=True, help="Draw pictures of PushT's states, where the source has none.")
 @FPS
-def convert(source: str, out: Path, render: bool, fps: float | None) -> None:
-    """Write a source as a LeRobotDataset v3. The same command goes on where it was interrupted."""
-    from vqbet_course.convert import open_source
+def convert(sources: tuple[str, ...], out: Path, render: bool, fps: float | None) -> None:
+    """Write a source, or several end to end, as a LeRobotDataset v3. The same command goes on where it was interrupted."""
+    from vqbet_course.convert import joined
     from vqbet_course.convert.pictures import with_drawings
     from vqbet_course.convert.writer import write_dataset
 
-    opened = open_source(source, fps)
+    opened = joined(sources, fps)
     write_dataset(with_drawings(opened) if render else opened, out)
     click.echo(f"written and verified: {out}")
 

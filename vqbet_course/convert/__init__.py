@@ -3,13 +3,15 @@
 Each kind of source is a module of its own with `KIND`, what it is called; `accepts(path)`, whether a path is one;
 and `open_source(path, fps)`. To add a kind, write its module and name it here.
 """
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
 import vqbet_course
 from vqbet_course.contract import BadInput
-from vqbet_course.convert.source import Source, readable
+from vqbet_course.convert.source import Episode, Source, readable
 
 KINDS = ("lerobot_dataset", "replay_zarr", "replay_npz", "robomimic_hdf5", "aloha_hdf5", "episode_folders")
 
@@ -31,6 +33,30 @@ def open_source(source: str, fps: float | None = None, films: bool = True) -> So
     if Path(source).suffix or source.count("/") != 1 or source.startswith((".", "/")):
         raise BadInput(f"{source}: no such file or folder; give demo, a path, or an id on the hub, like name/dataset")
     return replace(open_path(download(source, films), fps), path=source)
+
+
+def joined(sources: Sequence[str], fps: float | None = None) -> Source:
+    """Several sources as one, end to end, with the features that all of them have.
+
+    Raises BadInput where rates, units or pictures differ.
+    """
+    opened = [open_source(source, fps) for source in sources]
+    first = opened[0]
+    if len(opened) == 1:
+        return first
+    for other in opened[1:]:
+        if (other.rate, other.units, other.image_sizes) != (first.rate, first.units, first.image_sizes):
+            raise BadInput(f"{first.path} and {other.path} differ in rate, units or pictures: they cannot be joined")
+    shared = set.intersection(*(set(next(source.episodes()).numbers) for source in opened))
+
+    def read(start: int) -> Iterator[Episode]:
+        every = (episode for source in opened for episode in source.episodes())
+        for episode in itertools.islice(every, start, None):
+            yield replace(episode, numbers={k: v for k, v in episode.numbers.items() if k in shared})
+
+    operators = ", then ".join(dict.fromkeys(source.operator for source in opened))
+    return replace(first, path=" + ".join(sources), kind="joined sources", read=read, operator=operators,
+                   n_episodes=sum(source.n_episodes for source in opened))
 
 
 def open_path(path: Path, fps: float | None) -> Source:

@@ -5,7 +5,7 @@ it. Colours are those of Okabe and Ito, and viridis: told apart by every eye.
 """
 from vqbet_course.widgets.attention import attention_explorer, attention_weights, plot_attention
 from vqbet_course.widgets.decisions import Mind, decision_explorer, mind_of, plot_decision
-from vqbet_course.widgets.drive import Drive, drive_explorer, plot_drive, write_driven
+from vqbet_course.widgets.drive import Drive, drive_explorer, plot_drive, save_driven, write_driven
 from vqbet_course.widgets.layers import layers_explorer, plot_layers
 from vqbet_course.widgets.moves import Moves, move_explorer, moves_of, plot_move
 from vqbet_course.widgets.pairs import pair_usage_explorer, plot_pair_usage
@@ -16,5 +16,5 @@ __all__ = [
     "DEAD", "Drive", "Mind", "Moves", "as_image", "attention_explorer", "attention_weights", "decision_explorer",
     "describe_usage", "drive_explorer", "explorer", "layers_explorer", "mind_of", "move_explorer", "moves_of",
     "pair_usage_explorer", "plot_attention", "plot_decision", "plot_drive", "plot_layers", "plot_move",
-    "plot_pair_usage", "plot_token_usage", "token_usage_explorer", "write_driven",
+    "plot_pair_usage", "plot_token_usage", "save_driven", "token_usage_explorer", "write_driven",
 ]

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vqbet_course.contract import PUSHT, BadInput
-from vqbet_course.widgets.picture import BLUE, ORANGE, draw_board
+from vqbet_course.files import in_plain_words, write_json
+from vqbet_course.pusht import SIZE
+from vqbet_course.widgets.picture import BLUE, ORANGE, draw_board, leave_by_tab
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -16,6 +18,11 @@ if TYPE_CHECKING:
     from vqbet_course.train import Run
 
 OPERATOR = "human, mouse"
+SIDE = 384  # pixels of the canvas
+STRIDE = 12  # pixels of the board that an arrow key moves the target
+
+Numbers = dict[str, np.ndarray]
+"""A driven episode of T steps: {feature: (T, size)}."""
 
 
 @dataclass
@@ -23,50 +30,51 @@ class Drive:
     """One board that is driven, step by step, at the 10 Hz of PushT.
 
     A step goes where `target` (2,), in pixels, points while somebody drags; otherwise where the policy of `run` sends
-    the pusher, or nowhere. Episodes that end in success go to `solved`, others to `unsolved`.
+    the pusher, or nowhere. Episodes in which a hand drove go to `solved` or to `unsolved`, each step that was taken
+    from the policy marked as an intervention; every episode leaves a line in `results`.
     """
 
     run: "Run | None" = None
     seed: int = 0
     target: tuple[float, float] | None = None
-    solved: list[dict[str, np.ndarray]] = field(default_factory=list)
-    unsolved: list[dict[str, np.ndarray]] = field(default_factory=list)
+    solved: list[Numbers] = field(default_factory=list)
+    unsolved: list[Numbers] = field(default_factory=list)
+    results: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         from vqbet_course.rollout import make_pusht
 
         self.env = make_pusht()
+        self.rows: list[tuple[np.ndarray, np.ndarray, np.ndarray, bool, float]] = []
         self.start(self.seed)
 
     def start(self, seed: int) -> None:
         """Begin an episode from an environment seed; what ran before counts as unsolved."""
         import torch
 
-        self.keep(self.unsolved)
+        self.finish(success=False)
         self.seed, self.coverage = seed, 0.0
         self.seen, _ = self.env.reset(seed=seed)
-        self.rows: list[tuple[np.ndarray, np.ndarray, np.ndarray, bool]] = []
         if self.run is not None:
             self.run.policy.eval().reset([torch.Generator().manual_seed(seed)])
 
     @property
     def interventions(self) -> int:
         """Steps of the running episode that were taken from the policy."""
-        return sum(human for *_, human in self.rows) if self.run is not None else 0
+        return sum(human for _, _, _, human, _ in self.rows) if self.run is not None else 0
 
     def step(self) -> bool:
         """One step of a tenth of a second; whether the episode is over. Nothing happens while nobody acts."""
         action = self.action()
         if action is None:
             return False
-        state, corners = self.seen["agent_pos"], self.seen["environment_state"]
-        self.rows.append((corners, state, action, self.target is not None))
-        self.seen, _, over, _, info = self.env.step(action)
+        state, corners, human = self.seen["agent_pos"], self.seen["environment_state"], self.target is not None
+        self.seen, _, success, _, info = self.env.step(action)
         self.coverage = info["coverage"]
+        self.rows.append((corners, state, action, human, self.coverage))
+        over = success or len(self.rows) >= self.env.get_wrapper_attr("contract").horizon
         if over:
-            self.keep(self.solved)
-        elif over := len(self.rows) >= self.env.get_wrapper_attr("contract").horizon:
-            self.keep(self.unsolved)
+            self.finish(success)
         return over
 
     def action(self) -> np.ndarray | None:
@@ -76,22 +84,38 @@ class Drive:
         if self.target is not None:
             if self.run is not None:
                 self.run.policy.actions.clear()  # it looks anew when the hand lets go
-            return np.clip(np.array(self.target, dtype=np.float64), 0, 512)
+            return np.clip(np.array(self.target, dtype=np.float64), 0, SIZE)
         if self.run is None:
             return None
         return act(self.run.policy, self.run.normalizer, observe([self.seen]))[0]
 
-    def keep(self, episodes: list[dict[str, np.ndarray]]) -> None:
-        """Move the running episode to `episodes`; one of a single step is no episode."""
-        if len(rows := getattr(self, "rows", [])) > 1:
-            corners, pusher, action, human = (np.array(column) for column in zip(*rows, strict=True))
-            episodes.append({"observation.environment_state": corners.astype(np.float32),
-                             "observation.state": pusher.astype(np.float32), "action": action.astype(np.float32),
-                             "intervention": (human & (self.run is not None))[:, None].astype(np.int64)})
+    def finish(self, success: bool) -> None:
+        """End the running episode: note how it went, keep it if a hand drove. One of a single step is no episode."""
+        if len(self.rows) > 1:
+            corners, pusher, action, human, coverage = (np.array(column) for column in zip(*self.rows, strict=True))
+            self.results.append({
+                "seed": self.seed, "success": bool(success), "steps": len(human), "interventions": self.interventions,
+                "max_coverage": float(coverage.max()), "final_coverage": float(coverage[-1])})
+            if human.any():
+                (self.solved if success else self.unsolved).append({
+                    "observation.environment_state": corners.astype(np.float32),
+                    "observation.state": pusher.astype(np.float32), "action": action.astype(np.float32),
+                    "intervention": (human & (self.run is not None))[:, None].astype(np.int64)})
         self.rows = []
 
+    def describe(self) -> str:
+        """How it went so far, and where things are: in a line of words."""
+        x, y = self.seen["agent_pos"]
+        words = [f"seed {self.seed}, step {len(self.rows)}, coverage {self.coverage:.2f}",
+                 f"pusher at ({x:.0f}, {y:.0f})",
+                 f"{sum(result['success'] for result in self.results)} of {len(self.results)} episodes solved"]
+        if self.run is not None:
+            taken, steps = (sum(result[what] for result in self.results) for what in ("interventions", "steps"))
+            words.append(f"taken over: {taken + self.interventions} of {steps + len(self.rows)} steps")
+        return "; ".join(words)
 
-def write_driven(episodes: Sequence[dict[str, np.ndarray]], out: Path, quiet: bool = True) -> Path:
+
+def write_driven(episodes: Sequence[Numbers], out: Path, quiet: bool = True) -> Path:
     """Write driven episodes as a LeRobotDataset; where `out` is one already, they are appended to it.
 
     The new dataset is complete before it takes the old one's place. Raises `BadInput` without episodes.
@@ -101,18 +125,19 @@ def write_driven(episodes: Sequence[dict[str, np.ndarray]], out: Path, quiet: bo
     from vqbet_course.convert import open_source
     from vqbet_course.convert.source import Episode, Source
     from vqbet_course.convert.writer import write_dataset
-    from vqbet_course.files import in_plain_words
 
     if not episodes:
         raise BadInput("no episode to write: solve one first")
-    before: list[dict[str, np.ndarray]] = []
-    if out.exists():
-        before = [{name: episode.numbers[name] for name in episodes[0]} for episode in open_source(str(out)).sound_episodes()]
-    every = [Episode(numbers, f"driven episode {number}") for number, numbers in enumerate([*before, *episodes])]
-    units = {name: field.unit for name, field in PUSHT.observation.items()} | {"action": PUSHT.action.unit}
-    source = Source(str(out), "driven by hand", len(every), lambda start: iter(every[start:]), PUSHT.fps, units=units,
-                    task="Push the T onto its goal", robot="gym-pusht", operator=OPERATOR)
     whole, old = out.with_name(f".{out.name}.whole"), out.with_name(f".{out.name}.old")
+    if old.exists() and not out.exists():  # killed between two renames
+        old.rename(out)
+    before = list(open_source(str(out)).sound_episodes()) if out.exists() else []
+    numbers = [*({name: episode.numbers[name] for name in episodes[0]} for episode in before), *episodes]
+    every = [Episode(episode, f"driven episode {number}") for number, episode in enumerate(numbers)]
+    taken = any(episode["intervention"].any() for episode in numbers)
+    source = Source(str(out), "driven by hand", len(every), lambda start: iter(every[start:]), PUSHT.fps,
+                    units=PUSHT.units(), task="Push the T onto its goal", robot="gym-pusht",
+                    operator=f"a policy, and where `intervention` is 1: {OPERATOR}" if taken else OPERATOR)
     with in_plain_words(out):
         shutil.rmtree(whole, ignore_errors=True)
         write_dataset(source, whole, quiet=quiet)
@@ -124,23 +149,27 @@ def write_driven(episodes: Sequence[dict[str, np.ndarray]], out: Path, quiet: bo
 
 
 def drive_explorer(drive: Drive, out: Path) -> "VBox":
-    """A board to drag the pusher over, 10 steps a second; solved episodes are appended to `out`, others to `out`-unsolved.
+    """A board to drag the pusher over, 10 steps a second; time stands still while nobody drives.
 
-    With a policy in `drive`, the hand takes over while it drags. By keyboard: the arrow keys drive, Escape lets go.
+    `save_driven` says where episodes go. With a policy in `drive`, a button lets it drive, and the hand takes over
+    while it drags. By keyboard: the arrow keys drive, Escape lets go.
     """
     import asyncio
+    import html
+    import time
 
     import ipywidgets
     from ipycanvas import Canvas
 
-    side = 384
-    canvas = Canvas(width=side, height=side)
-    words, running = ipywidgets.HTML(), {"on": True}
-    kept = {"solved": 0, "unsolved": 0}
-    again, stop = ipywidgets.Button(description="new start"), ipywidgets.Button(description="stop")
+    canvas = Canvas(width=SIDE, height=SIDE)
+    again = ipywidgets.Button(description="new start")
+    policy = ipywidgets.ToggleButton(description="let the policy drive")
+    words = ipywidgets.HTML()
+    drives: asyncio.Task[None] | None = None
 
     def drag(x: float, y: float) -> None:
-        drive.target = (x * 512 / side, y * 512 / side)
+        drive.target = (x * SIZE / SIDE, y * SIZE / SIDE)
+        wake()
 
     def move(x: float, y: float) -> None:
         if drive.target is not None:
@@ -150,61 +179,79 @@ def drive_explorer(drive: Drive, out: Path) -> "VBox":
         drive.target = None
 
     def key(name: str, *_: Any) -> None:
-        steps = {"ArrowLeft": (-1, 0), "ArrowRight": (1, 0), "ArrowUp": (0, -1), "ArrowDown": (0, 1)}
-        if name in steps:
-            here = np.array(drive.target or drive.seen["agent_pos"]) + 12 * np.array(steps[name])
-            drive.target = (float(here[0]), float(here[1]))
+        if name in ARROWS:
+            x, y = np.array(drive.target or drive.seen["agent_pos"]) + STRIDE * np.array(ARROWS[name])
+            drive.target = (float(x), float(y))
+            wake()
         elif name == "Escape":
             release()
 
-    def show() -> None:
-        draw_drive(canvas, drive, side)
-        words.value = (f"coverage {drive.coverage:.2f}, step {len(drive.rows)}, kept: {kept['solved']} solved, "
-                       f"{kept['unsolved']} unsolved" + (f"; taken over: {drive.interventions} steps" if drive.run else ""))
+    def show(problem: str = "") -> None:
+        draw_drive(canvas, drive)
+        words.value = f'<div role="status">{html.escape(problem or drive.describe())}</div>'
 
     def begin(_: Any = None) -> None:
+        release()
+        policy.value = False
         drive.start(drive.seed + 1)
-        save()
-
-    def save() -> None:
-        for kind, episodes, place in (("solved", drive.solved, out),
-                                      ("unsolved", drive.unsolved, out.with_name(f"{out.name}-unsolved"))):
-            if episodes:
-                write_driven(episodes, place)
-                kept[kind] += len(episodes)
-                episodes.clear()
-
-    async def loop() -> None:
-        while running["on"]:
-            if drive.step():
-                release()
-                begin()
+        try:
+            save_driven(drive, out)
+        except BadInput as error:
+            show(str(error))
+        else:
             show()
-            await asyncio.sleep(1 / PUSHT.fps)
+
+    def wake(_: Any = None) -> None:
+        nonlocal drives
+        if drives is None or drives.done():
+            drives = asyncio.ensure_future(go())
+
+    async def go() -> None:
+        due = time.monotonic()
+        while drive.target is not None or policy.value:
+            if drive.step():
+                begin()
+            else:
+                show()
+            due = max(due + 1 / PUSHT.fps, time.monotonic())  # a late step is followed by no hurried ones
+            await asyncio.sleep(due - time.monotonic())
 
     canvas.on_mouse_down(drag)
     canvas.on_mouse_move(move)
     canvas.on_mouse_up(release)
     canvas.on_mouse_out(release)
     canvas.on_key_down(key)
+    leave_by_tab(canvas)
     again.on_click(begin)
-    stop.on_click(lambda _: running.update(on=False))
+    policy.observe(wake, names="value")
     show()
-    asyncio.ensure_future(loop())
-    return ipywidgets.VBox([ipywidgets.HBox([again, stop]), canvas, words])
+    return ipywidgets.VBox([ipywidgets.HBox([again] if drive.run is None else [again, policy]), canvas, words])
 
 
-def draw_drive(canvas: Any, drive: Drive, side: int) -> None:
-    """The board on a canvas of `side` x `side` pixels: goal, T, pusher, and where the hand points."""
+ARROWS = {"ArrowLeft": (-1, 0), "ArrowRight": (1, 0), "ArrowUp": (0, -1), "ArrowDown": (0, 1)}
+
+
+def save_driven(drive: Drive, out: Path) -> None:
+    """Append solved episodes to `out` and others to `out`-unsolved; how all went is in `out`-results.json."""
+    for episodes, place in ((drive.solved, out), (drive.unsolved, out.with_name(f"{out.name}-unsolved"))):
+        if episodes:
+            write_driven(episodes, place)
+            episodes.clear()
+    if drive.results:
+        write_json(out.with_name(f"{out.name}-results.json"), {"episodes": drive.results})
+
+
+def draw_drive(canvas: Any, drive: Drive) -> None:
+    """The board on a canvas of SIDE x SIDE pixels: goal, T, pusher, and where the hand points."""
     from ipycanvas import hold_canvas
 
-    from vqbet_course.pusht import AROUND, GOAL_POSE, OUTLINE, PUSHER_RADIUS, SIZE, to_world
+    from vqbet_course.pusht import AROUND, GOAL_POSE, OUTLINE, PUSHER_RADIUS, to_world
 
-    scale = side / SIZE
+    scale = SIDE / SIZE
     corners = drive.seen["environment_state"].reshape(8, 2)[AROUND]
     with hold_canvas(canvas):
         canvas.fill_style = "white"
-        canvas.fill_rect(0, 0, side, side)
+        canvas.fill_rect(0, 0, SIDE, SIDE)
         for points, colour in ((to_world(OUTLINE, GOAL_POSE[None])[0], "#BFE5D8"), (corners, "#999999")):
             canvas.fill_style = colour
             canvas.fill_polygon((points * scale).tolist())
@@ -213,11 +260,11 @@ def draw_drive(canvas: Any, drive: Drive, side: int) -> None:
         if drive.target is not None:
             canvas.fill_style = ORANGE
             canvas.fill_circle(drive.target[0] * scale, drive.target[1] * scale, 4)
-        canvas.stroke_rect(0, 0, side, side)
+        canvas.stroke_rect(0, 0, SIDE, SIDE)
 
 
 def plot_drive(drive: Drive) -> "Figure":
-    """The same board as a picture, with the pusher's way so far: the static twin of `drive_explorer`."""
+    """The same board as a picture, with the pusher's way so far, the hand's steps as crosses: the static twin."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4, 4))
@@ -225,6 +272,11 @@ def plot_drive(drive: Drive) -> "Figure":
     figure.subplots_adjust(left=0.02, right=0.98, bottom=0.02, top=0.92)
     draw_board(ax, drive.seen["environment_state"].reshape(8, 2), drive.seen["agent_pos"])
     if drive.rows:
-        ax.plot(*np.array([pusher for _, pusher, *_ in drive.rows]).T, ".-", color=ORANGE, markersize=3)
+        way, human = (np.array([row[i] for row in drive.rows]) for i in (1, 3))
+        ax.plot(*way.T, "-", color="0.5", linewidth=1)
+        for steps, style, colour, name in ((~human, ".", BLUE, "the policy"), (human, "x", ORANGE, "the hand")):
+            if steps.any():
+                ax.plot(*way[steps].T, style, color=colour, markersize=5, label=name)
+        ax.legend(loc="upper right")
     ax.set_title(f"environment seed {drive.seed}, step {len(drive.rows)}, coverage {drive.coverage:.2f}")
     return figure

@@ -1,10 +1,11 @@
 """Token to motion: a pair of codes, the chunk that it decodes to, and how far the offset can move that chunk."""
 from dataclasses import dataclass
+from math import floor
 from typing import TYPE_CHECKING
 
 from vqbet_course.contract import BadInput
 from vqbet_course.widgets.pairs import draw_pairs
-from vqbet_course.widgets.picture import ORANGE, as_image, draw_board, explorer, slider
+from vqbet_course.widgets.picture import ORANGE, as_image, clickable, draw_board, explorer, slider
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -111,12 +112,23 @@ def plot_move(moves: Moves, primary: int, secondary: int) -> "Figure":
 
 
 def move_explorer(moves: Moves) -> "VBox":
-    """Sliders over the primary and the secondary code, which walk through the heat map; below, `plot_move`."""
+    """Sliders over the primary and the secondary code, which walk through the heat map; below, `plot_move`. A click on
+    the heat map chooses its pair."""
     K = len(moves.decoded)
 
     def draw(primary: int, secondary: int) -> str:
         words = f"Heat map of code pairs and the chunk of the pair ({primary}, {secondary}) on the board"
         return as_image(plot_move(moves, primary, secondary), words)
 
-    primary, secondary = moves.commonest
-    return explorer(draw, primary=slider("primary code", K - 1, primary), secondary=slider("secondary code", K - 1, secondary))
+    likely, next_likely = moves.commonest
+    primary, secondary = slider("primary code", K - 1, likely), slider("secondary code", K - 1, next_likely)
+    grid = plot_move(moves, likely, next_likely).axes[0]
+    grid.apply_aspect()
+    place = grid.get_position()
+
+    def choose(x: float, y: float) -> None:
+        column, row = floor((x - place.x0) / place.width * K), floor((place.y1 - 1 + y) / place.height * K)
+        if 0 <= row < K and 0 <= column < K:
+            primary.value, secondary.value = row, column
+
+    return clickable(explorer(draw, primary=primary, secondary=secondary), choose)

@@ -2,6 +2,7 @@
 import base64
 import html
 import io
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
+DPI = 80
+SIZES = re.compile(r'width="(\d+)" height="(\d+)"')
 
 
 def explorer(draw: Callable[..., str], **controls: "ValueWidget") -> "VBox":
@@ -28,6 +31,28 @@ def explorer(draw: Callable[..., str], **controls: "ValueWidget") -> "VBox":
     for control in controls.values():
         control.observe(show, names="value")
     return ipywidgets.VBox([*controls.values(), picture])
+
+
+def clickable(box: "VBox", choose: Callable[[float, float], None]) -> "VBox":
+    """An explorer whose picture takes clicks: `choose` hears where, in shares of width and height from the top left.
+
+    A picture in HTML cannot tell the kernel, so an empty canvas of the same size lies over it.
+    """
+    import ipywidgets
+    from ipycanvas import Canvas
+
+    *controls, picture = box.children
+    picture.layout.grid_area = "1 / 1"
+    width, height = (int(size) for size in SIZES.findall(picture.value)[0])
+    canvas = Canvas(width=width, height=height, layout={"grid_area": "1 / 1", "max_width": "100%"})
+    canvas.on_mouse_down(lambda x, y: choose(x / width, y / height))
+    leave_by_tab(canvas)
+    return ipywidgets.VBox([*controls, ipywidgets.GridBox([picture, canvas])])
+
+
+def leave_by_tab(canvas: Any) -> None:
+    """A canvas keeps every key to itself: without this, nobody would get out of it by keyboard."""
+    canvas.on_key_down(lambda key, *_: canvas.blur() if key == "Tab" else None)
 
 
 def slider(words: str, highest: int, value: int = 0, lowest: int = 0) -> "ValueWidget":
@@ -48,10 +73,12 @@ def choice(words: str, options: Any, value: Any) -> "ValueWidget":
 def as_image(figure: "Figure", alt: str) -> str:
     """A figure as an HTML image that needs no other file; its titles join `alt` as the alternative text."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=80, pil_kwargs={"compress_level": 1})
+    figure.savefig(buffer, format="png", dpi=DPI, pil_kwargs={"compress_level": 1})
     words = html.escape("; ".join([alt, *(ax.get_title() for ax in figure.axes if ax.get_title())]))
     data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{words}" style="max-width: 100%" src="data:image/png;base64,{data}">'
+    width, height = (round(DPI * size) for size in figure.get_size_inches())
+    return (f'<img alt="{words}" width="{width}" height="{height}" style="display: block; max-width: 100%; height: auto" '
+            f'src="data:image/png;base64,{data}">')
 
 
 def draw_board(ax: "Axes", corners: Any, pusher: Any) -> None:
