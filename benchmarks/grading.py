@@ -1,20 +1,26 @@
 """How long it takes to grade a class, and how much memory the grader itself needs: benchmarks/results/grading.json
 
-    .venv/bin/python benchmarks/grading.py --submissions 100 --jobs 2
+    python benchmarks/grading.py --submissions 100 --jobs 2
 
-One submission of every lab, alone; then a class with one lab, in which every second student makes a mistake that the
-lab knows and every tenth hands in the untouched edition. Scoring only (`--no-execute`). The grader itself is the
-command's process and the judge; its memory is their proportional set size, which counts pages shared with a sandbox
-by their share, and the sandboxes are not in it.
+One submission of every lab, alone; then a class with one lab, in which about every second student makes a mistake that
+the lab knows and every tenth hands in the untouched edition. The first of them are graded again with one job, and the
+reports compared byte for byte. Scoring only (`--no-execute`). The grader itself is the command's process and the
+judge, without the sandboxes; its memory is what both have resident together (rss), and the same with pages that others
+share counted by their share (pss). `cpu_seconds` are those of all processes, sandboxes included: on a machine with
+other work they say more than `seconds`.
 """
-import argparse
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
+
+import click
+import psutil
 
 from vqbet_course.files import write_json
 from vqbet_course.grading.checks import all_checks
@@ -23,73 +29,79 @@ from vqbet_course.grading.lessons import all_labs
 from vqbet_course.results import made_by
 
 COMMAND = Path(sys.executable).with_name("vqbet-course")
+RESULT = Path(__file__).parent / "results" / "grading.json"
 
 
-def submission(lab_name: str, student: int) -> str:
+def submission(lab_name: str, g: random.Random) -> str:
     """A student's notebook: solved, solved with a misconception, or untouched."""
     lab, notebook = all_labs()[lab_name], json.loads((LABS / f"{lab_name}.ipynb").read_text(encoding="utf-8"))
-    mistaken = list(lab.exercises)[student % len(lab.exercises)] if student % 2 else None
+    kind, mistaken = g.random(), g.choice(list(lab.exercises))
     for cell in notebook["cells"]:
         about = cell["metadata"].get("exercise")
-        if about and student % 10 != 9:
+        if about and kind < 0.9:
             solution, known = lab.exercises[about["id"]].solution, all_checks()[about["id"]].misconceptions
-            wrong = about["id"] == mistaken
-            cell["source"] = known[student % len(known)].source(solution) if wrong else solution
+            wrong = kind < 0.5 and about["id"] == mistaken
+            cell["source"] = g.choice(known).source(solution) if wrong else solution
     return json.dumps(notebook)
 
 
-def memory(pid: int) -> dict[str, int]:
-    """Bytes of a process: resident, and its proportional share."""
-    with open(f"/proc/{pid}/smaps_rollup") as file:
-        fields = {line.split(":")[0]: 1024 * int(line.split()[1]) for line in file if line.startswith(("Rss", "Pss:"))}
-    return {"rss": fields["Rss"], "pss": fields["Pss"]}
+def write_class(folder: Path, lab: str, submissions: int, seed: int) -> Path:
+    """A folder with a class's submissions: the first are the same in a class of any size."""
+    folder.mkdir()
+    g = random.Random(seed)
+    for student in range(submissions):
+        (folder / f"{student:03}.ipynb").write_text(submission(lab, g))
+    return folder
 
 
-def own_processes(pid: int) -> list[int]:
-    """The command and its helpers, without the sandboxes."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    names = {child: Path(f"/proc/{child}/cmdline").read_text().split("\0")[0] for child in children}
-    return [pid, *(int(child) for child, name in names.items() if not name.endswith("bwrap"))]
+def graded(folder: Path, out: Path, jobs: int) -> dict[str, Any]:
+    """Seconds of grading a folder into another, and the most memory that the grader had."""
+    start = time.monotonic()
+    most: dict[str, float] = {"rss": 0, "pss": 0}
+    cpu: dict[tuple[int, float], float] = {}
+    command = psutil.Popen([COMMAND, "grade", folder, "--jobs", str(jobs), "--no-execute", "--out", out])
+    while command.poll() is None:
+        try:
+            below = command.children(recursive=True)
+            own = [command, *(process for process in below if "multiprocessing" in " ".join(process.cmdline()))]
+            held = [process.memory_full_info() for process in own]
+            most = {kind: max(size, sum(getattr(info, kind) for info in held)) for kind, size in most.items()}
+            cpu |= {(process.pid, process.create_time()): sum(process.cpu_times()[:2]) for process in [command, *below]}
+        except psutil.Error:
+            pass  # one of them has just ended
+        time.sleep(0.1)
+    assert command.returncode == 0, "grading failed"
+    return {"jobs": jobs, "seconds": round(time.monotonic() - start, 1), "cpu_seconds": round(sum(cpu.values()), 1),
+            "load": os.getloadavg()[0], **{f"grader_{kind}_mb": round(size / 1e6) for kind, size in most.items()}}
 
 
-def graded(folder: Path, jobs: int) -> dict[str, float]:
-    """Seconds of grading a folder, and the most memory that the grader had."""
-    with tempfile.TemporaryDirectory() as out:
-        start, most = time.monotonic(), {"command_rss": 0, "grader_pss": 0}
-        process = subprocess.Popen([COMMAND, "grade", folder, "--jobs", str(jobs), "--no-execute", "--out", out])
-        while process.poll() is None:
-            try:
-                held = [memory(pid) for pid in own_processes(process.pid)]
-                most["command_rss"] = max(most["command_rss"], held[0]["rss"])
-                most["grader_pss"] = max(most["grader_pss"], sum(part["pss"] for part in held))
-            except (FileNotFoundError, ProcessLookupError, KeyError):
-                pass  # one of them has just ended
-            time.sleep(0.2)
-        assert process.returncode == 0, "grading failed"
-        return {"seconds": round(time.monotonic() - start, 1)} | {k: round(v / 1e6) for k, v in most.items()}
+def reports(out: Path) -> dict[str, bytes]:
+    """The reports of a class by student, byte for byte."""
+    return {path.parent.name: path.read_bytes() for path in out.glob("students/*/report.json")}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--submissions", type=int, default=100)
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--lab", default="02_residual_vq", help="the lab of the class")
-    options = parser.parse_args()
-    alone = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for lab in all_labs():
-            path = Path(folder, "one.ipynb")
-            path.write_text(submission(lab, 0))
-            alone[lab] = graded(path, 1)["seconds"]
-            print(f"{lab}: {alone[lab]} s", flush=True)
-        path.unlink()
-        for student in range(options.submissions):
-            Path(folder, f"{student:03}.ipynb").write_text(submission(options.lab, student))
-        result = {"one submission, seconds by lab": alone, "class": {
-            "lab": options.lab, "submissions": options.submissions, "jobs": options.jobs,
-            **graded(Path(folder), options.jobs)}, "made_by": made_by() | {"load": os.getloadavg()[0]}}
-    print(json.dumps(result["class"], indent=2))
-    write_json(Path(__file__).parent / "results" / "grading.json", result)
+@click.command()
+@click.option("--submissions", default=100, show_default=True)
+@click.option("--jobs", default=2, show_default=True)
+@click.option("--lab", default="02_residual_vq", show_default=True, help="The lab of the class.")
+@click.option("--compared", default=20, show_default=True, help="How many of them are graded with one job, too.")
+@click.option("--seed", default=0, show_default=True, help="Draws who makes which mistake.")
+def main(submissions: int, jobs: int, lab: str, compared: int, seed: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        home = Path(name)
+        alone = {lab: graded(write_class(home / lab, lab, 1, seed), home / f"{lab} grades", 1) for lab in all_labs()}
+        together = graded(write_class(home / "class", lab, submissions, seed), home / "together", jobs)
+        one_by_one = graded(write_class(home / "some", lab, compared, seed), home / "one by one", 1)
+        said, again = reports(home / "together"), reports(home / "one by one")
+    assert (len(said), len(again)) == (submissions, compared)
+    result = {
+        "command": " ".join(["python", *sys.argv]), "seed": seed, "made_by": made_by(),
+        "one_submission": alone, "class": {"lab": lab, "submissions": submissions, **together},
+        "one_job": {"submissions": compared, **one_by_one,
+                    "differing_reports": sum(report != said[student] for student, report in again.items())},
+        "scores": [json.loads(report)["score"] for _, report in sorted(said.items())]}
+    write_json(RESULT, result)
+    print(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":
