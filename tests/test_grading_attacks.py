@@ -90,6 +90,7 @@ def test_attacks_spoil_nothing(results: dict[str, Any]) -> None:
     assert not results["problems"] and results["unchanged"]
     assert all(status == "passed" for said in results["bystanders"].values() for status in said)
     assert "Inputs" not in results["pages"]["loud_error"]
+    assert "another shape" in results["pages"]["telling_shape"]
     assert not Path("/tmp/unpickled").exists()
 
 

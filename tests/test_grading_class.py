@@ -129,7 +129,7 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     written: list[str] = []
     monkeypatch.setattr(grader, "grade_submission", passed)
     write = report.write_student
-    monkeypatch.setattr(report, "write_student", lambda out, name, *rest: (written.append(name), write(out, name, *rest)))
+    monkeypatch.setattr(report, "write_student", lambda out, name, *rest: (write(out, name, *rest), written.append(name)))
     return written
 
 
@@ -193,6 +193,29 @@ def test_hidden_copies_of_jupyter_are_no_submissions(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}")
     assert list(grader.find_submissions(tmp_path)) == ["a"]
+
+
+def test_reports_of_any_name_have_a_folder_of_their_own(tmp_path: Path) -> None:
+    names = [".", "..", "...", "a/b", "a%2Fb", "é" * 120, "学" * 80 + "一", "学" * 80 + "二", "x" * 250, "group/" * 60 + "eve"]
+    folders = [folder_of(tmp_path, name) for name in names]
+    assert len(set(folders)) == len(names)
+    for folder in folders:
+        folder.mkdir(parents=True)
+        assert folder.resolve().parent == tmp_path / "students"
+
+
+def test_a_file_name_that_is_no_text_or_steers_a_terminal_is_escaped(two: Path, cheap: list[str], tmp_path: Path) -> None:
+    os.rename(os.fsencode(two / "ada.ipynb"), os.fsencode(two) + b"/\xff\x1b[2J\n.ipynb")
+    grader.grade(two, tmp_path / "out", execute=False, quiet=True)
+    assert sorted(cheap) == [r"\xff\x1b[2J\n", "bob"]
+    assert len((tmp_path / "out" / "grades.csv").read_text().splitlines()) == 3
+
+
+def test_a_submission_that_would_fill_the_memory_is_not_read(tmp_path: Path) -> None:
+    with open(tmp_path / "large.ipynb", "wb") as file:
+        file.truncate(grader.LARGEST + 1)
+    with pytest.raises(Ungradable, match="clear its outputs"):
+        grader.read_submission(tmp_path / "large.ipynb")
 
 
 def test_without_bubblewrap_it_says_what_is_not_enforced_or_refuses(

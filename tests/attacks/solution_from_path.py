@@ -4,4 +4,5 @@ import os
 for folder, _, names in os.walk('/'):
     if 'tokens.py' in names and 'vqbet_course' in folder:
         exec(open(os.path.join(folder, 'tokens.py')).read())
-raise FileNotFoundError if 'kmeans' not in globals() else FileExistsError
+if 'kmeans' not in globals():
+    raise FileNotFoundError

@@ -5,3 +5,7 @@ os.symlink('/etc/passwd', '/tmp/link')
 open('/tmp/link').read()
 os.symlink('/root', '/tmp/home')
 os.listdir('/tmp/home')
+
+
+def kmeans(points, n_codes, n_iters=20, generator=None):
+    return points[:n_codes]

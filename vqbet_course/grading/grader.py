@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,8 +31,8 @@ from vqbet_course.grading.limits import Limits
 from vqbet_course.grading.results import Grade, Marked, Ungradable, Verdict
 from vqbet_course.grading.sandbox import Sandbox, bubblewrap_works, unenforced
 
-LARGEST = 50 << 20
-"""Bytes that a submitted notebook may have."""
+LARGEST = 10 << 20
+"""Bytes that a submitted notebook may have; parsed, it can take twenty times as much."""
 
 Call = Callable[..., Any]
 """Calls a function of `judge` by name: (name, *args) -> what it returns."""
@@ -166,11 +166,17 @@ def find_submissions(target: Path) -> dict[str, Path]:
         found = [Path(folder) / name for folder, folders, names in os.walk(target)
                  for name in names if name.endswith(".ipynb") and ".ipynb_checkpoints" not in folder]
         if found:
-            return {str(path.relative_to(target).with_suffix("")): path for path in sorted(found)}
+            return {name_of(path.relative_to(target)): path for path in sorted(found)}
         raise BadInput(f"{target}: no .ipynb in this folder; give a submission or a folder of them")
     if target.suffix != ".ipynb" or not target.exists():
         raise BadInput(f"{target}: no such notebook or folder; give a submission or a folder of them")
-    return {target.stem: target}
+    return {name_of(Path(target.name)): target}
+
+
+def name_of(path: Path) -> str:
+    """A submission's name as text: what is none, or would steer a terminal, is escaped."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace").removesuffix(".ipynb") or path.name
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def digest_of(data: bytes) -> str:
@@ -198,7 +204,7 @@ def watch_parent() -> None:
 
 @contextmanager
 def workers(jobs: int, dask: str | None) -> Iterator[tuple[Executor, Call]]:
-    """Who grades submissions, and how they reach the judge."""
+    """Threads that each see one submission through, and what grades it for them: here, or on a Dask worker."""
     if dask is not None:
         from distributed import Client
 
@@ -206,17 +212,33 @@ def workers(jobs: int, dask: str | None) -> Iterator[tuple[Executor, Call]]:
             client = Client(dask, timeout=20)
         except (OSError, ValueError) as error:
             raise BadInput(f"--dask {dask}: no scheduler answers there ({error})") from None
-        with client, client.get_executor(pure=False) as pool:
-            yield pool, call_here
+        with client, threads(sum(client.nthreads().values()) or 1) as pool:
+            yield pool, lambda *args: client.submit(grade_submission, *args, pure=False).result()
         return
     spawn = multiprocessing.get_context("spawn")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with ProcessPoolExecutor(1, spawn, watch_parent) as judge, ThreadPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(1, spawn, watch_parent) as judge, threads(jobs) as pool:
+        def call(name: str, *args: Any) -> Any:
+            return judge.submit(call_here, name, *args).result()
+
+        yield pool, lambda *args: grade_submission(*args, call)
+
+
+@contextmanager
+def threads(number: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads; an error, Ctrl-C too, does not wait for what they have not begun."""
+    with ThreadPoolExecutor(number) as pool:
         try:
-            yield pool, lambda name, *args: judge.submit(call_here, name, *args).result()
+            yield pool
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def grade_file(path: Path, options: Options, grade_data: Call) -> tuple[str, Grade]:
+    """The digest and the grade of a submission, which is read here: a class need not fit into memory."""
+    data = read_submission(path)
+    return digest_of(data), grade_data(data, options)
 
 
 def grade(target: Path, out: Path, jobs: int = 1, dask: str | None = None, execute: bool = True,
@@ -232,12 +254,11 @@ def grade(target: Path, out: Path, jobs: int = 1, dask: str | None = None, execu
         raise BadInput("bubblewrap does not work here, and --require-sandbox asks for it; install it "
                        "(apt-get install bubblewrap), or leave --require-sandbox out")
     problems: dict[str, str] = {}
-    todo: dict[str, bytes] = {}
+    todo: dict[str, Path] = {}
     for name, path in submissions.items():
         try:
-            data = read_submission(path)
-            if report.digest(report.folder_of(out, name)) != digest_of(data):
-                todo[name] = data
+            if report.digest(report.folder_of(out, name)) != digest_of(read_submission(path)):
+                todo[name] = path
         except Ungradable as problem:
             problems[name] = str(problem)
     run_class(todo, out, jobs, dask, Options(limits, execute=execute), problems, quiet)
@@ -246,21 +267,19 @@ def grade(target: Path, out: Path, jobs: int = 1, dask: str | None = None, execu
     return problems
 
 
-def run_class(todo: dict[str, bytes], out: Path, jobs: int, dask: str | None, options: Options,
+def run_class(todo: dict[str, Path], out: Path, jobs: int, dask: str | None, options: Options,
               problems: dict[str, str], quiet: bool) -> None:
     """Grade the submissions in `todo`; each report is written as soon as its grade is there."""
     if not todo:
         return
-    with workers(jobs, dask) as (pool, call):
-        extra = () if dask is not None else (call,)
-        futures: dict[Future[Grade], str] = {
-            pool.submit(grade_submission, data, options, *extra): name for name, data in todo.items()}
+    with workers(jobs, dask) as (pool, grade_data):
+        futures = {pool.submit(grade_file, path, options, grade_data): name for name, path in todo.items()}
         for future in tqdm(as_completed(futures), total=len(futures), desc="grading", unit="submission",
                            disable=quiet, dynamic_ncols=True, file=sys.stderr):
             name = futures.pop(future)
             try:
-                grade, submitted = future.result(), digest_of(todo.pop(name))
-                report.write_student(report.folder_of(out, name), name, submitted, grade)
+                digest, grade = future.result()
+                report.write_student(report.folder_of(out, name), name, digest, grade)
             except Ungradable as problem:
                 problems[name] = str(problem)
             except Exception as error:  # one submission must not cost the others their grades

@@ -1,5 +1,6 @@
 """What a grading leaves behind: report.html and report.json per student, class.html and grades.csv per class."""
 import csv
+import hashlib
 import io
 import json
 from collections import Counter
@@ -10,13 +11,21 @@ from urllib.parse import quote
 from vqbet_course.files import write_atomically, write_json, write_text
 from vqbet_course.grading.results import STATUSES, Grade
 
+LONGEST = 200
+"""Characters of a folder's name; no file system takes more than 255."""
+
 BINS = 10
 """Bars of the distribution of scores."""
 
 
 def folder_of(out: Path, student: str) -> Path:
     """Where a student's reports go: one folder each, whatever the names and the places of the submissions."""
-    return out / "students" / quote(student, safe=" ")
+    name = quote(student, safe=" ")
+    if name.startswith("."):
+        name = "%2E" + name[1:]
+    if len(name) > LONGEST:
+        name = f"{name[:LONGEST - 20]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    return out / "students" / name
 
 
 def digest(folder: Path) -> str:

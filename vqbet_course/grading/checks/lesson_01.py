@@ -57,6 +57,12 @@ class NearestCode(Check):
             "A token is the number of a code, an integer."),
         Misconception("NaN gets a token", {"chunks.isnan().any() or codebook.isnan().any()": "False"},
             "What does your function say to a chunk that holds NaN? A robot would act on it."),
+        Misconception("NaN in a code gets through", {" or codebook.isnan().any()": ""},
+            "NaN can stand in the codebook as well. What is the distance to it?"),
+        Misconception("of equally near codes the last", {
+            "squared_distances(chunks, codebook).argmin(dim=1)":
+                "len(codebook) - 1 - squared_distances(chunks, codebook).flip(1).argmin(dim=1)",
+        }, "Give the codebook the same code twice: which of the two does the docstring want?"),
         Misconception("an empty codebook is not refused", {
             "len(codebook) == 0": "False",
             "return squared_distances(chunks, codebook).argmin(dim=1)":
@@ -67,14 +73,24 @@ class NearestCode(Check):
 
     @staticmethod
     def draw(g: torch.Generator) -> dict[str, Tensor]:
-        return {"chunks": normal(g, int(integers(g, 20, 40)), 6), "codebook": normal(g, int(integers(g, 4, 9)), 6)}
+        return {"chunks": normal(g, int(integers(g, 20, 40)), 6), "codebook": normal(g, int(integers(g, 4, 9)), 6),
+                "holes": integers(g, 0, 3, 8)}
 
     @staticmethod
-    def probe(answer: Any, chunks: Tensor, codebook: Tensor) -> dict[str, Any]:
+    def probe(answer: Any, chunks: Tensor, codebook: Tensor, holes: Tensor) -> dict[str, Any]:
+        def with_hole(values: Tensor, hole: bool) -> Tensor:
+            values = values.clone()
+            values[1, 2] = float("nan") if hole else 0.0
+            return values
+
+        few = codebook[:4].round()  # whole numbers, and eight codes: no rounding
         return {
             "tokens": answer(chunks, codebook),
             "tokens of the codes themselves": answer(codebook, codebook),
-            "NaN is refused": refuses(lambda: answer(chunks / 0 * 0, codebook)),
+            "tokens when every code is there twice": answer(chunks.round(), torch.cat([few, few])),
+            "which inputs with NaN are refused": [
+                refuses(lambda: answer(with_hole(chunks, hole == 1), with_hole(codebook, hole == 2)))
+                for hole in holes.tolist()],
             "an empty codebook is refused": refuses(lambda: answer(chunks, codebook[:0])),
             "another width is refused": refuses(lambda: answer(chunks, codebook[:, :1])),
         }
@@ -97,6 +113,11 @@ class KMeans(Check):
             "After the codes have moved, some points may be nearer to another one."),
         Misconception("the codes never move", {"range(n_iters)": "range(0)"},
             "With one code, where should it end up?"),
+        Misconception("always twenty steps", {"range(n_iters)": "range(20)"},
+            "After no step at all, where do the codes stand?"),
+        Misconception("a start that nobody can repeat", {
+            "torch.randperm(len(points), generator=generator)": "torch.randperm(len(points))",
+        }, "Call it twice, each time with a generator of the same seed: is it the same codebook?"),
     ]
 
     @staticmethod
@@ -111,13 +132,18 @@ class KMeans(Check):
             codebook = answer(points, n_codes, n_iters, torch.Generator().manual_seed(int(seed)))
             return codebook[codebook.sum(1).argsort()]
 
+        start = fitted(points, 3, seeds[0], 0)
         return {
             "one code": fitted(points, 1, seeds[0]),
             "two codes": fitted(points, 2, seeds[0]),
             "two codes from another start": fitted(points, 2, seeds[1]),
             "more codes than points": fitted(points[:4] + 50, 5, seeds[0], 1)[[0, -1]],
             "as many codes as points": fitted(points[:4], 4, seeds[1]),
+            "after no step the codes are points": bool((torch.cdist(start, points).amin(1) < 1e-3).all()),
+            "the same generator gives the same codebook": torch.equal(start, fitted(points, 3, seeds[0], 0)),
             "no points are refused": refuses(lambda: answer(points[:0], 2)),
+            "no codes are refused": refuses(lambda: answer(points, 0)),
+            "NaN is refused": refuses(lambda: answer(points / 0 * 0, 2)),
         }
 
 
@@ -140,6 +166,12 @@ class UsageOfTokens(Check):
         Misconception("coverage of the tokens instead of the codes", {
             "(counts > 0).float().mean().item()": "(counts > 0).sum().item() / max(1, tokens.numel())",
         }, "Coverage is a share of the codes. What do you divide by?"),
+        Misconception("a token that is K", {"tokens.max() < n_codes": "tokens.max() <= n_codes"},
+            "With K codes, which is the highest token?"),
+        Misconception("a token below 0", {
+            "not 0 <= tokens.min() <= tokens.max() < n_codes": "tokens.max() >= n_codes",
+            "bincount(tokens.flatten()": "bincount(tokens.flatten().clamp(min=0)",
+        }, "Tokens are numbers of codes, from 0. What does yours say to -1?"),
         Misconception("dead and alive exchanged", {"torch.nonzero(counts == 0)": "torch.nonzero(counts)"},
             "A dead code is one that was never chosen."),
     ]
@@ -153,4 +185,7 @@ class UsageOfTokens(Check):
         used = answer(tokens, 9)
         return {"counts": used.counts, "coverage": used.coverage, "perplexity": used.perplexity, "dead": used.dead,
                 "perplexity without tokens": answer(tokens[:0], 9).perplexity,
-                "a token outside is refused": refuses(lambda: answer(tokens, 3))}
+                "coverage without tokens": answer(tokens[:0], 9).coverage,
+                "dead without tokens": answer(tokens[:0], 9).dead,
+                "for which K the tokens are refused": [refuses(lambda: answer(tokens, n)) for n in range(3, 8)],
+                "a token below 0 is refused": refuses(lambda: answer(tokens - 2 * tokens.max(), 9))}

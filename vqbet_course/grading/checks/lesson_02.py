@@ -61,6 +61,12 @@ class OneQuantizer(Check):
             "self.count.lerp_(counts, 1 - self.decay)": "self.count.copy_(counts)",
             "self.total.lerp_(sums, 1 - self.decay)": "self.total.copy_(sums)",
         }, "One batch alone decides in yours. Where does `decay` come in?"),
+        Misconception("counts are not smoothed", {
+            "smoothed = (self.count + self.eps) / (self.count.sum() + n_codes * self.eps) * self.count.sum()":
+                "smoothed = self.count",
+        }, "A code that nobody chooses: its count tends to 0, and you divide by it. What is `eps` for?"),
+        Misconception("nobody is revived", {"            self.revive(x.detach(), generator)\n": ""},
+            "Who calls `revive`?"),
         Misconception("revives the living", {
             "self.count < self.revive_below": "self.count >= self.revive_below",
         }, "Which codes are to be moved: those that are chosen often, or those that are hardly chosen?"),
@@ -92,10 +98,23 @@ class OneQuantizer(Check):
         dying.place(codebook)
         dying.count[1:3] = 0.1
         dying.revive(alike)
-        fresh = answer(2, 3).train()
+        fresh, smooth = answer(2, 3).train(), answer(4, 3, eps=0.5).train()
         fresh(alike)
+        smooth.place(codebook)
+        smooth(x)
+        lonely = answer(4, 3, revive_below=0.5).train()
+        lonely.place(codebook)
+        lonely.count[1:3] = 0.1
+        lonely(alike)
+        crowded = answer(4, 3, revive_below=2.0)
+        crowded.place(codebook)
+        crowded.revive(x)
         return outputs | {"codebook after revival": dying.codebook, "count after revival": dying.count,
-                          "total after revival": dying.total, "codebook placed by the first batch": fresh.codebook}
+                          "total after revival": dying.total, "codebook placed by the first batch": fresh.codebook,
+                          "codebook, smoothed": smooth.codebook, "codebook, the lonely revived": lonely.codebook,
+                          "revived codes are rows of x": (torch.cdist(crowded.codebook, x).amin(1) < 1e-3).tolist(),
+                          "revived codes are different": len(crowded.codebook.unique(dim=0)),
+                          "another width is refused": refuses(lambda: vq(x[:, :2]))}
 
 
 class Stack(Check):
@@ -118,6 +137,8 @@ class Stack(Check):
         Misconception("codes of the first layer for all layers", {
             "self.codebooks[torch.arange(codes.shape[1]), codes]": "self.codebooks[0, codes]",
         }, "Token number g is a line of codebook number g."),
+        Misconception("codes below 0 count from the end", {"((codes < 0) | (codes >= K)).any()": "(codes >= K).any()"},
+            "What does Python do with the index -1? Is that a code?"),
         Misconception("mean instead of sum in lookup", {
             ".sum(dim=1)  # (B, g, D)": ".mean(dim=1)  # (B, g, D)",
         }, "`lookup` of all codes has to give the values of `forward`."),
@@ -141,5 +162,7 @@ class Stack(Check):
             "gradient of the values": torch.autograd.grad(loss, at, retain_graph=True)[0],
             "gradient of the commitment": torch.autograd.grad(out.commit_loss.sum(), at)[0],
             "lookup of all codes": rvq.lookup(out.codes), "lookup of the first codes": rvq.lookup(out.codes[:, :1]),
-            "a code outside is refused": refuses(lambda: rvq.lookup(out.codes + 4)),
+            "codes moved by how much are refused": [refuses(lambda: rvq.lookup(out.codes.clamp(1, 2) + n))
+                                                    for n in (-2, -1, 0, 1, 2, 3)],
+            "more codes than layers are refused": refuses(lambda: rvq.lookup(out.codes.repeat(1, 2))),
         }

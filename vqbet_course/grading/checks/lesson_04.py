@@ -2,7 +2,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vqbet_course.grading.checks import Check, Misconception, normal
 from vqbet_course.grading.runner import fill, refuses
@@ -19,6 +19,12 @@ class Attention(Check):
             "Change the last token only: may the first output change?"),
         Misconception("scores not scaled", {"is_causal=True,": "is_causal=True, scale=1.0,"},
             "With wide heads the scores grow, and the softmax saturates. By what are they divided?"),
+        Misconception("dropout in evaluation, too", {"self.dropout if self.training else 0.0": "self.dropout"},
+            "Call it twice in eval mode, with some dropout: is it the same answer? Who tells the function the mode?"),
+        Misconception("no dropout on the output", {
+            "self.drop(self.out(mixed.transpose(1, 2).reshape(B, T, D)))":
+                "self.out(mixed.transpose(1, 2).reshape(B, T, D))",
+        }, "One of the layers that `__init__` makes is not used yet."),
         Misconception("a single head", {"part.view(B, T, self.n_head, -1)": "part.view(B, T, 1, -1)"},
             "Each head should see only its slice of q, k and v."),
         Misconception("heads and time mixed up", {
@@ -38,8 +44,10 @@ class Attention(Check):
 
     @staticmethod
     def probe(answer: Any, x: Tensor, numbers: Tensor) -> dict[str, Any]:
-        attention = fill(answer(8, 2), numbers)
-        return {"output": attention(x), "output for the first tokens": attention(x[:, :3])}
+        attention, dropping = fill(answer(8, 2), numbers), fill(answer(8, 2, dropout=0.5), numbers)
+        return {"output": attention(x), "output for the first tokens": attention(x[:, :3]),
+                "output in evaluation": dropping(x),
+                "something is dropped in training": bool((dropping.train()(x) == 0).any())}
 
 
 class OneBlock(Check):
@@ -89,6 +97,8 @@ class WholeGPT(Check):
         Misconception("one position for all", {
             "torch.arange(T, device=x.device)": "torch.zeros(T, dtype=torch.long)",
         }, "Every place in the row has a position of its own."),
+        Misconception("no dropout", {"        x = self.drop(x)\n": ""},
+            "One of the layers that `__init__` makes is not used yet."),
         Misconception("no final norm", {"self.head(self.norm(x))": "self.head(x)"},
             "What do the blocks add up to before the head reads it?"),
         Misconception("every block reads the input", {
@@ -104,5 +114,8 @@ class WholeGPT(Check):
     @staticmethod
     def probe(answer: Any, x: Tensor, numbers: Tensor) -> dict[str, Any]:
         gpt = fill(answer(3, 4, width=8, n_layer=2, n_head=2, block_size=6), numbers)
+        bare = answer(3, 4, width=8, n_layer=0, n_head=2, block_size=6, dropout=0.5).train()
+        bare.norm, bare.head = nn.Identity(), nn.Identity()  # so that zeros stay zeros
         return {"output": gpt(x), "output for the first tokens": gpt(x[:, :3]),
+                "something is dropped in training": bool((bare(x) == 0).any()),
                 "a row that is too long is refused": refuses(lambda: gpt(x.repeat(1, 2, 1)))}

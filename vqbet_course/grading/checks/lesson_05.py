@@ -57,6 +57,8 @@ class Sampling(Check):
         Misconception("the steps not climbed", {
             "(cumulative <= uniform.unsqueeze(-1))": "(cumulative > uniform.unsqueeze(-1))",
         }, "With uniform near 0 the first code that has any probability should come out."),
+        Misconception("a code that does not exist", {"cumulative = cumulative / cumulative[..., -1:]": "pass"},
+            "Rounded, the last step may stay below 1. Which code comes out for a draw above it?"),
         Misconception("one code too low", {
             "return (cumulative <= uniform.unsqueeze(-1)).sum(dim=-1)":
                 "return (cumulative <= uniform.unsqueeze(-1)).sum(dim=-1).sub(1).clamp(min=0)",
@@ -74,7 +76,8 @@ class Sampling(Check):
             "codes": answer(logits, temperature.item(), uniform),
             "codes at temperature 2": answer(logits, 2.0, uniform),
             "codes at temperature 0": answer(logits, 0.0, uniform),
-            "a negative temperature is refused": refuses(lambda: answer(logits, -1.0, uniform)),
+            "the highest draw finds a code": bool((answer(logits, 1.0, 0 * uniform + 1 - 2**-24) < 6).all()),
+            "which temperatures are refused": [refuses(lambda: answer(logits, t, uniform)) for t in (-1.0, 0.5, -0.1)],
         }
 
 

@@ -53,6 +53,10 @@ class StageTwoLoss(Check):
         }, "Which mistake costs more: a wrong coarse code or a wrong fine one?"),
         Misconception("the primary code counts twice", {"sum(per_layer[1:])": "sum(per_layer)"},
             "The secondary weight is for the layers after the first."),
+        Misconception("only two layers", {"sum(per_layer[1:])": "per_layer[1]"},
+            "A stack may have three layers. Does the third one learn?"),
+        Misconception("parts that still learn", {"value.detach() for name": "value for name"},
+            "The parts are for the log. What does the docstring say of them?"),
         Misconception("offset without weight", {
             "code_loss + c.offset_loss_weight * offset_loss": "code_loss + offset_loss",
         }, "Try it with another offset_loss_weight: does the loss change?"),
@@ -68,7 +72,7 @@ class StageTwoLoss(Check):
 
     @staticmethod
     def draw(g: torch.Generator) -> dict[str, Tensor]:
-        logits, codes = normal(g, 9, 2, 5), integers(g, 0, 5, 9, 2)
+        logits, codes = normal(g, 9, 3, 5), integers(g, 0, 5, 9, 3)
         codes[:3, 0] = logits[:3, 0].argmax(-1)  # so that the layers differ in their accuracy
         codes[:, 1] = (logits[:, 1].argmax(-1) + integers(g, 1, 5, 9)) % 5
         return {"logits": logits, "codes": codes, "predicted": normal(g, 9, 4, 2),
@@ -78,10 +82,11 @@ class StageTwoLoss(Check):
     def probe(answer: Any, logits: Tensor, codes: Tensor, predicted: Tensor, chunks: Tensor,
               weights: Tensor) -> dict[str, Any]:
         primary, secondary, offset = weights.tolist()
-        config = VQBeTConfig(primary_code_loss_weight=primary, secondary_code_loss_weight=secondary,
+        config = VQBeTConfig(vqvae_n_layers=3, primary_code_loss_weight=primary, secondary_code_loss_weight=secondary,
                              offset_loss_weight=offset)
-        loss, parts = answer(config, logits, codes, predicted, chunks)
-        return {"loss": loss} | {name: parts[name] for name in ("code_loss", "offset_loss", "primary_accuracy")}
+        loss, parts = answer(config, logits.clone().requires_grad_(), codes, predicted, chunks)
+        return {"loss": loss, "a part has a gradient": any(part.requires_grad for part in parts.values()),
+                **{name: parts[name] for name in ("code_loss", "offset_loss", "primary_accuracy")}}
 
 
 class Averaging(Check):

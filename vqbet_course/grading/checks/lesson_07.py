@@ -27,6 +27,10 @@ class MinMax(Check):
         }, "x and y have ranges of their own."),
         Misconception("division by zero", {".clamp(min=1e-8)": ""},
             "What happens to a number that is the same in every frame?"),
+        Misconception("cut off at the bounds", {
+            "return 2 * (values - low) / (high - low).clamp(min=1e-8) - 1":
+                "return (2 * (values - low) / (high - low).clamp(min=1e-8) - 1).clamp(-1, 1)",
+        }, "A place outside of what was demonstrated is still a place. Does the way back find it?"),
         Misconception("bounds of the actions alone", {
             "np.concatenate([demos.action, demos.observation[\"observation.state\"]])": "demos.action",
         }, "When chunks are told from the state, actions and state must share their bounds."),
@@ -52,6 +56,7 @@ class MinMax(Check):
         for name, normalizer in [("", answer.fit(demos)), (", relative", answer.fit(demos, relative=True))]:
             outputs |= {f"normalized state{name}": normalizer.normalize("observation.state", state),
                         f"normalized action{name}": normalizer.normalize("action", action),
+                        f"normalized action from afar{name}": normalizer.normalize("action", 500 * values),
                         f"unnormalized{name}": normalizer.unnormalize("action", values)}
         return outputs | {"a number that never changes": normalizer.normalize("observation.still", still)}
 
