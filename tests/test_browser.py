@@ -1,4 +1,5 @@
-"""The lessons as their readers meet them: JupyterLab in a real Chromium, driven by keyboard."""
+"""The lessons as their readers meet them: JupyterLab in a real Chromium, driven by keyboard and mouse."""
+import json
 import os
 import re
 import shutil
@@ -21,12 +22,28 @@ from vqbet_course.course import as_html, lesson_environment
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SHOTS = REPO / "_runs" / "browser"
 WAIT_MS = 120_000
-MOVES = """from vqbet_course import widgets
+SEED, LAST, AIM = 3, 8, (197.0, 256.6)  # an environment, the steps that the mouse drives, and where to
+EXPLORERS = ["""from vqbet_course import widgets
 from vqbet_course.demos import load_demos
 from vqbet_course.train import load_run
 
-moves = widgets.moves_of(load_run("shipped"), load_demos("demo").select(range(10)))
-widgets.move_explorer(moves)"""
+run, demos = load_run("shipped"), load_demos("demo").select(range(10))
+moves = widgets.moves_of(run, demos)
+widgets.move_explorer(moves)""", f"""from pathlib import Path
+from IPython.display import HTML
+from vqbet_course.expert import solve
+
+drive = widgets.Drive(seed={SEED})
+for drive.target in solve({SEED}).done[:-{LAST}].tolist():  # a script brings the T almost home
+    drive.step()
+drive.target = None
+display(widgets.drive_explorer(drive, Path("mine")))
+HTML(f"<p id=start>{{len(drive.rows)}}</p>")""", """corrected = widgets.Drive(run, seed=100_000)
+display(widgets.drive_explorer(corrected, Path("corrected")))
+widgets.plot_drive(corrected)""", """import torch
+
+seen = {name: torch.from_numpy(values) for name, values in demos.select([3]).observation.items()}
+widgets.decision_explorer(widgets.mind_of(run, seen), step=20, temperature=1.0)"""]
 
 if CHROMIUM is None and os.environ.get("VQBET_BROWSER") != "required":
     pytest.skip("no Chromium here: install it (Debian: apt-get install chromium)", allow_module_level=True)
@@ -38,8 +55,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     root = tmp_path_factory.mktemp("lab")
     shutil.copytree(REPO / "nbs", root / "nbs", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     kernel = {"name": "python3", "display_name": "python3"}
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(MOVES)], metadata={"kernelspec": kernel})
-    nbformat.write(notebook, root / "nbs" / "moves.ipynb")
+    cells = [nbformat.v4.new_code_cell(source) for source in EXPLORERS]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), root / "nbs" / "explorers.ipynb")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -134,17 +151,124 @@ def test_a_slider_moves_by_keyboard_and_the_picture_changes(tokens: tuple[Any, l
     shot(page, "slider_moved")
 
 
+@pytest.fixture(scope="module")
+def explorers(browser: Any, lab: tuple[str, Path]) -> Any:
+    """A page with the explorers of moves, of driving with and without a policy, and of decisions."""
+    page = opened(browser, lab[0], "explorers.ipynb")
+    assert not [cell["errors"] for cell in run_all(page) if cell["errors"]]
+    return page
+
+
 @pytest.mark.timeout(600)
-def test_a_cell_of_the_heat_map_is_chosen_by_keyboard(browser: Any, lab: tuple[str, Path]) -> None:
-    page = opened(browser, lab[0], "moves.ipynb")
-    assert not run_all(page)[0]["errors"]
+def test_a_cell_of_the_heat_map_is_chosen_by_keyboard_and_by_click(explorers: Any) -> None:
+    page = explorers
+    go_to(page, 0)
     picture = page.locator('img[alt^="Heat map"]')
     before = pair_of(picture.get_attribute("alt"))
     for slider, key in ((0, "ArrowLeft"), (1, "ArrowRight")):
         page.locator(".noUi-handle").nth(slider).focus()
         page.keyboard.press(key)
     page.wait_for_selector(f'img[alt*="pair ({before[0] - 1}, {before[1] + 1})"]')
+    box = picture.bounding_box()
+    for x, y, pair in ((0.293, 0.515, (8, 8)), (0.361, 0.418, (6, 11))):  # centres of cells, in shares of the picture
+        page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        page.wait_for_selector(f'img[alt*="pair {pair}"]')
     shot(page, "heat_map")
+
+
+def words(page: Any, cell: int) -> Any:
+    """The line below a board."""
+    return page.locator(".jp-Cell").nth(cell).locator("[role=status]")
+
+
+def board(page: Any, cell: int) -> dict[str, float]:
+    """Where on the page the canvas of a cell lies."""
+    go_to(page, cell)
+    canvas = page.locator(".jp-Cell").nth(cell).locator("canvas")
+    canvas.scroll_into_view_if_needed()
+    return canvas.bounding_box()
+
+
+def point(page: Any, on: dict[str, float], x: float, y: float) -> None:
+    """Move the mouse to a place of the board, in its pixels."""
+    page.mouse.move(on["x"] + x * on["width"] / 512, on["y"] + y * on["height"] / 512, steps=4)
+
+
+def says(page: Any, cell: int, pattern: str) -> None:
+    """Wait until the line below a board says so."""
+    page.wait_for_function("""([cell, pattern]) => new RegExp(pattern).test(
+        [...document.querySelectorAll('.jp-Cell')][cell]?.querySelector('[role=status]')?.textContent ?? '')""",
+                           arg=[cell, pattern])
+
+
+@pytest.mark.timeout(600)
+def test_an_episode_is_driven_with_the_mouse_and_saved(explorers: Any, lab: tuple[str, Path]) -> None:
+    page, folder = explorers, lab[1]
+    on = board(page, 1)
+    start = int(page.locator("#start").inner_text())
+    page.wait_for_timeout(300)
+    says(page, 1, f"step {start},")  # nothing has moved while nobody drives
+    point(page, on, *AIM)
+    page.mouse.down()
+    says(page, 1, "1 of 1 episodes solved")
+    page.mouse.up()
+    assert frames_in(folder / "mine") > start and not (folder / "mine-unsolved").exists()
+
+    point(page, on, 100, 100)
+    page.mouse.down()
+    point(page, on, 140, 120)
+    says(page, 1, "step [3-9],")
+    shot(page, "drive")
+    page.mouse.up()
+    page.locator(".jp-Cell").nth(1).get_by_role("button", name="new start").click()
+    says(page, 1, "1 of 2 episodes solved")
+    assert frames_in(folder / "mine-unsolved") < 60 and frames_in(folder / "mine") > start
+    results = json.loads((folder / "mine-results.json").read_text())["episodes"]
+    assert [result["success"] for result in results] == [True, False]
+
+
+def frames_in(dataset: Path) -> int:
+    """The frames of a dataset of one episode at 10 Hz, driven by a mouse."""
+    info = json.loads((dataset / "meta" / "info.json").read_text())
+    assert info["total_episodes"] == 1 and info["fps"] == 10 and "intervention" in info["features"]
+    assert json.loads((dataset / "meta" / "contract.json").read_text())["operator"].endswith("human, mouse")
+    return info["total_frames"]
+
+
+@pytest.mark.timeout(600)
+def test_the_mouse_takes_over_from_a_policy_and_lets_go(explorers: Any, lab: tuple[str, Path]) -> None:
+    page, folder = explorers, lab[1]
+    on = board(page, 2)
+    page.locator(".jp-Cell").nth(2).get_by_role("button", name="let the policy drive").click()
+    says(page, 2, r"taken over: 0 of [3-9]\d* steps")
+    point(page, on, 256, 450)
+    page.mouse.down()
+    says(page, 2, r"taken over: [2-9] of")
+    page.mouse.up()
+    shot(page, "take_over")
+    page.locator(".jp-Cell").nth(2).get_by_role("button", name="new start").click()
+    says(page, 2, "0 of 1 episodes solved")
+    [result] = json.loads((folder / "corrected-results.json").read_text())["episodes"]
+    assert 2 <= result["interventions"] < result["steps"] == frames_in(folder / "corrected-unsolved")
+
+
+@pytest.mark.timeout(600)
+def test_the_keyboard_drives_and_gets_out_again(explorers: Any) -> None:
+    page = explorers
+    board(page, 1)
+    page.locator(".jp-Cell").nth(1).locator("canvas").focus()
+    page.keyboard.press("ArrowRight")
+    says(page, 1, "step [2-9],")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Tab")
+    page.wait_for_function("() => document.activeElement?.tagName !== 'CANVAS'")
+
+
+@pytest.mark.timeout(600)
+def test_a_demonstration_is_played(explorers: Any) -> None:
+    go_to(explorers, 3)
+    explorers.wait_for_selector('img[alt*="step 20, "]')
+    shot(explorers, "play")
 
 
 def pair_of(alt: str) -> tuple[int, int]:

@@ -70,13 +70,15 @@ def test_the_configuration_has_only_the_keys_that_are_meant() -> None:
     assert html["code-copy"] is True and set(html["theme"]) == {"light", "dark"}
     assert set(html) == {"toc", "code-copy", "html-math-method", "theme"}
     assert html["html-math-method"] == "mathml", "the default fetches a script"
+    for _, layer in html["theme"].values():
+        assert "$web-font-path: false" in (REPO / layer).read_text(), "the themes fetch fonts"
     assert CONFIG["website"]["search"] is True
     assert CONFIG["project"]["pre-render"] == "make stage"
 
 
 def test_every_entry_of_the_configuration_exists(site: Path) -> None:
     entries = [*CONFIG["project"]["render"], *sidebar_entries(CONFIG["website"]["sidebar"]["contents"]),
-               CONFIG["website"]["image"]]
+               CONFIG["website"]["image"].removeprefix("/")]
     assert not [entry for entry in entries if not list(site.glob(entry))]
 
 
@@ -127,7 +129,8 @@ def test_quarto_finds_its_own_lines_in_gitignore() -> None:
 
 
 def minutes_of(text: str) -> list[str]:
-    return re.findall(r"\*\*Time:?\*\*[^0-9\n]*(\d+) minutes", text)
+    """What a lesson says of its length, in one of two forms."""
+    return re.findall(r"\*\*(?:Time\*\*[^0-9\n]*)?(\d+) minutes", text)
 
 
 @pytest.mark.parametrize("page", ["index.ipynb", "00_first_push.ipynb"])
