@@ -19,11 +19,11 @@ class Filmed(gym.Wrapper):
 
     def __init__(self, env: gym.Env):
         super().__init__(env)
-        self.world: Any = env.unwrapped
-        if not hasattr(self.world, "observation_height"):
-            raise BadInput(f"{type(self.world).__name__}: only PushT is filmed for a policy that sees pictures")
+        world: Any = env.unwrapped
+        if not hasattr(world, "observation_height"):
+            raise BadInput(f"{type(world).__name__}: only PushT is filmed for a policy that sees pictures")
         task = env.get_wrapper_attr("contract")
-        size = (self.world.observation_height, self.world.observation_width, 3)
+        size = (world.observation_height, world.observation_width, 3)
         self.contract = replace(task, data=replace(task.data, observation={IMAGE: Field(size)} | task.data.observation))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
@@ -36,7 +36,7 @@ class Filmed(gym.Wrapper):
 
     def show(self, observation: dict[str, Any]) -> dict[str, Any]:
         """The numbers, and the picture of the same moment before them."""
-        picture = self.world._render().transpose(2, 0, 1).astype(np.float32) / 255
+        picture = getattr(self.env.unwrapped, "_render")().transpose(2, 0, 1).astype(np.float32) / 255
         return {"image": picture} | observation
 
 

@@ -156,7 +156,9 @@ def check_frames(place: str, columns: dict[str, np.ndarray], ends: np.ndarray) -
         pictures = values.dtype == np.uint8 and values.ndim == 4
         if len(values) != n or not (pictures or values.ndim == 2):
             raise BadInput(f"{place}: {name} has shape {values.shape}, expected ({n}, size)")
-        bad = [] if pictures else np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if pictures:
+            continue
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(bad):
             episode = int(np.searchsorted(ends, bad[0], side="right"))
             row = bad[0] - (ends[episode - 1] if episode else 0)
