@@ -10,7 +10,7 @@ can be faster on this machine while the weights do not fit into its caches.
 """
 import argparse
 import json
-import platform
+import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -26,13 +26,14 @@ from vqbet_course.build import build_policy
 from vqbet_course.files import write_json
 from vqbet_course.lerobot_policy import to_lerobot
 from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
+from vqbet_course.rollout import made_by
 
 IMAGE, STATE, ACTION = "observation.image", "observation.state", "action"
 
 
-def make_policy() -> VQBeTPolicy:
+def make_policy(seed: int) -> VQBeTPolicy:
     """Random weights: how long a decision takes does not depend on them. Codes differ, so that offsets matter."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     policy = build_policy(VQBeTConfig(image_shapes={IMAGE: (3, 96, 96)}, observation_sizes={STATE: 2}))
     for layer in policy.vqvae.vq.layers:
         layer.place(torch.randn_like(layer.get_buffer("codebook")))
@@ -50,12 +51,13 @@ def timed(call: Callable[[], Tensor]) -> tuple[Tensor, float]:
     return result, 1000 * (time.perf_counter() - start)
 
 
-def compare(ours: VQBeTPolicy, replan: bool, decisions: int) -> dict[str, Any]:
+def compare(seed: int, replan: bool, decisions: int) -> dict[str, Any]:
     """Milliseconds of the steps in which a decision is due, both policies on the same frames."""
+    ours = make_policy(seed)
     theirs = to_lerobot(ours)
     changes = {"bet_softmax_temperature": 0.0} | ({"n_action_steps": 1} if replan else {})
     ours.config = VQBeTConfig(**ours.config.to_dict() | changes)
-    frames, spent, differ = torch.Generator().manual_seed(1), {"ours": [], "lerobot": []}, 0.0
+    frames, spent, differ = torch.Generator().manual_seed(seed), {"ours": [], "lerobot": []}, 0.0
     ours.reset()
     theirs.reset()
     warm_up = 3
@@ -94,17 +96,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--decisions", type=int, default=40)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0, help="of the weights and the frames")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     speed = bandwidth()
+    policy = make_policy(options.seed)
     result: dict[str, Any] = {
-        "parameters": sum(p.numel() for p in make_policy().parameters()), "memory_gb_per_s": speed / 1e9,
-        "floor_ms": floor_ms(make_policy(), speed),
-        "open_loop": compare(make_policy(), False, options.decisions),
-        "replan": compare(make_policy(), True, options.decisions),
-        "made_by": {"threads": options.threads, "machine": platform.machine(),
-                    **{name: version(name) for name in ("torch", "torchvision", "lerobot")}}}
+        "command": " ".join(["python", *sys.argv]), "seed": options.seed,
+        "parameters": sum(p.numel() for p in policy.parameters()), "memory_gb_per_s": speed / 1e9,
+        "floor_ms": floor_ms(policy, speed),
+        "open_loop": compare(options.seed, False, options.decisions),
+        "replan": compare(options.seed, True, options.decisions),
+        "made_by": made_by() | {name: version(name) for name in ("torchvision", "lerobot")}}
     for mode in ("open_loop", "replan"):
         for name, ms in result[mode]["p50_ms"].items():
             result[mode][f"{name}_over_floor"] = ms / result["floor_ms"]

@@ -1,7 +1,7 @@
 """PushT before a camera: what the evaluator shows to a policy that sees pictures."""
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -19,10 +19,10 @@ class Filmed(gym.Wrapper):
 
     def __init__(self, env: gym.Env):
         super().__init__(env)
-        if not hasattr(env.unwrapped, "observation_height"):
-            raise BadInput(f"{type(env.unwrapped).__name__}: only PushT is filmed for a policy that sees pictures")
-        task, world = env.get_wrapper_attr("contract"), cast(Any, env.unwrapped)
-        self.world = world
+        world: Any = env.unwrapped
+        if not hasattr(world, "observation_height"):
+            raise BadInput(f"{type(world).__name__}: only PushT is filmed for a policy that sees pictures")
+        task = env.get_wrapper_attr("contract")
         size = (world.observation_height, world.observation_width, 3)
         self.contract = replace(task, data=replace(task.data, observation={IMAGE: Field(size)} | task.data.observation))
 
@@ -36,7 +36,7 @@ class Filmed(gym.Wrapper):
 
     def show(self, observation: dict[str, Any]) -> dict[str, Any]:
         """The numbers, and the picture of the same moment before them."""
-        picture = self.world._render().transpose(2, 0, 1).astype(np.float32) / 255
+        picture = getattr(self.env.unwrapped, "_render")().transpose(2, 0, 1).astype(np.float32) / 255
         return {"image": picture} | observation
 
 

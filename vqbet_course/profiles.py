@@ -38,6 +38,9 @@ GOAL_STEPS: dict[str, int] = {"quick": 400, "full": 4000}
 #: Training steps of lesson 12's encoder, which learns to tell where the T's corners are.
 VISION_STEPS: dict[str, int] = {"quick": 40, "full": 600}
 
+#: Training steps of lesson 12's policy that sees, both stages together.
+SEEING_STEPS: dict[str, int] = {"quick": 12, "full": 200}
+
 #: Steps of LeRobot's own VQ-BeT in lesson 13, both stages together.
 LEROBOT_STEPS: dict[str, int] = {"quick": 4, "full": 100}
 
