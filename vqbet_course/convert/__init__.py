@@ -3,6 +3,7 @@
 Each kind of source is a module of its own with `KIND`, what it is called; `accepts(path)`, whether a path is one;
 and `open_source(path, fps)`. To add a kind, write its module and name it here.
 """
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -31,6 +32,19 @@ def open_source(source: str, fps: float | None = None, films: bool = True) -> So
     if Path(source).suffix or source.count("/") != 1 or source.startswith((".", "/")):
         raise BadInput(f"{source}: no such file or folder; give demo, a path, or an id on the hub, like name/dataset")
     return replace(open_path(download(source, films), fps), path=source)
+
+
+def with_units(source: Source, stated: Sequence[str]) -> Source:
+    """A source with units that it does not state itself, each as `FEATURE=UNIT`. Raises BadInput for another form, or a
+    feature that it does not have."""
+    features = next(source.episodes()).numbers if stated else {}
+    units = {}
+    for text in stated:
+        name, _, unit = text.partition("=")
+        if name not in features or not unit:
+            raise BadInput(f"--unit {text}: give FEATURE=UNIT, with a feature out of {', '.join(features)}")
+        units[name] = unit
+    return replace(source, units=source.units | units)
 
 
 def open_path(path: Path, fps: float | None) -> Source:
