@@ -19,7 +19,7 @@ from conftest import REPO
 from sources import ENDS, LENGTHS, MAKERS, Make, Truth, aloha, csv_folder, lerobot, npz, photos
 
 from vqbet_course import cli
-from vqbet_course.contract import PUSHT, BadInput, Contract
+from vqbet_course.contract import PUSHT, BadInput, Contract, Field
 from vqbet_course.convert import open_source, writer
 from vqbet_course.convert.pictures import drawings_of, with_drawings
 from vqbet_course.convert.source import Source
@@ -377,3 +377,24 @@ def test_the_command_converts(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert cli.main(["demos", "convert", str(path), "--out", str(tmp_path / "out"), "--fps", "25"]) == 0
     assert "written and verified" in capsys.readouterr().out
     check(open_source(str(tmp_path / "out")), replace(truth, fps=25.0))
+
+
+@pytest.fixture
+def reach(tmp_path: Path) -> Path:
+    """Demonstrations of a robot that is not PushT's; nothing in the file says in which units."""
+    path, place = tmp_path / "reach.npz", np.linspace(1, 0, 24).reshape(12, 2)
+    np.savez(path, state=place, action=-0.1 * place, episode_ends=[6, 12])
+    return path
+
+
+def test_the_units_of_another_robot_are_stated_when_it_is_converted(reach: Path, tmp_path: Path) -> None:
+    asked = ["--fps", "10", "--unit", "observation.state=m", "--unit", "action=m"]
+    assert cli.main(["demos", "convert", str(reach), "--out", str(tmp_path / "out"), *asked]) == 0
+    stated = Contract({"observation.state": Field(2, "m")}, Field(2, "m"), 10.0)
+    assert stated.difference(load_demos(str(tmp_path / "out")).contract) is None
+
+
+@pytest.mark.parametrize("unit", ["m", "action", "action=", "state=m"])
+def test_a_unit_of_nothing_is_one_line(unit: str, reach: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["demos", "convert", str(reach), "--out", str(tmp_path / "out"), "--fps", "10", "--unit", unit]) == 2
+    assert "a feature out of observation.state, action" in capsys.readouterr().err and not (tmp_path / "out").exists()

@@ -298,13 +298,14 @@ def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, f
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR")
 @click.option("--render", is_flag=True, help="Draw pictures of PushT's states, where the source has none.")
 @FPS
-def convert(sources: tuple[str, ...], out: Path, render: bool, fps: float | None) -> None:
+@click.option("--unit", "units", multiple=True, metavar="FEATURE=UNIT", help="A unit that the source does not state.")
+def convert(sources: tuple[str, ...], out: Path, render: bool, fps: float | None, units: tuple[str, ...]) -> None:
     """Write a source, or several end to end, as a LeRobotDataset v3. The same command goes on where it was interrupted."""
-    from vqbet_course.convert import joined
+    from vqbet_course.convert import joined, with_units
     from vqbet_course.convert.pictures import with_drawings
     from vqbet_course.convert.writer import write_dataset
 
-    opened = joined(sources, fps)
+    opened = with_units(joined(sources, fps), units)
     write_dataset(with_drawings(opened) if render else opened, out)
     click.echo(f"written and verified: {out}")
 

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from vqbet_course.behaviour import behaviour, mode_entropy, recovery
 from vqbet_course.contract import GOAL, BadInput, TaskContract
+from vqbet_course.convert.source import UNSTATED
 from vqbet_course.demos import Normalizer, load_demos
 from vqbet_course.failures import Known, failures_of, keep_persons_word
 from vqbet_course.files import write_atomically, write_json, write_text
@@ -85,7 +86,8 @@ def evaluate(run: Run, episodes: int = 50, seed: int = 100_000, out: Path | None
     task = replace(task, data=task.data.observing(run.contract.observation))
     differs = run.contract.difference(task.data)
     if differs:
-        raise BadInput(f"{run.path}: trained on other data than {env} gives; {differs}")
+        hint = "; state units with: vqbet-course demos convert ... --unit FEATURE=UNIT" if UNSTATED in differs else ""
+        raise BadInput(f"{run.path}: trained on other data than {env} gives; {differs}{hint}")
     out = Path(out) if out else run.path / "eval" / (part if held else f"seed-{seed}")
     played, figures = assess(run.policy, run.normalizer, make, seeds, quiet)
     if held:
@@ -110,7 +112,8 @@ def evaluate(run: Run, episodes: int = 50, seed: int = 100_000, out: Path | None
     text = json.dumps(result, indent=2)
     write_text(out / "run.json", text + "\n")
     write_traces(out / "traces.parquet", played, task.data.fps)
-    for episode in tqdm(played[:videos] if drawn(make) else [], desc="films", disable=quiet or not videos):
+    filmed = played[:videos] if drawn(make) else []
+    for episode in tqdm(filmed, desc="films", unit="film", disable=quiet or not filmed):
         write_film(out / f"episode-{episode.seed}.mp4", frames(episode, make))
     return json.loads(text)
 

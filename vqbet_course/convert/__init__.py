@@ -59,6 +59,19 @@ def joined(sources: Sequence[str], fps: float | None = None) -> Source:
                    n_episodes=sum(source.n_episodes for source in opened))
 
 
+def with_units(source: Source, stated: Sequence[str]) -> Source:
+    """A source with units that it does not state itself, each as `FEATURE=UNIT`. Raises BadInput for another form, or a
+    feature that it does not have."""
+    features = next(source.episodes()).numbers if stated else {}
+    units = {}
+    for text in stated:
+        name, _, unit = text.partition("=")
+        if name not in features or not unit:
+            raise BadInput(f"--unit {text}: give FEATURE=UNIT, with a feature out of {', '.join(features)}")
+        units[name] = unit
+    return replace(source, units=source.units | units)
+
+
 def open_path(path: Path, fps: float | None) -> Source:
     """Open what lies at a path, by the first of the KINDS that accepts it."""
     with readable(str(path)):
