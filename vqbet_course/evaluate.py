@@ -112,8 +112,8 @@ def evaluate(run: Run, episodes: int = 50, seed: int = 100_000, out: Path | None
     text = json.dumps(result, indent=2)
     write_text(out / "run.json", text + "\n")
     write_traces(out / "traces.parquet", played, task.data.fps)
-    filmed = played[:videos] if drawn(make) else []
-    for episode in tqdm(filmed, desc="films", unit="film", disable=quiet or not filmed):
+    to_film = played[:videos] if drawn(make) else []
+    for episode in tqdm(to_film, desc="films", unit="film", disable=quiet or not to_film):
         write_film(out / f"episode-{episode.seed}.mp4", frames(episode, make))
     return json.loads(text)
 

@@ -122,7 +122,7 @@ class Worlds:
         self.seen, self.infos = [seen for seen, _ in starts], [info for _, info in starts]
         self.running = list(range(len(seeds)))
 
-    def step(self, actions: np.ndarray, **of_each: Sequence[Any]) -> None:
+    def step(self, actions: np.ndarray, **of_each: Any) -> None:
         """Do and record actions (B, A); `of_each` {name: B values} is recorded too. What is over rides along."""
         true = [info.get("true_observation", o) for info, o in zip(self.infos, self.seen, strict=True)]
         of_each |= {"actions": actions, "observations": flat(self.seen), "truth": flat(true)}

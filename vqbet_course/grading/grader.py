@@ -213,7 +213,7 @@ def workers(jobs: int, dask: str | None) -> Iterator[tuple[Executor, Call]]:
         except (OSError, ValueError) as error:
             raise BadInput(f"--dask {dask}: no scheduler answers there ({error})") from None
         with client, threads(sum(client.nthreads().values()) or 1) as pool:
-            yield pool, lambda *args: client.submit(grade_submission, *args, pure=False).result()
+            yield pool, lambda data, options: client.submit(grade_submission, data, options, pure=False).result()
         return
     spawn = multiprocessing.get_context("spawn")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -221,7 +221,7 @@ def workers(jobs: int, dask: str | None) -> Iterator[tuple[Executor, Call]]:
         def call(name: str, *args: Any) -> Any:
             return judge.submit(call_here, name, *args).result()
 
-        yield pool, lambda *args: grade_submission(*args, call)
+        yield pool, lambda data, options: grade_submission(data, options, call)
 
 
 @contextmanager
