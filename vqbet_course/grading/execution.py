@@ -15,7 +15,7 @@ from vqbet_course.grading.sandbox import (
     ENVIRONMENT, PACKAGE, bind, bubblewrap, bubblewrap_works, interpreter, where_it_runs)
 
 RUNNER = Path(__file__).with_name("papermill_runner.py")
-LIMITS = Limits(seconds=300, memory=8 << 30, output=32 << 20, processes=256)
+LIMITS = Limits(seconds=300, wall=300, memory=8 << 30, output=32 << 20, processes=256)
 """Of the whole notebook."""
 
 
@@ -55,13 +55,13 @@ def execute(data: bytes, lab: Lab, limits: Limits = LIMITS) -> tuple[bytes, str]
             cwd=home, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL)
         try:
-            process.wait(limits.seconds + 5)  # the runner keeps the time; this is for one that no longer can
+            process.wait(limits.wall + 5)  # the runner keeps the time; this is for one that no longer can
         except subprocess.TimeoutExpired:
             pass
         finally:
             kill_group(process)
         executed = os.pread(copy.fileno(), limits.output, 0)
-    ended = f"the notebook did not run to an end within {limits.seconds} s and its memory: there is no executed copy"
+    ended = f"the notebook did not run to an end within {limits.wall} s and its memory: there is no executed copy"
     return executed, "" if executed else ended
 
 

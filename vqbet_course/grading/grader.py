@@ -43,7 +43,7 @@ class Options:
     """How to grade: the limits of an exercise, seconds for all of a notebook, whether to run it for its reader."""
 
     limits: Limits = Limits()
-    seconds: int = 60
+    seconds: int = 120
     execute: bool = True
 
 
@@ -134,8 +134,8 @@ def score(lab: Lab, answers: dict[str, str], options: Options, call: Call) -> di
             if exercise_id not in answers:
                 verdicts[exercise_id] = Verdict("missing", "its cell is not in the notebook")
                 continue
-            limits = replace(options.limits, seconds=min(options.limits.seconds, int(left)))
-            if limits.seconds < 1:
+            limits = replace(options.limits, wall=min(options.limits.wall, int(left)))
+            if limits.wall < 1:
                 verdicts[exercise_id] = Verdict("stopped", "the exercises before took all the time of the notebook")
                 continue
             seed = secrets.randbits(62)
@@ -151,7 +151,7 @@ def score(lab: Lab, answers: dict[str, str], options: Options, call: Call) -> di
 def stopped(ended: str, limits: Limits) -> Verdict | None:
     """The verdict on an exercise that the sandbox had to stop, None for one that ended by itself."""
     if ended in ("out of time", "stuck"):
-        return Verdict("stopped", f"still running after {limits.seconds} s")
+        return Verdict("stopped", f"still running after {limits.seconds} s of computing or {limits.wall} s in all")
     if ended == "out of memory":
         return Verdict("stopped", f"it took more than {limits.memory >> 20} MB of memory")
     return None

@@ -241,7 +241,7 @@ class Sandbox:
         with tempfile.TemporaryFile() as job_file, tempfile.TemporaryFile() as result:
             job_file.write(job)
             job_file.seek(0)
-            self.control.settimeout(limits.seconds + 5)  # the runner keeps the time; this is for one that no longer can
+            self.control.settimeout(limits.wall + 5)  # the runner keeps the time; this is for one that no longer can
             try:
                 message = json.dumps(asdict(where_it_runs(limits))).encode()
                 socket.send_fds(self.control, [message], [job_file.fileno(), result.fileno()])

@@ -114,8 +114,8 @@ class WholeGPT(Check):
     @staticmethod
     def probe(answer: Any, x: Tensor, numbers: Tensor) -> dict[str, Any]:
         gpt = fill(answer(3, 4, width=8, n_layer=2, n_head=2, block_size=6), numbers)
-        bare = answer(3, 4, width=8, n_layer=0, n_head=2, block_size=6, dropout=0.5).train()
-        bare.norm, bare.head = nn.Identity(), nn.Identity()  # so that zeros stay zeros
+        bare = answer(3, 4, width=8, n_layer=1, n_head=2, block_size=6, dropout=0.5).train()
+        bare.blocks[0] = bare.norm = bare.head = nn.Identity()  # so that zeros stay zeros
         return {"output": gpt(x), "output for the first tokens": gpt(x[:, :3]),
                 "something is dropped in training": bool((bare(x) == 0).any()),
                 "a row that is too long is refused": refuses(lambda: gpt(x.repeat(1, 2, 1)))}
