@@ -176,11 +176,6 @@ def test_a_cell_of_the_heat_map_is_chosen_by_keyboard_and_by_click(explorers: An
     shot(page, "heat_map")
 
 
-def words(page: Any, cell: int) -> Any:
-    """The line below a board."""
-    return page.locator(".jp-Cell").nth(cell).locator("[role=status]")
-
-
 def board(page: Any, cell: int) -> dict[str, float]:
     """Where on the page the canvas of a cell lies."""
     go_to(page, cell)
@@ -216,12 +211,12 @@ def test_an_episode_is_driven_with_the_mouse_and_saved(explorers: Any, lab: tupl
     point(page, on, 100, 100)
     page.mouse.down()
     point(page, on, 140, 120)
-    says(page, 1, "step [3-9],")
+    says(page, 1, r"step ([3-9]|\d\d+),")
     shot(page, "drive")
     page.mouse.up()
     page.locator(".jp-Cell").nth(1).get_by_role("button", name="new start").click()
     says(page, 1, "1 of 2 episodes solved")
-    assert frames_in(folder / "mine-unsolved") < 60 and frames_in(folder / "mine") > start
+    assert frames_in(folder / "mine-unsolved") >= 3 and frames_in(folder / "mine") > start
     results = json.loads((folder / "mine-results.json").read_text())["episodes"]
     assert [result["success"] for result in results] == [True, False]
 
@@ -238,10 +233,10 @@ def test_the_mouse_takes_over_from_a_policy_and_lets_go(explorers: Any, lab: tup
     page, folder = explorers, lab[1]
     on = board(page, 2)
     page.locator(".jp-Cell").nth(2).get_by_role("button", name="let the policy drive").click()
-    says(page, 2, r"taken over: 0 of [3-9]\d* steps")
+    says(page, 2, r"taken over: 0 of ([3-9]|\d\d+) steps")
     point(page, on, 256, 450)
     page.mouse.down()
-    says(page, 2, r"taken over: [2-9] of")
+    says(page, 2, r"taken over: ([2-9]|\d\d+) of")
     page.mouse.up()
     shot(page, "take_over")
     page.locator(".jp-Cell").nth(2).get_by_role("button", name="new start").click()
@@ -255,7 +250,7 @@ def test_the_keyboard_drives_and_gets_out_again(explorers: Any) -> None:
     board(page, 1)
     page.locator(".jp-Cell").nth(1).locator("canvas").focus()
     page.keyboard.press("ArrowRight")
-    says(page, 1, "step [2-9],")
+    says(page, 1, r"step ([2-9]|\d\d+),")
     page.keyboard.press("Escape")
     page.keyboard.press("Tab")
     page.wait_for_function("() => document.activeElement?.tagName !== 'CANVAS'")
