@@ -7,7 +7,8 @@ through `lerobot-train`, one after the other, on `observation.image` and `observ
 `lerobot-eval` on the same environment seeds. Each policy's steps are what fits into `--minutes` at the speed of a
 short run of its own. Ours has the laptop's configuration, LeRobot's has its defaults; both start from scratch.
 
-This comparison was not run: it needs a GPU, and none was to be had. With `--steps 4 --device cpu` the script can be tried.
+This comparison was not run: it needs a GPU, and none was to be had. The script was tried on a CPU, with
+`--steps 4 --episodes 1 --device cpu --workers 0`.
 """
 import argparse
 import json
@@ -17,10 +18,12 @@ import shutil
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from vqbet_course.files import write_json
+from vqbet_course.rollout import made_by
 
 INPUTS = {"observation.image": {"type": "VISUAL", "shape": [3, 96, 96]},
           "observation.state": {"type": "STATE", "shape": [2]}}
@@ -86,7 +89,9 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("_runs/images"))
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    results: dict[str, Any] = {"minutes": options.minutes, "device": options.device, "seed": options.seed}
+    results: dict[str, Any] = {"command": " ".join(["python", *sys.argv]), "seed": options.seed,
+                               "minutes": options.minutes, "device": options.device,
+                               "made_by": made_by() | {"lerobot": version("lerobot")}}
     for name in POLICIES:
         steps = options.steps
         if steps is None:

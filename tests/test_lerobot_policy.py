@@ -25,6 +25,7 @@ from vqbet_course import cli, rollout
 from vqbet_course.contract import PUSHT, PUSHT_TASK, BadInput, Contract, Field
 from vqbet_course.convert import DEMO_FOLDER
 from vqbet_course.demos import Normalizer
+from vqbet_course.filmed import Filmed
 from vqbet_course.lerobot_policy import VQBeTCourseConfig, export_run, import_checkpoint
 from vqbet_course.lerobot_policy.modeling_vqbet_course import VQBeTCoursePolicy
 from vqbet_course.lerobot_policy.processor_vqbet_course import shared_bounds
@@ -167,27 +168,48 @@ def test_lerobot_trains_resumes_and_evaluates_it(tmp_path: Path) -> None:
     assert torch.equal(low, run.normalizer.bounds[STATE][0]) and (high > 400).all()
 
 
-def test_both_evaluators_agree_episode_by_episode(tmp_path: Path) -> None:
-    def short_pusht() -> gym.Env:
-        env = rollout.make_pusht()
-        setattr(env, "contract", dataclasses.replace(PUSHT_TASK, horizon=60))
-        return env
+def short_pusht() -> gym.Env:
+    env = rollout.make_pusht()
+    setattr(env, "contract", dataclasses.replace(PUSHT_TASK, horizon=60))
+    return env
 
+
+def played_by_lerobot(checkpoint: Path, out: Path, env: list[str], seed: int, n: int) -> dict[str, Any]:
+    """What lerobot-eval says of n short episodes, played together."""
+    run_lerobot(
+        lerobot_eval.main, PLUGIN, f"--policy.path={checkpoint}", "--policy.device=cpu", *env,
+        f"--eval.n_episodes={n}", f"--eval.batch_size={n}", f"--seed={seed}", "--env.episode_length=60",
+        f"--output_dir={out}")
+    metrics: dict[str, Any] = json.loads((out / "eval_info.json").read_text())["per_task"][0]["metrics"]
+    return metrics
+
+
+def test_both_evaluators_agree_episode_by_episode(tmp_path: Path) -> None:
     shipped = load_run("shipped")
     policy = VQBeTPolicy(dataclasses.replace(shipped.policy.config, bet_softmax_temperature=0.0), shipped.policy.encoder)
     policy.load_state_dict(shipped.policy.state_dict())
     export_run(dataclasses.replace(shipped, policy=policy), tmp_path / "cold")
-    seeds = range(100_002, 100_005)
-    played = rollout.rollouts(policy, shipped.normalizer, seeds, short_pusht)
+    played = rollout.rollouts(policy, shipped.normalizer, range(100_002, 100_005), short_pusht)
     ours = [max(e.coverage) / rollout.SUCCESS_COVERAGE for e in played]
-    run_lerobot(
-        lerobot_eval.main, PLUGIN, f"--policy.path={tmp_path / 'cold'}", "--policy.device=cpu", *PUSHT_ENV,
-        "--eval.n_episodes=3", "--eval.batch_size=3", "--seed=100002", "--env.episode_length=60",
-        f"--output_dir={tmp_path / 'eval'}")
-    theirs = json.loads((tmp_path / "eval/eval_info.json").read_text())["per_task"][0]["metrics"]
+    theirs = played_by_lerobot(tmp_path / "cold", tmp_path / "eval", PUSHT_ENV, 100_002, 3)
     assert theirs["max_rewards"] == pytest.approx([min(1, reward) for reward in ours], abs=1e-6)
     assert theirs["successes"] == [reward > 1 for reward in ours]
     assert len(set(ours)) == 3 and max(ours) > 0.1
+
+
+def test_both_evaluators_agree_on_a_policy_that_sees(tmp_path: Path) -> None:
+    """Its weights are random, but in the first episode it pushes the T."""
+    run = image_run(tmp_path, seed=7, image_shapes={CAMERA: (3, 96, 96)}, bet_softmax_temperature=0.0,
+                    use_group_norm=True, n_action_steps=2)
+    board = {name: (torch.zeros(2), torch.full((2,), 512.0)) for name in (STATE, "action")}
+    run = dataclasses.replace(run, normalizer=Normalizer(board), contract=PUSHT)
+    export_run(run, tmp_path / "there")
+    played = rollout.rollouts(run.policy, run.normalizer, range(2), lambda: Filmed(short_pusht()))
+    ours = [sum(e.coverage) / rollout.SUCCESS_COVERAGE for e in played]
+    env = ["--env.type=pusht", "--env.observation_height=96", "--env.observation_width=96", "--eval.use_async_envs=false"]
+    theirs = played_by_lerobot(tmp_path / "there", tmp_path / "eval", env, 0, 2)
+    assert theirs["sum_rewards"] == pytest.approx(ours, abs=1e-5)
+    assert len(set(played[0].coverage)) > 5
 
 
 # checkpoints

@@ -36,7 +36,7 @@ PANEL_MINUTES: dict[str, float] = {"quick": 0.1, "full": 2.0}
 GOAL_STEPS: dict[str, int] = {"quick": 400, "full": 4000}
 
 #: Training steps of lesson 12's encoder, which learns to tell where the T's corners are.
-VISION_STEPS: dict[str, int] = {"quick": 40, "full": 600}
+VISION_STEPS: dict[str, int] = {"quick": 60, "full": 600}
 
 #: Training steps of lesson 12's policy that sees, both stages together.
 SEEING_STEPS: dict[str, int] = {"quick": 12, "full": 200}
