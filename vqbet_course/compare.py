@@ -262,7 +262,8 @@ def two_routes(policy: str, seed: int, budget: Budget, n: int = 40) -> dict[str,
     """The same policy on the toy with one disc, from the one start from which demonstrations go both ways: the shares
     (0..1) of its n rollouts that arrive on the left and on the right of the disc, and that do not arrive."""
     demos = toy_demos(seed)
-    config = shapes(policy, demos, use_relative_actions=False, scheduler_warmup_steps=20)
+    config = shapes(policy, demos, use_relative_actions=False, scheduler_warmup_steps=20, batch_size=64,
+                    vqvae_batch_size=256)  # small batches: many steps of little time
     setup = prepare(demos, config, augment=False)
     if budget.minutes is not None:
         budget = Budget(minutes=min(ROUTES_MINUTES, ROUTES_SHARE * budget.minutes))
