@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from small import arrays, write_npz
@@ -18,7 +19,8 @@ from vqbet_course.cli import main
 from vqbet_course.compare import Budget, Clock, Job, Settings, compare, fit, jobs_of, run_job
 from vqbet_course.contract import PUSHT_TASK, BadInput
 from vqbet_course.demos import load_demos
-from vqbet_course.train import Stage
+from vqbet_course.navigation import GOAL_RADIUS
+from vqbet_course.train import Stage, prepare
 
 Run = Callable[..., dict[str, Any]]
 
@@ -162,6 +164,17 @@ def test_a_killed_process_is_told_in_one_line(settings: Settings, tmp_path: Path
     monkeypatch.setattr(panel, "run_job", dies)
     with pytest.raises(BadInput, match="was killed.*run the same command again"):
         compare(["bc"], [1], settings, tmp_path / "p", quiet=True)
+
+
+@pytest.mark.parametrize("policy", panel.POLICIES)
+def test_every_policy_learns_the_toys_way_up_to_the_goal(policy: str) -> None:
+    demos = panel.toy_demos(0, n=3)
+    config = panel.shapes(policy, demos, use_relative_actions=False)
+    setup = prepare(demos, config, augment=False)
+    now = demos.observation["observation.state"][setup.windows.observation_index[:, -1]]
+    assert now[:, 0].max() > 1 - GOAL_RADIUS
+    move = demos.action[-1]
+    assert np.allclose(np.diff(demos.observation["observation.state"][-5:], axis=0), move, atol=1e-6)
 
 
 # --- the panel ----------------------------------------------------------------------------------------------------

@@ -79,6 +79,15 @@ def test_a_frame_shows_tokens_and_coverage() -> None:
     assert len(more) > 1000
 
 
+def test_a_frame_says_what_intervened() -> None:
+    def frame(what: str) -> np.ndarray:
+        return draw_frame(np.full((512, 512, 3), 200, np.uint8), Episode(
+            0, coverage=[0.3], actions=[np.zeros(2)], tokens=[(2, 3)], decided=[True], intervention=[what]), 0)
+
+    said = np.argwhere((frame("shove") != frame("")).any(2))
+    assert len(said) > 50 and said[:, 0].max() < 30  # the line at the top
+
+
 @pytest.mark.parametrize("layers", [1, 3])
 def test_frames_of_policies_with_other_numbers_of_layers(layers: int) -> None:
     episode = Episode(0, coverage=[0.5], actions=[np.zeros(2)], tokens=[(40,) * layers], decided=[True])

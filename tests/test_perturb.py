@@ -88,11 +88,10 @@ def test_what_cannot_be_asked_for(asked: str, why: str) -> None:
         parse(asked)
 
 
-def test_a_task_without_a_block_cannot_be_shoved() -> None:
-    env = perturbed(NavigationEnv, ["shove=0"])()
-    env.reset(seed=0)
+def test_a_task_without_a_block_cannot_be_shoved_which_is_said_at_once() -> None:
+    env = perturbed(NavigationEnv, ["shove=40"])()
     with pytest.raises(BadInput, match="no block"):
-        env.step(np.zeros(2))
+        env.reset(seed=0)
 
 
 def test_recovery_is_counted_from_the_shove() -> None:

@@ -62,6 +62,9 @@ CURVE_POINTS = 8
 ROUTES_SHARE, ROUTES_MINUTES = 0.25, 1 / 3
 """What each policy learns with on the toy with two routes: this share of its budget, and so many minutes at most."""
 
+BEHIND_THE_GOAL = 20
+"""Steps that demonstrations of the toy walk on behind the goal: more than a window of any policy spans."""
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -257,10 +260,10 @@ def film(pictures: Iterable[np.ndarray]) -> bytes:
 
 def two_routes(policy: str, seed: int, budget: Budget, n: int = 40) -> dict[str, float]:
     """The same policy on the toy with one disc, from the one start from which demonstrations go both ways: the shares
-    (0..1) of its n rollouts that pass on the left and on the right, and that crash into the disc."""
-    toy = navigation.make_demos(100, seed)
-    demos = Demos({"observation.state": toy.observation}, toy.action, toy.episode_ends, 10.0, "navigation")
-    config = shapes(policy, demos, use_relative_actions=False, scheduler_warmup_steps=20)
+    (0..1) of its n rollouts that arrive on the left and on the right of the disc, and that do not arrive."""
+    demos = toy_demos(seed)
+    config = shapes(policy, demos, use_relative_actions=False, scheduler_warmup_steps=20, batch_size=64,
+                    vqvae_batch_size=256)  # small batches: many steps of little time
     setup = prepare(demos, config, augment=False)
     if budget.minutes is not None:
         budget = Budget(minutes=min(ROUTES_MINUTES, ROUTES_SHARE * budget.minutes))
@@ -272,6 +275,20 @@ def two_routes(policy: str, seed: int, budget: Budget, n: int = 40) -> dict[str,
     return {"left": float(np.mean([e.success and passed(e.truth) > 0 for e in played])),
             "right": float(np.mean([e.success and passed(e.truth) < 0 for e in played])),
             "crashed": float(np.mean([not e.success for e in played]))}
+
+
+def toy_demos(seed: int, n: int = 100) -> Demos:
+    """n demonstrations of the toy, which walk on behind the goal as they came. What lies less than a chunk before the end
+    of a demonstration is never learned from; without this, policies of long chunks would not know the goal."""
+    toy, ahead = navigation.make_demos(n, seed), np.arange(1, BEHIND_THE_GOAL + 1)[:, None]
+    places, moves = [], []
+    for start, end in zip([0, *toy.episode_ends[:-1]], toy.episode_ends, strict=True):
+        place, move = toy.observation[end - 1], toy.action[end - 1]
+        places += [toy.observation[start:end], place + ahead * move]
+        moves += [toy.action[start:end], np.tile(move, (BEHIND_THE_GOAL, 1))]
+    seen = np.concatenate(places).astype(np.float32)
+    ends = toy.episode_ends + BEHIND_THE_GOAL * np.arange(1, n + 1)
+    return Demos({"observation.state": seen}, np.concatenate(moves), ends, 10.0, "navigation")
 
 
 def passed(path: Sequence[np.ndarray]) -> float:

@@ -41,7 +41,8 @@ def draw_frame(board: np.ndarray, episode: Episode, step: int) -> np.ndarray:
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(14)
     for size, (x, y) in enumerate(reversed(episode.actions[step:end])):
         draw.ellipse((x - 3 - size, y - 3 - size, x + 3 + size, y + 3 + size), fill="#d55e00", outline="white")
-    draw.text((10, 8), f"environment seed {episode.seed}, step {step + 1}", "#444444", font)
+    where = [f"environment seed {episode.seed}, step {step + 1}", *filter(None, episode.intervention[step:step + 1])]
+    draw.text((10, 8), ": ".join(where), "#444444", font)
     for y, words in [(537, "primary"), (573, "secondary"), (612, "coverage")]:
         draw.text((80, y), words, "black", font, anchor="rm")
     draw_coverage(draw, episode, step)

@@ -103,9 +103,12 @@ class ActionNoise(Perturbation):
 class Shove(Perturbation):
     """The block is displaced by SHOVE_PX, in a direction drawn by the episode, before step number `amount`."""
 
+    def begin(self, observation: Any) -> None:
+        self.world = pusht_world(self)  # not only when it is shoved, after a while
+
     def disturb(self, action: np.ndarray) -> np.ndarray:
         if self.steps == int(self.amount):
-            self.happened, world = True, pusht_world(self)
+            self.happened, world = True, self.world
             angle = self.generator.uniform(0, 2 * np.pi)
             target = np.array(world.block.position) + SHOVE_PX * np.array([np.cos(angle), np.sin(angle)])
             world.block.position = tuple(target.clip(RIM_PX, 512 - RIM_PX))
