@@ -392,7 +392,7 @@ def verdict(figure: str, group: str, done: Results) -> str:
     spread = f" ({low:.3g} to {high:.3g})" if np.isfinite(low) else ""
     told = f"not told apart from {', '.join(close)}" if close else "told apart from all others"
     end = "lowest" if pick is min else "highest"
-    return f"{group + ': ' if group else ''}{short(best)} has the {end} {words}, {mean:.3g}{spread}, {told}"
+    return f"{group + ', ' if group else ''}{end} {words}: {short(best)}, {mean:.3g}{spread}, {told}"
 
 
 def short(label: str) -> str:
