@@ -118,7 +118,7 @@ def turn(vectors: Tensor, axis: Tensor) -> Tensor:
     (x, y), (cos, sin) = vectors.unbind(-1), axis.unsqueeze(-2).unbind(-1)
     return torch.stack([cos * x + sin * y, cos * y - sin * x], dim=-1)
 
-
+# %% ../nbs/11_goals.ipynb #11a00064
 def turn_back(vectors: Tensor, axis: Tensor) -> Tensor:
     """The way back of `turn`."""
     return turn(vectors, axis * axis.new_tensor([1, -1]))
