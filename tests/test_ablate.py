@@ -121,7 +121,7 @@ def test_what_is_told_apart_is_told_apart_by_pairs_of_a_seed() -> None:
 def test_a_sentence_says_no_more_than_the_figures() -> None:
     found = {"1 layer": results(0.3, 0.4, 0.35), "2 layers": results(0.6, 0.7, 0.65), "3 layers": []}
     said = conclusion("layers", found)
-    assert "2 layers has the highest average max reward, 0.65 (0.526 to 0.774), told apart from all others" in said
+    assert "Highest average max reward: 2 layers, 0.65 (0.526 to 0.774), told apart from all others" in said
     assert "Not run: 3 layers." in said and "3 training seed(s)" in said
     assert "not told apart from 1 layer" in conclusion("layers", found | {"1 layer": results(0.3, 0.7, 0.7)})
     one = {"1 layer": results(0.3), "2 layers": results(0.9), "3 layers": results(0.1)}
@@ -131,12 +131,12 @@ def test_a_sentence_says_no_more_than_the_figures() -> None:
 def test_only_those_of_a_group_compete() -> None:
     said = conclusion("tokenizer", {"chunk 1: k-means": results(1.0, 1.1), "chunk 1: learned": results(2.0, 2.1),
                                     "chunk 16: k-means": results(9.0, 9.1), "chunk 16: learned": results(5.0, 5.1)})
-    assert "chunk 1: k-means has the lowest" in said and "chunk 16: learned has the lowest" in said
+    assert "Lowest reconstruction error (px): chunk 1, k-means" in said and "chunk 16, learned" in said
 
 
 def test_smooth_is_a_small_jerk() -> None:
     said = conclusion("smoothness", {"chunk 1": [result(0.9, jerk=5.0)], "chunk 4": [result(0.1, jerk=1.0)]})
-    assert "chunk 4 has the lowest jerk" in said
+    assert "Lowest jerk (px/step³): chunk 4" in said
 
 
 def test_nothing_run_is_said_so(tmp_path: Path) -> None:

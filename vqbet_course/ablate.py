@@ -377,13 +377,14 @@ def conclusion(name: str, results: Results) -> str:
     said = [verdict(ablation.figure, group, {label: done[label] for label in labels})
             for group, labels in groups_of(done).items()]
     missing = [label for label in results if label not in done]
-    return (f"{ablation.question} {'; '.join(said)}. Means over {seeds_of(done)} training seed(s), "
+    words, pick = FIGURES[ablation.figure]
+    return (f"{ablation.question} {'Lowest' if pick is min else 'Highest'} {words}: {'; '.join(said)}. Means over {seeds_of(done)} training seed(s), "
             "95 % intervals." + (f" Not run: {', '.join(missing)}." if missing else ""))
 
 
 def verdict(figure: str, group: str, done: Results) -> str:
     """The best of a group, and from which others it is told apart."""
-    words, pick = FIGURES[figure]
+    pick = FIGURES[figure][1]
     means = {label: float(np.mean([figure_of(r, figure) for r in found])) for label, found in done.items()}
     best = pick(means, key=lambda label: means[label])
     others = [label for label in done if label != best]
@@ -391,8 +392,7 @@ def verdict(figure: str, group: str, done: Results) -> str:
     mean, low, high = interval([figure_of(r, figure) for r in done[best]])
     spread = f" ({low:.3g} to {high:.3g})" if np.isfinite(low) else ""
     told = f"not told apart from {', '.join(close)}" if close else "told apart from all others"
-    end = "lowest" if pick is min else "highest"
-    return f"{group + ': ' if group else ''}{short(best)} has the {end} {words}, {mean:.3g}{spread}, {told}"
+    return f"{group + ', ' if group else ''}{short(best)}, {mean:.3g}{spread}, {told}"
 
 
 def short(label: str) -> str:

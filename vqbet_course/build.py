@@ -10,6 +10,11 @@ from vqbet_course.policy import StateEncoder, VQBeTConfig, VQBeTPolicy
 
 def build_policy(config: VQBeTConfig) -> VQBeTPolicy:
     """An untrained policy. It fetches nothing: `pretrained_backbone_weights` are for training to load."""
+    if config.goal_shape is not None:
+        from vqbet_course.goals import BlockPolicy, of_a_block
+
+        if of_a_block(config):
+            return BlockPolicy(config)
     return VQBeTPolicy(config, build_encoder(config), build_goal_encoder(config))
 
 

@@ -35,6 +35,7 @@ from vqbet_course.evaluate import assess
 from vqbet_course.failures import Known, failures_of, keep_persons_word
 from vqbet_course.files import drop_partials, read_json, write_atomically, write_json, write_text
 from vqbet_course.films import frames, write_film
+from vqbet_course.goals import BlockBC, of_a_block
 from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
 from vqbet_course.results import made_by
 from vqbet_course.rollout import Policy, make_pusht, rollouts
@@ -174,7 +175,8 @@ def build(policy: str, config: VQBeTConfig) -> nn.Module:
     from vqbet_course import peers
 
     kinds: dict[str, Callable[[VQBeTConfig], nn.Module]] = {
-        "bc": BC, "bet": BeT, "act": peers.ACT, "diffusion": peers.Diffusion, "vqbet": build_policy}
+        "bc": BlockBC if of_a_block(config) else BC, "bet": BeT, "act": peers.ACT,
+        "diffusion": peers.Diffusion, "vqbet": build_policy}
     return kinds[policy](config)
 
 

@@ -66,23 +66,25 @@ def reproducibility(rows: Sequence[Row]) -> str:
 
 def open_questions(groups: dict[tuple[str, str, str], list[Row]]) -> list[str]:
     """What these figures do not settle: about all rows together, then about each."""
-    few = [f"{method} ({trained or task}): {len(rows)}" for (method, task, trained), rows in groups.items()
-           if len(rows) < 3]
-    questions = [f"Fewer than three training seeds; how much is luck? {'; '.join(few)}."] if few else []
+    few, lost, own = [], [], []
     for (method, task, trained), rows in groups.items():
         about = f"{method}, {task}" + (f" ({trained})" if trained else "")
         seeds = [row.seed for row in rows]
+        if len(rows) < 3:
+            few.append(f"{about}: {len(rows)}")
         if len(set(seeds)) < len(seeds):
-            questions.append(f"{about}: {len(seeds)} results of {len(set(seeds))} training seeds; "
-                             "which of them are the same?")
-        lost = np.mean([r.metrics["avg_max_coverage"] - r.metrics["avg_final_coverage"] for r in rows])
-        if lost > 0.1:
-            questions.append(f"{about}: final coverage is {lost:.2f} below max coverage; what undoes the push?")
+            own.append(f"{about}: {len(seeds)} results of {len(set(seeds))} training seeds; which of them are the same?")
+        below = np.mean([r.metrics["avg_max_coverage"] - r.metrics["avg_final_coverage"] for r in rows])
+        if below > 0.1:
+            lost.append(f"{about}: {below:.2f}")
         labels = [e["failure"]["label"] for r in rows for e in r.episodes if e.get("failure")]
         if labels:
             most = max(set(labels), key=lambda label: (labels.count(label), label))
             asked = "have no label; what do their films show?" if most == "unlabelled" else f"are labelled {most}; why?"
-            questions.append(f"{about}: {labels.count(most)} of {len(labels)} failures {asked}")
+            own.append(f"{about}: {labels.count(most)} of {len(labels)} failures {asked}")
+    all_together = [("Fewer than three training seeds; how much is luck?", few),
+                    ("Final coverage far below max coverage; what undoes the push?", lost)]
+    questions = [f"{question} {'; '.join(found)}." for question, found in all_together if found] + own
     return questions or ["None that these figures raise by themselves."]
 
 
