@@ -26,7 +26,7 @@ from vqbet_course.build import build_policy
 from vqbet_course.files import write_json
 from vqbet_course.lerobot_policy import to_lerobot
 from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
-from vqbet_course.rollout import made_by
+from vqbet_course.results import made_by
 
 IMAGE, STATE, ACTION = "observation.image", "observation.state", "action"
 
