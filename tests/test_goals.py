@@ -171,6 +171,11 @@ def test_goals_that_do_not_fit(shape: tuple[int, int]) -> None:
         dataclasses.replace(GOALS, goal_shape=shape)
 
 
+def test_goals_told_from_the_T_need_moves() -> None:
+    with pytest.raises(BadInput, match="need use_relative_actions"):
+        build_policy(dataclasses.replace(GOALS, use_relative_actions=False))
+
+
 def test_a_configuration_comes_back_from_json() -> None:
     assert VQBeTConfig.from_dict(json.loads(json.dumps(GOALS.to_dict()))) == GOALS
 

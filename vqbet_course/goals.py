@@ -185,8 +185,11 @@ class BlockBC(BC):
 
 # %% ../nbs/11_goals.ipynb #11a00046
 def of_a_block(config: VQBeTConfig) -> bool:
-    """Whether the goals of a configuration are poses of PushT's T."""
-    return config.goal_shape is not None and config.observation_sizes == PUSHT_KEYPOINTS
+    """Whether the goals of a configuration are poses of PushT's T. Raises BadInput where chunks would not be moves."""
+    told = config.goal_shape is not None and config.observation_sizes == PUSHT_KEYPOINTS
+    if told and not config.use_relative_actions:
+        raise BadInput("configuration: goals on PushT need use_relative_actions")
+    return told
 
 # %% ../nbs/11_goals.ipynb #11a00049
 def begins(windows: Windows) -> Tensor:
