@@ -21,8 +21,8 @@ from vqbet_course.evaluate import evaluate
 from vqbet_course.goals import (
     PushTGoal,
     ShownGoal,
-    axes,
     draw_pose,
+    frame_of,
     goal_rows,
     goal_shape,
     parse_pose,
@@ -117,7 +117,7 @@ def test_what_acting_sees_is_what_training_showed() -> None:
     assert policy.decision is not None
     features = policy.features(seen)[:, 1]
     uniform = torch.stack([torch.rand(4, generator=torch.Generator().manual_seed(i))[2:] for i in range(3)])
-    axis = axes(seen["observation.environment_state"][:, 1])[1]
+    axis = frame_of(seen["observation.environment_state"][:, 1])[1]
     expected = turn_back(policy.decide(features, uniform).actions, axis) + seen["observation.state"][:, 1:]
     assert torch.allclose(policy.decision.actions, expected, atol=1e-5)
 
@@ -155,8 +155,9 @@ def test_chunks_told_from_the_T_are_those_of_the_demonstration(demos: Demos, n_a
         for ahead in range(n_action_pred_token):
             begin = now + ahead
             chunk = windows.chunks[windows.chunk_index[row, last + ahead]]
-            here, block = (windows.observation[k][begin] for k in ("observation.state", "observation.environment_state"))
-            told = setup.normalizer.unnormalize("action", here + turn_back(chunk, axes(block)[1])).numpy()
+            here = windows.observation["observation.state"][begin]
+            block = windows.observation["observation.environment_state"][begin]
+            told = setup.normalizer.unnormalize("action", here + turn_back(chunk, frame_of(block)[1])).numpy()
             np.testing.assert_allclose(told, demos.action[begin:begin + config.action_chunk_size], atol=0.01)
 
 
@@ -169,6 +170,11 @@ def test_what_only_looks_like_PushT_has_no_goals_in_its_frame(demos: Demos) -> N
 def test_goals_that_do_not_fit(shape: tuple[int, int]) -> None:
     with pytest.raises(BadInput, match="observation.goal must be at least 1|do not fit into gpt_block_size"):
         dataclasses.replace(GOALS, goal_shape=shape)
+
+
+def test_goals_told_from_the_T_need_moves() -> None:
+    with pytest.raises(BadInput, match="need use_relative_actions"):
+        build_policy(dataclasses.replace(GOALS, use_relative_actions=False))
 
 
 def test_a_configuration_comes_back_from_json() -> None:

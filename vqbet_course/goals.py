@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'KEYPOINTS', 'PUSHER', 'HALF_BAR', 'goal_field', 'goal_shape', 'GoalEncoder', 'goal_rows', 'Hindsight',
-           'show_goals', 'axes', 'turn', 'turn_back', 'seen_from_block', 'FromBlock', 'to_board', 'BlockPolicy',
+           'show_goals', 'frame_of', 'turn', 'turn_back', 'seen_from_block', 'FromBlock', 'to_board', 'BlockPolicy',
            'BlockBC', 'of_a_block', 'begins', 'told_from_block', 'with_goals', 'ShownGoal', 'parse_pose', 'draw_pose',
            'PushTGoal', 'goal_environment']
 
@@ -107,7 +107,7 @@ def show_goals(contract: Contract, name: str, n: int) -> Contract:
 KEYPOINTS, PUSHER = PUSHT.observation
 
 
-def axes(keypoints: Tensor) -> tuple[Tensor, Tensor]:
+def frame_of(keypoints: Tensor) -> tuple[Tensor, Tensor]:
     """Keypoints (..., 16) -> the origin of the T's own frame and the direction of its x axis, each (..., 2)."""
     ends = keypoints[..., :4].unflatten(-1, (2, 2))  # of the bar
     return ends.mean(-2), F.normalize(ends[..., 1, :] - ends[..., 0, :], dim=-1)
@@ -129,10 +129,10 @@ HALF_BAR = 60 / 256
 
 
 def seen_from_block(observation: dict[str, Tensor]) -> dict[str, Tensor]:
-    """PushT's {name: (B, T, ...)}, normalised alike in x and y -> pusher (B, T, 2) in the T's frame, and, of each goal, by
-    how much each corner is to move there, (B, T, n * 16); in half bars."""
+    """PushT's {name: (B, T, ...)}, normalised alike in x and y -> the pusher (B, T, 2) in the T's frame and, of each
+    goal, by how much each corner is to move there, (B, T, n * 16); in half bars."""
     block = observation[KEYPOINTS]
-    origin, axis = axes(block)
+    origin, axis = frame_of(block)
     seen = {PUSHER: turn((observation[PUSHER] - origin).unsqueeze(-2), axis).squeeze(-2) / HALF_BAR}
     if GOAL in observation:
         goals = observation[GOAL].unflatten(-1, (-1, 16)) - block.unsqueeze(-2)
@@ -153,13 +153,14 @@ class FromBlock(nn.Module):
 # %% ../nbs/11_goals.ipynb #11a00044
 def to_board(decision: Decision, moment: dict[str, Tensor]) -> Decision:
     """A decision about places, told from the pusher in the T's frame -> the same on the board."""
-    here, (_, axis) = moment[PUSHER][:, -1:], axes(moment[KEYPOINTS][:, -1])
-    actions, decoded = (here + turn_back(chunk - here, axis) for chunk in (decision.actions, decision.decoded))
+    here, (_, axis) = moment[PUSHER][:, -1:], frame_of(moment[KEYPOINTS][:, -1])
+    places = (decision.actions, decision.decoded)
+    actions, decoded = (here + turn_back(chunk - here, axis) for chunk in places)
     return decision._replace(actions=actions, decoded=decoded, offset=turn_back(decision.offset, axis))
 
 # %% ../nbs/11_goals.ipynb #11a00045
 class BlockPolicy(VQBeTPolicy):
-    """VQ-BeT that sees PushT from the T: its chunks are moves in the T's frame, turned to the board when decided."""
+    """VQ-BeT that sees PushT from the T: a chunk is a move in the T's frame, turned to the board when decided."""
 
     def __init__(self, config: VQBeTConfig):
         assert config.goal_shape is not None
@@ -185,12 +186,15 @@ class BlockBC(BC):
 
 # %% ../nbs/11_goals.ipynb #11a00046
 def of_a_block(config: VQBeTConfig) -> bool:
-    """Whether the goals of a configuration are poses of PushT's T."""
-    return config.goal_shape is not None and config.observation_sizes == PUSHT_KEYPOINTS
+    """Whether the goals of a configuration are poses of PushT's T. Raises BadInput where chunks are no moves."""
+    told = config.goal_shape is not None and config.observation_sizes == PUSHT_KEYPOINTS
+    if told and not config.use_relative_actions:
+        raise BadInput("configuration: goals on PushT need use_relative_actions")
+    return told
 
 # %% ../nbs/11_goals.ipynb #11a00049
 def begins(windows: Windows) -> Tensor:
-    """The frame (M,) in which each distinct chunk begins; near an episode's start, the first that its window shows."""
+    """The frame (M,) in which each distinct chunk begins; before an episode's start, its first."""
     seen, asked = windows.observation_index, windows.chunk_index
     T, Q = seen.shape[1], asked.shape[1]
     frames = torch.zeros(len(windows.chunks), dtype=torch.long)
@@ -198,24 +202,28 @@ def begins(windows: Windows) -> Tensor:
     return frames
 
 # %% ../nbs/11_goals.ipynb #11a00037
-def told_from_block(windows: Windows, normalizer: Normalizer, contract: Contract) -> tuple[Windows, Normalizer]:
-    """PushT's windows, normalised alike in x and y, with chunks that are moves in the T's frame. Raises BadInput."""
+def told_from_block(windows: Windows, normalizer: Normalizer,
+                    contract: Contract) -> tuple[Windows, Normalizer]:
+    """PushT's windows, normalised alike in x and y, with chunks that are moves in the T's frame.
+
+    Raises BadInput for another contract."""
     if replace(contract, fps=PUSHT.fps) != PUSHT:
-        raise BadInput("goals: 16 and 2 numbers are observed, as in PushT, but the contract says they are not PushT's; "
-                       "state their units as px, or train without --goal")
+        raise BadInput("goals: 16 and 2 numbers are observed, as in PushT, but the contract says they are not "
+                       "PushT's; state their units as px, or train without --goal")
     board = Normalizer({name: (torch.zeros_like(low), torch.full_like(low, pusht.SIZE))
                         for name, (low, _) in normalizer.bounds.items()})
     shown = {name: board.normalize(name, normalizer.unnormalize(name, values))
              for name, values in windows.observation.items()}
     low, high = normalizer.bounds["action"]
     moves = windows.chunks * (high - low) / pusht.SIZE
-    return replace(windows, observation=shown, chunks=turn(moves, axes(shown[KEYPOINTS][begins(windows)])[1])), board
+    _, axis = frame_of(shown[KEYPOINTS][begins(windows)])
+    return replace(windows, observation=shown, chunks=turn(moves, axis)), board
 
 # %% ../nbs/11_goals.ipynb #11a0004a
 def with_goals(kind: str, n: int, episode_ends: np.ndarray, windows: Windows, normalizer: Normalizer,
                contract: Contract) -> tuple[Windows, Normalizer, Contract]:
-    """Windows that show goals, normalised like what they are about, and the contract that says so; on PushT with chunks told
-    from the T. Raises BadInput for demonstrations that only look like PushT's."""
+    """Windows that show goals, normalised like what they are about, and the contract that says so; on PushT with
+    chunks told from the T. Raises BadInput for demonstrations that only look like PushT's."""
     if {k: f.size for k, f in contract.observation.items()} == PUSHT_KEYPOINTS:
         windows, normalizer = told_from_block(windows, normalizer, contract)
     name = goal_field({k: len(low) for k, (low, _) in normalizer.bounds.items()})
