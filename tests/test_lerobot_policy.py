@@ -250,8 +250,8 @@ def with_processors(checkpoint: Path, **modes: str) -> tuple[Any, Any]:
     config = PreTrainedConfig.from_pretrained(checkpoint)
     assert isinstance(config, LeRobotConfig)
     config.normalization_mapping |= {kind: NormalizationMode(mode) for kind, mode in modes.items()}
-    stats = {name: {what: i + torch.rand(2) for i, what in enumerate(("min", "q01", "q10", "mean", "std", "q90", "q99", "max"))}
-             for name in (STATE, "action")}
+    kinds = ("min", "q01", "q10", "mean", "std", "q90", "q99", "max")
+    stats = {name: {what: i + torch.rand(2) for i, what in enumerate(kinds)} for name in (STATE, "action")}
     for file in checkpoint.glob("policy_p*"):
         file.unlink()
     processors = make_pre_post_processors(config, dataset_stats=stats)

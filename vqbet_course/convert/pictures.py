@@ -75,9 +75,9 @@ def chosen(source: Source, episodes: Sequence[Episode], numbers: dict[str, np.nd
     (N, 3, height, width) uint8. Raises BadInput, naming it, for one that the source has not."""
     for name in observe:
         if name not in numbers and name not in source.image_sizes:
-            hint = "" if source.image_sizes else "; PushT is drawn with: vqbet-course demos convert SOURCE --render --out DIR"
-            raise BadInput(f"{source.path}: has no {name!r}, but "
-                           f"{', '.join([*numbers, *source.image_sizes])}{hint}")
+            known = ", ".join([*numbers, *source.image_sizes])
+            hint = "" if source.image_sizes else "; draw PushT with: vqbet-course demos convert SOURCE --render --out DIR"
+            raise BadInput(f"{source.path}: has no {name!r}, but {known}{hint}")
     return {name: numbers[name] if name in numbers else in_memory(episodes, name, source.image_sizes[name])
             for name in observe}
 
