@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import REPO
 from small import CONFIG, arrays, same, small_run, write_npz
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from vqbet_course.cli import main
 from vqbet_course.compare import build
 from vqbet_course.contract import GOAL, PUSHT_TASK, BadInput
 from vqbet_course.demos import Demos, load_demos
+from vqbet_course.design import Hypothesis, judge
 from vqbet_course.evaluate import evaluate
 from vqbet_course.goals import (
     PushTGoal,
@@ -30,6 +32,7 @@ from vqbet_course.goals import (
 )
 from vqbet_course.perturb import perturbed
 from vqbet_course.policy import VQBeTConfig
+from vqbet_course.results import rows_of
 from vqbet_course.rollout import make_pusht, rollouts
 from vqbet_course.train import Setup, load_run, prepare, read_plan, resume, train
 
@@ -314,6 +317,14 @@ def test_the_toy_shows_its_goals_first() -> None:
 
     episode = rollouts(build_policy(config), setup.normalizer, [0], make)[0]
     assert np.allclose(episode.observations[0], [0.5, 0.4, 1, 0, 0, 0])
+
+
+@pytest.mark.parametrize("claim", ["vqbet-future.success_rate >= vqbet-none.success_rate + 0.2",
+                                   "vqbet-future.avg_max_coverage >= vqbet-none.avg_max_coverage + 0.4",
+                                   "vqbet-future.avg_max_coverage >= bc-future.avg_max_coverage"])
+def test_the_stored_results_confirm_that_goals_are_followed(claim: str) -> None:
+    rows = [row for path in (REPO / "benchmarks" / "results").glob("goals_*.json") for row in rows_of(path)]
+    assert judge(Hypothesis.parse(claim), rows)["verdict"] == "confirmed"
 
 
 # --- the command line -------------------------------------------------------------------------------------------
