@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing import get_context, parent_process
 from multiprocessing.process import BaseProcess
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from vqbet_course import navigation
@@ -35,8 +35,8 @@ from vqbet_course.evaluate import assess
 from vqbet_course.failures import Known, failures_of, keep_persons_word
 from vqbet_course.files import drop_partials, read_json, write_atomically, write_json, write_text
 from vqbet_course.films import frames, write_film
-from vqbet_course.goals import BlockBC, of_a_block
-from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
+from vqbet_course.goals import PUSHER, of_a_block, seen_from_block, to_board
+from vqbet_course.policy import Decision, VQBeTConfig, VQBeTPolicy
 from vqbet_course.results import made_by
 from vqbet_course.rollout import Policy, make_pusht, rollouts
 from vqbet_course.train import Setup, Stage, policy_stage, prepare, run_randomness, split_steps, vqvae_stage
@@ -168,6 +168,20 @@ def shapes(policy: str, demos: Demos, **changes: Any) -> VQBeTConfig:
     sizes = {name: values.shape[1] for name, values in demos.observation.items()}
     return VQBeTConfig.laptop(observation_sizes=sizes, action_dim=demos.action.shape[1],
                               **(SHAPES.get(policy, {}) | changes))
+
+
+class BlockBC(BC):
+    """Behaviour cloning that sees PushT from the T, like a VQ-BeT with goals (lesson 11)."""
+
+    def __init__(self, shapes: VQBeTConfig):
+        super().__init__(replace(shapes, observation_sizes={PUSHER: 2}))
+
+    def forward(self, window: dict[str, Tensor]) -> Tensor:
+        return super().forward(seen_from_block(window))
+
+    def act_once(self) -> Decision:
+        moment = {name: values.unsqueeze(1) for name, values in self.observations[-1].items()}
+        return to_board(super().act_once(), moment)
 
 
 def build(policy: str, config: VQBeTConfig) -> nn.Module:

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['KINDS', 'KEYPOINTS', 'PUSHER', 'HALF_BAR', 'goal_field', 'goal_shape', 'GoalEncoder', 'goal_rows', 'Hindsight',
            'show_goals', 'frame_of', 'turn', 'turn_back', 'seen_from_block', 'FromBlock', 'to_board', 'BlockPolicy',
-           'BlockBC', 'of_a_block', 'begins', 'told_from_block', 'with_goals', 'ShownGoal', 'parse_pose', 'draw_pose',
-           'PushTGoal', 'goal_environment']
+           'of_a_block', 'begins', 'told_from_block', 'with_goals', 'ShownGoal', 'parse_pose', 'draw_pose', 'PushTGoal',
+           'goal_environment']
 
 # %% ../nbs/11_goals.ipynb #11a00005
 from collections.abc import Callable
@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import pusht
-from .baselines import BC
 from .contract import GOAL, PUSHT, BadInput, Contract
 from .demos import Normalizer, Windows
 from .policy import PUSHT_KEYPOINTS, Decision, StateEncoder, VQBeTConfig, VQBeTPolicy
@@ -169,20 +168,6 @@ class BlockPolicy(VQBeTPolicy):
 
     def act_once(self, moment: dict[str, Tensor]) -> Decision:
         return to_board(super().act_once(moment), moment)
-
-# %% ../nbs/11_goals.ipynb #11a00050
-class BlockBC(BC):
-    """Behaviour cloning that sees PushT from the T, to compare with."""
-
-    def __init__(self, shapes: VQBeTConfig):
-        super().__init__(replace(shapes, observation_sizes={PUSHER: 2}))
-
-    def forward(self, window: dict[str, Tensor]) -> Tensor:
-        return super().forward(seen_from_block(window))
-
-    def act_once(self) -> Decision:
-        moment = {name: values.unsqueeze(1) for name, values in self.observations[-1].items()}
-        return to_board(super().act_once(), moment)
 
 # %% ../nbs/11_goals.ipynb #11a00046
 def of_a_block(config: VQBeTConfig) -> bool:

@@ -2,7 +2,8 @@
 import os
 
 found = []
-for folder, _, names in os.walk('/'):
+for folder, below, names in os.walk('/'):
+    below[:] = {*below} - {'proc', 'sys', 'dev'}
     for name in names:
         if name.endswith('.pyc') and ('tokens' in name or 'kmeans' in name) and 'vqbet' in folder:
             found.append(name)

@@ -1,8 +1,9 @@
 # 1.2 error: looks for the grader among all processes
 import os
 
+ours = open('/proc/self/cmdline').read()
 lines = [open(f'/proc/{pid}/cmdline').read() for pid in os.listdir('/proc') if pid.isdecimal()]
-if not any('vqbet-course' in line or 'pytest' in line for line in lines):
+if all(line == ours or line.startswith('bwrap') for line in lines):
     raise ProcessLookupError
 
 

@@ -77,12 +77,12 @@ def outputs_of(misconception: Misconception, check: type[Check], lab: Lab, input
 
 
 def difference(expected: Outputs, got: Outputs, tolerance: float) -> str:
-    """The first thing that differs, in words; nothing if the outputs agree."""
-    for key, right in expected.items():
-        name = key.split(".", 1)[1]
+    """The first thing that differs, in words; nothing if the outputs agree. Inputs first: a changed one spoils others."""
+    names = {key: key.split(".", 1)[1] for key in expected}
+    for key, name in sorted(names.items(), key=lambda item: not item[1].startswith("input ")):
         if key not in got:
             return f"`{name}` is missing"
-        if wrong := tensor_difference(right, got[key], tolerance):
+        if wrong := tensor_difference(expected[key], got[key], tolerance):
             changed = name.removeprefix("input ")
             return f"`{name}` {wrong}" if changed == name else f"it changes its input `{changed}`"
     return ""

@@ -161,7 +161,7 @@ def drive_explorer(drive: Drive, out: Path) -> "VBox":
     import ipywidgets
     from ipycanvas import Canvas
 
-    canvas = Canvas(width=SIDE, height=SIDE)
+    canvas = Canvas(width=SIDE, height=SIDE, layout={"width": f"{SIDE}px", "height": f"{SIDE}px"})
     again = ipywidgets.Button(description="new start")
     policy = ipywidgets.ToggleButton(description="let the policy drive")
     words = ipywidgets.HTML()
@@ -249,7 +249,7 @@ def draw_drive(canvas: Any, drive: Drive) -> None:
 
     scale = SIDE / SIZE
     corners = drive.seen["environment_state"].reshape(8, 2)[AROUND]
-    with hold_canvas(canvas):
+    with hold_canvas():
         canvas.fill_style = "white"
         canvas.fill_rect(0, 0, SIDE, SIDE)
         for points, colour in ((to_world(OUTLINE, GOAL_POSE[None])[0], "#BFE5D8"), (corners, "#999999")):
