@@ -3,8 +3,8 @@
     python benchmarks/redraw.py
 
 On the embedded demonstrations and the shipped policy, 200 redraws each, every one from scratch: what an explorer keeps
-of earlier pictures is left out. The peer is what a plain notebook cell does with the same figure: constrained layout,
-a tight box, PNG as matplotlib compresses it. They take turns. Times are those of one core, without its other work.
+of earlier pictures is left out. The peer is what a plain notebook cell does with the same figure: a tight box, PNG as
+matplotlib compresses it. They take turns. Times are those of one core, without its other work.
 Writes results/redraw.json, and fails if an explorer takes more than the bar.
 """
 import gc
@@ -84,7 +84,6 @@ def explorers(seed: int) -> dict[str, tuple[Draw, Draw]]:
 
 def as_a_cell(figure: Figure) -> None:
     """What a notebook does to show a figure."""
-    figure.set_layout_engine("constrained")
     figure.savefig(io.BytesIO(), format="png", dpi=DPI, bbox_inches="tight")
 
 
