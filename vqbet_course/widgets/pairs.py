@@ -50,7 +50,7 @@ def plot_pair_usage(codes: "Tensor", n_codes: int) -> "Figure":
         words.append(f"{name}: {describe_usage(usage.coverage, usage.perplexity, n_codes)}")
     bars.set_title("\n".join(words), fontsize=10)
     bars.set(xlabel="code", ylabel="share of the chunks (%)", ylim=(0, None), xticks=range(0, n_codes, max(1, n_codes // 4)))
-    bars.legend()
+    bars.legend(loc="upper right")  # to look for the best place takes longer than to draw
     return figure
 
 
