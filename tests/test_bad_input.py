@@ -214,6 +214,7 @@ def test_resuming_a_run_that_is_not_sound(
 
 def test_resuming_nowhere(refused: Say, tmp_path: Path) -> None:
     assert "missing" in refused("train", "--resume", tmp_path / "nowhere")
+    assert "leave --steps, --observe out" in refused("train", "--resume", tmp_path, "--steps", "9", "--observe", "a")
     assert not (tmp_path / "nowhere").exists()
 
 

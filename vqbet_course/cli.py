@@ -61,8 +61,11 @@ def train(data: str, minutes: float | None, steps: int | None, seed: int, augmen
     if (out is None) == (resume is None):
         raise click.UsageError("give --out RUN for a new run or --resume RUN for an interrupted one")
     if resume is not None:
-        if minutes is not None or steps is not None:
-            raise click.UsageError("--resume takes its steps from the run; leave --minutes and --steps out")
+        context = click.get_current_context()
+        given = [f"--{name}" for name in context.params if name != "resume"
+                 and context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT]
+        if given:
+            raise BadInput(f"--resume takes all else from the run; leave {', '.join(given)} out")
         training.resume(resume)
     elif out is not None:
         training.train(data, out, steps=steps, minutes=minutes, seed=seed, augment=augment, split=split, goal=goal,
