@@ -150,19 +150,23 @@ def picture_of(box):
     return last.children[0] if isinstance(last, ipywidgets.Box) else last
 
 
+def figures_alive():
+    gc.collect()
+    return sum(type(thing) is Figure for thing in gc.get_objects())
+
+
 @pytest.mark.parametrize("name", ["pairs", "moves", "decisions", "layers", "attention"])
 def test_every_explorer_redraws_in_words_and_pixels(name, explorers):
     box, control, values = explorers[name]
     picture, moved = picture_of(box), box.children[control]
-    figures, shown = plt.get_fignums(), set()
+    figures, alive, shown = plt.get_fignums(), figures_alive(), set()
     for turn in range(8):
         moved.value = values[turn % 2]
         shown.add(picture.value)
         assert picture.value.startswith('<img alt="')
     assert len(shown) == 2, "each state has a picture of its own"
     assert plt.get_fignums() == figures
-    gc.collect()
-    assert sum(type(thing) is Figure for thing in gc.get_objects()) <= 1, "figures outlive their pictures"
+    assert figures_alive() == alive, "figures outlive their pictures"
     assert all(child._view_name.endswith(("SliderView", "PlayView")) for child in box.children[:-1])  # native, by Tab
 
 
@@ -173,12 +177,10 @@ def test_two_hundred_redraws_leave_no_figure_behind():
         figure.text(0.5, 0.5, str(value))
         return widgets.as_image(figure, "a number")
 
-    box = widgets.explorer(draw, value=ipywidgets.IntSlider(0, 0, 200))
+    box, alive = widgets.explorer(draw, value=ipywidgets.IntSlider(0, 0, 200)), figures_alive()
     for value in range(1, 201):
         box.children[0].value = value
-    gc.collect()
-    alive = [thing for thing in gc.get_objects() if type(thing) is Figure]
-    assert len(alive) <= 1 and not plt.get_fignums()
+    assert figures_alive() == alive and not plt.get_fignums()
 
 
 def test_the_pair_map_counts_what_was_said():

@@ -378,7 +378,8 @@ def conclusion(name: str, results: Results) -> str:
             for group, labels in groups_of(done).items()]
     missing = [label for label in results if label not in done]
     words, pick = FIGURES[ablation.figure]
-    return (f"{ablation.question} {'Lowest' if pick is min else 'Highest'} {words}: {'; '.join(said)}. Means over {seeds_of(done)} training seed(s), "
+    end = "Lowest" if pick is min else "Highest"
+    return (f"{ablation.question} {end} {words}: {'; '.join(said)}. Means over {seeds_of(done)} training seed(s), "
             "95 % intervals." + (f" Not run: {', '.join(missing)}." if missing else ""))
 
 
