@@ -13,7 +13,7 @@ GPT_STEPS: dict[str, int] = {"quick": 200, "full": 1500}
 HEADS_STEPS: dict[str, int] = {"quick": 400, "full": 3000}
 
 #: Minutes of training in lesson 08, both stages together.
-TRAIN_MINUTES: dict[str, float] = {"quick": 0.75, "full": 15.0}
+TRAIN_MINUTES: dict[str, float] = {"quick": 0.5, "full": 15.0}
 
 #: What lesson 08 changes in the laptop's configuration when it has a minute only.
 SMALL_POLICY: dict[str, int] = {"gpt_n_layer": 2, "gpt_hidden_dim": 64, "n_vqvae_training_steps": 500}
