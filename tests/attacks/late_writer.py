@@ -1,4 +1,4 @@
-# 1.3 wrong: a thread writes over the answer after it was given, and again when the process ends
+# 1.3 wrong or error: a thread writes over the answer as it is given (a race: forged or torn), and when the process ends
 import atexit
 import os
 import threading
