@@ -29,7 +29,7 @@ from vqbet_course.build import build_policy
 from vqbet_course.demos import Demos, Normalizer, Windows, load_demos
 from vqbet_course.files import write_text
 from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
-from vqbet_course.train import Stage, policy_stage, prepare, run_randomness, vqvae_stage, window_frames
+from vqbet_course.train import Stage, policy_stage, prepare, run_randomness, vqvae_stage
 from vqbet_course.vqvae import vqvae_loss
 
 RESULTS = Path(__file__).parent / "results"
@@ -145,7 +145,7 @@ def compare(stage: Stage, plain: Callable, rounds: int, steps: int) -> dict[str,
 def main(data: str, rounds: int, steps: int, seed: int) -> None:
     config, demos = VQBeTConfig.laptop(), load_demos(data)
     setup = prepare(demos, config, augment=True)
-    both = augment_pusht(demos, window_frames(config))
+    both = augment_pusht(demos, config.action_chunk_size)
     check_same(PlainWindows(both, setup.normalizer, config), setup.windows)
     stages: dict[str, dict[str, float]] = {}
     with run_randomness(seed):

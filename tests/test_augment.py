@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqbet_course import pusht
-from vqbet_course.augment import AFTER, KEYPOINTS, PUSHER, augment_pusht, hindsight_pusht
+from vqbet_course.augment import EVERY, KEYPOINTS, PUSHER, augment_pusht, hindsight_pusht
 from vqbet_course.contract import BadInput
-from vqbet_course.demos import Demos, load_demos
+from vqbet_course.demos import Demos, Normalizer, load_demos, make_windows
 
 pose = st.tuples(st.floats(50, 450), st.floats(50, 450), st.floats(-3.1, 3.1)).map(np.array)
 
@@ -44,8 +44,16 @@ def test_the_demonstrations_come_first_and_unchanged(demos: Demos) -> None:
     np.testing.assert_array_equal(both.episode_ends[:len(demos)], demos.episode_ends)
 
 
-def test_every_segment_has_the_block_on_the_goal_at_its_moment(segments: Demos) -> None:
-    at = segments.observation[KEYPOINTS][segments.episode_ends - 1 - AFTER]
+@pytest.mark.parametrize("chunk_size", [1, 8, 16])
+def test_the_last_chunk_of_every_segment_is_decided_with_the_block_on_the_goal(demos: Demos, chunk_size: int) -> None:
+    """Whatever the length of its chunks, a policy learns from the last moments before the goal."""
+    both = hindsight_pusht(demos, chunk_size)
+    windows = make_windows(both, Normalizer.fit(both), 2, 2, chunk_size)
+    last = windows.observation_index[:, -1].numpy()
+    episode = np.searchsorted(both.episode_ends, last, side="right")
+    lasts = last[np.append(np.diff(episode) > 0, True)]  # the last frame of each episode at which a chunk is decided
+    assert len(lasts) == len(both) > 2 * len(demos)
+    at = both.observation[KEYPOINTS][lasts[len(demos):]]
     goal = pusht.block_keypoints(pusht.GOAL_POSE[None])[0]
     np.testing.assert_allclose(at, np.broadcast_to(goal, at.shape), atol=1e-3)
 
@@ -64,9 +72,9 @@ def test_a_segment_stays_on_the_board_and_keeps_all_distances(demos: Demos, segm
         assert np.abs(shown - row).max(axis=1).min() < 1e-2
 
 
-def test_segments_shorter_than_a_window_are_left_out(demos: Demos) -> None:
-    lengths = np.diff(hindsight_pusht(demos, shortest=40).episode_ends, prepend=0)[len(demos):]
-    assert len(lengths) and lengths.min() >= 40
+def test_segments_with_little_before_their_moment_are_left_out(demos: Demos) -> None:
+    lengths = np.diff(hindsight_pusht(demos, chunk_size=12).episode_ends, prepend=0)[len(demos):]
+    assert len(lengths) and lengths.min() >= 12 + EVERY
 
 
 def test_augmenting_mirrors_all_of_it(demos: Demos) -> None:

@@ -29,7 +29,7 @@ from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
 from vqbet_course.results import made_by
 from vqbet_course.rollout import make_pusht, measures, rollouts
 from vqbet_course.tokens import kmeans, nearest_code
-from vqbet_course.train import prepare, run_randomness, vqvae_stage, window_frames
+from vqbet_course.train import prepare, run_randomness, vqvae_stage
 from vqbet_course.views import VIEWS, ViewedPushT, seen_through
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def practise(variant: Variant, seed: int, data: str, budget: Budget) -> Practise
     demos = chosen(data, variant, seed)
     if variant.unsteady:
         demos = joined(demos, unsteady(variant.unsteady))
-    demos = augment_pusht(demos, window_frames(shapes("vqbet", demos, **variant.changes)))
+    demos = augment_pusht(demos, shapes("vqbet", demos, **variant.changes).action_chunk_size)
     if variant.view:
         demos = seen_through(VIEWS[variant.view](), demos, seed)
     config = shapes("vqbet", demos, **BATCH | variant.changes)

@@ -17,30 +17,32 @@ KEYPOINTS, PUSHER = PUSHT.observation
 EVERY = 15
 """Frames from one relabelled moment of an episode to the next."""
 
-BEFORE, AFTER = 40, 7
-"""Frames kept before a relabelled moment and after it."""
+BEFORE = 40
+"""Frames kept before a relabelled moment; after it come those that the last chunk needs, decided at the moment."""
 
 MOVING, MOVED = 2.0, 15.0
 """How far, in pixels, the T must move around the moment, and must have moved in the frames before it."""
 
 
-def augment_pusht(demos: Demos, shortest: int = 1) -> Demos:
+def augment_pusht(demos: Demos, chunk_size: int = 8) -> Demos:
     """The demonstrations, their hindsight segments, and the mirror images of both. Raises `BadInput` as they do."""
-    return mirror_pusht(hindsight_pusht(demos, shortest))
+    return mirror_pusht(hindsight_pusht(demos, chunk_size))
 
 
-def hindsight_pusht(demos: Demos, shortest: int = 1) -> Demos:
+def hindsight_pusht(demos: Demos, chunk_size: int = 8) -> Demos:
     """The demonstrations, then short segments of them in which a push ends at the goal by having the scene moved.
 
-    Segments that would leave the board are cut; those of fewer than `shortest` frames are left out. Raises `BadInput` for anything but PushT's keypoints.
+    Chunks of `chunk_size` actions can be learned up to the moment when the T arrives. Segments that would leave the
+    board are cut; where too little remains before the moment, left out. Raises `BadInput` for anything but PushT's
+    keypoints.
     """
     if replace(demos.contract, fps=PUSHT.fps) != PUSHT:
         raise BadInput(f"{demos.source}: these are not PushT's keypoints, so no scene of theirs can be moved")
     poses = pusht.block_pose(demos.observation[KEYPOINTS])
-    segments = [_moved(demos, poses[moment], first, moment + 1 + AFTER)
+    segments = [_moved(demos, poses[moment], first, moment + chunk_size)
                 for start, end in zip(demos.episode_starts, demos.episode_ends, strict=True)
-                for first, moment in moments(poses, start, end)]
-    kept = [s for s in segments if len(s[PUSHER]) > max(shortest - 1, AFTER + EVERY)]
+                for first, moment in moments(poses, start, end, chunk_size)]
+    kept = [s for s in segments if len(s[PUSHER]) >= chunk_size + EVERY]
     ends = demos.episode_ends[-1] + np.cumsum([len(s[PUSHER]) for s in kept], dtype=np.int64)
     joined = {name: np.concatenate([values, *(s[name] for s in kept)])
               for name, values in (demos.observation | {"action": demos.action}).items()}
@@ -48,10 +50,10 @@ def hindsight_pusht(demos: Demos, shortest: int = 1) -> Demos:
                    episode_ends=np.concatenate([demos.episode_ends, ends]))
 
 
-def moments(poses: np.ndarray, start: int, end: int) -> list[tuple[int, int]]:
+def moments(poses: np.ndarray, start: int, end: int, chunk_size: int) -> list[tuple[int, int]]:
     """Frames of an episode at which the T is being pushed, each with the frame where its segment begins."""
     found = []
-    for moment in range(start + 10, end - AFTER, EVERY):
+    for moment in range(start + 10, end - max(2, chunk_size) + 1, EVERY):
         first = max(start, moment - BEFORE)
         if (_way(poses[moment - 1], poses[moment + 1]) >= MOVING and _way(poses[first], poses[moment]) >= MOVED):
             found.append((first, moment))

@@ -87,7 +87,7 @@ def prepare(demos: Demos, config: VQBeTConfig, augment: bool, goal: str = "none"
     Raises BadInput when they do not fit the configuration."""
     check_fit(demos, config)
     contract = demos.contract
-    demos = augment_pusht(demos, window_frames(config)) if augment else demos
+    demos = augment_pusht(demos, config.action_chunk_size) if augment else demos
     normalizer = Normalizer.fit(demos, relative=config.use_relative_actions)
     windows = make_windows(demos, normalizer, config.n_obs_steps, config.n_queries, config.action_chunk_size,
                            config.use_relative_actions)
