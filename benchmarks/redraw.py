@@ -32,7 +32,7 @@ from vqbet_course.rollout import percentiles
 from vqbet_course.tokens import kmeans, nearest_code
 from vqbet_course.train import load_run
 from vqbet_course.widgets.drive import draw_drive
-from vqbet_course.widgets.picture import DPI
+from vqbet_course.widgets.picture import DPI, young_figures
 
 RESULT = Path(__file__).parent / "results" / "redraw.json"
 BAR_MS = 100.0
@@ -76,7 +76,11 @@ def explorers(seed: int) -> dict[str, tuple[Draw, Draw]]:
         draw_drive(canvas, drive)
 
     def pair(name: str) -> tuple[Draw, Draw]:
-        return (lambda i: widgets.as_image(figures(i)[name](), name)), (lambda i: figures(i)[name]())
+        def ours(i: int) -> None:
+            with young_figures():  # as every explorer does
+                widgets.as_image(figures(i)[name](), name)
+
+        return ours, lambda i: figures(i)[name]()
 
     drawn = {name: pair(name) for name in figures(0)}
     return drawn | {"drive": (step, drawn["drive"][1])}

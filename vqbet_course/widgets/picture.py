@@ -1,9 +1,11 @@
 """What all explorers are: controls, and below them a picture of the state that they describe."""
 import base64
+import gc
 import html
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,7 +23,8 @@ def explorer(draw: Callable[..., str], **controls: "ValueWidget") -> "VBox":
     import ipywidgets
 
     def now() -> str:
-        return draw(**{name: control.value for name, control in controls.items()})
+        with young_figures():
+            return draw(**{name: control.value for name, control in controls.items()})
 
     picture = ipywidgets.HTML(now())
 
@@ -31,6 +34,20 @@ def explorer(draw: Callable[..., str], **controls: "ValueWidget") -> "VBox":
     for control in controls.values():
         control.observe(show, names="value")
     return ipywidgets.VBox([*controls.values(), picture])
+
+
+@contextmanager
+def young_figures() -> Iterator[None]:
+    """Let go at once of the figures that are made here. They refer to themselves in circles, and once a few have grown
+    old, Python searches every object for them: a pause of a quarter of a second where torch is loaded."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.collect(1)
+        if collecting:
+            gc.enable()
 
 
 def clickable(box: "VBox", choose: Callable[[float, float], None]) -> "VBox":
