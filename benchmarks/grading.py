@@ -5,9 +5,10 @@
 One submission of every lab, alone; then a class with one lab, in which about every second student makes a mistake that
 the lab knows and every tenth hands in the untouched edition. The first of them are graded again with one job, and the
 reports compared byte for byte. Scoring only (`--no-execute`). The grader itself is the command's process and the
-judge, without the sandboxes; its memory is what both have resident together (rss), and the same with pages that others
-share counted by their share (pss). `cpu_seconds` are those of all processes, sandboxes included: on a machine with
-other work they say more than `seconds`.
+judge, without the sandboxes. Its memory, at its highest, in three ways: what it alone holds and would give back by
+ending (uss); with its share of what others use too (pss), above all the files of PyTorch, which every sandbox maps as
+well; and with all of that counted in full (rss). A Python that has only imported torch is measured beside it.
+`cpu_seconds` are those of all processes, sandboxes included: on a machine with other work they say more than `seconds`.
 """
 import json
 import os
@@ -57,7 +58,7 @@ def write_class(folder: Path, lab: str, submissions: int, seed: int) -> Path:
 def graded(folder: Path, out: Path, jobs: int) -> dict[str, Any]:
     """Seconds of grading a folder into another, and the most memory that the grader had."""
     start = time.monotonic()
-    most: dict[str, float] = {"rss": 0, "pss": 0}
+    most: dict[str, float] = {"uss": 0, "pss": 0, "rss": 0}
     cpu: dict[tuple[int, float], float] = {}
     command = psutil.Popen([COMMAND, "grade", folder, "--jobs", str(jobs), "--no-execute", "--out", out])
     while command.poll() is None:
@@ -73,6 +74,13 @@ def graded(folder: Path, out: Path, jobs: int) -> dict[str, Any]:
     assert command.returncode == 0, "grading failed"
     return {"jobs": jobs, "seconds": round(time.monotonic() - start, 1), "cpu_seconds": round(sum(cpu.values()), 1),
             "load": os.getloadavg()[0], **{f"grader_{kind}_mb": round(size / 1e6) for kind, size in most.items()}}
+
+
+def torch_alone() -> dict[str, int]:
+    """Memory, in MB, of a Python that has imported torch and nothing else."""
+    code = "import torch, psutil; i = psutil.Process().memory_full_info(); print(i.uss, i.pss, i.rss)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.split()
+    return {f"{kind}_mb": round(int(size) / 1e6) for kind, size in zip(("uss", "pss", "rss"), said, strict=True)}
 
 
 def reports(out: Path) -> dict[str, bytes]:
@@ -96,7 +104,7 @@ def main(submissions: int, jobs: int, lab: str, compared: int, seed: int) -> Non
     assert (len(said), len(again)) == (submissions, compared)
     result = {
         "command": " ".join(["python", *sys.argv]), "seed": seed, "made_by": made_by(),
-        "one_submission": alone, "class": {"lab": lab, "submissions": submissions, **together},
+        "import_torch": torch_alone(), "one_submission": alone, "class": {"lab": lab, "submissions": submissions, **together},
         "one_job": {"submissions": compared, **one_by_one,
                     "differing_reports": sum(report != said[student] for student, report in again.items())},
         "scores": [json.loads(report)["score"] for _, report in sorted(said.items())]}
