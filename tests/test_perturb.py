@@ -109,5 +109,5 @@ def test_an_evaluation_says_what_disturbed_it(tmp_path_factory: pytest.TempPathF
     run = load_run(small_run(tmp_path_factory.mktemp("perturbed")))
     result = evaluate(run, 1, seed=4, videos=0, perturb=["shove=5"], quiet=True)
     assert result["perturb"] == ["shove=5"]
-    trace = pq.read_table(run.path / "eval" / "seed-4" / "traces.parquet").to_pydict()
+    trace = pq.read_table(run.path / "eval" / "seed-4-shove=5" / "traces.parquet").to_pydict()
     assert trace["intervention"].index("shove") == 5 and trace["intervention"].count("shove") == 1
