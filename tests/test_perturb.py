@@ -4,8 +4,9 @@ import pytest
 from small import small_run
 
 from vqbet_course.behaviour import recovery, shoved_at, steps_to_recover
-from vqbet_course.contract import BadInput
+from vqbet_course.contract import PUSHT_TASK, BadInput
 from vqbet_course.evaluate import evaluate
+from vqbet_course.failures import Rule, perception, state_estimation
 from vqbet_course.navigation import NavigationEnv
 from vqbet_course.perturb import KINDS, SHOVE_PX, parse, perturbed, pusht_world
 from vqbet_course.rollout import Episode, flat, make_pusht
@@ -49,6 +50,12 @@ def test_a_frozen_frame_stays_for_as_many_steps() -> None:
     seen, true, _ = walk(["frozen-frames=3"])
     assert all(np.array_equal(seen[i], true[i - i % 3]) for i in range(len(seen)))
     assert not np.array_equal(true[1], true[0])
+
+
+@pytest.mark.parametrize(("name", "rule"), [("observation-noise", state_estimation), ("frozen-frames", perception)])
+def test_the_usual_amount_is_enough_for_the_rule_that_looks_for_it(name: str, rule: Rule) -> None:
+    seen, true, _ = walk([name], steps=40)
+    assert rule(Episode(0, observations=[*seen], truth=[*true]), PUSHT_TASK, None)
 
 
 def test_a_delayed_action_is_the_action_of_before() -> None:

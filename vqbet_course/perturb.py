@@ -140,7 +140,7 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "observation-noise": Kind(ObservationNoise, 5.0, 0.0, "standard deviation, in the observation's unit"),
+    "observation-noise": Kind(ObservationNoise, 8.0, 0.0, "standard deviation, in the observation's unit"),
     "frozen-frames": Kind(FrozenFrames, 4.0, 1.0, "steps for which a frame stays"),
     "delayed-actions": Kind(DelayedActions, 2.0, 0.0, "steps"),
     "action-noise": Kind(ActionNoise, 10.0, 0.0, "standard deviation, in the action's unit"),
