@@ -184,7 +184,7 @@ pairs of policies; a difference is called real below 0.05.</p>
 <td>{{ "%+.3f"|format(t.coverage.mean_difference) }}<td>{{ p_value(t.coverage.p_holm) }}
 <td>{{ "yes" if t.coverage.real else "no" }}</tr>{% endfor %}</table>
 <h2>Behaviour</h2>
-<table><tr><th>policy<th>token switches an episode<th>jerk (px a step³)<th>offset outweighs<th>mode entropy (bits)</tr>
+<table><tr><th>policy<th>token switches an episode<th>jerk (px a step³)<th>offset outweighs the code (share)<th>mode entropy (bits)</tr>
 {% for r in rows %}<tr><td>{{ r.policy }}{% for key in ("token_switches", "jerk", "offset_outweighs", "mode_entropy") %}
 <td>{{ "%.2f"|format(r.behaviour[key]) if r.behaviour[key] is not none else "no codes" }}{% endfor %}</tr>{% endfor %}
 </table>
