@@ -170,7 +170,7 @@ def test_a_cluster_without_workers_is_refused_and_one_that_is_lost_is_told(setti
         cluster.wait_for_workers(1)
         with pytest.raises(BadInput, match="the cluster was lost .KilledWorker.*run the same command again"):
             compare(["bc"], [1], settings, tmp_path / "p", dask=address, quiet=True)
-    assert not (tmp_path / "p").exists()
+    assert not [*(tmp_path / "p" / "jobs").iterdir()]
 
 
 def leave_a_mark(path: Path) -> None:
@@ -238,6 +238,14 @@ def test_the_report_says_how_much_each_policy_was_tried(settings: Settings, tmp_
     page = (tmp_path / "p" / "report.html").read_text()
     assert "<td>bc<td>2<td>4<td>50%" in page and "<td>act<td>1<td>2<td>50%" in page
     assert "color-scheme: light dark" in page and "undecided" in page
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_learned(settings: Settings, tmp_path: Path,
+                                                                         ran: list[str]) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInput, match="file: cannot be written"):
+        compare(["bc"], [1], settings, tmp_path / "file", quiet=True)
+    assert ran == []
 
 
 def test_a_job_that_fails_does_not_stop_the_others(settings: Settings, tmp_path: Path, ran: list[str],

@@ -348,7 +348,7 @@ def whole_numbers(option: str, text: str) -> list[int]:
     try:
         return [int(number) for number in text.split(",")]
     except ValueError:
-        raise click.UsageError(f"{option} {text}: give whole numbers with commas between") from None
+        raise BadInput(f"{option} {text}: give whole numbers with commas between") from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,6 +5,7 @@ on a worker of a Dask cluster. Only the coordinator writes: a file per finished 
 continues with the jobs that are missing.
 """
 
+import logging
 import os
 import signal
 import tempfile
@@ -34,7 +35,7 @@ from vqbet_course.contract import PUSHT_TASK, BadInput, TaskContract
 from vqbet_course.demos import Demos, Normalizer, load_demos
 from vqbet_course.evaluate import assess
 from vqbet_course.failures import Known, failures_of, keep_persons_word
-from vqbet_course.files import drop_partials, read_json, write_atomically, write_json, write_text
+from vqbet_course.files import drop_partials, in_plain_words, read_json, write_atomically, write_json, write_text
 from vqbet_course.films import frames, write_film
 from vqbet_course.goals import PUSHER, of_a_block, seen_from_block, to_board
 from vqbet_course.policy import Decision, VQBeTConfig, VQBeTPolicy
@@ -366,6 +367,8 @@ def run_missing(missing: Sequence[Job], out: Path, jobs: int, dask: str | None, 
     """Run jobs side by side and keep each as it finishes. A job that fails does not stop the others."""
     failed = None
     with executor(jobs, dask) as pool:
+        with in_plain_words(out):  # before hours are spent on what cannot be kept
+            (out / "jobs").mkdir(parents=True, exist_ok=True)
         futures = {pool.submit(run_job, job): job for job in missing}
         for future in tqdm(as_completed(futures), total=len(futures), desc="jobs", unit="job", disable=quiet):
             try:
@@ -404,6 +407,7 @@ def executor(jobs: int, dask: str | None) -> Iterator[Executor]:
         return
     from distributed import Client, KilledWorker
 
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what goes wrong is told below, in a line
     try:
         client = Client(dask, timeout="10s")
     except (OSError, ValueError, TimeoutError) as error:
