@@ -9,6 +9,7 @@ from vqbet_course.evaluate import evaluate
 from vqbet_course.failures import Rule, perception, state_estimation
 from vqbet_course.navigation import NavigationEnv
 from vqbet_course.perturb import KINDS, SHOVE_PX, parse, perturbed, pusht_world
+from vqbet_course.pusht import place
 from vqbet_course.rollout import Episode, flat, make_pusht
 from vqbet_course.train import load_run
 
@@ -73,6 +74,16 @@ def test_a_shove_displaces_the_block_once() -> None:
     moved = np.linalg.norm((shoved - plain)[:, :2], axis=1)
     assert (moved[:5] == 0).all() and moved[5] > SHOVE_PX / 2
     assert walk(["shove=4"])[2] == ["", "", "", "", "shove", "", "", ""]
+
+
+def test_a_shove_is_as_long_beside_a_wall() -> None:
+    env = perturbed(make_pusht, ["shove=0"])()
+    for seed in range(6):
+        env.reset(seed=seed)
+        world = pusht_world(env)
+        place(world, np.array([60.0, 60.0]), np.array([440.0, 440.0, np.pi]))
+        env.step(np.array([60.0, 60.0]))
+        assert np.linalg.norm(np.array(world.block.position) - 440) == pytest.approx(SHOVE_PX, abs=1)
 
 
 def test_friction_reaches_pusher_and_block() -> None:

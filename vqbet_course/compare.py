@@ -407,7 +407,7 @@ def executor(jobs: int, dask: str | None) -> Iterator[Executor]:
         return
     from distributed import Client, KilledWorker
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what goes wrong is told below, in a line
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what goes wrong is told below, in a line
     try:
         client = Client(dask, timeout="10s")
     except (OSError, ValueError, TimeoutError) as error:
