@@ -88,6 +88,11 @@ def test_who_keeps_both_routes(bc: dict[str, float], expected: str) -> None:
         == "not borne out"
 
 
+def test_nothing_is_said_of_ddpm_on_the_toy_where_only_ddim_went() -> None:
+    found = claims([result(name, [0.5]) for name in ("bc", "diffusion-ddpm100", "diffusion-ddim10", "vqbet")])[-1]
+    assert "diffusion-ddim10 50% left" in found["why"] and "ddpm" not in found["why"]
+
+
 @pytest.mark.parametrize(("vqbet", "bc", "expected"), [(0.5, 0.0, "borne out"), (0.4, 0.0, "not borne out"),
                                                        (0.9, 0.5, "not borne out"), (None, 0.0, "not measured")])
 def test_who_goes_round_the_t_both_ways(vqbet: float | None, bc: float, expected: str) -> None:
