@@ -1,6 +1,7 @@
 """The panel: it continues after a kill, refuses what does not belong together, and runs anywhere alike."""
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from dask import config as dask_config
 from small import arrays, write_npz
 from test_verdicts import result
 
@@ -154,6 +156,38 @@ def test_a_worker_with_several_threads_is_refused(settings: Settings, tmp_path: 
         compare(["bc"], [1], settings, tmp_path / "p", dask=cluster.scheduler_address, quiet=True)
 
 
+def test_a_cluster_without_workers_is_refused_and_one_that_is_lost_is_told(settings: Settings, tmp_path: Path,
+                                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed import LocalCluster
+
+    monkeypatch.setattr(panel, "run_job", dies)
+    with dask_config.set({"distributed.scheduler.allowed-failures": 0}), LocalCluster(
+            n_workers=0, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        with pytest.raises(BadInput, match=f"no worker is there.*dask worker {address} --nthreads 1"):
+            compare(["bc"], [1], settings, tmp_path / "p", dask=address, quiet=True)
+        cluster.scale(1)
+        cluster.wait_for_workers(1)
+        with pytest.raises(BadInput, match="the cluster was lost .KilledWorker.*run the same command again"):
+            compare(["bc"], [1], settings, tmp_path / "p", dask=address, quiet=True)
+    assert not [*(tmp_path / "p" / "jobs").iterdir()]
+
+
+def leave_a_mark(path: Path) -> None:
+    """A job that takes a while."""
+    time.sleep(0.2)
+    path.touch()
+
+
+def test_ctrl_c_begins_no_other_job(tmp_path: Path) -> None:
+    marks = [tmp_path / str(number) for number in range(9)]
+    with pytest.raises(KeyboardInterrupt), panel.executor(1, None) as pool:
+        first, *_ = [pool.submit(leave_a_mark, mark) for mark in marks]
+        first.result()
+        raise KeyboardInterrupt
+    assert marks[0].exists() and not marks[-1].exists()
+
+
 def dies(job: Job) -> list[dict[str, Any]]:
     """A process that the system kills in the middle of its work."""
     os._exit(9)
@@ -196,6 +230,22 @@ def test_a_panel_that_was_killed_continues(settings: Settings, tmp_path: Path, r
     wanted = {f"{policy}-seed{seed}.json" for policy in ("bc", "act") for seed in (1, 2)}
     assert before and {f"{name}.json" for name in ran} == wanted - before
     assert [(r["policy"], r["seed"]) for r in made["results"]] == [("bc", 1), ("bc", 2), ("act", 1), ("act", 2)]
+
+
+def test_the_report_says_how_much_each_policy_was_tried(settings: Settings, tmp_path: Path, ran: list[str]) -> None:
+    compare(["bc"], [1, 2], settings, tmp_path / "p", quiet=True)
+    compare(["act"], [2], settings, tmp_path / "p", quiet=True)
+    page = (tmp_path / "p" / "report.html").read_text()
+    assert "<td>bc<td>2<td>4<td>50%" in page and "<td>act<td>1<td>2<td>50%" in page
+    assert "color-scheme: light dark" in page and "undecided" in page
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_learned(settings: Settings, tmp_path: Path,
+                                                                         ran: list[str]) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInput, match="file: cannot be written"):
+        compare(["bc"], [1], settings, tmp_path / "file", quiet=True)
+    assert ran == []
 
 
 def test_a_job_that_fails_does_not_stop_the_others(settings: Settings, tmp_path: Path, ran: list[str],

@@ -13,7 +13,7 @@ from vqbet_course.cli import main
 from vqbet_course.compare import shapes
 from vqbet_course.contract import PUSHT, PUSHT_TASK, BadInput, TaskContract
 from vqbet_course.demos import Demos, Normalizer
-from vqbet_course.evaluate import environment, evaluate
+from vqbet_course.evaluate import environment, evaluate, in_words, name_of
 from vqbet_course.rollout import rollouts
 from vqbet_course.train import Run, load_run
 
@@ -45,6 +45,25 @@ def test_without_a_folder_it_goes_below_the_run(run: Run) -> None:
     assert (run.path / "eval" / "seed-3" / "run.json").exists()
 
 
+def test_what_is_disturbed_or_told_another_goal_is_another_evaluation() -> None:
+    assert name_of("seed-3", [], None) == "seed-3"
+    assert name_of("val", ["shove=60", "friction"], None) == "val-shove=60-friction"
+    assert name_of("seed-3", [], "random") == "seed-3-goal=random"
+
+
+def test_what_is_told_of_an_evaluation() -> None:
+    lost = {"label": "planning", "evidence": "none", "person": None}
+    result = {"contract": PUSHT_TASK.to_dict(), "metrics": {
+        "episodes": 3, "success_rate": 1 / 3, "success_ci95": [0.06, 0.79], "avg_max_reward": 0.5, "avg_max_coverage": 0.5,
+        "avg_final_coverage": 0.5, "latency_ms": {"p50": 1.26, "p95": 2.0}, "timing_violations": 0.25,
+        "recovery": {"shoved": 3, "recovered": 2, "steps_p50": 41.5}},
+        "episodes": [{"failure": None}, {"failure": lost}, {"failure": lost | {"person": "control"}}]}
+    assert in_words(result)[1:] == [
+        "a decision takes 1.3 ms (p50), 2.0 ms (p95); 25% of the steps take longer than 100 ms",
+        "a shove cost coverage in 3 episodes: 2 got it back, half of them within 41.5 steps",
+        "2 failed: planning 1, control 1"]
+
+
 @pytest.mark.parametrize("numbers", [{"episodes": 0}, {"episodes": -1}, {"seed": -1}, {"videos": -1}])
 def test_numbers_out_of_range_are_refused(run: Run, numbers: dict[str, int], tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="at least"):
@@ -67,6 +86,10 @@ def test_a_trace_holds_every_step(run: Run, tmp_path: Path) -> None:
     assert [tuple(trace["tokens"][i]) for i in own] == episode.tokens
     assert [trace["action"][i] for i in own] == [list(action) for action in episode.actions]
     assert len(trace["observation"][0]) == 18 and trace["observation"] == trace["truth"]
+    units = json.loads(pq.read_schema(tmp_path / "traces.parquet").metadata[b"units"])
+    assert (units["time"], units["latency_ms"], units["action"]) == ("s", "ms", "2 numbers in px")
+    assert list(units["observation"].items()) == [("observation.environment_state", "16 numbers in px"),
+                                                  ("observation.state", "2 numbers in px")]
     assert set(trace["intervention"]) == {""} and set(trace["batch"]) == {2}
 
 

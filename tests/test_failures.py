@@ -87,6 +87,8 @@ def test_a_persons_word_stays_beside_the_rules(tmp_path: Path) -> None:
     kept = keep_persons_word(path, found)
     assert kept == json.loads(path.read_text())
     assert (kept["7"]["label"], kept["7"]["person"]) == ("unlabelled", "control")
+    assert keep_persons_word(path, {}) == {}  # fewer episodes this time
+    assert keep_persons_word(path, found) == kept
 
 
 @pytest.mark.parametrize(("content", "why"), [('{"7": {"person": "bad luck"}}', "'bad luck' is not a label"),

@@ -56,6 +56,13 @@ def test_a_film_that_breaks_leaves_the_old_one(played: list[Episode], tmp_path: 
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("film.mp4", "the old film")]
 
 
+@pytest.mark.parametrize(("tokens", "named"), [((), [False, False]), ((3,), [True, False]), ((3, 1), [True, True])])
+def test_a_film_names_as_many_rows_of_tokens_as_the_policy_speaks(tokens: tuple[int, ...], named: list[bool]) -> None:
+    episode = Episode(0, tokens=[tokens], decided=[True], actions=[np.zeros(2)], coverage=[0.5])
+    names = draw_frame(np.full((512, 512, 3), 255, np.uint8), episode, 0)[:, :82]  # left of the tokens
+    assert [bool((names[y - 12:y + 12] < 255).any()) for y in (537, 573)] == named
+
+
 def test_what_was_spoken_up_to_a_step() -> None:
     episode = Episode(0, tokens=[(3, 1)] * 4 + [(5, 0)] * 3, decided=[True, False, False, False, True, False, False],
                       actions=[np.zeros(2)] * 7)

@@ -4,10 +4,12 @@ import pytest
 from small import small_run
 
 from vqbet_course.behaviour import recovery, shoved_at, steps_to_recover
-from vqbet_course.contract import BadInput
+from vqbet_course.contract import PUSHT_TASK, BadInput
 from vqbet_course.evaluate import evaluate
+from vqbet_course.failures import Rule, perception, state_estimation
 from vqbet_course.navigation import NavigationEnv
 from vqbet_course.perturb import KINDS, SHOVE_PX, parse, perturbed, pusht_world
+from vqbet_course.pusht import place
 from vqbet_course.rollout import Episode, flat, make_pusht
 from vqbet_course.train import load_run
 
@@ -51,6 +53,12 @@ def test_a_frozen_frame_stays_for_as_many_steps() -> None:
     assert not np.array_equal(true[1], true[0])
 
 
+@pytest.mark.parametrize(("name", "rule"), [("observation-noise", state_estimation), ("frozen-frames", perception)])
+def test_the_usual_amount_is_enough_for_the_rule_that_looks_for_it(name: str, rule: Rule) -> None:
+    seen, true, _ = walk([name], steps=40)
+    assert rule(Episode(0, observations=[*seen], truth=[*true]), PUSHT_TASK, None)
+
+
 def test_a_delayed_action_is_the_action_of_before() -> None:
     assert np.array_equal(walk(["delayed-actions=0"])[0], walk([])[0])
     env, plain = perturbed(make_pusht, ["delayed-actions=2"])(), make_pusht()
@@ -66,6 +74,16 @@ def test_a_shove_displaces_the_block_once() -> None:
     moved = np.linalg.norm((shoved - plain)[:, :2], axis=1)
     assert (moved[:5] == 0).all() and moved[5] > SHOVE_PX / 2
     assert walk(["shove=4"])[2] == ["", "", "", "", "shove", "", "", ""]
+
+
+def test_a_shove_is_as_long_beside_a_wall() -> None:
+    env = perturbed(make_pusht, ["shove=0"])()
+    for seed in range(6):
+        env.reset(seed=seed)
+        world = pusht_world(env)
+        place(world, np.array([60.0, 60.0]), np.array([440.0, 440.0, np.pi]))
+        env.step(np.array([60.0, 60.0]))
+        assert np.linalg.norm(np.array(world.block.position) - 440) == pytest.approx(SHOVE_PX, abs=1)
 
 
 def test_friction_reaches_pusher_and_block() -> None:
@@ -109,5 +127,5 @@ def test_an_evaluation_says_what_disturbed_it(tmp_path_factory: pytest.TempPathF
     run = load_run(small_run(tmp_path_factory.mktemp("perturbed")))
     result = evaluate(run, 1, seed=4, videos=0, perturb=["shove=5"], quiet=True)
     assert result["perturb"] == ["shove=5"]
-    trace = pq.read_table(run.path / "eval" / "seed-4" / "traces.parquet").to_pydict()
+    trace = pq.read_table(run.path / "eval" / "seed-4-shove=5" / "traces.parquet").to_pydict()
     assert trace["intervention"].index("shove") == 5 and trace["intervention"].count("shove") == 1

@@ -57,6 +57,19 @@ def test_claims_follow_the_data() -> None:
     assert (said(high, low), said(low, high), said(high, high)) == ("borne out", "not borne out", "undecided")
 
 
+def test_a_claim_says_which_is_better_by_how_much_and_over_how_many_starts() -> None:
+    act, bc = result("act", list(np.linspace(0.7, 0.9, 12))), result("bc", list(np.linspace(0.2, 0.4, 12)))
+    assert claims([bc, act])[0]["why"] == "ACT is on average 0.500 above BC, over 12 starts (p-value < 0.001)"
+    none = [result("diffusion-ddpm100", [0.5]), result("vqbet", [0.9])]
+    finer = next(c for c in claims(none) if "finer" in c["claim"])
+    assert (finer["verdict"], finer["why"]) == ("undecided", "there is no such start")
+
+
+def test_nobody_stands_above_others_alone() -> None:
+    assert claims([result("vqbet", [0.5])]) == []
+    assert len(claims([result("bet", [0.5]), result("vqbet", [0.5])])) == 1
+
+
 def test_speed_is_a_ratio_with_sizes_beside_it() -> None:
     slow = {"metrics": {"latency_ms": {"p50": 4.9}, "avg_max_reward": 0.5}, "chunk": {"n_action_steps": 7}}
     found = {c["claim"]: c for c in claims([result("diffusion-ddim10", [0.5], **slow), result("vqbet", [0.5])])}
@@ -73,6 +86,11 @@ def test_who_keeps_both_routes(bc: dict[str, float], expected: str) -> None:
     lost = {"left": 0.1, "right": 0.1, "crashed": 0.8}
     assert claims([result("bc", [0.5], two_routes=bc), result("vqbet", [0.5], two_routes=lost)])[-1]["verdict"] \
         == "not borne out"
+
+
+def test_nothing_is_said_of_ddpm_on_the_toy_where_only_ddim_went() -> None:
+    found = claims([result(name, [0.5]) for name in ("bc", "diffusion-ddpm100", "diffusion-ddim10", "vqbet")])[-1]
+    assert "diffusion-ddim10 50% left" in found["why"] and "ddpm" not in found["why"]
 
 
 @pytest.mark.parametrize(("vqbet", "bc", "expected"), [(0.5, 0.0, "borne out"), (0.4, 0.0, "not borne out"),

@@ -87,23 +87,19 @@ def train(data: str, minutes: float | None, steps: int | None, seed: int, augmen
               help="Start where episodes of this split start, instead of at environment seeds.")
 @click.option("--part", type=click.Choice(["val", "stress"]), default="val", show_default=True,
               help="Which episodes of the split.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: RUN/eval/seed-SEED or PART]")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: RUN/eval/ and a name made of what was asked]")
 def evaluate(run: str, episodes: int, seed: int, videos: int, env: str, perturb: tuple[str, ...],
              goal_pose: str | None, split: Path | None, part: str, out: Path | None) -> None:
     """Roll a policy out, and write its figures, traces, failure labels and films. RUN: a run directory or `shipped`."""
     from vqbet_course import evaluate as evaluation
-    from vqbet_course.rollout import describe
     from vqbet_course.train import load_run
 
     loaded = load_run(run)
-    name = part if split else f"seed-{seed}"
+    name = evaluation.name_of(part if split else f"seed-{seed}", perturb, goal_pose)
     out = out or (Path("_runs/shipped") if run == "shipped" else loaded.path) / "eval" / name
     result = evaluation.evaluate(loaded, episodes, seed, out, videos, env, perturb, goal_pose, split, part)
-    click.echo(describe(result["metrics"]))
-    if result["metrics"].get("action_error") is not None:
-        click.echo(f"action error on the demonstrations held back: {result['metrics']['action_error']:.1f} "
-                   f"{loaded.contract.action.unit}")
-    click.echo(f"written: {out / 'run.json'}")
+    for line in [*evaluation.in_words(result), f"written: {out / 'run.json'}"]:
+        click.echo(line)
 
 
 @cli.command()
@@ -352,7 +348,7 @@ def whole_numbers(option: str, text: str) -> list[int]:
     try:
         return [int(number) for number in text.split(",")]
     except ValueError:
-        raise click.UsageError(f"{option} {text}: give whole numbers with commas between") from None
+        raise BadInput(f"{option} {text}: give whole numbers with commas between") from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:

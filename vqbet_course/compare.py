@@ -5,11 +5,13 @@ on a worker of a Dask cluster. Only the coordinator writes: a file per finished 
 continues with the jobs that are missing.
 """
 
+import logging
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -33,7 +35,7 @@ from vqbet_course.contract import PUSHT_TASK, BadInput, TaskContract
 from vqbet_course.demos import Demos, Normalizer, load_demos
 from vqbet_course.evaluate import assess
 from vqbet_course.failures import Known, failures_of, keep_persons_word
-from vqbet_course.files import drop_partials, read_json, write_atomically, write_json, write_text
+from vqbet_course.files import drop_partials, in_plain_words, read_json, write_atomically, write_json, write_text
 from vqbet_course.films import frames, write_film
 from vqbet_course.goals import PUSHER, of_a_block, seen_from_block, to_board
 from vqbet_course.policy import Decision, VQBeTConfig, VQBeTPolicy
@@ -365,21 +367,21 @@ def run_missing(missing: Sequence[Job], out: Path, jobs: int, dask: str | None, 
     """Run jobs side by side and keep each as it finishes. A job that fails does not stop the others."""
     failed = None
     with executor(jobs, dask) as pool:
+        with in_plain_words(out):  # before hours are spent on what cannot be kept
+            (out / "jobs").mkdir(parents=True, exist_ok=True)
         futures = {pool.submit(run_job, job): job for job in missing}
         for future in tqdm(as_completed(futures), total=len(futures), desc="jobs", unit="job", disable=quiet):
             try:
                 keep(out, futures[future].name, future.result())
-            except BrokenProcessPool:
-                raise BadInput(f"a process of the panel was killed, perhaps for want of memory; run the same command "
-                               f"again, with fewer --jobs: what is finished is kept in {out}") from None
             except Exception as error:
                 failed = failed or error
-    if failed:
-        raise failed
+        if failed:
+            raise failed
 
 
 def end_with_parent() -> None:
-    """Let this process end when the one that started it is killed; nobody would wait for its result."""
+    """Let this process end when the one that started it is killed, or at Ctrl-C; nobody would wait for its result."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = parent_process()
     assert parent is not None
 
@@ -395,18 +397,32 @@ def executor(jobs: int, dask: str | None) -> Iterator[Executor]:
     """Where jobs run: in processes of this machine, or on the workers of a Dask cluster."""
     if dask is None:
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
-            yield pool
+            try:
+                yield pool
+            except BrokenProcessPool:
+                raise BadInput("a process of the panel was killed, perhaps for want of memory; run the same command "
+                               "again, with fewer --jobs: what is finished is kept") from None
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for what has not begun
         return
-    from distributed import Client
+    from distributed import Client, KilledWorker
 
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what goes wrong is told below, in a line
     try:
         client = Client(dask, timeout="10s")
     except (OSError, ValueError, TimeoutError) as error:
         raise BadInput(f"--dask {dask}: no scheduler answers there ({type(error).__name__})") from None
     with client:
-        if any(threads > 1 for threads in client.nthreads().values()):  # torch's global generator is one per process
+        threads = client.nthreads().values()
+        if not threads:
+            raise BadInput(f"--dask {dask}: no worker is there; start some with: dask worker {dask} --nthreads 1")
+        if max(threads) > 1:  # torch's global generator is one per process
             raise BadInput("a Dask worker has several threads; start the workers with --nthreads 1")
-        yield client.get_executor(pure=False)
+        try:
+            yield client.get_executor(pure=False)
+        except (KilledWorker, CancelledError) as error:
+            raise BadInput(f"--dask {dask}: the cluster was lost ({type(error).__name__}); mend it and run the same "
+                           "command again: what is finished is kept") from None
 
 
 def keep(out: Path, name: str, results: list[dict[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from vqbet_course.behaviour import behaviour, mode_entropy, recovery
-from vqbet_course.contract import GOAL, BadInput, TaskContract
+from vqbet_course.contract import GOAL, BadInput, Contract, TaskContract
 from vqbet_course.convert.source import UNSTATED
 from vqbet_course.demos import Normalizer, load_demos
 from vqbet_course.failures import Known, failures_of, keep_persons_word
@@ -25,7 +26,7 @@ from vqbet_course.held_back import action_error, from_starts, held_back
 from vqbet_course.navigation import NavigationEnv
 from vqbet_course.perturb import perturbed
 from vqbet_course.results import made_by
-from vqbet_course.rollout import Episode, Policy, latency, make_pusht, measures, rollouts
+from vqbet_course.rollout import Episode, Policy, describe, latency, make_pusht, measures, rollouts
 from vqbet_course.train import Run
 
 ENVIRONMENTS: dict[str, Callable[[], gym.Env]] = {"pusht": make_pusht, "navigation": NavigationEnv}
@@ -68,7 +69,7 @@ def evaluate(run: Run, episodes: int = 50, seed: int = 100_000, out: Path | None
              env: str = "pusht", perturb: Sequence[str] = (), goal_pose: str | None = None,
              split: Path | None = None, part: str = "val", quiet: bool = False) -> dict[str, Any]:
     """Roll a trained policy out on environment seeds seed, seed + 1, ...; write run.json, traces.parquet,
-    failures.json and films of the first episodes into `out` (RUN/eval/seed-SEED unless given). `goal_pose`: where PushT's
+    failures.json and films of the first episodes into `out` (RUN/eval/NAME unless given). `goal_pose`: where PushT's
     goal is, as `x,y,angle` or `random`. `split`: start instead where those episodes of the demonstrations start that
     the split in this file holds back as `part`, `val` or `stress`, as many of them as `episodes`; the seed of an
     episode is then the number of its demonstration, and the action error on them is a figure, too.
@@ -88,7 +89,7 @@ def evaluate(run: Run, episodes: int = 50, seed: int = 100_000, out: Path | None
     if differs:
         hint = "; state units with: vqbet-course demos convert ... --unit FEATURE=UNIT" if UNSTATED in differs else ""
         raise BadInput(f"{run.path}: trained on other data than {env} gives; {differs}{hint}")
-    out = Path(out) if out else run.path / "eval" / (part if held else f"seed-{seed}")
+    out = Path(out) if out else run.path / "eval" / name_of(part if held else f"seed-{seed}", perturb, goal_pose)
     played, figures = assess(run.policy, run.normalizer, make, seeds, quiet)
     if held:
         figures["action_error"] = action_error(run, held)
@@ -111,11 +112,34 @@ def evaluate(run: Run, episodes: int = 50, seed: int = 100_000, out: Path | None
     }
     text = json.dumps(result, indent=2)
     write_text(out / "run.json", text + "\n")
-    write_traces(out / "traces.parquet", played, task.data.fps)
+    write_traces(out / "traces.parquet", played, told.data)
     to_film = played[:videos] if drawn(make) else []
     for episode in tqdm(to_film, desc="films", unit="film", disable=quiet or not to_film):
         write_film(out / f"episode-{episode.seed}.mp4", frames(episode, make))
     return json.loads(text)
+
+
+def name_of(starts: str, perturb: Sequence[str], goal_pose: str | None) -> str:
+    """What an evaluation is called below RUN/eval: one that is disturbed, or told another goal, is another."""
+    return "-".join([starts, *perturb, *([f"goal={goal_pose}"] if goal_pose else [])])
+
+
+def in_words(result: dict[str, Any]) -> list[str]:
+    """What is told of a run.json, line by line."""
+    figures, task = result["metrics"], TaskContract.from_dict(result["contract"])
+    spent, back = figures["latency_ms"], figures["recovery"]
+    lines = [describe(figures), f"a decision takes {spent['p50']:.1f} ms (p50), {spent['p95']:.1f} ms (p95); "
+             f"{figures['timing_violations']:.0%} of the steps take longer than {task.timing_budget_ms:g} ms"]
+    if "action_error" in figures:
+        lines.append(f"action error on the demonstrations held back: {figures['action_error']:.1f} {task.data.action.unit}")
+    if back["shoved"]:
+        after = f", half of them within {back['steps_p50']:g} steps" if back["recovered"] else ""
+        lines.append(f"a shove cost coverage in {back['shoved']} episodes: {back['recovered']} got it back{after}")
+    failures = [e["failure"] for e in result["episodes"] if e["failure"]]
+    if failures:
+        labels = Counter(failure["person"] or failure["label"] for failure in failures)
+        lines.append(f"{len(failures)} failed: {', '.join(f'{label} {n}' for label, n in labels.most_common())}")
+    return lines
 
 
 def visited(run: Run, task: TaskContract) -> Known | None:
@@ -134,8 +158,9 @@ def drawn(make: Callable[[], gym.Env]) -> bool:
     return make().render_mode == "rgb_array"
 
 
-def write_traces(path: Path, episodes: Sequence[Episode], fps: float) -> None:
-    """All steps of all episodes as one parquet file, whole or not at all: a row a step, time in seconds."""
+def write_traces(path: Path, episodes: Sequence[Episode], data: Contract) -> None:
+    """All steps of all episodes as one parquet file, whole or not at all: a row a step. What the numbers of a column
+    are, and in which units, stands in the file's metadata, as JSON under `units`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -146,10 +171,14 @@ def write_traces(path: Path, episodes: Sequence[Episode], fps: float) -> None:
     rows: dict[str, Any] = {
         "seed": [e.seed for e, n in zip(episodes, lengths, strict=True) for _ in range(n)],
         "batch": [e.batch for e, n in zip(episodes, lengths, strict=True) for _ in range(n)],
-        "time": [step / fps for n in lengths for step in range(n)],
+        "time": [step / data.fps for n in lengths for step in range(n)],
     }
     for column, name in columns.items():
         values = [value for e in episodes for value in getattr(e, name)]
         lists = isinstance(values[0], np.ndarray | tuple)
         rows[column] = [list(value) for value in values] if lists else values
-    write_atomically(path, lambda partial: pq.write_table(pa.table(rows), partial, compression="zstd"))
+    seen = {name: str(values) for name, values in data.observation.items()}
+    units = {"time": "s", "observation": seen, "truth": seen, "latency_ms": "ms", "coverage": "share of the goal, 0..1",
+             **dict.fromkeys(("code", "offset", "action"), str(data.action))}
+    table = pa.table(rows).replace_schema_metadata({"units": json.dumps(units)})
+    write_atomically(path, lambda partial: pq.write_table(table, partial, compression="zstd"))

@@ -172,7 +172,8 @@ def failures_of(episodes: Sequence[Episode], task: TaskContract,
 
 
 def keep_persons_word(path: Path, found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Write failures.json, keeping what a person set under `person` there before; returns what it holds.
+    """Write failures.json, keeping what a person set under `person` there before, of episodes too that are not among
+    the `found`; returns these.
 
     Raises BadInput for a file that is not one, or a label that does not exist: nothing is overwritten then."""
     try:
@@ -184,5 +185,5 @@ def keep_persons_word(path: Path, found: dict[str, dict[str, Any]]) -> dict[str,
         if word is not None and word not in LABELS:
             raise BadInput(f"{path}: {seed}: {word!r} is not a label; choose from {', '.join(LABELS)}")
     kept = {seed: entry | {"person": words.get(seed)} for seed, entry in found.items()}
-    write_json(path, kept)
+    write_json(path, {seed: entry for seed, entry in before.items() if words[seed]} | kept)
     return kept

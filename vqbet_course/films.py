@@ -44,7 +44,8 @@ def draw_frame(board: np.ndarray, episode: Episode, step: int) -> np.ndarray:
         draw.ellipse((x - 3 - size, y - 3 - size, x + 3 + size, y + 3 + size), fill="#d55e00", outline="white")
     where = [f"environment seed {episode.seed}, step {step + 1}", *filter(None, episode.intervention[step:step + 1])]
     draw.text((10, 8), ": ".join(where), "#444444", font(14))
-    for y, words in [(537, "primary"), (573, "secondary"), (612, "coverage")]:
+    layers = [(537, "primary"), (573, "secondary")][:len(episode.tokens[step])]  # not every policy speaks
+    for y, words in [*layers, (612, "coverage")]:
         draw.text((80, y), words, "black", font(14), anchor="rm")
     draw_coverage(draw, episode, step)
     return np.asarray(image)

@@ -11,7 +11,7 @@ from jinja2 import Template
 
 from vqbet_course.films import film_html
 from vqbet_course.rollout import SUCCESS_COVERAGE, wilson
-from vqbet_course.verdicts import Results, names
+from vqbet_course.verdicts import Results, names, p_value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,11 +53,12 @@ def learning_curves(results: Results) -> "Figure":
     from matplotlib.ticker import LogLocator
 
     figure, ax = canvas(6, 3.4)
-    trained = [r for r in results if r["policy"] != "diffusion-ddim10"]  # the two samplers share one training
-    for result in trained:
+    told = set[str]()
+    for result in (r for r in results if r["policy"] != "diffusion-ddim10"):  # the two samplers share one training
         name, curve = result["policy"], result["training"]["curve"]
         ax.plot([p["seconds"] for p in curve], [p["error"] for p in curve], color=COLOURS[name], alpha=0.8,
-                label=name.removesuffix("-ddpm100") if result["seed"] == trained[0]["seed"] else None)
+                label=None if name in told else name.removesuffix("-ddpm100"))
+        told.add(name)
     ax.set(xlabel="training (s)", ylabel="error of the next action (px)", yscale="log")
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_formatter("{x:g}")
@@ -85,13 +86,11 @@ def speed_and_quality(results: Results) -> "Figure":
     """Average max reward against the time that a decision takes."""
     figure, ax = canvas(6, 3.4)
     for row in rows(results):
-        point = (row["latency"]["p50"], row["reward"])
-        ax.plot(*point, "o", color=COLOURS[row["policy"]], markersize=9)
-        ax.annotate(row["policy"], point, xytext=(9, 0), textcoords="offset points", va="center", fontsize=8)
+        ax.plot(row["latency"]["p50"], row["reward"], "o", color=COLOURS[row["policy"]], markersize=9, label=row["policy"])
     ax.axvline(100, color="0.5", linestyle="--", linewidth=1)
     ax.set(xlabel="a decision takes (ms, p50); dashed: the budget", xscale="log", ylabel="average max reward",
            ylim=(0, 1.08))
-    ax.margins(x=0.2)
+    ax.legend(fontsize=8)
     return figure
 
 
@@ -120,25 +119,27 @@ def failure_counts(results: Results) -> dict[str, Counter[str]]:
 def report(panel: dict[str, Any], folder: Path) -> str:
     """The page. `folder` holds the films that the panel names."""
     results = panel["results"]
-    films = [(r, film_html(folder / path, f"An episode of {r['policy']}", width=240))
+    films = [(r, film_html(folder / path, f"An episode of {r['policy']}", width=320))
              for r in results for path in r["films"][:1] if (folder / path).exists()]
     pictures = [picture(learning_curves(results), "Error on demonstrations kept back, against training time"),
                 picture(coverage_distributions(results), "Max coverage of every episode, by policy"),
                 picture(speed_and_quality(results), "Average max reward against time per decision")]
     failed = [(r, e) for r in results for e in r["episodes"] if e["failure"]]
     return Template(PAGE, autoescape=True).render(panel=panel, rows=rows(results), films=films, pictures=pictures,
-                                                  failed=failed, counts=failure_counts(results))
+                                                  failed=failed, counts=failure_counts(results),
+                                                  p_value=p_value)
 
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Panel</title>
 <style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #222 }
+:root { color-scheme: light dark }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto }
-th, td { padding: .3rem .6rem; border-bottom: 1px solid #ddd; text-align: right; vertical-align: bottom }
+th, td { padding: .3rem .6rem; border-bottom: 1px solid #8884; text-align: right; vertical-align: bottom }
 td { white-space: nowrap; vertical-align: top } .left, .words, th:first-child, td:first-child { text-align: left }
 td.words { white-space: normal }
-img { max-width: 520px; width: 100% } figure { display: inline-block; margin: .5rem }
+img { max-width: 520px; width: 100%; border-radius: 6px } figure { display: inline-block; margin: .5rem }
 </style>
 {% set s = panel.settings %}
 <h1>One panel: {{ rows|map(attribute="policy")|join(", ") }}</h1>
@@ -146,21 +147,22 @@ img { max-width: 520px; width: 100% } figure { display: inline-block; margin: .5
 {{ "%g minutes"|format(s.budget.minutes) if s.budget.minutes else "%d steps"|format(s.budget.steps) }} each;
 {{ s.rollouts }} environment seeds from {{ s.first_seed }}, the same for all. Robot: {{ panel.contract.robot }}.
 Success: {{ panel.contract.success }}.</p>
-<table><tr><th>policy<th>success<th>95 % interval<th>avg max reward<th>avg max coverage<th>avg final coverage
+<table><tr><th>policy<th>training seeds<th>episodes<th>success<th>95 % interval<th>avg max reward<th>avg max coverage<th>avg final coverage
 <th>ms a decision, p50<th>p95<th>late steps</tr>
-{% for r in rows %}<tr><td>{{ r.policy }}<td>{{ "%.0f%%"|format(100 * r.success) }}
+{% for r in rows %}<tr><td>{{ r.policy }}<td>{{ r.seeds }}<td>{{ r.episodes }}<td>{{ "%.0f%%"|format(100 * r.success) }}
 <td>{{ "%.0f to %.0f%%"|format(100 * r.low, 100 * r.high) }}<td>{{ "%.3f"|format(r.reward) }}
 <td>{{ "%.3f"|format(r.max_coverage) }}<td>{{ "%.3f"|format(r.final_coverage) }}
 <td>{{ "%.1f"|format(r.latency.p50) }}<td>{{ "%.1f"|format(r.latency.p95) }}<td>{{ "%.0f%%"|format(100 * r.late) }}
 </tr>{% endfor %}</table>
-<p>Intervals are Wilson's, over {{ rows[0].episodes if rows }} episodes of {{ rows[0].seeds if rows }} training seed(s).
-A step is late when it takes longer than {{ "%g"|format(panel.contract.timing_budget_ms) }} ms from observation to
-action.</p>
-<h2>Claims</h2>
+<p>Intervals are Wilson's, over all episodes of a policy. A step is late when it takes longer than
+{{ "%g"|format(panel.contract.timing_budget_ms) }} ms from observation to action.</p>
+{% if panel.claims %}<h2>Claims</h2>
+<p>What is said in the field, and what this panel says to it. <b>Undecided</b>: a difference as large as this one may
+well be chance.</p>
 <table><tr><th>claim<th class="left">verdict<th class="left">why</tr>
 {% for c in panel.claims %}<tr><td class="words">{{ c.claim }}<td class="left"><b>{{ c.verdict }}</b>
 <td class="words">{{ c.why }}</tr>
-{% endfor %}</table>
+{% endfor %}</table>{% endif %}
 <h2>What they are</h2>
 <table><tr><th>policy<th>parameters<th>steps trained<th>seconds trained<th>steps it sees<th>actions it decides
 <th>of which it executes</tr>
@@ -176,11 +178,11 @@ pairs of policies; a difference is called real below 0.05.</p>
 <table><tr><th>pair<th>won by the first only<th>by the second only<th>p<th>real<th>difference of max coverage<th>p
 <th>real</tr>
 {% for t in panel.tests %}<tr><td>{{ t.first }} against {{ t.second }}<td>{{ t.success.only_first }}
-<td>{{ t.success.only_second }}<td>{{ "%.3f"|format(t.success.p_holm) }}<td>{{ "yes" if t.success.real else "no" }}
-<td>{{ "%+.3f"|format(t.coverage.mean_difference) }}<td>{{ "%.3f"|format(t.coverage.p_holm) }}
+<td>{{ t.success.only_second }}<td>{{ p_value(t.success.p_holm) }}<td>{{ "yes" if t.success.real else "no" }}
+<td>{{ "%+.3f"|format(t.coverage.mean_difference) }}<td>{{ p_value(t.coverage.p_holm) }}
 <td>{{ "yes" if t.coverage.real else "no" }}</tr>{% endfor %}</table>
 <h2>Behaviour</h2>
-<table><tr><th>policy<th>token switches an episode<th>jerk (px a step³)<th>offset outweighs<th>mode entropy (bits)</tr>
+<table><tr><th>policy<th>token switches an episode<th>jerk (px a step³)<th>offset outweighs the code (share)<th>mode entropy (bits)</tr>
 {% for r in rows %}<tr><td>{{ r.policy }}{% for key in ("token_switches", "jerk", "offset_outweighs", "mode_entropy") %}
 <td>{{ "%.2f"|format(r.behaviour[key]) if r.behaviour[key] is not none else "no codes" }}{% endfor %}</tr>{% endfor %}
 </table>

@@ -13,12 +13,13 @@ import gymnasium as gym
 import numpy as np
 
 from vqbet_course.contract import BadInput
+from vqbet_course.pusht import SIZE
 
 SHOVE_PX = 60.0
 """How far a shove displaces the block, in pixels."""
 
 RIM_PX = 100.0
-"""A shove leaves the block's origin this far from the walls at least."""
+"""A shove that would bring the block's origin nearer to a wall than this goes the other way."""
 
 
 class Perturbation(gym.Wrapper):
@@ -109,9 +110,10 @@ class Shove(Perturbation):
     def disturb(self, action: np.ndarray) -> np.ndarray:
         if self.steps == int(self.amount):
             self.happened, world = True, self.world
-            angle = self.generator.uniform(0, 2 * np.pi)
-            target = np.array(world.block.position) + SHOVE_PX * np.array([np.cos(angle), np.sin(angle)])
-            world.block.position = tuple(target.clip(RIM_PX, 512 - RIM_PX))
+            angle, here = self.generator.uniform(0, 2 * np.pi), np.array(world.block.position)
+            shove = SHOVE_PX * np.array([np.cos(angle), np.sin(angle)])
+            outward = np.abs(here + shove - SIZE / 2) > SIZE / 2 - RIM_PX
+            world.block.position = tuple(here + np.where(outward, np.abs(shove) * np.sign(SIZE / 2 - here), shove))
             world.space.reindex_shapes_for_body(world.block)
         return action
 
@@ -140,7 +142,7 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "observation-noise": Kind(ObservationNoise, 5.0, 0.0, "standard deviation, in the observation's unit"),
+    "observation-noise": Kind(ObservationNoise, 8.0, 0.0, "standard deviation, in the observation's unit"),
     "frozen-frames": Kind(FrozenFrames, 4.0, 1.0, "steps for which a frame stays"),
     "delayed-actions": Kind(DelayedActions, 2.0, 0.0, "steps"),
     "action-noise": Kind(ActionNoise, 10.0, 0.0, "standard deviation, in the action's unit"),
