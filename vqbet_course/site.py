@@ -20,7 +20,8 @@ REPO = LESSONS.parent
 PAGES = REPO / "pages"
 EXECUTED = REPO / "_runs" / "course"
 DIRECTIVE = re.compile(r"^#\| *([\w-]+)(?:: *(.*))?$")
-HOME = {"cell_type": "raw", "id": "home", "metadata": {}, "source": ["---\n", "aliases: [/index.html]\n", "---\n"]}
+HOME = {"cell_type": "raw", "id": "home", "metadata": {},
+        "source": ["---\n", "aliases: [/index.html]\n", "---\n"]}
 LINK = re.compile(r"(?<!!)\[([^\[\]]+)\]\((\.\./[^)\s]+)\)")  # to a file of the repository that is no page
 
 
@@ -38,7 +39,7 @@ def stage(executed: Path = EXECUTED, out: Path = PAGES) -> list[str]:
             page = staged(json.loads(notebook.read_text(encoding="utf-8")))
             unexecuted.append(notebook.stem)
         if notebook.stem == "index":
-            page["cells"].insert(0, HOME)  # the site's address leads to it, and so does the title above the sidebar
+            page["cells"].insert(0, HOME)  # the site's address leads here, and so does the sidebar's title
         write_text(out / notebook.name, json.dumps(page, indent=1, ensure_ascii=False) + "\n")
     shutil.copytree(LESSONS / "images", out / "images", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     for name, text in api_pages():
@@ -60,8 +61,10 @@ def run(path: Path) -> dict[str, Any]:
 
 
 def staged(notebook: dict[str, Any]) -> dict[str, Any]:
-    """A notebook file as a page: Quarto's own cell options, solutions folded, no cell that papermill put in, and no
-    metadata, which would become attributes of the page's elements."""
+    """A notebook file as a page: Quarto's own cell options, solutions folded, no cell that papermill put in.
+
+    Nor any metadata of cells, which would become attributes of the page's elements.
+    """
     cells = [cell for cell in notebook["cells"] if "injected-parameters" not in tags_of(cell)]
     for cell in cells:
         source = "".join(cell["source"])
