@@ -201,7 +201,7 @@ def test_the_other_notebooks_show_what_they_print(site: Path) -> None:
     cells = [cell for cell in json.loads((site / "pages" / "grading.ipynb").read_text())["cells"]
              if cell["cell_type"] == "code"]
     a_class = json.loads((REPO / "benchmarks" / "results" / "grading.json").read_text())["class"]
-    [printed] = ["".join(output.get("text", output)) for cell in cells for output in cell["outputs"]]
+    [printed] = ["".join(output.get("text", "")) for cell in cells for output in cell["outputs"]]
     assert f"{a_class['submissions']} submissions with {a_class['jobs']} jobs: {a_class['seconds']} s" in printed
 
 
