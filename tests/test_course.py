@@ -15,7 +15,7 @@ import pytest
 
 from vqbet_course.contract import BadInput
 from vqbet_course.course import (
-    Report, find_failure, find_lessons, lesson_environment, planned_seconds, run_course, run_lesson,
+    Report, as_html, find_failure, find_lessons, lesson_environment, planned_seconds, run_course, run_lesson,
 )
 
 Write = Callable[..., Path]
@@ -45,6 +45,17 @@ class Page(HTMLParser):
 
 def rows(out: Path) -> list[dict[str, object]]:
     return json.loads((out / "report.json").read_text())
+
+
+def test_pictures_on_a_lessons_page_have_their_words() -> None:
+    def cell(source: str, metadata: dict[str, object]) -> object:
+        output = nbformat.v4.new_output("display_data", {"image/png": PIXEL}, metadata=metadata)
+        return nbformat.v4.new_code_cell(source, outputs=[output])
+
+    notebook = nbformat.v4.new_notebook(cells=[
+        cell('#| fig-alt: a "red" <dot>\nshow()', {}), cell("show()", {"image/png": {"alt": "one more"}})])
+    page = Page(as_html(notebook, "Dots"))
+    assert [attributes["alt"] for tag, attributes in page.tags if tag == "img"] == ['a "red" <dot>', "one more"]
 
 
 def test_a_lesson_that_ran_is_ok_and_its_outputs_are_collected(write_lesson: Write, tmp_path: Path) -> None:

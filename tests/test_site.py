@@ -178,10 +178,31 @@ def test_pages_are_notebooks_that_begin_with_a_title(site: Path) -> None:
         nbformat.validate(notebook)
         assert notebook["metadata"]["kernelspec"]["name"] == "python3"
         assert all(isinstance(cell["source"], list) for cell in notebook["cells"])
-        assert notebook["cells"][0]["cell_type"] == "markdown"
-        assert "".join(notebook["cells"][0]["source"]).startswith(("# ", "---\n")), path.name
+        first = notebook["cells"][path.name == "index.ipynb"]  # that one begins with the address it answers to
+        assert first["cell_type"] == "markdown"
+        assert "".join(first["source"]).startswith(("# ", "---\n")), path.name
     for path in (site / "pages" / "api").glob("*.qmd"):
         assert yaml.safe_load(path.read_text().split("---")[1])["title"]
+
+
+def test_the_address_of_the_site_leads_to_the_front_page(site: Path) -> None:
+    """Quarto writes a page that leads on for each alias; without it, there is no index.html in _docs."""
+    first = json.loads((site / "pages" / "index.ipynb").read_text())["cells"][0]
+    _, header, rest = "".join(first["source"]).split("---\n")
+    assert first["cell_type"] == "raw" and not rest and yaml.safe_load(header) == {"aliases": ["/index.html"]}
+
+
+def test_metadata_of_cells_does_not_become_attributes(site: Path) -> None:
+    for path in notebooks(site):
+        assert not any(cell["metadata"] for cell in json.loads(path.read_text())["cells"]), path.name
+
+
+def test_the_other_notebooks_show_what_they_print(site: Path) -> None:
+    cells = [cell for cell in json.loads((site / "pages" / "grading.ipynb").read_text())["cells"]
+             if cell["cell_type"] == "code"]
+    a_class = json.loads((REPO / "benchmarks" / "results" / "grading.json").read_text())["class"]
+    [printed] = ["".join(output.get("text", "")) for cell in cells for output in cell["outputs"]]
+    assert f"{a_class['submissions']} submissions with {a_class['jobs']} jobs: {a_class['seconds']} s" in printed
 
 
 def test_cells_carry_only_options_that_quarto_knows(site: Path) -> None:

@@ -7,7 +7,9 @@ import ipywidgets
 import pytest
 import torch
 from matplotlib import pyplot as plt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from vqbet_course import widgets
@@ -171,6 +173,50 @@ def test_every_explorer_redraws_in_words_and_pixels(name, explorers):
     assert all(child._view_name.endswith(("SliderView", "PlayView")) for child in box.children[:-1])  # native, by Tab
 
 
+def written(axis, renderer):
+    """Where the label of an axis and those of its ticks in view lie; what is out of view is not drawn."""
+    low, high = sorted(axis.get_view_interval())
+    ticks = [label for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high
+             for label in (tick.label1, tick.label2) if label.get_visible()]
+    return [(text.get_text(), text.get_window_extent(renderer)) for text in [*ticks, axis.label] if text.get_text()]
+
+
+def pictures_of(run, moves, mind, stack, reading):
+    """Every picture that explorers draw, in states where it holds most words."""
+    names = ["observation 0", "query 0", "observation 1 (now)", "query 1 (now)"]
+    drive, codebook = widgets.Drive(run, seed=200_000), codebook_of(16)
+    drive.step()
+    yield from (plot_token_usage(codebook, nearest_code(CHUNKS.flatten(1), codebook.flatten(1))),
+                widgets.plot_pair_usage(moves.codes, 16), widgets.plot_pair_usage(moves.codes, 128),
+                widgets.plot_move(moves, *moves.commonest), widgets.plot_move(moves, 15, 15),
+                widgets.plot_decision(mind, 20, 0.1), widgets.plot_layers(stack, CHUNKS[0].flatten(), as_path, 3),
+                widgets.plot_attention(widgets.attention_weights(run.policy.gpt, reading), names, 0, 0),
+                widgets.plot_drive(drive))
+
+
+def test_no_word_of_a_picture_is_cut_or_runs_into_another(run, moves, mind, stack, reading):
+    for figure in pictures_of(run, moves, mind, stack, reading):
+        figure.set_dpi(DPI)
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        figure.draw(renderer)
+        boxes = [box for ax in figure.axes for box in (
+            (ax.get_title(), ax.title.get_window_extent(renderer)), *written(ax.xaxis, renderer),
+            *written(ax.yaxis, renderer)) if box[0]]
+        for number, (words, box) in enumerate(boxes):
+            assert 0 <= box.x0 and box.x1 <= figure.bbox.x1 and 0 <= box.y0 and box.y1 <= figure.bbox.y1, f"{words} is cut"
+            for others, other in boxes[:number]:
+                assert not box.overlaps(other), f"{words} lies on {others}"
+
+
+def test_the_legend_of_the_pair_map_hides_no_bar(moves):
+    figure = widgets.plot_pair_usage(moves.codes, 16)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    bars = figure.axes[1]
+    highest = max(top for lines in bars.collections for _, (_, top) in lines.get_segments())
+    assert bars.transData.transform((0, highest))[1] < bars.get_legend().get_window_extent(renderer).y0
+
+
 def test_two_hundred_redraws_leave_no_figure_behind():
     """Each explorer draws by `explorer`, and each of its pictures goes through `as_image`."""
     def draw(value):
@@ -248,6 +294,13 @@ def test_more_layers_leave_less(stack):
     assert titles[0].startswith("1 of 3 layers") and errors[1] < errors[0]
 
 
+def test_a_bar_has_the_colour_of_its_path(stack):
+    paths, bars = widgets.plot_layers(stack, CHUNKS[0].flatten(), as_path, 2).axes
+    drawn = [to_rgb(line.get_color()) for line in paths.lines[:2]]
+    shown = [to_rgb(colour) for colour in bars.collections[0].get_colors()]
+    assert shown == [*drawn, to_rgb("0.85")] and len(set(shown)) == 3
+
+
 def test_attention_weights_are_those_of_the_network(run, reading):
     """Attention's own output, made again from the weights."""
     gpt = run.policy.gpt.eval()
@@ -267,6 +320,7 @@ def test_attention_weights_are_those_of_the_network(run, reading):
     (lambda f: widgets.plot_pair_usage(torch.zeros(3, 1).long(), 4), r"expected \(N, 2\)"),
     (lambda f: widgets.pair_usage_explorer({}), "no snapshots"),
     (lambda f: widgets.pair_usage_explorer({4: {0: None}, 8: {1: None}}), "same training steps"),
+    (lambda f: widgets.pair_usage_explorer({4: {0: None}, 8: {0: None}}, start=5), "choose from 4, 8"),
     (lambda f: widgets.plot_move(f("moves"), 16, 0), "choose from 0..15"),
     (lambda f: widgets.plot_decision(f("mind"), 10**6, 1.0), "choose from 0"),
     (lambda f: widgets.mind_of(f("run"), {}), "only PushT"),

@@ -35,6 +35,13 @@ if TYPE_CHECKING:
 LESSONS = Path(__file__).resolve().parent.parent / "nbs"
 FILM_LESSON = "09"  # the film of its trained policy opens the report
 
+WITH_WORDS = """{%- extends 'lab/index.html.j2' -%}
+{%- block data_png -%}
+<div class="jp-RenderedImage jp-OutputArea-output">
+<img alt="{{ output.metadata.alt | escape_html }}" src="data:image/png;base64,{{ output.data['image/png'] }}">
+</div>
+{%- endblock -%}"""  # nbconvert's own template leaves the words out
+
 STARTING_S = 5.0  # a kernel and its imports
 CELL_S = 1.0  # a code cell that no earlier run has timed
 TRUST_S = 30.0  # how much of a run must have gone by before its pace outweighs the plan
@@ -314,15 +321,20 @@ def headline_of(notebook: Any) -> str:
 
 
 def figures_of(notebook: Any, title: str) -> list[Figure]:
-    """The PNG outputs of a notebook; alternative text from the output's metadata or a `#| fig-alt:` line."""
+    """The PNG outputs of a notebook, with their alternative text."""
     figures: list[Figure] = []
     for cell, output in outputs_of(notebook):
         if png := output.data.get("image/png"):
-            alt = output.metadata.get("image/png", {}).get("alt") or output.metadata.get("alt")
-            if not alt and (directive := re.search(r"^#\| *fig-alt: *(.+)$", cell.source, re.MULTILINE)):
-                alt = directive.group(1).strip("\"' ")
-            figures.append(Figure(png.replace("\n", ""), alt or f"{title}, figure {len(figures) + 1}"))
+            alt = alternative_text(cell, output) or f"{title}, figure {len(figures) + 1}"
+            figures.append(Figure(png.replace("\n", ""), alt))
     return figures
+
+
+def alternative_text(cell: Any, output: Any) -> str | None:
+    """The words that stand for a picture: from the output's metadata, or the cell's `#| fig-alt:` line."""
+    directive = re.search(r"^#\| *fig-alt: *(.+)$", cell.source, re.MULTILINE)
+    return (output.metadata.get("image/png", {}).get("alt") or output.metadata.get("alt")
+            or (directive.group(1).strip("\"' ") if directive else None))
 
 
 def films_of(notebook: Any) -> list[str]:
@@ -340,12 +352,14 @@ def outputs_of(notebook: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def as_html(notebook: Any, title: str) -> str:
-    """The notebook as one HTML page."""
+    """The notebook as one HTML page, its pictures with their alternative texts."""
     import logging
 
     from nbconvert import HTMLExporter
 
-    exporter = HTMLExporter(template_name="lab")
+    for cell, output in outputs_of(notebook):
+        output.metadata["alt"] = alternative_text(cell, output) or title
+    exporter = HTMLExporter(template_name="lab", raw_template=WITH_WORDS)
     exporter.log.setLevel(logging.ERROR)
     return exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})[0]
 

@@ -1,23 +1,27 @@
 """Stage the pages of the website in `pages/`, where the root `_quarto.yml` finds them: `python -m vqbet_course.site`.
 
 Quarto executes nothing and warns of every cell option that it does not know. So it is given copies: the lessons as
-`make course` executed them, without nbdev's directives, and a page for every module, made from its source.
+`make course` executed them, the other notebooks as they run here, all without nbdev's directives, and a page for every
+module, made from its source.
 """
 import ast
 import json
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vqbet_course.course import LESSONS, tags_of
+from vqbet_course.course import LESSONS, lesson_environment, run_lesson, tags_of
 from vqbet_course.files import write_text
 
 REPO = LESSONS.parent
 PAGES = REPO / "pages"
 EXECUTED = REPO / "_runs" / "course"
 DIRECTIVE = re.compile(r"^#\| *([\w-]+)(?:: *(.*))?$")
+HOME = {"cell_type": "raw", "id": "home", "metadata": {},
+        "source": ["---\n", "aliases: [/index.html]\n", "---\n"]}
 LINK = re.compile(r"(?<!!)\[([^\[\]]+)\]\((\.\./[^)\s]+)\)")  # to a file of the repository that is no page
 
 
@@ -27,9 +31,15 @@ def stage(executed: Path = EXECUTED, out: Path = PAGES) -> list[str]:
     unexecuted = []
     for notebook in sorted(LESSONS.glob("*.ipynb")):
         copy = executed / notebook.name
-        if notebook.name[0].isdigit() and not copy.exists():
+        if not notebook.name[0].isdigit():
+            page = staged(run(notebook))
+        elif copy.exists():
+            page = staged(json.loads(copy.read_text(encoding="utf-8")))
+        else:
+            page = staged(json.loads(notebook.read_text(encoding="utf-8")))
             unexecuted.append(notebook.stem)
-        page = staged(json.loads((copy if copy.exists() else notebook).read_text(encoding="utf-8")))
+        if notebook.stem == "index":
+            page["cells"].insert(0, HOME)  # the site's address leads here, and so does the sidebar's title
         write_text(out / notebook.name, json.dumps(page, indent=1, ensure_ascii=False) + "\n")
     shutil.copytree(LESSONS / "images", out / "images", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     for name, text in api_pages():
@@ -40,8 +50,21 @@ def stage(executed: Path = EXECUTED, out: Path = PAGES) -> list[str]:
 # --- notebooks --------------------------------------------------------------------------------------------------
 
 
+def run(path: Path) -> dict[str, Any]:
+    """A notebook beside the lessons with the outputs of its few cells, if it has any."""
+    notebook: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if all(cell["cell_type"] == "markdown" for cell in notebook["cells"]):
+        return notebook
+    with tempfile.TemporaryDirectory() as scratch, lesson_environment():
+        run_lesson(path, Path(scratch))
+        return json.loads((Path(scratch) / path.name).read_text(encoding="utf-8"))
+
+
 def staged(notebook: dict[str, Any]) -> dict[str, Any]:
-    """A notebook file as a page: Quarto's own cell options, solutions folded, no cell that papermill put in."""
+    """A notebook file as a page: Quarto's own cell options, solutions folded, no cell that papermill put in.
+
+    Nor any metadata of cells, which would become attributes of the page's elements.
+    """
     cells = [cell for cell in notebook["cells"] if "injected-parameters" not in tags_of(cell)]
     for cell in cells:
         source = "".join(cell["source"])
@@ -49,7 +72,7 @@ def staged(notebook: dict[str, Any]) -> dict[str, Any]:
             source = "\n".join([*options_of(cell, source), *without_directives(source)])
         elif cell["cell_type"] == "markdown":
             source = LINK.sub(r"\1 (`\2`)", source).replace("(`../", "(`")
-        cell["source"] = source.splitlines(keepends=True)
+        cell |= {"source": source.splitlines(keepends=True), "metadata": {}}
     kept = [cell for cell in cells if cell["cell_type"] != "code" or "".join(cell["source"]).strip()]
     return notebook | {"cells": kept}
 

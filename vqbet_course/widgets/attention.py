@@ -44,15 +44,16 @@ def plot_attention(weights: "Tensor", names: list[str], layer: int, head: int) -
     n_layers, n_heads, T, _ = weights.shape
     if not (0 <= layer < n_layers and 0 <= head < n_heads):
         raise BadInput(f"layer {layer}, head {head}: choose from 0..{n_layers - 1} and 0..{n_heads - 1}")
-    figure = Figure(figsize=(5.6, 4.2))
+    figure = Figure(figsize=(9, 4.2))
     ax = figure.subplots()
-    figure.subplots_adjust(left=0.25, right=0.95, bottom=0.28, top=0.9)
+    figure.subplots_adjust(left=0.21, right=0.94, bottom=0.14, top=0.9)
     allowed = weights[layer, head].where(torch.ones(T, T).tril() > 0, torch.nan)
     image = ax.imshow(allowed, cmap="viridis", vmin=0, vmax=1, aspect="auto")
-    ax.set_xticks(range(T), names, rotation=40, ha="right")
+    ax.set_xticks(range(T), names)
     ax.set_yticks(range(T), names)
-    ax.set(xlabel="is looked at", ylabel="looks", title=f"layer {layer}, head {head}", facecolor="0.9")
-    figure.colorbar(image, label="attention weight")
+    ax.set(xlabel="is looked at", ylabel="looks", facecolor="0.9",
+           title=f"where each token looks: layer {layer}, head {head}; grey is the future")
+    figure.colorbar(image, label="attention weight", fraction=0.04, pad=0.02)
     return figure
 
 

@@ -66,7 +66,7 @@ def plot_decision(mind: Mind, step: int, temperature: float) -> "Figure":
 
     if not 0 <= step < len(mind.pusher) or temperature < 0:
         raise BadInput(f"step {step} at temperature {temperature:g}: choose from 0..{len(mind.pusher) - 1}, and from 0 on")
-    figure = Figure(figsize=(9, 4.8))
+    figure = Figure(figsize=(9, 5.2))
     grid = figure.add_gridspec(2, 2, height_ratios=[5, 1], left=0.1, right=0.98, top=0.93, bottom=0.1, hspace=0.45)
     board, bars, strip = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1, :])
     draw_board(board, mind.corners[step].numpy(), mind.pusher[step].numpy())
@@ -79,7 +79,7 @@ def plot_decision(mind: Mind, step: int, temperature: float) -> "Figure":
     bars.vlines(codes, 0, hot, linewidth=4, color=BLUE)
     bars.set(xlabel="primary code", ylabel="probability", ylim=(0, 1), yticks=(0, 0.5, 1),
              xticks=codes[::max(1, len(codes) // 4)],
-             title=f"as the policy believes (grey), at temperature {temperature:g} (blue)")
+             title=f"believed (grey), at temperature {temperature:g} (blue)")
     strip.imshow(mind.logits.argmax(-1).T, cmap="viridis", aspect="auto", interpolation="nearest")
     strip.axvline(step, color=ORANGE, linewidth=2)
     layers = range(mind.logits.shape[1])

@@ -278,5 +278,5 @@ def plot_drive(drive: Drive) -> "Figure":
             if steps.any():
                 ax.plot(*way[steps].T, style, color=colour, markersize=5, label=name)
         ax.legend(loc="upper right")
-    ax.set_title(f"environment seed {drive.seed}, step {len(drive.rows)}, coverage {drive.coverage:.2f}")
+    ax.set_title(f"seed {drive.seed}, step {len(drive.rows)}, coverage {drive.coverage:.2f}")
     return figure

@@ -3,7 +3,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from vqbet_course.contract import BadInput
-from vqbet_course.widgets.picture import ORANGE, as_image, explorer, slider
+from vqbet_course.widgets.picture import as_image, explorer, slider
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def plot_layers(rvq: "ResidualVQ", chunk: "Tensor", to_pixels: Callable[["Tensor"], Any], n_layers: int) -> "Figure":
-    """A chunk (D,), and what its first 1 .. n_layers codes say of it; beside it the error that is left, in pixels.
+    """A chunk (D,), and what its first 1 .. n_layers codes say of it; beside it, in the same colours, the error that each
+    leaves, in pixels.
 
     `to_pixels`: (D,) -> (W, 2). Raises `BadInput` for more layers than there are.
     """
@@ -31,16 +32,16 @@ def plot_layers(rvq: "ResidualVQ", chunk: "Tensor", to_pixels: Callable[["Tensor
     figure = Figure(figsize=(9, 3.6))
     paths, bars = figure.subplots(1, 2, width_ratios=[1.2, 1])
     figure.subplots_adjust(left=0.08, right=0.98, bottom=0.15, top=0.88, wspace=0.25)
+    colours = [colormaps["viridis_r"]((g + 1) / G) for g in range(G)]
     for g in range(n_layers):
-        paths.plot(*guesses[g].T, "o-", markersize=3, color=colormaps["viridis_r"]((g + 1) / G),
-                   alpha=1.0 if g == n_layers - 1 else 0.4)
+        paths.plot(*guesses[g].T, "o-", markersize=3, color=colours[g], alpha=1.0 if g == n_layers - 1 else 0.4)
     paths.plot(*true.T, "k:", linewidth=2)
     paths.set(xlabel="x (px)", ylabel="y (px)",
-              title="tokens " + " ".join(str(code) for code in codes[0, :n_layers].tolist()))
+              title="a chunk (dotted) told by tokens " + " ".join(str(code) for code in codes[0, :n_layers].tolist()))
     paths.set_aspect("equal", adjustable="datalim")
     paths.invert_yaxis()
     paths.locator_params(nbins=4)
-    bars.vlines(range(1, G + 1), 0, errors, linewidth=25, colors=["0.85" if g >= n_layers else ORANGE for g in range(G)])
+    bars.vlines(range(1, G + 1), 0, errors, linewidth=25, colors=[*colours[:n_layers], *["0.85"] * (G - n_layers)])
     bars.set(xlabel="layers", ylabel="mean error of an action (px)", xticks=range(1, G + 1), xlim=(0.4, G + 0.6), ylim=(0, None),
              title=f"{n_layers} of {G} layers: {errors[n_layers - 1]:.1f} px off")
     return figure

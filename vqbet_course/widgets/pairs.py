@@ -21,7 +21,7 @@ def draw_pairs(ax: "Axes", counts: "Tensor") -> None:
     used[used == 0] = float("nan")
     ax.imshow(used, cmap="viridis_r", norm=LogNorm(1, max(2, counts.max().item())))
     ticks = range(0, len(counts), max(1, len(counts) // 4))  # few: ticks are most of what a picture costs
-    ax.set(xlabel="secondary code", ylabel="primary code", xticks=ticks, yticks=ticks)
+    ax.set(xlabel="secondary code (dark: many chunks, white: none)", ylabel="primary code", xticks=ticks, yticks=ticks)
 
 
 def plot_pair_usage(codes: "Tensor", n_codes: int) -> "Figure":
@@ -41,29 +41,37 @@ def plot_pair_usage(codes: "Tensor", n_codes: int) -> "Figure":
     figure.subplots_adjust(left=0.05, right=0.98, bottom=0.14, top=0.88, wspace=0.2)
     draw_pairs(grid, pairs.counts.view(n_codes, n_codes))
     grid.set_title(f"{(pairs.counts > 0).sum()} of {n_codes**2} pairs in use, perplexity {pairs.perplexity:.1f}")
-    words = []
+    words, highest = [], 0.0
     for layer, (name, colour) in enumerate((("primary", "#0072B2"), ("secondary", "#E69F00"))):
         usage = token_usage(codes[:, layer], n_codes)
         places = [code + 0.4 * (layer - 0.5) for code in range(n_codes)]
-        bars.vlines(places, 0, 100 * usage.counts / max(1, len(codes)), linewidth=80 / n_codes, color=colour, label=name)
+        shares = 100 * usage.counts / max(1, len(codes))
+        highest = max(highest, shares.max().item())
+        bars.vlines(places, 0, shares, linewidth=80 / n_codes, color=colour, label=name)
         bars.plot([places[code] for code in usage.dead], [0] * len(usage.dead), "x", color=ORANGE, clip_on=False)
         words.append(f"{name}: {describe_usage(usage.coverage, usage.perplexity, n_codes)}")
     bars.set_title("\n".join(words), fontsize=10)
-    bars.set(xlabel="code", ylabel="share of the chunks (%)", ylim=(0, None), xticks=range(0, n_codes, max(1, n_codes // 4)))
-    bars.legend(loc="upper right")  # to look for the best place takes longer than to draw
+    bars.set(xlabel="code", ylabel="share of the chunks (%)", ylim=(0, 1.2 * highest or 1),
+             xticks=range(0, n_codes, max(1, n_codes // 4)))
+    bars.legend(loc="upper right", ncols=2)  # above the bars; to look for the best place takes longer than to draw
     return figure
 
 
-def pair_usage_explorer(snapshots: Mapping[int, Mapping[int, "Tensor"]]) -> "VBox":
+def pair_usage_explorer(snapshots: Mapping[int, Mapping[int, "Tensor"]], start: int | None = None) -> "VBox":
     """Sliders over the size K of the codebooks and over training steps; below, the use of the pairs at that moment.
 
-    Args: snapshots {K: {training step: codes (N, 2)}}, the same steps for every K. Raises `BadInput` otherwise.
+    Args: snapshots {K: {training step: codes (N, 2)}}, the same steps for every K; start, the K shown first (the first
+    one), at its last step. Raises `BadInput` otherwise.
     """
     if not snapshots:
         raise BadInput("no snapshots to explore: give at least one")
     steps = [list(of_size) for of_size in snapshots.values()]
     if not steps[0] or any(other != steps[0] for other in steps):
         raise BadInput("every size of codebook needs snapshots of the same training steps")
+    sizes = list(snapshots)
+    start = sizes[0] if start is None else start
+    if start not in sizes:
+        raise BadInput(f"no codebooks of {start} codes: choose from {', '.join(map(str, sizes))}")
     pictures: dict[tuple[int, int], str] = {}
 
     def draw(size: int, step: int) -> str:
@@ -72,5 +80,4 @@ def pair_usage_explorer(snapshots: Mapping[int, Mapping[int, "Tensor"]]) -> "VBo
             pictures[size, step] = as_image(figure, f"Use of pairs of {size} codes after {step} training steps")
         return pictures[size, step]
 
-    sizes = list(snapshots)
-    return explorer(draw, size=choice("codes per layer", sizes, sizes[0]), step=choice("training step", steps[0], steps[0][-1]))
+    return explorer(draw, size=choice("codes per layer", sizes, start), step=choice("training step", steps[0], steps[0][-1]))

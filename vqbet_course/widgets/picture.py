@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 DPI = 80
+IN_LINE: Any = {"style": {"description_width": "8em"}, "layout": {"width": "26em"}}  # sliders begin and end alike
 SIZES = re.compile(r'width="(\d+)" height="(\d+)"')
 
 
@@ -76,15 +77,14 @@ def slider(words: str, highest: int, value: int = 0, lowest: int = 0) -> "ValueW
     """A slider over whole numbers that takes the arrow keys."""
     import ipywidgets
 
-    return ipywidgets.IntSlider(value, lowest, highest, description=words, style={"description_width": "initial"})
+    return ipywidgets.IntSlider(value, lowest, highest, description=words, **IN_LINE)
 
 
 def choice(words: str, options: Any, value: Any) -> "ValueWidget":
     """A slider over options (or pairs of words and option) that takes the arrow keys."""
     import ipywidgets
 
-    return ipywidgets.SelectionSlider(options=options, value=value, description=words,
-                                      style={"description_width": "initial"})
+    return ipywidgets.SelectionSlider(options=options, value=value, description=words, **IN_LINE)
 
 
 def as_image(figure: "Figure", alt: str) -> str:
