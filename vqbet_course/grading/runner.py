@@ -49,10 +49,10 @@ def refuses(call: Callable[[], object]) -> bool:
 
 
 def gradients(value: Tensor, *at: Tensor) -> tuple[Tensor, ...]:
-    """The gradients of one number at some tensors; 0 where none arrives."""
+    """The gradients of a number, or of the sum of several, at some tensors; 0 where none arrives."""
     if not value.requires_grad:
         return tuple(torch.zeros_like(x) for x in at)
-    return torch.autograd.grad(value, at, retain_graph=True, allow_unused=True, materialize_grads=True)
+    return torch.autograd.grad(value.sum(), at, retain_graph=True, allow_unused=True, materialize_grads=True)
 
 
 @torch.no_grad()

@@ -45,6 +45,8 @@ class OneQuantizer(Check):
         Misconception("codes move in evaluation, too", {
             "if self.training:\n            self.follow": "if True:\n            self.follow",
         }, "In eval mode the same input has to give the same answer twice."),
+        Misconception("codes are placed in evaluation, too", {"if self.training and not self.started": "if not self.started"},
+            "The docstring says which batch places the codes."),
         Misconception("no straight-through", {
             "Quantized(straight_through(x, values), ": "Quantized(values, ",
         }, "The values are right, but no gradient of them reaches x."),
@@ -100,6 +102,8 @@ class OneQuantizer(Check):
         dying.revive(alike)
         fresh, smooth = answer(2, 3).train(), answer(4, 3, eps=0.5).train()
         fresh(alike)
+        resting = answer(4, 3).eval()
+        resting(x)
         smooth.place(codebook)
         smooth(x)
         lonely = answer(4, 3, revive_below=0.5).train()
@@ -114,6 +118,7 @@ class OneQuantizer(Check):
             twin(x, torch.Generator().manual_seed(1))
         return outputs | {"codebook after revival": dying.codebook, "count after revival": dying.count,
                           "total after revival": dying.total, "codebook placed by the first batch": fresh.codebook,
+                          "codebook before any training": resting.codebook, "count of the crowded": crowded.count,
                           "codebook, smoothed": smooth.codebook, "codebook, the lonely revived": lonely.codebook,
                           "revived codes are rows of x": (torch.cdist(crowded.codebook, x).amin(1) < 1e-3).tolist(),
                           "revived codes are different": len(crowded.codebook.unique(dim=0)),
@@ -169,7 +174,7 @@ class Stack(Check):
         return {
             "values": out.values, "codes": out.codes, "commit_loss": out.commit_loss,
             "gradient of the values": gradients(loss, at)[0],
-            "gradient of the commitment": gradients(out.commit_loss.sum(), at)[0],
+            "gradient of the commitment": gradients(out.commit_loss, at)[0],
             "lookup of all codes": rvq.lookup(out.codes), "lookup of the first codes": rvq.lookup(out.codes[:, :1]),
             "codes moved by how much are refused": [refuses(lambda: rvq.lookup(out.codes.clamp(1, 2) + n))
                                                     for n in (-2, -1, 0, 1, 2, 3)],
