@@ -113,16 +113,20 @@ class OneQuantizer(Check):
         crowded = answer(4, 3, revive_below=2.0)
         crowded.place(codebook)
         crowded.revive(x)
-        twins = [answer(4, 3, revive_below=2.0).train() for _ in range(2)]
-        for twin in twins:
-            twin(x, torch.Generator().manual_seed(1))
+
+        def placed(revive_below: float) -> Tensor:
+            vq = answer(4, 3, revive_below=revive_below).train()
+            vq(x, torch.Generator().manual_seed(1))
+            return vq.codebook
+
+        twins = torch.stack([placed(low) - placed(low) for low in (0.0, 2.0)])
         return outputs | {"codebook after revival": dying.codebook, "count after revival": dying.count,
                           "total after revival": dying.total, "codebook placed by the first batch": fresh.codebook,
                           "codebook before any training": resting.codebook, "count of the crowded": crowded.count,
                           "codebook, smoothed": smooth.codebook, "codebook, the lonely revived": lonely.codebook,
                           "revived codes are rows of x": (torch.cdist(crowded.codebook, x).amin(1) < 1e-3).tolist(),
                           "revived codes are different": len(crowded.codebook.unique(dim=0)),
-                          "difference between runs with equal generators": twins[0].codebook - twins[1].codebook,
+                          "difference between runs with equal generators": twins,
                           "another width is refused": refuses(lambda: vq(x[:, :2]))}
 
 
