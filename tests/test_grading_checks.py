@@ -1,5 +1,6 @@
 """Exercises, their checks and the student editions: solutions pass, misconceptions are recognised."""
 import json
+import linecache
 from types import FunctionType
 
 import nbformat
@@ -11,7 +12,7 @@ from vqbet_course.grading import check, judge
 from vqbet_course.grading.checks import Misconception, all_checks
 from vqbet_course.grading.editions import LABS, blanked, pointing_home, student_edition
 from vqbet_course.grading.lessons import all_labs, lab_of, source_of
-from vqbet_course.grading.runner import ask
+from vqbet_course.grading.runner import ask, refuses
 
 IDS = list(all_checks())
 SEEDS = (0, 1)
@@ -106,6 +107,37 @@ def test_check_names_the_misconception_and_gives_a_hint(capsys: pytest.CaptureFi
 ])
 def test_check_reports_and_never_raises(body: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert words in said(capsys, written("1.2", f"def nearest_code(chunks, codebook):\n    {body}"))
+
+
+def in_a_cell(exercise_id: str, source: str, **others: object) -> FunctionType:
+    """A student's function, from a cell whose source is known, as in Jupyter, beside `others` of other cells."""
+    linecache.cache["<cell>"] = (len(source), None, source.splitlines(keepends=True), "<cell>")
+    names = dict(vars(judge.released_module(lab_of(exercise_id)))) | {"__name__": "__main__"} | others
+    exec(compile(source, "<cell>", "exec"), names)
+    return names[all_checks()[exercise_id].answer]
+
+
+@pytest.mark.parametrize("exercise_id", ["4.2", "7.1", "8.1", "8.4"])
+def test_check_runs_a_cell_alone_as_it_is_graded(exercise_id: str, capsys: pytest.CaptureFixture[str]) -> None:
+    solution = lab_of(exercise_id).exercises[exercise_id].solution
+    assert said(capsys, in_a_cell(exercise_id, solution)).endswith("passed\n")
+
+
+def test_check_tells_what_stands_in_another_cell(capsys: pytest.CaptureFixture[str]) -> None:
+    taking = lab_of("4.2").exercises["4.2"].solution.replace("return x + self.mlp(", "return helper(x) + self.mlp(")
+    told = said(capsys, in_a_cell("4.2", taking, helper=lambda x: x))
+    assert "passed, but not alone" in told and f"NameError in line {len(taking.splitlines())}" in told
+
+
+def test_no_gradient_and_no_number_are_told_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    detached = written("2.1", "def straight_through(x, quantized):\n    return quantized.detach()")
+    assert "`gradient at x` is wrong" in said(capsys, detached)
+    whole = lab_of("3.2").exercises["3.2"].solution.replace("self.vq(self.embed(chunks)).codes", "self.vq(self.embed(chunks))")
+    assert "`encode` is a Quantized" in said(capsys, written("3.2", whole))
+
+
+def test_an_accident_is_no_refusal() -> None:
+    assert refuses(lambda: int("x")) and not refuses(lambda: [][1]) and not refuses(lambda: 1)
 
 
 def test_check_tells_a_changed_input(capsys: pytest.CaptureFixture[str]) -> None:

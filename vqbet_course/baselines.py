@@ -89,7 +89,7 @@ class BC(ChunkPolicy):
                                  nn.Linear(width, width), nn.GELU(), nn.Linear(width, done))
 
     def forward(self, window: dict[str, Tensor]) -> Tensor:
-        """{name: (B, T, size)} -> chunk (B, W, A)."""
+        """{name: (B, T, size)} -> chunk (B, W, A). The MLP reads name after name, of each its T steps."""
         seen = torch.cat([window[name].flatten(1) for name in self.names], dim=1)
         return self.mlp(seen).unflatten(1, (self.shapes.action_chunk_size, self.shapes.action_dim))
 
@@ -97,6 +97,7 @@ class BC(ChunkPolicy):
         return without_codes(self(window))
 
     def loss(self, window: dict[str, Tensor], chunks: Tensor) -> Tensor:
+        """The mean squared error of the chunk that begins now."""
         return F.mse_loss(self(window), chunks[:, -1])
 
 # %% ../nbs/10_compare.ipynb #10b00003
@@ -126,6 +127,7 @@ class BeT(ChunkPolicy):
         return self.gpt(self.encoder(window).squeeze(2))
 
     def decide(self, window: dict[str, Tensor]) -> Decision:
+        """A bin for each row, drawn by that row's generator, and what it decodes to, (B, 1, A), corrected."""
         features = self.features(window)[:, -1]
         uniform = draw_uniform(len(features), 1, self.generators)
         logits, codes = self.bin_predictor(features, uniform, self.temperature)
@@ -133,7 +135,8 @@ class BeT(ChunkPolicy):
         return Decision(decoded + offset, codes, logits, decoded, offset)
 
     def loss(self, window: dict[str, Tensor], chunks: Tensor) -> Tensor:
-        """Focal loss on the bins + 10 x least squares of the corrected action (the paper's eq. 1 and 2)."""
+        """Focal loss on the bins + 10 x the mean squared error of the corrected actions, at all T steps (the
+        paper's eq. 1 and 2)."""
         features, actions = self.features(window).flatten(0, 1), chunks.flatten(0, 2)  # (B * T, ...)
         codes = nearest_code(actions, self.bins)
         corrected = self.bins[codes] + self.offset_head(features, codes.unsqueeze(1)).squeeze(1)

@@ -84,8 +84,8 @@ class Normalizer:
 
     @classmethod
     def fit(cls, demos: Demos, relative: bool = False) -> "Normalizer":
-        """Bounds of the demonstrations. `relative`: actions and `observation.state` share theirs, so that their
-        difference means the same before and after."""
+        """Bounds of the demonstrations, of all but pictures. `relative`: actions and `observation.state` share
+        theirs, so that their difference means the same before and after."""
         arrays = {name: values for name, values in demos.columns.items() if values.ndim == 2}
         if relative:
             both = np.concatenate([demos.action, demos.observation["observation.state"]])
@@ -93,8 +93,8 @@ class Normalizer:
         return cls({k: (torch.from_numpy(v.min(0)), torch.from_numpy(v.max(0))) for k, v in arrays.items()})
 
     def normalize(self, name: str, values: Tensor) -> Tensor:
-        """values (..., size) in the source's units -> (..., size), in -1..1 on the demonstrations. What has no bounds,
-        a picture, stays as it is."""
+        """values (..., size) in the source's units -> (..., size), in -1..1 on the demonstrations, -1 for a
+        number that never changes. What has no bounds, a picture, stays as it is."""
         if name not in self.bounds:
             return values
         low, high = self.bounds[name]
@@ -188,7 +188,7 @@ def make_windows(demos: Demos, normalizer: Normalizer, n_obs_steps: int, n_queri
 def mirror_pusht(demos: Demos) -> Demos:
     """The demonstrations, then their mirror images: PushT's goal is symmetric under reflection across x + y = 512.
 
-    Raises BadInput for demonstrations of anything else."""
+    Raises BadInput for demonstrations whose contract is another than PUSHT, at whatever rate."""
     if replace(demos.contract, fps=PUSHT.fps) != PUSHT:
         raise BadInput(f"{demos.source}: these are not PushT's keypoints, so they cannot be mirrored")
     mirrored = {name: mirror(demos.observation[name]) for name, mirror in (

@@ -15,7 +15,8 @@ def focal_loss(logits: Tensor, targets: Tensor, gamma: float = 2.0) -> Tensor:
     """Cross-entropy that looks away from what is already known: mean of -(1 - p)^gamma log p.
 
     Args: logits (N, K); targets (N,) codes; gamma 0 gives plain cross-entropy.
-    Returns (), in nats. Source: Lin et al. 2017, eq. 4; VQ-BeT paper, section 3.3.
+    Returns (), in nats; finite even where p rounds to 0.
+    Source: Lin et al. 2017, eq. 4; VQ-BeT paper, section 3.3.
     """
     log_p = F.log_softmax(logits, dim=-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
     return (-((1 - log_p.exp()) ** gamma) * log_p).mean()

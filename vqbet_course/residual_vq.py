@@ -78,7 +78,11 @@ class VectorQuantizer(nn.Module):
         self.started.fill_(True)
 
     def follow(self, x: Tensor, codes: Tensor) -> None:
-        """Move each code towards the mean of the x (B, D) that chose it (van den Oord et al. 2017, A.1)."""
+        """Move each code towards the mean of the x (B, D) that chose it (van den Oord et al. 2017, A.1).
+
+        `count` and `total` are moving averages, and a code is its total divided by its smoothed count. To
+        smooth, add `eps` to every count, then scale them all by one factor: their sum stays as it was.
+        """
         n_codes = len(self.count)
         counts = torch.bincount(codes, minlength=n_codes).to(x.dtype)
         sums = torch.zeros_like(self.total).index_add_(0, codes, x)
@@ -88,7 +92,10 @@ class VectorQuantizer(nn.Module):
         self.codebook.copy_(self.total / smoothed.unsqueeze(1))
 
     def revive(self, x: Tensor, generator: torch.Generator | None = None) -> None:
-        """Move the codes that are hardly chosen onto different random rows of x (B, D), at most B of them."""
+        """Move the codes that are hardly chosen onto different random rows of x (B, D), at most B of them.
+
+        Such a code starts anew: its count becomes `revive_below`, but at least 1, and its total fits that.
+        """
         dead = torch.nonzero(self.count < self.revive_below).flatten()[:len(x)]
         rows = torch.randperm(len(x), generator=generator)[:len(dead)]
         self.codebook[dead] = x[rows]
@@ -113,7 +120,11 @@ class ResidualVQ(nn.Module):
         return torch.stack([layer.get_buffer("codebook") for layer in self.layers])
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Quantized:
-        """x (B, D) -> values (B, D), codes (B, G), commit_loss (G,). Raises as VectorQuantizer does."""
+        """x (B, D) -> values (B, D), codes (B, G), commit_loss (G,). Raises as VectorQuantizer does.
+
+        The values are the sum of the layers' values, and their gradient is the sum of the layers' gradients.
+        Every layer's commitment loss has a gradient at x.
+        """
         residual, values = x, torch.zeros_like(x)
         codes, losses = [], []
         for layer in self.layers:

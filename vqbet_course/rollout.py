@@ -107,7 +107,7 @@ class Episode(Trace):
             getattr(self, name).append(value)
 
     def summary(self) -> dict[str, Any]:
-        """What run.json says of an episode."""
+        """What run.json says of an episode: seed, success, max_coverage, final_coverage, steps."""
         return {"seed": self.seed, "success": self.success, "max_coverage": max(self.coverage),
                 "final_coverage": self.coverage[-1], "steps": len(self.coverage)}
 

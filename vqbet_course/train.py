@@ -106,13 +106,21 @@ def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
 
 
 def batch_rows(n: int, batch_size: int, seed: int, step: int) -> Tensor:
-    """The rows (B,) of batch number `step`, found without any state: what makes resuming exact."""
+    """The rows (B,) of batch number `step`, found without any state: what makes resuming exact.
+
+    An epoch has whole batches only, and the rows left over sit it out. Fewer rows than `batch_size` are one
+    batch.
+    """
     epoch, within = divmod(step, max(1, n // batch_size))
     return epoch_order(n, seed, epoch)[within * batch_size:(within + 1) * batch_size]
 
 # %% ../nbs/08_train.ipynb #9029019f
 def rate(step: int, steps: int, warmup: int = 0) -> float:
-    """Share of the full learning rate at a step, 0..1: a linear warm-up on top of half a cosine."""
+    """Share of the full learning rate at a step, 0..1: a linear warm-up on top of half a cosine.
+
+    The warm-up starts at 1 / warmup, rises by as much at each step, and stays at 1. The half cosine begins at
+    step 0, too; it would be 0 at step `steps`.
+    """
     return min(1.0, (step + 1) / max(1, warmup)) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 # %% ../nbs/08_train.ipynb #a25af055
@@ -126,7 +134,10 @@ def adamw(module: nn.Module, weight_decay: float, **options: Any) -> torch.optim
 # %% ../nbs/08_train.ipynb #47fc1e75
 @torch.no_grad()
 def follow(average: nn.Module, module: nn.Module, step: int, decay: float) -> None:
-    """Move the weights of `average` towards those of `module`; the memory grows with the steps, up to `decay`."""
+    """Move the weights of `average` towards those of `module`; the memory grows with the steps, up to `decay`.
+
+    The average keeps the share (1 + step) / (10 + step) of itself, but at most `decay`. Buffers are copied.
+    """
     weight = 1 - min(decay, (1 + step) / (10 + step))
     for slow, fast in zip(average.parameters(), module.parameters(), strict=True):
         slow.lerp_(fast, weight)

@@ -49,7 +49,8 @@ def exercise_cells(lab: Lab, exercise: Exercise, check: type[Check]) -> list[Cel
     points = "1 point" if exercise.points == 1 else f"{exercise.points} points"
     task = (f"### Exercise {exercise.id} · `{check.answer}`\n\n"
             f"{STARS[exercise.difficulty]} · {exercise.minutes} minutes · {points}. "
-            "Replace each `raise NotImplementedError` below, then run the next cell.\n\n"
+            "Replace each `raise NotImplementedError` below, then run the next cell. Put imports and helpers of "
+            "your own into the same cell: it is graded alone.\n\n"
             f"<details><summary>Hint</summary>{check.hint}</details>")
     source = blanked(without_directives(exercise.solution), check.blank or (check.answer,))
     about = {name: getattr(exercise, name) for name in ("id", "points", "difficulty", "minutes")}

@@ -6,6 +6,7 @@ import builtins
 import importlib
 import inspect
 import json
+import linecache
 import secrets
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor
 from vqbet_course.grading.checks import Check, Misconception, all_checks
 from vqbet_course.grading.lessons import Lab, lab_of
 from vqbet_course.grading.results import Verdict
-from vqbet_course.grading.runner import Outputs, ask, describe, metadata_of, untouched
+from vqbet_course.grading.runner import Outputs, ask, attempt, metadata_of, untouched
 
 LONGEST_HEADER = 100_000
 """Bytes of names that an answer may have; reading them takes many times as much memory."""
@@ -102,6 +103,17 @@ def tensor_difference(right: Tensor, mine: Tensor, tolerance: float) -> str:
     return "" if close.all() else "is wrong"
 
 
+def alone(check: type[Check], answer: Callable[..., Any], seed: int) -> str:
+    """What goes wrong when the cell of an answer runs alone, as it is graded; nothing where its source is not known."""
+    written = getattr(answer, check.blank[0], answer) if check.blank else answer
+    code = getattr(inspect.unwrap(written), "__code__", None)
+    source = "".join(linecache.getlines(code.co_filename)) if code else ""
+    job = make_job(check.id, seed, source)
+    about = attempt(job, metadata_of(job))[1] if source else {}
+    return (f", but not alone, as it is graded: {about['error']} in line {about['line']}. Move what your cell takes "
+            "from other cells into it") if about.get("status") == "error" else ""
+
+
 def feedback(answer: Callable[..., Any]) -> str:
     """What `check` says in the notebook, about a function or class as it is there."""
     name = getattr(answer, "__name__", str(answer))
@@ -118,8 +130,8 @@ def feedback(answer: Callable[..., Any]) -> str:
     except BaseException as error:  # a check reports, whatever happens: the notebook has to go on
         if untouched(error):
             return f"{check.id} {name}: not attempted yet. Hint: {check.hint}"
-        return f"{check.id} {name}: it raises {describe(error)['error']}: {' '.join(str(error).split())[:300]}"
+        return f"{check.id} {name}: it raises {type(error).__name__}: {' '.join(str(error).split())[:300]}"
     if found.status == "passed":
-        return f"{check.id} {name}: passed"
+        return f"{check.id} {name}: passed{alone(check, answer, seed)}"
     known = f" This looks like: {found.misconception}." if found.misconception else ""
     return f"{check.id} {name}: {found.message}.{known} Hint: {found.hint}"

@@ -38,12 +38,21 @@ Outputs = dict[str, Tensor]
 
 
 def refuses(call: Callable[[], object]) -> bool:
-    """Whether a call raises ValueError."""
+    """Whether a call raises ValueError: it says no. Another error is an accident."""
     try:
         call()
     except ValueError:
         return True
+    except Exception:
+        return False
     return False
+
+
+def gradients(value: Tensor, *at: Tensor) -> tuple[Tensor, ...]:
+    """The gradients of a number, or of the sum of several, at some tensors; 0 where none arrives."""
+    if not value.requires_grad:
+        return tuple(torch.zeros_like(x) for x in at)
+    return torch.autograd.grad(value.sum(), at, retain_graph=True, allow_unused=True, materialize_grads=True)
 
 
 @torch.no_grad()
@@ -57,11 +66,14 @@ def fill(module: Any, numbers: Tensor) -> Any:
     return module.eval()
 
 
-def as_tensor(value: Any) -> Tensor:
+def as_tensor(value: Any, name: str) -> Tensor:
     """A number, a list of numbers, an array or a tensor, as a tensor of its own."""
     if isinstance(value, np.ndarray):
         value = torch.from_numpy(value)
-    tensor = value if isinstance(value, Tensor) else torch.tensor(value)
+    try:
+        tensor = value if isinstance(value, Tensor) else torch.tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"`{name}` is a {type(value).__name__} and no number") from None
     return tensor.detach().clone().contiguous()
 
 
@@ -76,7 +88,7 @@ def ask(probe: Callable[..., dict[str, Any]], answer: Callable[..., Any], inputs
         torch.manual_seed(0)  # an answer that draws where it should not is wrong in the same way everywhere
         for case, given in sorted(cases.items()):
             said = probe(answer, **given) | {f"input {name}": value for name, value in given.items()}
-            outputs |= {f"{case}.{name}": as_tensor(value) for name, value in said.items()}
+            outputs |= {f"{case}.{name}": as_tensor(value, name) for name, value in said.items()}
     return outputs
 
 
@@ -85,8 +97,8 @@ def ask(probe: Callable[..., dict[str, Any]], answer: Callable[..., Any], inputs
 
 def released(sources: list[str]) -> dict[str, Any]:
     """The names that the cells before define. What needs a package that is not here is left out."""
-    names: dict[str, Any] = {"__name__": "__main__", "refuses": refuses, "fill": fill, "np": np, "torch": torch,
-                             "F": F, "nn": nn, "Tensor": Tensor, "Any": Any}
+    names: dict[str, Any] = {"__name__": "__main__", "refuses": refuses, "fill": fill, "gradients": gradients,
+                             "np": np, "torch": torch, "F": F, "nn": nn, "Tensor": Tensor, "Any": Any}
     for source in sources:
         for statement in ast.parse(source).body:
             try:

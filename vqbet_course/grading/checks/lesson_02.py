@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from vqbet_course.grading.checks import Check, Misconception, normal
-from vqbet_course.grading.runner import refuses
+from vqbet_course.grading.runner import gradients, refuses
 
 
 class StraightThrough(Check):
@@ -30,8 +30,8 @@ class StraightThrough(Check):
     def probe(answer: Any, x: Tensor, quantized: Tensor, weight: Tensor) -> dict[str, Any]:
         at, code = x.clone().requires_grad_(), quantized.clone().requires_grad_()
         values = answer(at, code)
-        gradients = torch.autograd.grad((values * weight).sum(), [at, code], allow_unused=True, materialize_grads=True)
-        return {"values": values, "gradient at x": gradients[0], "gradient at quantized": gradients[1]}
+        at_x, at_quantized = gradients((values * weight).sum(), at, code)
+        return {"values": values, "gradient at x": at_x, "gradient at quantized": at_quantized}
 
 
 class OneQuantizer(Check):
@@ -45,6 +45,8 @@ class OneQuantizer(Check):
         Misconception("codes move in evaluation, too", {
             "if self.training:\n            self.follow": "if True:\n            self.follow",
         }, "In eval mode the same input has to give the same answer twice."),
+        Misconception("codes are placed in evaluation, too", {"if self.training and not self.started": "if not self.started"},
+            "The docstring says which batch places the codes."),
         Misconception("no straight-through", {
             "Quantized(straight_through(x, values), ": "Quantized(values, ",
         }, "The values are right, but no gradient of them reaches x."),
@@ -73,6 +75,8 @@ class OneQuantizer(Check):
         Misconception("a revived code keeps its count", {
             "self.count[dead] = max(self.revive_below, 1.0)": "pass",
         }, "A revived code starts anew. What would its old count do to it in the next step?"),
+        Misconception("draws of its own", {"len(self.codebook), generator=generator)": "len(self.codebook))"},
+            "Two runs with the same generator should place the codes alike. Who draws in k-means?"),
     ]
 
     @staticmethod
@@ -85,10 +89,8 @@ class OneQuantizer(Check):
             at = x.clone().requires_grad_()
             out = vq(at)
             parts = {"values": (out.values * weight).sum(), "commitment": out.commit_loss}
-            gradients = {f"gradient of the {part}, {name}": torch.autograd.grad(
-                value, at, retain_graph=True, materialize_grads=True, allow_unused=True)[0]
-                if value.requires_grad else 0 * x for part, value in parts.items()}
-            return gradients | {f"values, {name}": out.values, f"codes, {name}": out.codes,
+            slopes = {f"gradient of the {part}, {name}": gradients(value, at)[0] for part, value in parts.items()}
+            return slopes | {f"values, {name}": out.values, f"codes, {name}": out.codes,
                                 f"commit_loss, {name}": out.commit_loss, f"codebook, {name}": vq.codebook.clone(),
                                 f"count, {name}": vq.count.clone(), f"total, {name}": vq.total.clone()}
 
@@ -100,6 +102,8 @@ class OneQuantizer(Check):
         dying.revive(alike)
         fresh, smooth = answer(2, 3).train(), answer(4, 3, eps=0.5).train()
         fresh(alike)
+        resting = answer(4, 3).eval()
+        resting(x)
         smooth.place(codebook)
         smooth(x)
         lonely = answer(4, 3, revive_below=0.5).train()
@@ -109,11 +113,20 @@ class OneQuantizer(Check):
         crowded = answer(4, 3, revive_below=2.0)
         crowded.place(codebook)
         crowded.revive(x)
+
+        def placed(revive_below: float) -> Tensor:
+            vq = answer(4, 3, revive_below=revive_below).train()
+            vq(x, torch.Generator().manual_seed(1))
+            return vq.codebook
+
+        twins = torch.stack([placed(low) - placed(low) for low in (0.0, 2.0)])
         return outputs | {"codebook after revival": dying.codebook, "count after revival": dying.count,
                           "total after revival": dying.total, "codebook placed by the first batch": fresh.codebook,
+                          "codebook before any training": resting.codebook, "count of the crowded": crowded.count,
                           "codebook, smoothed": smooth.codebook, "codebook, the lonely revived": lonely.codebook,
                           "revived codes are rows of x": (torch.cdist(crowded.codebook, x).amin(1) < 1e-3).tolist(),
                           "revived codes are different": len(crowded.codebook.unique(dim=0)),
+                          "difference between runs with equal generators": twins,
                           "another width is refused": refuses(lambda: vq(x[:, :2]))}
 
 
@@ -142,6 +155,8 @@ class Stack(Check):
         Misconception("mean instead of sum in lookup", {
             ".sum(dim=1)  # (B, g, D)": ".mean(dim=1)  # (B, g, D)",
         }, "`lookup` of all codes has to give the values of `forward`."),
+        Misconception("the generator goes no further", {"layer(residual, generator)": "layer(residual)"},
+            "Two runs with the same generator should place the codes alike. Who draws in the layers?"),
     ]
 
     @staticmethod
@@ -157,12 +172,16 @@ class Stack(Check):
         at = x.clone().requires_grad_()
         out = rvq(at)
         loss = (out.values * weight).sum()
+        twins = [answer(2, 4, 3).train() for _ in range(2)]
+        for twin in twins:
+            twin(x, torch.Generator().manual_seed(1))
         return {
             "values": out.values, "codes": out.codes, "commit_loss": out.commit_loss,
-            "gradient of the values": torch.autograd.grad(loss, at, retain_graph=True)[0],
-            "gradient of the commitment": torch.autograd.grad(out.commit_loss.sum(), at)[0],
+            "gradient of the values": gradients(loss, at)[0],
+            "gradient of the commitment": gradients(out.commit_loss, at)[0],
             "lookup of all codes": rvq.lookup(out.codes), "lookup of the first codes": rvq.lookup(out.codes[:, :1]),
             "codes moved by how much are refused": [refuses(lambda: rvq.lookup(out.codes.clamp(1, 2) + n))
                                                     for n in (-2, -1, 0, 1, 2, 3)],
+            "difference between runs with equal generators": twins[0].codebooks - twins[1].codebooks,
             "more codes than layers are refused": refuses(lambda: rvq.lookup(out.codes.repeat(1, 2))),
         }

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from vqbet_course.grading.checks import Check, Misconception, normal
-from vqbet_course.grading.runner import fill, refuses
+from vqbet_course.grading.runner import fill, gradients, refuses
 from vqbet_course.vqvae import Tokenized
 
 
@@ -62,6 +62,8 @@ class ChunksAndCodes(Check):
         Misconception("only the first code is decoded", {
             "self.vq.lookup(codes)": "self.vq.lookup(codes[:, :1])",
         }, "`decode` of all codes has to give what `forward` reconstructs."),
+        Misconception("the generator goes no further", {"embed(chunks), generator)": "embed(chunks))"},
+            "Two runs with the same generator should place the codes alike. Who draws in the quantizer?"),
     ]
 
     @staticmethod
@@ -75,13 +77,16 @@ class ChunksAndCodes(Check):
             layer.place(codebook)
         out = vqvae(chunks)
         first = next(vqvae.encoder.parameters())
-        learned = torch.autograd.grad(out.recon_loss, first, retain_graph=True, allow_unused=True,
-                                      materialize_grads=True)
+        learned = gradients(out.recon_loss, first)
+        twins = [fill(answer(4, 2, n_codes=5, embedding_dim=3, hidden_dim=8), numbers).train() for _ in range(2)]
+        for twin in twins:
+            twin(chunks, torch.Generator().manual_seed(1))
         return {
             "reconstruction": out.reconstruction, "codes": out.codes, "recon_loss": out.recon_loss,
             "commit_loss": out.commit_loss, "what the encoder learns from the reconstruction": learned[0],
             "embed": vqvae.embed(chunks), "encode": vqvae.encode(chunks), "decode": vqvae.decode(out.codes),
             "decode of the first codes": vqvae.decode(out.codes[:, :1]),
+            "difference between runs with equal generators": twins[0].vq.codebooks - twins[1].vq.codebooks,
             "chunks of another shape are refused": refuses(lambda: vqvae(chunks.transpose(1, 2))),
         }
 
@@ -99,6 +104,11 @@ class Loss(Check):
             "Try it with another commit_weight: does anything change?"),
         Misconception("no commitment", {" + commit_weight * out.commit_loss": ""},
             "Nothing keeps the embeddings near the codes."),
+        Misconception("one weight for all", {"commit_weight * out.commit_loss": "5.0 * out.commit_loss"},
+            "Try it with another commit_weight: does anything change?"),
+        Misconception("commitment without a gradient", {
+            "commit_weight * out.commit_loss": "commit_weight * out.commit_loss.detach()",
+        }, "The value is right. Does the second term teach the encoder anything?"),
     ]
 
     @staticmethod
@@ -107,6 +117,7 @@ class Loss(Check):
 
     @staticmethod
     def probe(answer: Any, recon: Tensor, commit: Tensor, weight: Tensor) -> dict[str, Any]:
-        nothing = torch.zeros(1, 1, 1)
-        out = Tokenized(nothing, nothing[0].long(), recon, commit)
-        return {"loss": answer(out), "loss with a weight": answer(out, weight.item())}
+        nothing, parts = torch.zeros(1, 1, 1), [recon.clone().requires_grad_(), commit.clone().requires_grad_()]
+        out = Tokenized(nothing, nothing[0].long(), *parts)
+        return {"loss": answer(out), "loss with a weight": answer(out, weight.item()),
+                "gradient at the two losses": torch.stack(gradients(answer(out), *parts))}

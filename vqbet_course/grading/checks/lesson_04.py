@@ -36,6 +36,12 @@ class Attention(Check):
             "self.drop(self.out(mixed.transpose(1, 2).reshape(B, T, D)))":
                 "self.drop(mixed.transpose(1, 2).reshape(B, T, D))",
         }, "The heads do not talk to each other yet: one layer is unused."),
+        Misconception("masked after the softmax", {
+            "mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)":
+                "mixed = F.dropout((q @ k.mT / q.shape[-1]**0.5).softmax(-1).tril(), dropout) @ v",
+        }, "Do the weights of a row still add up to 1?"),
+        Misconception("no dropout on the weights", {", dropout_p=dropout)": ")"},
+            "The docstring of the class names two places where something is dropped."),
     ]
 
     @staticmethod
@@ -45,9 +51,11 @@ class Attention(Check):
     @staticmethod
     def probe(answer: Any, x: Tensor, numbers: Tensor) -> dict[str, Any]:
         attention, dropping = fill(answer(8, 2), numbers), fill(answer(8, 2, dropout=0.5), numbers)
+        whole, dropped = dropping(x), dropping.train()(x)  # dropout doubles what it leaves
         return {"output": attention(x), "output for the first tokens": attention(x[:, :3]),
-                "output in evaluation": dropping(x),
-                "something is dropped in training": bool((dropping.train()(x) == 0).any())}
+                "output in evaluation": whole,
+                "something is dropped in training": bool((dropped == 0).any()),
+                "weights are dropped in training": bool(((dropped - 2 * whole).abs() > 1e-3)[dropped != 0].any())}
 
 
 class OneBlock(Check):
@@ -61,6 +69,13 @@ class OneBlock(Check):
         }, "A token should keep what it knew before it looked around."),
         Misconception("the MLP replaces what was there", {"return x + self.mlp(": "return self.mlp("},
             "Both halves of a block only add something."),
+        Misconception("nothing is added", {
+            "x = x + self.attention(": "x = self.attention(", "return x + self.mlp(": "return self.mlp(",
+        }, "What does the block compute when the last layers of both branches are 0?"),
+        Misconception("nothing is normalised", {
+            "self.attention(self.norm_attention(x))": "self.attention(x)",
+            "self.mlp(self.norm_mlp(x))": "self.mlp(x)",
+        }, "Two of the layers that `__init__` makes are not used yet."),
         Misconception("normalised afterwards", {
             "x + self.attention(self.norm_attention(x))": "self.norm_attention(x + self.attention(x))",
             "x + self.mlp(self.norm_mlp(x))": "self.norm_mlp(x + self.mlp(x))",
@@ -117,5 +132,6 @@ class WholeGPT(Check):
         bare = answer(3, 4, width=8, n_layer=1, n_head=2, block_size=6, dropout=0.5).train()
         bare.blocks[0] = bare.norm = bare.head = nn.Identity()  # so that zeros stay zeros
         return {"output": gpt(x), "output for the first tokens": gpt(x[:, :3]),
+                "output for a row of full length": gpt(torch.cat([x, x[:, :1]], dim=1)),
                 "something is dropped in training": bool((bare(x) == 0).any()),
                 "a row that is too long is refused": refuses(lambda: gpt(x.repeat(1, 2, 1)))}

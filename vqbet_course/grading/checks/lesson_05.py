@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from vqbet_course.grading.checks import Check, Misconception, integers, normal
-from vqbet_course.grading.runner import fill, refuses
+from vqbet_course.grading.runner import fill, gradients, refuses
 
 
 class Focal(Check):
@@ -25,6 +25,12 @@ class Focal(Check):
         Misconception("normalised over the batch", {
             "F.log_softmax(logits, dim=-1)": "F.log_softmax(logits, dim=0)",
         }, "The probabilities of one row's codes add up to 1."),
+        Misconception("the logarithm of a softmax", {
+            "F.log_softmax(logits, dim=-1)": "F.softmax(logits, dim=-1).log()",
+        }, "A tiny probability rounds to 0, and what is its logarithm? There is a way to log p that never sees p."),
+        Misconception("one gamma for all", {"** gamma": "** 2"}, "Try another gamma: does anything change?"),
+        Misconception("the weight learns nothing", {"log_p.exp()": "log_p.exp().detach()"},
+            "The value is right. But the weight depends on the logits, too."),
     ]
 
     @staticmethod
@@ -33,7 +39,9 @@ class Focal(Check):
 
     @staticmethod
     def probe(answer: Any, logits: Tensor, targets: Tensor) -> dict[str, Any]:
-        return {"loss": answer(logits, targets), "loss with gamma 0": answer(logits, targets, 0.0),
+        at = logits.clone().requires_grad_()
+        return {"loss": answer(logits, targets), "gradient at the logits": gradients(answer(at, targets), at)[0],
+                "loss with gamma 0": answer(logits, targets, 0.0),
                 "loss with gamma 0.5": answer(logits, targets, 0.5),
                 "loss of very sure logits": answer(40 * logits, targets)}
 
@@ -48,6 +56,12 @@ class Sampling(Check):
         Misconception("softmax before temperature", {
             "torch.softmax(logits / temperature, dim=-1)": "(torch.softmax(logits, dim=-1) / temperature)",
         }, "Temperature changes how sure the choice is only if it acts before the exponential."),
+        Misconception("probabilities divided by the temperature", {
+            "torch.softmax(logits / temperature, dim=-1)": "(torch.softmax(logits, dim=-1) / temperature)",
+            "cumulative = cumulative / cumulative[..., -1:]": "pass",
+            "(cumulative <= uniform.unsqueeze(-1)).sum(dim=-1)":
+                "(cumulative <= uniform.unsqueeze(-1)).sum(dim=-1).clamp(max=logits.shape[-1] - 1)",
+        }, "Do the steps of your staircase still end at 1? The temperature has to act before the exponential."),
         Misconception("multiplied by the temperature", {
             "softmax(logits / temperature, dim": "softmax(logits * temperature, dim",
         }, "A low temperature should make the choice surer."),

@@ -21,6 +21,11 @@ class MinMax(Check):
             "return 2 * (values - low) / (high - low).clamp(min=1e-8) - 1":
                 "return (values - low) / (high - low).clamp(min=1e-8)",
         }, "Where do the lowest and the highest value go? The docstring says where they should."),
+        Misconception("0..1 there and back", {
+            "return 2 * (values - low) / (high - low).clamp(min=1e-8) - 1":
+                "return (values - low) / (high - low).clamp(min=1e-8)",
+            "return (values + 1) / 2 * (high - low) + low": "return values * (high - low) + low",
+        }, "Where do the lowest and the highest value go? The docstring says where they should."),
         Misconception("one range for all numbers", {
             "torch.from_numpy(v.min(0)), torch.from_numpy(v.max(0))":
                 "torch.full((v.shape[1],), v.min().item()), torch.full((v.shape[1],), v.max().item())",
@@ -41,6 +46,10 @@ class MinMax(Check):
             "torch.from_numpy(v.min(0)), torch.from_numpy(v.max(0))":
                 "torch.from_numpy(v.mean(0) - v.std(0)), torch.from_numpy(v.mean(0) + v.std(0))",
         }, "Min-max: nothing of the demonstrations may lie outside -1..1."),
+        Misconception("bounds of their own, always", {"if relative:": "if False:"},
+            "What does the argument `relative` change?"),
+        Misconception("bounds of pictures, too", {" if values.ndim == 2": ""},
+            "A picture is no row of numbers. The docstring says what happens to it."),
     ]
 
     @staticmethod
@@ -50,7 +59,8 @@ class MinMax(Check):
     @staticmethod
     def probe(answer: Any, state: Tensor, action: Tensor, values: Tensor) -> dict[str, Any]:
         still = torch.full((20, 1), 7.0)
-        demos = Demos({"observation.state": state.numpy(), "observation.still": still.numpy()}, action.numpy(),
+        demos = Demos({"observation.state": state.numpy(), "observation.still": still.numpy(),
+                       "observation.image": np.zeros((20, 3, 2, 2), dtype=np.uint8)}, action.numpy(),
                       np.array([8, 20]), 10.0, "drawn")
         outputs: dict[str, Any] = {}
         for name, normalizer in [("", answer.fit(demos)), (", relative", answer.fit(demos, relative=True))]:
@@ -58,7 +68,9 @@ class MinMax(Check):
                         f"normalized action{name}": normalizer.normalize("action", action),
                         f"normalized action from afar{name}": normalizer.normalize("action", 500 * values),
                         f"unnormalized{name}": normalizer.unnormalize("action", values)}
-        return outputs | {"a number that never changes": normalizer.normalize("observation.still", still)}
+        return outputs | {"a number that never changes": normalizer.normalize("observation.still", still),
+                          "what has no bounds": normalizer.normalize("observation.sound", values),
+                          "names with bounds": len(normalizer.bounds)}
 
 
 class Rows(Check):
@@ -71,6 +83,10 @@ class Rows(Check):
         Misconception("windows cross the end of the episode", {
             "n = max(0, end - start - reach + 1)": "n = max(0, end - start)",
         }, "The chunk of the last frame would need actions of the next episode."),
+        Misconception("the last action repeats", {
+            "n = max(0, end - start - reach + 1)": "n = max(0, end - start)",
+            "np.maximum(done, start)": "np.clip(done, start, end - 1)",
+        }, "What was demonstrated after the end of the episode? Certainly not standing still."),
         Misconception("one window too few", {"end - start - reach + 1": "end - start - reach"},
             "Count: in an episode that is just as long as a window, how many windows are there?"),
         Misconception("windows reach back into the episode before", {"np.maximum(seen, start)": "seen"},
@@ -149,7 +165,8 @@ class AllWindows(Check):
 class Mirror(Check):
     id = "7.4"
     answer = "mirror_pusht"
-    hint = "Whatever is a place on the board is mirrored. The episodes of the second half end later."
+    hint = ("Whatever is a place on the board is mirrored; `pusht.mirror_points` and `pusht.mirror_keypoints` do "
+            "that. The episodes of the second half end later.")
     misconceptions = [
         Misconception("actions not mirrored", {"pusht.mirror_points(demos.action)": "demos.action"},
             "In the mirror the pusher has to go to the mirrored place."),

@@ -49,7 +49,7 @@ class Rate(Check):
             "down to 0.")
     misconceptions = [
         Misconception("the first step learns nothing", {
-            "(step + 1) / max(1, warmup)": "step / max(1, warmup)",
+            "(step + 1) / max(1, warmup)": "(step / warmup if warmup else 1.0)",
         }, "What is the rate at step 0?"),
         Misconception("no warm-up", {"min(1.0, (step + 1) / max(1, warmup)) * ": ""},
             "Try it with a warm-up: do the first steps change?"),
@@ -61,6 +61,11 @@ class Rate(Check):
         Misconception("a straight line", {
             "0.5 * (1 + math.cos(math.pi * step / steps))": "(1 - step / steps)",
         }, "How fast does a cosine fall in the beginning?"),
+        Misconception("the cosine waits for the warm-up", {
+            "return min(1.0, (step + 1) / max(1, warmup)) * 0.5 * (1 + math.cos(math.pi * step / steps))":
+                "return (step + 1) / warmup if step < warmup else "
+                "0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))",
+        }, "The two curves are multiplied. At which step does each of them begin?"),
     ]
 
     @staticmethod
@@ -87,6 +92,14 @@ class Optimizer(Check):
         }, "Compare a bias and a matrix: which of them is pulled to 0 by yours?"),
         Misconception("frozen parameters included", {" if p.requires_grad]": "]"},
             "In stage 2 the tokenizer is frozen: it must not be decayed either."),
+        Misconception("the gains of norms decay, too", {
+            "learning = [": "biases = {id(p) for name, p in module.named_parameters() if name.endswith('bias')}\n"
+                            "    learning = [",
+            "p.ndim >= 2": "id(p) not in biases", "if p.ndim < 2]": "if id(p) in biases]",
+        }, "The gain of a norm is called `weight`, too. Is it a matrix?"),
+        Misconception("only two axes make a matrix", {
+            "p.ndim >= 2": "p.ndim == 2", "if p.ndim < 2]": "if p.ndim != 2]",
+        }, "A convolution multiplies, too: how many axes have its weights?"),
         Misconception("options lost", {", fused=True, **options)": ", fused=True)"},
             "What happens to lr?"),
     ]
@@ -99,7 +112,8 @@ class Optimizer(Check):
     @staticmethod
     def probe(answer: Any, decay: Tensor, lr: Tensor, numbers: Tensor) -> dict[str, Any]:
         frozen = nn.Linear(4, 2).requires_grad_(False)
-        module = fill(nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Embedding(5, 4), frozen), numbers)
+        module = fill(nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Embedding(5, 4), nn.Conv1d(2, 2, 1), frozen),
+                      numbers)
         optimizer = answer(module, decay.item(), lr=lr.item(), betas=(0.5, 0.6))
         decay_of = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
         torch.cat([p.flatten() for p in module.parameters() if p.requires_grad]).square().sum().backward()

@@ -32,6 +32,9 @@ class Acting(Check):
             "normalizer.unnormalize(\"action\", policy.select_action(normalised))":
                 "normalizer.unnormalize(\"action\", policy.select_action(normalised).clamp(-1, 1))",
         }, "The board ends at 0 and 512 pixels; the demonstrations ended elsewhere."),
+        Misconception("the way back of the pusher's place", {
+            "normalizer.unnormalize(\"action\"": "normalizer.unnormalize(\"observation.state\"",
+        }, "Whose bounds do actions have?"),
     ]
 
     @staticmethod
@@ -44,11 +47,13 @@ class Acting(Check):
             def select_action(self, observation: dict[str, Tensor]) -> Tensor:
                 return torch.cat(list(observation.values()), 1) @ mix
 
-        bounds = {"observation.environment_state": 16, "observation.state": 2, "action": 2}
+        bounds = {"observation.environment_state": 16, "observation.state": 2}
         normalizer = Normalizer({name: (torch.linspace(20, 60, size), torch.linspace(450, 500, size))
-                                 for name, size in bounds.items()})
+                                 for name, size in bounds.items()} | {
+                                     "action": (torch.tensor([5.0, 40.0]), torch.tensor([480.0, 510.0]))})
         observation = {"observation.environment_state": keypoints, "observation.state": pusher}
         return {"actions": answer(Linear(), normalizer, observation),
+                "the observation afterwards": torch.cat(list(observation.values()), dim=1),
                 "actions within other bounds": answer(Linear(), normalizer, observation, (100.0, 200.0))}
 
 

@@ -26,6 +26,10 @@ class Cloning(Check):
         Misconception("the observations in the order in which they came", {
             "for name in self.names]": "for name in window]",
         }, "Give the same window with its names in another order: may the answer change?"),
+        Misconception("step after step", {
+            "torch.cat([window[name].flatten(1) for name in self.names], dim=1)":
+                "torch.cat([window[name] for name in self.names], dim=2).flatten(1)",
+        }, "What does the MLP read first: all names of a step, or all steps of a name? `forward` says it."),
     ]
 
     @staticmethod
@@ -52,6 +56,18 @@ class Bins(Check):
             "A window shows the past and the present. At which of its steps does the policy act?"),
         Misconception("one temperature fits all", {"features, uniform, self.temperature)": "features, uniform, 1.0)"},
             "Try another temperature: do the bins change?"),
+        Misconception("always the likeliest bin", {
+            "features, uniform, self.temperature)": "features, uniform, 0.0)",
+        }, "Bins are drawn: two generators should not always agree."),
+        Misconception("draws that no episode owns", {
+            "draw_uniform(len(features), 1, self.generators)": "torch.rand(len(features), 1)",
+        }, "Each row has a generator of its own. What for?"),
+        Misconception("plain cross-entropy", {"return focal_loss(": "return F.cross_entropy("},
+            "Compare with the docstring of `loss`."),
+        Misconception("learns from the last step alone", {
+            "self.features(window).flatten(0, 1), chunks.flatten(0, 2)":
+                "self.features(window)[:, -1], chunks[:, -1, 0]",
+        }, "The GPT answers at every step of the window, and each answer can be wrong."),
         Misconception("the offset is not weighted", {"+ 10 * F.mse_loss": "+ F.mse_loss"},
             "Compare with the docstring of `loss`."),
         Misconception("the offset has to be the whole action", {
@@ -62,7 +78,7 @@ class Bins(Check):
     @staticmethod
     def draw(g: torch.Generator) -> dict[str, Tensor]:
         return {"seen": normal(g, 12, 2, 3), "chunks": normal(g, 12, 2, 1, 2), "bins": normal(g, 6, 2),
-                "numbers": normal(g, 997)}
+                "numbers": 0.3 * normal(g, 997)}
 
     @staticmethod
     def probe(answer: Any, seen: Tensor, chunks: Tensor, bins: Tensor, numbers: Tensor) -> dict[str, Any]:
