@@ -123,6 +123,17 @@ def test_no_text_reads_as_something_else_to_pandoc(site: Path) -> None:
             assert len(re.findall(f"<{tag}>", text)) == len(re.findall(f"</{tag}>", text)), (page.name, tag)
 
 
+def test_every_list_is_one_to_pandoc() -> None:
+    """Jupyter lets a list begin right below a line of prose; to pandoc it is then part of that line."""
+    item = re.compile(r"(?:-|\*|\d+\.) ")
+    for path in (REPO / "nbs").glob("*.ipynb"):
+        for text in texts(path):
+            prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL).splitlines()
+            for above, line in zip(prose, prose[1:], strict=False):
+                assert not item.match(line) or not above or item.match(above.lstrip()) or above.startswith("  "), (
+                    path.name, above, line)
+
+
 def test_quarto_finds_its_own_lines_in_gitignore() -> None:
     """It writes them where they are missing, and a render would leave a changed file behind."""
     assert {"/.quarto/", "**/*.quarto_ipynb"} <= set((REPO / ".gitignore").read_text().splitlines())
