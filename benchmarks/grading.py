@@ -5,9 +5,9 @@
 One submission of every lab, alone; then a class with one lab, in which about every second student makes a mistake that
 the lab knows and every tenth hands in the untouched edition. The first of them are graded again with one job, and the
 reports compared byte for byte. Scoring only (`--no-execute`). The grader itself is the command's process and the
-judge, without the sandboxes. Its memory, at its highest, in three ways: what it alone holds and would give back by
-ending (uss); with its share of what others use too (pss), above all the files of PyTorch, which every sandbox maps as
-well; and with all of that counted in full (rss). A Python that has only imported torch is measured beside it.
+judge, without the sandboxes. Its memory, at its highest, in two ways: what it holds itself (own), and that with the
+pages of files that it has mapped (rss), nearly all of them PyTorch's libraries, which every sandbox shares and which
+the kernel drops when it needs the room. A Python that has only imported torch is measured beside it.
 `cpu_seconds` are those of all processes, sandboxes included: on a machine with other work they say more than `seconds`.
 """
 import json
@@ -55,18 +55,24 @@ def write_class(folder: Path, lab: str, submissions: int, seed: int) -> Path:
     return folder
 
 
+def memory(process: psutil.Process) -> dict[str, int]:
+    """Bytes that a process has in memory: what no file holds, and all of it."""
+    info = process.memory_info()
+    return {"own": info.rss - info.shared, "rss": info.rss}
+
+
 def graded(folder: Path, out: Path, jobs: int) -> dict[str, Any]:
     """Seconds of grading a folder into another, and the most memory that the grader had."""
     start = time.monotonic()
-    most: dict[str, float] = {"uss": 0, "pss": 0, "rss": 0}
+    most: dict[str, int] = {"own": 0, "rss": 0}
     cpu: dict[tuple[int, float], float] = {}
     command = psutil.Popen([COMMAND, "grade", folder, "--jobs", str(jobs), "--no-execute", "--out", out])
     while command.poll() is None:
         try:
             below = command.children(recursive=True)
             own = [command, *(process for process in below if "multiprocessing" in " ".join(process.cmdline()))]
-            held = [process.memory_full_info() for process in own]
-            most = {kind: max(size, sum(getattr(info, kind) for info in held)) for kind, size in most.items()}
+            held = [memory(process) for process in own]
+            most = {kind: max(size, sum(sizes[kind] for sizes in held)) for kind, size in most.items()}
             cpu |= {(process.pid, process.create_time()): sum(process.cpu_times()[:2]) for process in [command, *below]}
         except psutil.Error:
             pass  # one of them has just ended
@@ -78,9 +84,10 @@ def graded(folder: Path, out: Path, jobs: int) -> dict[str, Any]:
 
 def torch_alone() -> dict[str, int]:
     """Memory, in MB, of a Python that has imported torch and nothing else."""
-    code = "import torch, psutil; i = psutil.Process().memory_full_info(); print(i.uss, i.pss, i.rss)"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.split()
-    return {f"{kind}_mb": round(int(size) / 1e6) for kind, size in zip(("uss", "pss", "rss"), said, strict=True)}
+    with psutil.Popen([sys.executable, "-c", "import torch; print(); input()"], stdin=subprocess.PIPE,
+                      stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        return {f"{kind}_mb": round(size / 1e6) for kind, size in memory(process).items()}
 
 
 def reports(out: Path) -> dict[str, bytes]:

@@ -53,6 +53,7 @@ def plot_pair_usage(codes: "Tensor", n_codes: int) -> "Figure":
     bars.set_title("\n".join(words), fontsize=10)
     bars.set(xlabel="code", ylabel="share of the chunks (%)", ylim=(0, 1.2 * highest or 1),
              xticks=range(0, n_codes, max(1, n_codes // 4)))
+    bars.locator_params(axis="y", nbins=4)
     bars.legend(loc="upper right", ncols=2)  # above the bars; to look for the best place takes longer than to draw
     return figure
 
