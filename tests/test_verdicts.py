@@ -70,6 +70,15 @@ def test_nobody_stands_above_others_alone() -> None:
     assert len(claims([result("bet", [0.5]), result("vqbet", [0.5])])) == 1
 
 
+def test_who_leads_says_whether_by_chance() -> None:
+    def why(ahead: list[float]) -> str:
+        return claims([result("bet", ahead), result("vqbet", list(np.linspace(0.2, 0.4, 12)))])[0]["why"]
+
+    assert "which is more than chance (max coverage on shared starts: p-value < 0.001)" in why(list(np.linspace(0.7, 0.9, 12)))
+    assert "which may be chance" in why([0.9, *np.linspace(0.2, 0.4, 12)[1:]])
+    assert "chance" not in why([0.1] * 12)  # VQ-BeT leads itself
+
+
 def test_speed_is_a_ratio_with_sizes_beside_it() -> None:
     slow = {"metrics": {"latency_ms": {"p50": 4.9}, "avg_max_reward": 0.5}, "chunk": {"n_action_steps": 7}}
     found = {c["claim"]: c for c in claims([result("diffusion-ddim10", [0.5], **slow), result("vqbet", [0.5])])}

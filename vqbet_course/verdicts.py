@@ -140,8 +140,16 @@ def best_reward(results: Results) -> dict[str, str]:
     often = max(wins, key=lambda name: wins[name])
     return {"claim": "VQ-BeT stands at or above every other policy of the panel (average max reward)",
             "verdict": "borne out" if rewards["vqbet"] >= others else "not borne out",
-            "why": f"best is {best} with {rewards[best]:.3f}, VQ-BeT has {rewards['vqbet']:.3f}; "
+            "why": f"best is {best} with {rewards[best]:.3f}, VQ-BeT has {rewards['vqbet']:.3f}{chance(results, best)}; "
                    f"most often successful is {often} with {wins[often]:.0%}, VQ-BeT has {wins['vqbet']:.0%}"}
+
+
+def chance(results: Results, best: str) -> str:
+    """Whether the best policy's max coverage on shared starts differs from VQ-BeT's by more than chance, in words."""
+    if best == "vqbet":
+        return ""
+    p = compare_coverage(outcomes(results, best), outcomes(results, "vqbet"))["p"]
+    return f", which {'is more than' if p < LEVEL else 'may be'} chance (max coverage on shared starts: p-value {p_value(p)})"
 
 
 def keeps_both_routes(results: Results, least: float = 0.1) -> dict[str, str]:
