@@ -3,7 +3,7 @@ import os
 
 found = []
 for folder, below, names in os.walk('/'):
-    below[:] = {*below} - {'proc', 'sys', 'dev'}
+    below[:] = {*below} - {'proc', 'sys', 'dev', 'torch', 'nvidia', 'triton', 'sympy'}  # nothing of ours is below these
     for name in names:
         if name.endswith('.pyc') and ('tokens' in name or 'kmeans' in name) and 'vqbet' in folder:
             found.append(name)
