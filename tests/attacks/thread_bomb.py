@@ -1,4 +1,4 @@
-# 1.3 stopped or error: starts threads without end, until its time or the room for their stacks is used up
+# 1.3 stopped: starts threads without end
 import threading
 import time
 
