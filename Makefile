@@ -29,7 +29,7 @@ test: $(READY) ## unit tests, package and lessons in step, the lessons' own test
 	@echo "make test: all passed - units, package and lessons in step, the lessons' own test cells."
 
 test-browser: $(READY) ## the lessons and explorers in a real Chromium, which must be installed
-	@VQBET_BROWSER=required $(BIN)/python -m pytest tests/test_browser.py $(ARGS)
+	@VQBET_BROWSER=required $(BIN)/python -m pytest tests/course/test_browser.py $(ARGS)
 
 jupyter: $(READY) ## open the lessons in JupyterLab (ARGS="--no-browser --port 8888")
 	@$(BIN)/python -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/nbs/index.ipynb \
@@ -47,7 +47,7 @@ readme: $(READY) ## write README.md from nbs/index.ipynb
 	@rm -f $(README).tmp
 
 stage: $(READY) ## put the pages of the website into pages/, with the outputs of `make course`
-	@$(BIN)/python -m vqbet_course.site
+	@$(BIN)/python -m vqbet_course.course.site
 
 site: $(READY) ## render the website into _docs/ with Quarto
 	@command -v quarto >/dev/null || { echo "make site: Quarto is needed to render the site; get it from" \

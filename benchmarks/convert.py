@@ -14,9 +14,9 @@ from pathlib import Path
 
 import click
 
-from vqbet_course.convert import Source, open_source
-from vqbet_course.convert.writer import write_dataset
-from vqbet_course.results import made_by
+from vqbet_course.datasets.readers import Source, open_source
+from vqbet_course.datasets.writer import write_dataset
+from vqbet_course.core.records import made_by
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -16,8 +16,8 @@ from typing import Any
 import click
 import nbformat
 
-from vqbet_course.contract import BadInput
-from vqbet_course.files import write_text
+from vqbet_course.core.errors import BadInput
+from vqbet_course.core.io import write_text
 
 RESULTS = Path(__file__).parent / "results"
 INDEX = Path(__file__).parent.parent / "nbs" / "index.ipynb"

@@ -22,8 +22,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from vqbet_course.files import write_json
-from vqbet_course.results import made_by
+from vqbet_course.core.io import write_json
+from vqbet_course.core.records import made_by
 
 INPUTS = {"observation.image": {"type": "VISUAL", "shape": [3, 96, 96]},
           "observation.state": {"type": "STATE", "shape": [2]}}

@@ -1,7 +1,7 @@
 """Five policies on one panel, in its quick form: 2 minutes of training each, one seed, 20 starts.
 
     python benchmarks/panel.py
-    python benchmarks/panel.py --data pusht_human_lowdim.npz --name panel_human --minutes 15 --rollouts 50 --jobs 2
+    python benchmarks/panel.py --data pusht_human_lowdim.npz --name panel_human --minutes 15 --episodes 50 --jobs 2
 
 One command that anyone can type, `vqbet-course compare`; its panel.json, with the command and how long it took, goes to
 results/NAME.json. Lesson 10 draws results/panel.json. A panel that was interrupted is continued.
@@ -22,12 +22,12 @@ RESULTS = Path(__file__).parent / "results"
 @click.option("--name", default="panel", show_default=True, help="What the result is called.")
 @click.option("--minutes", default=2.0, show_default=True)
 @click.option("--seeds", default="1", show_default=True)
-@click.option("--rollouts", default=20, show_default=True)
+@click.option("--episodes", default=20, show_default=True)
 @click.option("--demos", default=120, show_default=True)
 @click.option("--jobs", default=1, show_default=True)
-def main(data: str, name: str, minutes: float, seeds: str, rollouts: int, demos: int, jobs: int) -> None:
+def main(data: str, name: str, minutes: float, seeds: str, episodes: int, demos: int, jobs: int) -> None:
     out = Path("_runs") / name
-    command = ["compare", "--data", data, "--demos", str(demos), "--rollouts", str(rollouts), "--seeds", seeds,
+    command = ["compare", "--data", data, "--demos", str(demos), "--episodes", str(episodes), "--seeds", seeds,
                "--minutes", f"{minutes:g}", "--jobs", str(jobs), "--out", str(out)]
     start = time.perf_counter()
     subprocess.run([sys.executable, "-m", "vqbet_course.cli", *command], check=True)

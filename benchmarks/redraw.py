@@ -27,7 +27,7 @@ from vqbet_course import widgets
 from vqbet_course.demos import load_demos
 from vqbet_course.policy import interleave
 from vqbet_course.residual_vq import ResidualVQ
-from vqbet_course.results import made_by
+from vqbet_course.core.records import made_by
 from vqbet_course.rollout import percentiles
 from vqbet_course.tokens import kmeans, nearest_code
 from vqbet_course.train import load_run

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from vqbet_course.files import write_json
+from vqbet_course.core.io import write_json
 from vqbet_course.train import load_run
 
 RESULT = Path(__file__).parent / "results" / "shipped.json"

@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vqbet_course.augment import augment_pusht
-from vqbet_course.build import build_policy
+from vqbet_course.tasks.pusht.augmentation import augment_pusht
+from vqbet_course.training.factory import build_policy
 from vqbet_course.demos import Demos, Normalizer, Windows, load_demos
-from vqbet_course.files import write_text
+from vqbet_course.core.io import write_text
 from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
 from vqbet_course.train import Stage, policy_stage, prepare, run_randomness, vqvae_stage
 from vqbet_course.vqvae import vqvae_loss

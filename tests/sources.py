@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import zarr
 from PIL import Image
 
-from vqbet_course.pusht import block_keypoints
+from vqbet_course.tasks.pusht.geometry import block_keypoints
 
 LENGTHS = (6, 4)
 ENDS = np.cumsum(LENGTHS)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from vqbet_course import cli, course
-from vqbet_course.contract import BadInput
+from vqbet_course import cli
+from vqbet_course.course import runner as course
+from vqbet_course.core.errors import BadInput
 
 Failing = Callable[[BaseException], int]
 

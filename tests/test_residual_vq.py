@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from vqbet_course.contract import BadInput
+from vqbet_course.core.errors import BadInput
 from vqbet_course.residual_vq import ResidualVQ, VectorQuantizer, straight_through
 from vqbet_course.tokens import token_usage
 

@@ -19,7 +19,8 @@ from small import CONFIG, same, write_npz
 from torch import nn
 
 from vqbet_course import train as training
-from vqbet_course.contract import PUSHT, BadInput
+from vqbet_course.core.errors import BadInput
+from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.demos import load_demos
 from vqbet_course.train import Stage, batch_rows, follow, load_run, rate, read_log, resume, train
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 
 from vqbet_course import __version__
-from vqbet_course.contract import BadInput
-from vqbet_course.profiles import CELL_TIMEOUT_S
+from vqbet_course.core.errors import BadInput
+from vqbet_course.course.profiles import CELL_TIMEOUT_S
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -29,7 +29,7 @@ def cli() -> None:
               help="Where the executed lessons and the report go.")
 def course(profile: str, only: str | None, out: Path) -> None:
     """Run the lessons from top to bottom and write a report. Exit status 1: a lesson failed."""
-    from vqbet_course.course import run_course
+    from vqbet_course.course.runner import run_course
 
     results = run_course(out, profile=profile, only=only.split(",") if only is not None else None)
     if not all(result.ok for result in results):
@@ -91,7 +91,7 @@ def train(data: str, minutes: float | None, steps: int | None, seed: int, augmen
 def evaluate(run: str, episodes: int, seed: int, videos: int, env: str, perturb: tuple[str, ...],
              goal_pose: str | None, split: Path | None, part: str, out: Path | None) -> None:
     """Roll a policy out, and write its figures, traces, failure labels and films. RUN: a run directory or `shipped`."""
-    from vqbet_course import evaluate as evaluation
+    from vqbet_course.evaluation import evaluate as evaluation
     from vqbet_course.train import load_run
 
     loaded = load_run(run)
@@ -135,23 +135,23 @@ def import_(folder: Path, out: Path) -> None:
 @click.option("--policies", default="bc,bet,act,diffusion,vqbet", show_default=True, metavar="NAME,NAME")
 @click.option("--data", default="demo", show_default=True, metavar="SOURCE", help="PushT demonstrations.")
 @click.option("--demos", type=int, default=120, show_default=True, help="Demonstrations, chosen by the training seed.")
-@click.option("--rollouts", type=int, default=30, show_default=True, help="Episodes of each trained policy.")
+@click.option("--episodes", type=int, default=30, show_default=True, help="Episodes of each trained policy.")
 @click.option("--seeds", default="1,2,3", show_default=True, metavar="N,N", help="Training seeds.")
 @click.option("--minutes", type=float, help="What each training may take.  [default: 5]")
 @click.option("--steps", type=int, help="Train each for this many steps instead.")
-@click.option("--films", type=int, default=1, show_default=True, help="Films of each trained policy.")
+@click.option("--videos", type=int, default=1, show_default=True, help="Videos of each trained policy.")
 @click.option("--jobs", type=int, default=1, show_default=True, help="Processes side by side.")
 @click.option("--dask", metavar="ADDRESS", help="Send the jobs to this Dask scheduler instead.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR",
               help="Where the panel goes; what is finished there is not done again.")
-def compare(policies: str, data: str, demos: int, rollouts: int, seeds: str, minutes: float | None, steps: int | None,
-            films: int, jobs: int, dask: str | None, out: Path) -> None:
+def compare(policies: str, data: str, demos: int, episodes: int, seeds: str, minutes: float | None, steps: int | None,
+            videos: int, jobs: int, dask: str | None, out: Path) -> None:
     """Let several policies learn the same and go through one evaluator. Continues a panel that was interrupted."""
-    from vqbet_course import compare as panel
+    from vqbet_course.experiments import panel
 
     numbers = whole_numbers("--seeds", seeds)
     budget = panel.Budget(5.0 if minutes is None and steps is None else minutes, steps)
-    settings = panel.Settings(data, demos, rollouts, budget, films)
+    settings = panel.Settings(data, demos, episodes, budget, videos)
     result = panel.compare(policies.split(","), numbers, settings, out, jobs, dask)
     for claim in result["claims"]:
         click.echo(f"{claim['verdict']:>13}: {claim['claim']}: {claim['why']}")
@@ -171,7 +171,7 @@ def ablate(names: tuple[str, ...], data: str, seeds: str, minutes: float | None,
            out: Path) -> None:
     """Change one thing at a time, and see what it does. NAME is layers, chunk, offset, ...; a wrong one lists them,
     `all` does them all."""
-    from vqbet_course import ablate as ablations
+    from vqbet_course.experiments import ablations
 
     budget = None if minutes is None and steps is None else ablations.Budget(minutes, steps)
     asked = [*ablations.ABLATIONS] if names == ("all",) else names
@@ -185,7 +185,7 @@ def ablate(names: tuple[str, ...], data: str, seeds: str, minutes: float | None,
 @click.option("--eval", "name", metavar="NAME", help="Which evaluation below RUN/eval.  [default: the only one]")
 def reproduce(run: Path, name: str | None) -> None:
     """Evaluate a saved run again in a fresh clone and environment. Exit status 1: the figures do not repeat."""
-    from vqbet_course import reproduce as repeating
+    from vqbet_course.experiments import reproduce as repeating
 
     verdict = repeating.reproduce(run, name)
     click.echo(repeating.describe(verdict))
@@ -202,7 +202,7 @@ def reproduce(run: Path, name: str | None) -> None:
 @click.option("--out", type=click.Path(path_type=Path), default=Path("_runs/retro.md"), show_default=True)
 def retro(paths: tuple[Path, ...], recorded: Path | None, out: Path) -> None:
     """Write the retro page of runs and panels: what was measured, how far it repeats, what is open."""
-    from vqbet_course.retro import retro as write_retro
+    from vqbet_course.experiments.retro import retro as write_retro
 
     click.echo(write_retro(paths, out, recorded))
     click.echo(f"written: {out}")
@@ -218,7 +218,7 @@ def retro(paths: tuple[Path, ...], recorded: Path | None, out: Path) -> None:
 @click.option("--out", type=click.Path(path_type=Path), default=Path("_runs/designs"), show_default=True, metavar="DIR")
 def design(name: str, judge: Path | None, minutes: float, speeds: Path | None, out: Path) -> None:
     """Write the page of an experiment before it is run, or judge its hypotheses after."""
-    from vqbet_course import design as designs
+    from vqbet_course.experiments import design as designs
 
     if judge is None:
         click.echo(f"written: {designs.write_design(name, out, minutes, speeds)}")
@@ -279,9 +279,9 @@ def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, f
     """Say what a source holds, what it yields, and which episodes are unlike the others."""
     import json
 
-    from vqbet_course.convert import open_source
-    from vqbet_course.files import read_json
-    from vqbet_course.inspection import inspect_source, plot, table_of
+    from vqbet_course.datasets.readers import open_source
+    from vqbet_course.core.io import read_json
+    from vqbet_course.datasets.inspection import inspect_source, plot, table_of
     from vqbet_course.policy import VQBeTConfig
 
     asked = read_json(config, VQBeTConfig.from_dict) if config else None
@@ -300,9 +300,9 @@ def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, f
 @click.option("--unit", "units", multiple=True, metavar="FEATURE=UNIT", help="A unit that the source does not state.")
 def convert(sources: tuple[str, ...], out: Path, render: bool, fps: float | None, units: tuple[str, ...]) -> None:
     """Write a source, or several end to end, as a LeRobotDataset v3. The same command goes on where it was interrupted."""
-    from vqbet_course.convert import joined, with_units
-    from vqbet_course.convert.pictures import with_drawings
-    from vqbet_course.convert.writer import write_dataset
+    from vqbet_course.datasets.readers import joined, with_units
+    from vqbet_course.datasets.images import with_drawings
+    from vqbet_course.datasets.writer import write_dataset
 
     opened = with_units(joined(sources, fps), units)
     write_dataset(with_drawings(opened) if render else opened, out)
@@ -318,8 +318,8 @@ def convert(sources: tuple[str, ...], out: Path, render: bool, fps: float | None
 def split(source: str, n_train: int, n_val: int, seed: int, out: Path) -> None:
     """Split a source by episode, and write which episodes are for what."""
     from vqbet_course.demos import load_demos
-    from vqbet_course.files import write_json
-    from vqbet_course.splits import split_demos
+    from vqbet_course.core.io import write_json
+    from vqbet_course.datasets.splits import split_demos
 
     parts = split_demos(load_demos(source), n_train, n_val, seed)
     write_json(out, parts.to_dict())
@@ -337,7 +337,7 @@ def split(source: str, n_train: int, n_val: int, seed: int, out: Path) -> None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR")
 def make(episodes: int, seed: int, noise: float, style: str, out: Path) -> None:
     """Let the scripted expert push the T, and write what it solved as a LeRobotDataset with a data card."""
-    from vqbet_course.expert import make_demos
+    from vqbet_course.tasks.pusht.demonstrator import make_demos
 
     make_demos(episodes, seed, out, style, noise)
     click.echo(f"written: {out}")

@@ -14,11 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import pusht
-from .contract import GOAL, PUSHT, BadInput, Contract
-from .convert import open_source
-from .convert.pictures import chosen
-from .convert.source import check_frames, is_state_or_action
+from .tasks.pusht import geometry as pusht
+from .core.errors import BadInput
+from .core.specs import GOAL, Contract
+from .tasks.pusht.contract import PUSHT
+from .datasets.readers import open_source
+from .datasets.images import chosen
+from .datasets.source import check_frames, is_state_or_action
 
 # %% ../nbs/07_demos.ipynb #96e32204
 @dataclass(frozen=True)

@@ -19,8 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import pusht
-from .contract import GOAL, PUSHT, BadInput, Contract
+from .tasks.pusht import geometry as pusht
+from .core.errors import BadInput
+from .core.specs import GOAL, Contract
+from .tasks.pusht.contract import PUSHT
 from .demos import Normalizer, Windows
 from .policy import PUSHT_KEYPOINTS, Decision, StateEncoder, VQBeTConfig, VQBeTPolicy
 

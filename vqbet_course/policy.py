@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .contract import GOAL, BadInput
+from .core.errors import BadInput
+from .core.specs import GOAL
 from .gpt import GPT
 from .heads import CodePredictor, OffsetHead, focal_loss
 from .vqvae import ActionVQVAE

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .contract import BadInput
+from .core.errors import BadInput
 from .tokens import kmeans, nearest_code
 
 # %% ../nbs/02_residual_vq.ipynb #57b93f49

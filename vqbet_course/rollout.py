@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .contract import PUSHT_TASK, TaskContract
+from .core.specs import TaskContract
+from .tasks.pusht.contract import PUSHT_TASK
 from .demos import Normalizer
 from .policy import Decision
 

@@ -30,13 +30,15 @@ from tqdm.auto import tqdm
 
 # %% ../nbs/08_train.ipynb #8a5e0001
 import vqbet_course
-from .augment import augment_pusht
-from .build import build_policy, for_cameras, start_policy
-from .contract import PUSHT, BadInput, Contract
+from .tasks.pusht.augmentation import augment_pusht
+from .training.factory import build_policy, for_cameras, start_policy
+from .core.errors import BadInput
+from .core.specs import Contract
+from .tasks.pusht.contract import PUSHT
 from .demos import Demos, Normalizer, Windows, load_demos, make_windows
-from .files import append_text, drop_partials, read_json, write_atomically, write_json, write_text
+from .core.io import append_text, drop_partials, read_json, write_atomically, write_json, write_text
 from .policy import VQBeTConfig, VQBeTPolicy
-from .splits import Split, read_split
+from .datasets.splits import Split, read_split
 from .vqvae import vqvae_loss
 
 # %% ../nbs/08_train.ipynb #9dedea2d

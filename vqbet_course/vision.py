@@ -16,7 +16,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.transforms import CenterCrop, RandomCrop
 
-from .contract import BadInput
+from .core.errors import BadInput
 
 # %% ../nbs/12_vision.ipynb #6c85db32
 def pixel_grid(height: int, width: int) -> Tensor:

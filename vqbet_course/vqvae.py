@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .contract import BadInput
+from .core.errors import BadInput
 from .residual_vq import ResidualVQ
 
 # %% ../nbs/03_vqvae.ipynb #c1318185

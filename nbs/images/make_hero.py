@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vqbet_course.files import write_atomically
-from vqbet_course.films import frames
+from vqbet_course.core.io import write_atomically
+from vqbet_course.evaluation.videos import frames
 from vqbet_course.rollout import Episode, rollouts
 from vqbet_course.train import load_run
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from vqbet_course.contract import BadInput
+from vqbet_course.core.errors import BadInput
 from vqbet_course.grading import report
 from vqbet_course.grading.execution import execute
 from vqbet_course.grading.lessons import Cell, Lab, all_labs, source_of, without_directives

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from vqbet_course.files import write_atomically, write_json, write_text
+from vqbet_course.core.io import write_atomically, write_json, write_text
 from vqbet_course.grading.results import STATUSES, Grade
 
 LONGEST = 200

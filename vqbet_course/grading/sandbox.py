@@ -75,7 +75,7 @@ def packages() -> dict[str, Path]:
 
 def imported_modules(source: str) -> set[str]:
     """The modules of this package that a source may import: `convert`, `convert.source`, `convert.source.Source` of
-    `from vqbet_course.convert.source import Source`. Relative imports count from the package's top."""
+    `from vqbet_course.datasets.readers.source import Source`. Relative imports count from the package's top."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom):
@@ -176,7 +176,7 @@ class Sandbox:
         course = Path(self.files.name) / "course" / PACKAGE.name
         course.mkdir(parents=True)
         for name, text in earlier_modules(self.lab).items():
-            (course / name).parent.mkdir(exist_ok=True)
+            (course / name).parent.mkdir(parents=True, exist_ok=True)
             (course / name).write_text(text, encoding="utf-8")
         for path in [course.parent, *course.parent.rglob("*")]:  # whatever the umask says
             path.chmod(0o755 if path.is_dir() else 0o644)

@@ -6,7 +6,7 @@ package registers it. It loads lerobot, which takes its seconds: nothing else in
 
 from importlib.metadata import version
 
-from vqbet_course.contract import BadInput
+from vqbet_course.core.errors import BadInput
 
 if version("lerobot").split(".")[:2] != ["0", "6"]:
     raise BadInput(f"lerobot {version('lerobot')} is installed, this course speaks with 0.6: "

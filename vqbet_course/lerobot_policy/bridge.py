@@ -12,8 +12,8 @@ from lerobot.policies.vqbet.modeling_vqbet import VQBeTModel
 from lerobot.policies.vqbet.modeling_vqbet import VQBeTPolicy as LeRobotPolicy
 from torch import Tensor
 
-from vqbet_course.build import build_policy
-from vqbet_course.contract import BadInput
+from vqbet_course.training.factory import build_policy
+from vqbet_course.core.errors import BadInput
 from vqbet_course.policy import LeRobotTraining, VQBeTConfig, VQBeTPolicy
 
 OBS_STATE, ACTION = "observation.state", "action"

@@ -20,10 +20,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vqbet_course.build import build_policy
-from vqbet_course.contract import PUSHT, PUSHT_TASK, BadInput, Contract, Field
+from vqbet_course.training.factory import build_policy
+from vqbet_course.core.errors import BadInput
+from vqbet_course.core.specs import Contract, Field
+from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
 from vqbet_course.demos import Normalizer
-from vqbet_course.files import in_plain_words, read_json, write_atomically, write_json
+from vqbet_course.core.io import in_plain_words, read_json, write_atomically, write_json
 from vqbet_course.lerobot_policy.bridge import policy_from_tensors, to_lerobot
 from vqbet_course.lerobot_policy.configuration_vqbet_course import VQBeTCourseConfig
 from vqbet_course.lerobot_policy.modeling_vqbet_course import wrap

@@ -6,7 +6,7 @@ from typing import Any
 from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature, PreTrainedConfig
 from lerobot.optim import AdamWConfig, VQBeTSchedulerConfig
 
-from vqbet_course.contract import BadInput
+from vqbet_course.core.errors import BadInput
 from vqbet_course.policy import VQBeTConfig
 
 TOLD_BY_FEATURES = ("observation_sizes", "image_shapes", "action_dim")

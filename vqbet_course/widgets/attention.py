@@ -1,7 +1,7 @@
 """Attention: which observation each query looks at."""
 from typing import TYPE_CHECKING, cast
 
-from vqbet_course.contract import BadInput
+from vqbet_course.core.errors import BadInput
 from vqbet_course.widgets.picture import as_image, explorer, slider
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vqbet_course.contract import BadInput
+from vqbet_course.core.errors import BadInput
 from vqbet_course.widgets.picture import BLUE, ORANGE, as_image, choice, draw_board, explorer, slider
 
 if TYPE_CHECKING:

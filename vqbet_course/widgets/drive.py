@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vqbet_course.contract import PUSHT, BadInput
-from vqbet_course.files import in_plain_words, write_json
-from vqbet_course.pusht import SIZE
+from vqbet_course.core.errors import BadInput
+from vqbet_course.tasks.pusht.contract import PUSHT
+from vqbet_course.core.io import in_plain_words, write_json
+from vqbet_course.tasks.pusht.geometry import SIZE
 from vqbet_course.widgets.picture import BLUE, ORANGE, draw_board, leave_by_tab
 
 if TYPE_CHECKING:
@@ -122,9 +123,9 @@ def write_driven(episodes: Sequence[Numbers], out: Path, quiet: bool = True) -> 
     """
     import shutil
 
-    from vqbet_course.convert import open_source
-    from vqbet_course.convert.source import Episode, Source
-    from vqbet_course.convert.writer import write_dataset
+    from vqbet_course.datasets.readers import open_source
+    from vqbet_course.datasets.source import Episode, Source
+    from vqbet_course.datasets.writer import write_dataset
 
     if not episodes:
         raise BadInput("no episode to write: solve one first")
@@ -245,7 +246,7 @@ def draw_drive(canvas: Any, drive: Drive) -> None:
     """The board on a canvas of SIDE x SIDE pixels: goal, T, pusher, and where the hand points."""
     from ipycanvas import hold_canvas
 
-    from vqbet_course.pusht import AROUND, GOAL_POSE, OUTLINE, PUSHER_RADIUS, to_world
+    from vqbet_course.tasks.pusht.geometry import AROUND, GOAL_POSE, OUTLINE, PUSHER_RADIUS, to_world
 
     scale = SIDE / SIZE
     corners = drive.seen["environment_state"].reshape(8, 2)[AROUND]

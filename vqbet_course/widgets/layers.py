@@ -2,7 +2,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from vqbet_course.contract import BadInput
+from vqbet_course.core.errors import BadInput
 from vqbet_course.widgets.picture import as_image, explorer, slider
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from math import floor
 from typing import TYPE_CHECKING
 
-from vqbet_course.contract import BadInput
+from vqbet_course.core.errors import BadInput
 from vqbet_course.widgets.pairs import draw_pairs
 from vqbet_course.widgets.picture import ORANGE, as_image, clickable, draw_board, explorer, slider
 

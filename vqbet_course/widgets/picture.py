@@ -102,7 +102,7 @@ def draw_board(ax: "Axes", corners: Any, pusher: Any) -> None:
     """PushT's board seen from above: the goal in green, the T by its keypoints (8, 2), the pusher (2,); pixels."""
     from matplotlib.patches import Circle, Polygon
 
-    from vqbet_course.pusht import AROUND, GOAL_POSE, OUTLINE, PUSHER_RADIUS, SIZE, to_world
+    from vqbet_course.tasks.pusht.geometry import AROUND, GOAL_POSE, OUTLINE, PUSHER_RADIUS, SIZE, to_world
 
     ax.add_patch(Polygon(to_world(OUTLINE, GOAL_POSE[None])[0], facecolor="#BFE5D8", edgecolor=GREEN))
     ax.add_patch(Polygon(corners[AROUND], facecolor="0.7", edgecolor="0.4", alpha=0.9))

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from vqbet_course.contract import BadInput
+from vqbet_course.core.errors import BadInput
 
 CASES = 3
 """How many times inputs are drawn for one grading."""

@@ -1,0 +1,282 @@
+"""The lessons as their readers meet them: JupyterLab in a real Chromium, driven by keyboard and mouse."""
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from conftest import REPO
+
+from vqbet_course.course.runner import as_html, lesson_environment
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SHOTS = REPO / "_runs" / "browser"
+WAIT_MS = 300_000  # patience for a busy machine
+SEED, LAST, AIM = 3, 8, (197.0, 256.6)  # an environment, the steps that the mouse drives, and where to
+EXPLORERS = ["""from vqbet_course import widgets
+from vqbet_course.demos import load_demos
+from vqbet_course.train import load_run
+
+run, demos = load_run("shipped"), load_demos("demo").select(range(10))
+moves = widgets.moves_of(run, demos)
+widgets.move_explorer(moves)""", f"""from pathlib import Path
+from IPython.display import HTML
+from vqbet_course.tasks.pusht.demonstrator import solve
+
+drive = widgets.Drive(seed={SEED})
+for drive.target in solve({SEED}).done[:-{LAST}].tolist():  # a script brings the T almost home
+    drive.step()
+drive.target = None
+display(widgets.drive_explorer(drive, Path("mine")))
+HTML(f"<p id=start>{{len(drive.rows)}}</p>")""", """corrected = widgets.Drive(run, seed=100_000)
+display(widgets.drive_explorer(corrected, Path("corrected")))
+widgets.plot_drive(corrected)""", """import torch
+
+seen = {name: torch.from_numpy(values) for name, values in demos.select([3]).observation.items()}
+widgets.decision_explorer(widgets.mind_of(run, seen), step=20, temperature=1.0)"""]
+
+pytestmark = pytest.mark.timeout(1200)
+
+if CHROMIUM is None and os.environ.get("VQBET_BROWSER") != "required":
+    pytest.skip("no Chromium here: install it (Debian: apt-get install chromium)", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """JupyterLab as `make jupyter` starts it, over a copy of the lessons; its address, and the copy."""
+    root = tmp_path_factory.mktemp("lab")
+    shutil.copytree(REPO / "nbs", root / "nbs", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    kernel = {"name": "python3", "display_name": "python3"}
+    cells = [nbformat.v4.new_code_cell(source) for source in EXPLORERS]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), root / "nbs" / "explorers.ipynb")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = f"--no-browser --port {port} --IdentityProvider.token= --LabApp.expose_app_in_browser=True"
+    with lesson_environment(), open(root / "log", "w") as log:
+        server = subprocess.Popen(
+            ["make", "-f", REPO / "Makefile", "-o", "fresh", "jupyter", "READY=fresh", f"BIN={Path(sys.executable).parent}",
+             f"ARGS={options}"], cwd=root, stdout=log, stderr=log, start_new_session=True)
+        try:
+            wait_for(f"http://127.0.0.1:{port}/api", server, root / "log")
+            yield f"http://127.0.0.1:{port}/lab/tree/nbs", root / "nbs"
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+            server.wait(30)
+
+
+def wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(600):
+        assert server.poll() is None, log.read_text()[-3000:]
+        try:
+            urllib.request.urlopen(url, timeout=2).close()
+            return
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError(f"JupyterLab did not start\n{log.read_text()[-3000:]}")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+def opened(browser: Any, url: str, name: str) -> Any:
+    """A page on a notebook whose kernel is ready."""
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    page.set_default_timeout(WAIT_MS)
+    page.goto(f"{url}/{name}?reset")  # without the notebooks that another page has open
+    page.wait_for_function("""name => { const shown = window.jupyterapp?.shell.currentWidget;
+        return shown?.context?.path.endsWith(name) && shown.sessionContext.session?.kernel?.status === 'idle'; }""", arg=name)
+    return page
+
+
+def run_all(page: Any) -> list[dict[str, Any]]:
+    """Run all cells; of each code cell its source, execution count and errors."""
+    page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    return page.evaluate("""() => [...window.jupyterapp.shell.currentWidget.content.model.cells]
+        .map((cell, at) => ({cell, at})).filter(({cell}) => cell.type === 'code')
+        .map(({cell, at}) => ({at, source: cell.sharedModel.source, count: cell.executionCount,
+            errors: cell.outputs.toJSON().filter(output => output.output_type === 'error').map(output => output.evalue)}))""")
+
+
+def go_to(page: Any, cell: int) -> None:
+    """Scroll a cell into view."""
+    page.evaluate("""async at => { const notebook = window.jupyterapp.shell.currentWidget.content;
+        notebook.activeCellIndex = at; await notebook.scrollToItem(at, 'start'); }""", cell)
+
+
+def shot(page: Any, name: str) -> None:
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / f"{name}.png")
+
+
+@pytest.fixture(scope="module")
+def tokens(browser: Any, lab: tuple[str, Path]) -> tuple[Any, list[dict[str, Any]]]:
+    """Lesson 01 in the browser, with all its cells run."""
+    page = opened(browser, lab[0], "01_tokens.ipynb")
+    return page, run_all(page)
+
+
+def test_lesson_01_runs_all_cells(tokens: tuple[Any, list[dict[str, Any]]]) -> None:
+    page, cells = tokens
+    assert not [cell for cell in cells if cell["errors"]]
+    assert all(cell["count"] for cell in cells if cell["source"].strip())
+    shot(page, "lesson_01")
+
+
+def test_a_slider_moves_by_keyboard_and_the_picture_changes(tokens: tuple[Any, list[dict[str, Any]]]) -> None:
+    page, cells = tokens
+    go_to(page, next(cell["at"] for cell in cells if "token_usage_explorer(" in cell["source"]))
+    handle = page.locator(".jp-OutputArea .noUi-handle").first
+    picture = page.locator('img[alt^="Use of the codebook"]').first
+    assert "of 16 codes used" in picture.get_attribute("alt")
+    handle.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector('img[alt*="of 32 codes used"]')
+    shot(page, "slider_moved")
+
+
+@pytest.fixture(scope="module")
+def explorers(browser: Any, lab: tuple[str, Path]) -> Any:
+    """A page with the explorers of moves, of driving with and without a policy, and of decisions."""
+    page = opened(browser, lab[0], "explorers.ipynb")
+    assert not [cell["errors"] for cell in run_all(page) if cell["errors"]]
+    return page
+
+
+def test_a_cell_of_the_heat_map_is_chosen_by_keyboard_and_by_click(explorers: Any) -> None:
+    page = explorers
+    go_to(page, 0)
+    picture = page.locator('img[alt^="Heat map"]')
+    before = pair_of(picture.get_attribute("alt"))
+    for slider, key in ((0, "ArrowLeft"), (1, "ArrowRight")):
+        page.locator(".noUi-handle").nth(slider).focus()
+        page.keyboard.press(key)
+    page.wait_for_selector(f'img[alt*="pair ({before[0] - 1}, {before[1] + 1})"]')
+    box = picture.bounding_box()
+    for x, y, pair in ((0.293, 0.515, (8, 8)), (0.361, 0.418, (6, 11))):  # centres of cells, in shares of the picture
+        page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        page.wait_for_selector(f'img[alt*="pair {pair}"]')
+    shot(page, "heat_map")
+
+
+def board(page: Any, cell: int) -> dict[str, float]:
+    """Where on the page the canvas of a cell lies."""
+    go_to(page, cell)
+    canvas = page.locator(".jp-Cell").nth(cell).locator("canvas")
+    canvas.scroll_into_view_if_needed()
+    return canvas.bounding_box()
+
+
+def point(page: Any, on: dict[str, float], x: float, y: float) -> None:
+    """Move the mouse to a place of the board, in its pixels."""
+    page.mouse.move(on["x"] + x * on["width"] / 512, on["y"] + y * on["height"] / 512, steps=4)
+
+
+def says(page: Any, cell: int, pattern: str) -> None:
+    """Wait until the line below a board says so."""
+    page.wait_for_function("""([cell, pattern]) => new RegExp(pattern).test(
+        [...document.querySelectorAll('.jp-Cell')][cell]?.querySelector('[role=status]')?.textContent ?? '')""",
+                           arg=[cell, pattern])
+
+
+def test_an_episode_is_driven_with_the_mouse_and_saved(explorers: Any, lab: tuple[str, Path]) -> None:
+    page, folder = explorers, lab[1]
+    on = board(page, 1)
+    start = int(page.locator("#start").inner_text())
+    page.wait_for_timeout(300)
+    says(page, 1, f"step {start},")  # nothing has moved while nobody drives
+    point(page, on, *AIM)
+    page.mouse.down()
+    says(page, 1, "1 of 1 episodes solved")
+    page.mouse.up()
+    assert frames_in(folder / "mine") > start and not (folder / "mine-unsolved").exists()
+
+    point(page, on, 100, 100)
+    page.mouse.down()
+    point(page, on, 140, 120)
+    says(page, 1, r"step ([3-9]|\d\d+),")
+    shot(page, "drive")
+    page.mouse.up()
+    page.locator(".jp-Cell").nth(1).get_by_role("button", name="new start").click()
+    says(page, 1, "1 of 2 episodes solved")
+    assert frames_in(folder / "mine-unsolved") >= 3 and frames_in(folder / "mine") > start
+    results = json.loads((folder / "mine-results.json").read_text())["episodes"]
+    assert [result["success"] for result in results] == [True, False]
+
+
+def frames_in(dataset: Path) -> int:
+    """The frames of a dataset of one episode at 10 Hz, driven by a mouse."""
+    info = json.loads((dataset / "meta" / "info.json").read_text())
+    assert info["total_episodes"] == 1 and info["fps"] == 10 and "intervention" in info["features"]
+    assert json.loads((dataset / "meta" / "contract.json").read_text())["operator"].endswith("human, mouse")
+    return info["total_frames"]
+
+
+def test_the_mouse_takes_over_from_a_policy_and_lets_go(explorers: Any, lab: tuple[str, Path]) -> None:
+    page, folder = explorers, lab[1]
+    on = board(page, 2)
+    page.locator(".jp-Cell").nth(2).get_by_role("button", name="let the policy drive").click()
+    says(page, 2, r"taken over: 0 of ([3-9]|\d\d+) steps")
+    point(page, on, 256, 450)
+    page.mouse.down()
+    says(page, 2, r"taken over: ([2-9]|\d\d+) of")
+    page.mouse.up()
+    shot(page, "take_over")
+    page.locator(".jp-Cell").nth(2).get_by_role("button", name="new start").click()
+    says(page, 2, "0 of 1 episodes solved")
+    [result] = json.loads((folder / "corrected-results.json").read_text())["episodes"]
+    assert 2 <= result["interventions"] < result["steps"] == frames_in(folder / "corrected-unsolved")
+
+
+def test_the_keyboard_drives_and_gets_out_again(explorers: Any) -> None:
+    page = explorers
+    board(page, 1)
+    page.locator(".jp-Cell").nth(1).locator("canvas").focus()
+    page.keyboard.press("ArrowRight")
+    says(page, 1, r"step ([2-9]|\d\d+),")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Tab")
+    page.wait_for_function("() => document.activeElement?.tagName !== 'CANVAS'")
+
+
+def test_a_demonstration_is_played(explorers: Any) -> None:
+    go_to(explorers, 3)
+    explorers.wait_for_selector('img[alt*="step 20, "]')
+    shot(explorers, "play")
+
+
+def pair_of(alt: str) -> tuple[int, int]:
+    found = re.search(r"pair \((\d+), (\d+)\)", alt)
+    assert found is not None
+    return int(found[1]), int(found[2])
+
+
+def test_the_executed_lesson_shows_every_static_picture(browser: Any, lab: tuple[str, Path], tokens: tuple[Any, Any]) -> None:
+    tokens[0].evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    notebook = nbformat.read(lab[1] / "01_tokens.ipynb", as_version=4)
+    pictures = sum("image/png" in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", ()))
+    path = lab[1] / "01_tokens.html"
+    path.write_text(as_html(notebook, "01 · Tokens"))
+    page = browser.new_page(viewport={"width": 1200, "height": 1000})
+    page.route(re.compile("^https?:"), lambda route: route.abort())  # no network
+    page.goto(path.as_uri())
+    sizes = page.eval_on_selector_all(".jp-RenderedImage img", "images => images.map(image => image.naturalWidth)")
+    assert pictures and len(sizes) == pictures and all(size > 100 for size in sizes)
+    page.screenshot(path=SHOTS / "executed.png", full_page=True)

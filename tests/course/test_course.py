@@ -1,0 +1,268 @@
+"""The course runner: what it calls ok, what it calls failed, and what it leaves behind."""
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from vqbet_course.core.errors import BadInput
+from vqbet_course.course.runner import (
+    Report, as_html, find_failure, find_lessons, lesson_environment, planned_seconds, run_course, run_lesson,
+)
+
+Write = Callable[..., Path]
+
+# A red pixel, shown as a picture with and without words; a film; a headline.
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
+)
+PICTURE = f"""from IPython.display import display
+display({{"image/png": "{PIXEL}"}}, raw=True, metadata={{"image/png": {{"alt": "a red dot"}}}})"""
+FILM = """from IPython.display import HTML
+HTML('<p>before</p><video controls><source type="video/mp4" src="data:video/mp4;base64,AAAA"></video>')"""
+HEADLINE = ("headline", 'print("success 71 %,")\nprint("<b>coverage</b> 0.9")')
+
+
+class Page(HTMLParser):
+    """The tags of a page, with their attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def rows(out: Path) -> list[dict[str, object]]:
+    return json.loads((out / "report.json").read_text())
+
+
+def test_pictures_on_a_lessons_page_have_their_words() -> None:
+    def cell(source: str, metadata: dict[str, object]) -> object:
+        output = nbformat.v4.new_output("display_data", {"image/png": PIXEL}, metadata=metadata)
+        return nbformat.v4.new_code_cell(source, outputs=[output])
+
+    notebook = nbformat.v4.new_notebook(cells=[
+        cell('#| fig-alt: a "red" <dot>\nshow()', {}), cell("show()", {"image/png": {"alt": "one more"}})])
+    page = Page(as_html(notebook, "Dots"))
+    assert [attributes["alt"] for tag, attributes in page.tags if tag == "img"] == ['a "red" <dot>', "one more"]
+
+
+def test_a_lesson_that_ran_is_ok_and_its_outputs_are_collected(write_lesson: Write, tmp_path: Path) -> None:
+    lesson = write_lesson("09_film", "", PICTURE, FILM, HEADLINE, title="Rollouts")
+    with lesson_environment():
+        result = run_lesson(lesson, tmp_path)
+    assert result.ok, result.failure
+    assert (result.lesson, result.title) == ("09_film", "Rollouts")
+    assert result.headline == "success 71 %, <b>coverage</b> 0.9"
+    assert [figure.alt for figure in result.figures] == ["a red dot"]
+    [film] = result.films
+    assert film.startswith("<video") and film.endswith("</video>")
+    assert "Rollouts" in (tmp_path / result.page).read_text()
+    executed = nbformat.read(tmp_path / "09_film.ipynb", as_version=4)
+    assert 'profile = "quick"' in [cell.source for cell in executed.cells if "injected-parameters" in
+                                   cell.metadata.get("tags", [])][0]
+
+
+FAILURES = {
+    "an uncaught error": ("x = 1\n1 / 0", "ZeroDivisionError: division by zero"),
+    "an exit that papermill forgives": ("import sys\nsys.exit(0)", "SystemExit 0 ended the lesson"),
+    "a killed kernel": ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "the kernel died"),
+    "a kernel that leaves": ("import os\nos._exit(0)", "the kernel died"),
+    "a cell without end": ("while True: pass", "still running after 3 s"),
+}
+
+
+LAST = [(kind, "at the end") for kind in ("an exit that papermill forgives", "a killed kernel")]
+
+
+@pytest.mark.parametrize(("kind", "position"), [(kind, "in the middle") for kind in FAILURES] + LAST)
+def test_a_failing_cell_fails_the_lesson_and_is_named(
+    kind: str, position: str, write_lesson: Write, tmp_path: Path
+) -> None:
+    source, error = FAILURES[kind]
+    after = ["print(2)", HEADLINE] if position == "in the middle" else []
+    lesson = write_lesson("04_bad", "print(1)", source, *after)
+    with lesson_environment():
+        result = run_lesson(lesson, tmp_path, timeout=3 if "without end" in kind else 60)
+    assert result.failure is not None
+    # before it: the title, the parameters, print(1)
+    assert result.failure.where == f"cell 4 of {4 + len(after)}"
+    assert result.failure.source == source
+    assert error in result.failure.error
+    assert "\n" not in result.failure.error and "\x1b" not in result.failure.traceback
+    assert (tmp_path / "04_bad.ipynb").exists()
+
+
+def test_a_broken_file_is_a_failed_lesson(tmp_path: Path) -> None:
+    lesson = tmp_path / "03_torn.ipynb"
+    lesson.write_text('{"cells": [')
+    out = tmp_path / "out"
+    out.mkdir()
+    result = run_lesson(lesson, out)
+    assert result.failure is not None and result.failure.where == "the notebook file"
+
+
+def executed(*counts: int | None) -> nbformat.NotebookNode:
+    cells = [nbformat.v4.new_code_cell("1", execution_count=count) for count in counts]
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(" "), *cells])
+
+
+@pytest.mark.parametrize(
+    ("counts", "where", "error"),
+    [((1, None, None), "cell 3 of 4", "never ran"), ((1, 3, 2), "cell 4 of 4", "ran out of order"),
+     ((None,), "cell 2 of 2", "never ran"), ((1, 1), "cell 3 of 3", "ran out of order")],
+)
+def test_the_executed_copy_is_judged(counts: tuple[int | None, ...], where: str, error: str) -> None:
+    failure = find_failure(executed(*counts), None, 0, 1.0)
+    assert failure is not None and (failure.where, failure.error) == (where, error)
+
+
+def test_counts_in_order_are_a_pass() -> None:
+    assert find_failure(executed(1, 2, 5), None, 0, 1.0) is None
+
+
+def test_the_course_goes_on_after_a_failure(
+    write_lesson: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_lesson("00_good", PICTURE, ("headline", 'print("one [bold]line[/bold]")'))
+    write_lesson("01_bad", "raise KeyError('<script>')", HEADLINE)
+    write_lesson("09_film", FILM, HEADLINE)
+    out = tmp_path / "out"
+    results = run_course(out, folder=tmp_path / "nbs")
+    assert [result.ok for result in results] == [True, False, True]
+    assert [list(row) for row in rows(out)] == [["lesson", "ok", "seconds", "headline"]] * 3
+    assert [(row["lesson"], row["ok"], row["headline"]) for row in rows(out)] == [
+        ("00_good", True, "one [bold]line[/bold]"), ("01_bad", False, ""),
+        ("09_film", True, "success 71 %, <b>coverage</b> 0.9"),
+    ]
+    printed = capsys.readouterr().out
+    assert "one [bold]line[/bold]" in printed and str(out / "report.html") in printed
+    assert "01_bad failed in cell 3 of 4: KeyError: '<script>'" in printed
+    assert not list(out.glob(".*")), "nothing half-made stays"
+
+    html = (out / "report.html").read_text()
+    page = Page(html)
+    assert "1 of 3 lessons failed" in html and "cell 3 of 4" in html
+    assert html.index("<video") < html.index("<table"), "the film comes first"
+    assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
+    assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe", "b")]
+    for _, attributes in page.tags:
+        for target in (attributes.get("src"), attributes.get("href")):
+            assert not target or target.startswith(("data:", "#")) or (out / target).exists(), target
+    assert not re.search(r"url\(|@import", html)
+
+
+def test_only_what_was_asked_for_runs(write_lesson: Write, tmp_path: Path) -> None:
+    for number in range(3):
+        write_lesson(f"{number:02d}_lesson", HEADLINE)
+    out = tmp_path / "out"
+    run_course(out, only=["2", "00"], folder=tmp_path / "nbs")
+    assert [row["lesson"] for row in rows(out)] == ["00_lesson", "02_lesson"]
+
+
+@pytest.mark.parametrize("only", [["99"], ["0x"], [""], ["00", "7"]])
+def test_an_unknown_lesson_is_bad_input(only: list[str], write_lesson: Write, tmp_path: Path) -> None:
+    write_lesson("00_lesson")
+    with pytest.raises(BadInput, match="choose from 00"):
+        find_lessons(tmp_path / "nbs", only)
+
+
+def test_no_lessons_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no lessons in"):
+        find_lessons(tmp_path)
+
+
+def test_kernels_are_this_environments_and_stay_off_the_network(
+    write_lesson: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign = tmp_path / "foreign" / "kernels" / "python3"
+    foreign.mkdir(parents=True)
+    (foreign / "kernel.json").write_text(
+        json.dumps({"argv": ["/bin/false"], "display_name": "another python3", "language": "python"})
+    )
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "foreign"))
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    where = "import os, sys\nprint(sys.prefix, os.environ['HF_HUB_OFFLINE'])"
+    lesson = write_lesson("00_where", ("headline", where))
+    with lesson_environment():
+        result = run_lesson(lesson, tmp_path)
+    assert result.ok, result.failure
+    assert result.headline == f"{sys.prefix} 1"
+    assert os.environ["MPLBACKEND"] == "Agg" and "HF_HUB_OFFLINE" not in os.environ
+
+
+def test_a_flood_of_prints_stays_small(write_lesson: Write, tmp_path: Path) -> None:
+    lesson = write_lesson("00_flood", "for i in range(20_000): print(i)")
+    with lesson_environment():
+        assert run_lesson(lesson, tmp_path).ok
+    assert (tmp_path / "00_flood.ipynb").stat().st_size < 500_000
+
+
+def test_the_plan_comes_from_the_run_before(write_lesson: Write, tmp_path: Path) -> None:
+    lesson = write_lesson("00_slow", "import time; time.sleep(1.5)")
+    unseen = planned_seconds(lesson, tmp_path / "00_slow.ipynb")
+    with lesson_environment():
+        run_lesson(lesson, tmp_path)
+    seen = planned_seconds(lesson, tmp_path / "00_slow.ipynb")
+    assert len(unseen) == len(seen) == 5  # the kernel, the title, the parameters, injected ones, the cell
+    assert unseen[-1] != seen[-1] and 1.5 < seen[-1] < 5
+
+
+def wait_until(happened: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.05)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_an_interrupt_leaves_a_report_and_no_kernel(write_lesson: Write, tmp_path: Path) -> None:
+    write_lesson("00_quick", HEADLINE)
+    marker = tmp_path / "kernel"
+    say_who = f"import os, pathlib\npathlib.Path({str(marker)!r}).write_text(str(os.getpid()))"
+    write_lesson("01_endless", f"{say_who}\nwhile True: pass")
+    out = tmp_path / "out"
+    code = (
+        "import signal, sys; from pathlib import Path; from vqbet_course import cli, course;"
+        "signal.signal(signal.SIGINT, signal.default_int_handler);"  # a background shell hands down SIG_IGN
+        f"course.run_course.__defaults__ = ('quick', None, Path({str(tmp_path / 'nbs')!r}));"
+        f"sys.exit(cli.main(['course', '--out', {str(out)!r}]))"
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe, text=True) as running:
+        try:
+            wait_until(lambda: marker.exists() and marker.read_text() != "", seconds=200)
+            running.send_signal(signal.SIGINT)
+            printed, errors = running.communicate(timeout=60)
+        finally:
+            running.kill()
+    assert running.returncode == 130
+    assert "Traceback" not in errors and "00_quick" in printed
+    assert [row["lesson"] for row in rows(out)] == ["00_quick"]
+    assert "01_endless" in (out / "report.html").read_text()
+    wait_until(lambda: not is_running(int(marker.read_text())), seconds=20)
+
+
+def test_a_report_without_lessons_still_renders(tmp_path: Path) -> None:
+    report = Report(tmp_path, "quick", planned=["00_lesson"])
+    report.interrupted()
+    assert rows(tmp_path) == [] and "00_lesson" in (tmp_path / "report.html").read_text()

@@ -1,0 +1,402 @@
+"""Every kind of source is read exactly, and written as a LeRobotDataset that holds the same."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import zarr
+from conftest import REPO
+from sources import ENDS, LENGTHS, MAKERS, Make, Truth, aloha, csv_folder, lerobot, npz, photos
+
+from vqbet_course import cli
+from vqbet_course.core.errors import BadInput
+from vqbet_course.core.specs import Contract, Field
+from vqbet_course.tasks.pusht.contract import PUSHT
+from vqbet_course.datasets.readers import open_source, writer
+from vqbet_course.datasets.images import drawings_of, with_drawings
+from vqbet_course.datasets.source import Source
+from vqbet_course.demos import load_demos
+
+HUMAN = REPO / ".." / "shared" / "data"
+
+every_kind = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def check(source: Source, truth: Truth) -> None:
+    """Numbers and pictures are the true ones, to the last bit."""
+    episodes = list(source.sound_episodes())
+    assert [len(e) for e in episodes] == list(LENGTHS) and source.n_episodes == len(LENGTHS)
+    assert source.rate == truth.fps and set(source.image_sizes) == set(truth.images)
+    for name, values in truth.numbers.items():
+        read = np.concatenate([e.numbers[name] for e in episodes])
+        assert read.dtype == values.dtype == np.float32 and np.array_equal(read, values), name
+    for name, pictures in truth.images.items():
+        read = np.stack([picture for e in episodes for picture in e.images[name]()])
+        assert read.dtype == np.uint8 and np.array_equal(read, pictures) and read.shape[1:] == source.image_sizes[name]
+
+
+# --- every kind -------------------------------------------------------------------------------------------------
+
+
+@every_kind
+def test_a_source_is_read_exactly_and_converted_exactly(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    path, truth = make(tmp_path / "in")
+    before = contents(tmp_path / "in")
+    source = open_source(str(path))
+    check(source, truth)
+    out = writer.write_dataset(source, tmp_path / "out", quiet=True)
+    again = open_source(str(out))
+    check(again, truth)
+    assert again.kind == "LeRobotDataset" and (again.units, again.task) == (dict.fromkeys(again.units, "unstated") | source.units, source.task)
+    assert contents(tmp_path / "in") == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out"]
+
+
+@every_kind
+def test_reading_can_begin_in_the_middle(make: Make, tmp_path: Path) -> None:
+    path, _ = make(tmp_path)
+    (last,) = open_source(str(path)).sound_episodes(1)
+    *_, same = open_source(str(path)).sound_episodes()
+    assert last.checksum() == same.checksum() and "episode 1" in last.place
+
+
+@every_kind
+def test_demonstrations_are_loaded_from_any_kind(make: Make, tmp_path: Path) -> None:
+    path, truth = make(tmp_path)
+    demos = load_demos(str(path))
+    assert demos.fps == truth.fps and demos.episode_ends.tolist() == ENDS.tolist()
+    expected = {k: v for k, v in truth.numbers.items() if k.startswith("observation.")}
+    assert demos.observation.keys() == expected.keys()
+    assert all(np.array_equal(demos.observation[k], v) for k, v in expected.items())
+    assert np.array_equal(demos.action, truth.numbers["action"])
+
+
+def test_what_a_source_states_about_itself_is_kept(tmp_path: Path) -> None:
+    source = open_source(str(MAKERS["robomimic"](tmp_path)[0]))
+    assert (source.robot, source.task, source.operator, source.license) == ("Panda", "Lift", "unstated", "unstated")
+    stated = replace(source, operator="two students", license="mit")
+    again = open_source(str(writer.write_dataset(stated, tmp_path / "out", quiet=True)))
+    assert (again.robot, again.task, again.operator, again.license) == ("Panda", "Lift", "two students", "mit")
+    assert again.names["observation.state"] == ["eef_pos_0", "eef_pos_1", "eef_pos_2", "gripper_0", "gripper_1"]
+
+
+def test_jpegs_of_aloha_and_films_of_a_folder_are_decoded(tmp_path: Path) -> None:
+    import av
+    from PIL import Image
+
+    path, _ = aloha(tmp_path)
+    smooth = np.broadcast_to(np.linspace(0, 255, 64, dtype=np.uint8)[None, :, None], (48, 64, 3))
+    Image.fromarray(smooth).save(tmp_path / "one.jpg", quality=95)
+    data = np.frombuffer((tmp_path / "one.jpg").read_bytes(), np.uint8)
+    for file, n in zip(sorted(path.iterdir(), reverse=True), LENGTHS, strict=True):  # episode_9, episode_10
+        with h5py.File(file, "a") as opened:
+            del opened["observations/images/top"]
+            opened["observations/images/top"] = np.tile(np.pad(data, (0, 7)), (n, 1))
+    source = open_source(str(path))
+    assert source.image_sizes == {"observation.images.top": (48, 64, 3)}
+    picture = next(next(source.episodes()).images["observation.images.top"]())
+    assert np.abs(picture.astype(int) - smooth).max() < 12
+
+    folder, _ = csv_folder(tmp_path)
+    for number, n in enumerate(LENGTHS):
+        with av.open(str(folder / f"episode_{number:03d}" / "side.mp4"), "w") as film:
+            stream = film.add_stream("libx264", rate=20)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            for _ in range(n):
+                film.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(smooth))))
+            film.mux(stream.encode())
+    frames = [list(e.images["observation.images.side"]()) for e in open_source(str(folder)).episodes()]
+    assert [len(f) for f in frames] == list(LENGTHS) and frames[0][0].shape == (48, 64, 3)
+
+
+def test_a_hub_id_is_downloaded_and_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import huggingface_hub
+
+    asked: list[str] = []
+    dataset, _ = lerobot(tmp_path)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda repo, **_: asked.append(repo) or str(dataset))
+    assert len(load_demos("lerobot/pusht_keypoints")) == 2
+    assert asked == ["lerobot/pusht_keypoints"]
+
+
+def test_a_hub_id_in_the_cache_is_read_without_network(tmp_path: Path) -> None:
+    dataset, _ = lerobot(tmp_path)
+    repo = tmp_path / "hub" / "hub" / "datasets--somebody--pushes"
+    (repo / "refs").mkdir(parents=True)
+    (repo / "refs" / "main").write_text("0" * 40)
+    (repo / "snapshots").mkdir()
+    dataset.rename(repo / "snapshots" / ("0" * 40))
+    code = "from vqbet_course.demos import load_demos; print(len(load_demos('somebody/pushes')))"
+    offline = os.environ | {"HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=offline, capture_output=True, text=True)
+    assert done.stdout == "2\n", done.stderr
+
+
+# --- what is written --------------------------------------------------------------------------------------------
+
+LEROBOT = """
+import json, sys
+import numpy as np
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+d = LeRobotDataset("local/test", root=sys.argv[1])
+rows = [d[i] for i in range(len(d))]
+arrays = {k: np.stack([np.asarray(row[k]) for row in rows]) for k in d.features}
+np.savez(sys.argv[2], fps=d.fps, episodes=d.num_episodes, mean=d.meta.stats["action"]["mean"],
+         image=d.meta.stats["observation.image"]["mean"], task=rows[0]["task"], **arrays)
+"""
+
+TRAIN = ["--policy.type=act", "--policy.device=cpu", "--policy.push_to_hub=false", "--steps=2", "--batch_size=2",
+         "--policy.pretrained_backbone_weights=null", "--dataset.repo_id=local/test", "--num_workers=0",
+         "--wandb.enable=false", "--policy.dim_model=32", "--policy.n_heads=2", "--policy.dim_feedforward=32",
+         "--policy.n_encoder_layers=1", "--policy.n_vae_encoder_layers=1", "--policy.chunk_size=4",
+         "--policy.n_action_steps=4", "--save_checkpoint=false"]
+
+
+def test_lerobot_reads_the_same_and_trains_on_it(tmp_path: Path) -> None:
+    pytest.importorskip("lerobot")
+    path, truth = MAKERS["replay_zarr"](tmp_path)
+    big = photos(height=32, width=40)
+    group = zarr.open_group(path)
+    del group["data/img"]
+    group.create_array("data/img", data=big.astype(np.float32), chunks=(3, 32, 40, 3))
+    out = writer.write_dataset(open_source(str(path)), tmp_path / "dataset", quiet=True)
+    offline = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
+    subprocess.run([sys.executable, "-c", LEROBOT, out, tmp_path / "read.npz"], env=offline, check=True)
+    read = np.load(tmp_path / "read.npz")
+    assert (read["fps"], read["episodes"], read["task"]) == (10, 2, "Push the T-shaped block onto the T-shaped target.")
+    for name, values in truth.numbers.items():
+        assert np.array_equal(read[name], values), name
+    pixels = np.round(read["observation.image"] * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+    assert np.array_equal(pixels, big)
+    np.testing.assert_allclose(read["mean"], truth.numbers["action"].mean(0), rtol=1e-6)
+    np.testing.assert_allclose(read["image"][:, 0, 0], big.mean((0, 1, 2)) / 255, rtol=1e-6)
+    command = Path(sys.executable).with_name("lerobot-train")
+    done = subprocess.run([command, *TRAIN, f"--dataset.root={out}", f"--output_dir={tmp_path / 'run'}"], env=offline,
+                          capture_output=True, text=True)
+    assert done.returncode == 0 and "End of training" in done.stderr + done.stdout, (done.stdout + done.stderr)[-3000:]
+
+
+def test_many_files_hold_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "FILE_BYTES", 1)
+    monkeypatch.setattr(writer, "GROUP_BYTES", 1)
+    monkeypatch.setattr(writer, "BLOCK", 2)
+    path, truth = MAKERS["aloha"](tmp_path)
+    out = writer.write_dataset(open_source(str(path)), tmp_path / "out", quiet=True)
+    assert len(list(out.glob("data/*/*.parquet"))) == len(list(out.glob("meta/episodes/*/*.parquet"))) == 2
+    check(open_source(str(out)), truth)
+    rows = [row for file in writer.meta_files(out) for row in writer.read_rows(file)]
+    assert [(r["dataset_from_index"], r["dataset_to_index"], r["data/file_index"]) for r in rows] == [(0, 6, 0), (6, 10, 1)]
+    assert pq.read_table(out / "data" / "chunk-000" / "file-001.parquet")["index"].to_pylist() == [6, 7, 8, 9]
+
+
+def test_statistics_are_those_of_all_frames(tmp_path: Path) -> None:
+    path, truth = npz(tmp_path)
+    out = writer.write_dataset(open_source(str(path)), tmp_path / "out", quiet=True)
+    stats, action = json.loads((out / "meta" / "stats.json").read_text())["action"], truth.numbers["action"].astype(float)
+    for name, value in {"min": action.min(0), "max": action.max(0), "mean": action.mean(0), "std": action.std(0)}.items():
+        np.testing.assert_allclose(stats[name], value, rtol=1e-6)
+    assert stats["count"] == [10]
+    contract = Contract.from_dict(json.loads((out / "meta" / "contract.json").read_text()))
+    assert contract == PUSHT and contract.action.low == pytest.approx(action.min())
+
+
+def test_the_card_tells_what_is_there(tmp_path: Path) -> None:
+    out = writer.write_dataset(open_source(str(npz(tmp_path)[0])), tmp_path / "out", quiet=True)
+    card = (out / "README.md").read_text()
+    assert "2, of 4 to 6 frames, median 5" in card and "10 at 10 a second" in card and "license: " not in card
+
+
+def test_states_can_be_drawn(tmp_path: Path) -> None:
+    path, truth = npz(tmp_path)
+    out = writer.write_dataset(with_drawings(open_source(str(path))), tmp_path / "out", quiet=True)
+    episode = next(open_source(str(out)).sound_episodes())
+    drawn = np.stack(list(episode.images["observation.image"]()))
+    assert drawn.shape == (6, 96, 96, 3) and len({picture.tobytes() for picture in drawn}) == 6
+    for picture, (x, y) in zip(drawn, episode.numbers["observation.state"], strict=True):
+        red, green, blue = picture[int(y * 96 / 512), int(x * 96 / 512)].astype(int)
+        assert blue > red + 80  # the pusher is where it should be
+    assert "has pictures already" in complaint(with_drawings, open_source(str(out)))
+    assert "is not PushT" in complaint(with_drawings, open_source(str(MAKERS["parquet_folder"](tmp_path)[0])))
+
+
+@pytest.mark.skipif(not HUMAN.exists(), reason="the human demonstrations are not here")
+def test_the_human_demonstrations_with_their_pictures() -> None:
+    source = open_source(str(HUMAN / "pusht_human_mini.zarr"))
+    assert source.n_episodes == 3 and source.image_sizes == {"observation.image": (96, 96, 3)} and source.rate == 10
+    mini, whole = next(source.sound_episodes()), next(open_source(str(HUMAN / "pusht_human_lowdim.npz")).sound_episodes())
+    assert mini.checksum() == whole.checksum()
+    theirs, ours = (np.stack(list(frames())[:20]).astype(int) for frames in (mini.images["observation.image"], drawings_of(whole)))
+    assert np.abs(theirs - ours).mean() < 0.2  # another version of the renderer
+
+
+@pytest.mark.skipif(not HUMAN.exists(), reason="the human demonstrations are not here")
+def test_all_human_demonstrations_are_converted(tmp_path: Path) -> None:
+    out = writer.write_dataset(open_source(str(HUMAN / "pusht_human_lowdim.npz")), tmp_path / "out", quiet=True)
+    assert json.loads((out / "meta" / "info.json").read_text())["total_frames"] == 25650
+
+
+MEMORY = """
+import re, sys
+from pathlib import Path
+from vqbet_course.datasets.readers import open_source, writer
+for name in sys.argv[1:]:
+    writer.write_dataset(open_source(name, fps=10), Path(name).with_name(Path(name).stem + "-out"), quiet=True)
+    print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024)
+"""
+
+
+def videos_of(kind: str, folder: Path, n: int) -> Path:
+    """A source of one episode of n large pictures, 0.9 MB each."""
+    numbers, pictures, path = np.ones((n, 3), np.float32), np.ones((n, 480, 640, 3), np.uint8), folder / f"{n}.{kind}"
+    if kind == "npz":
+        np.savez(path, img=pictures, action=numbers, episode_ends=[n])
+    elif kind == "zarr":
+        group = zarr.create_group(path, zarr_format=2)
+        group.create_array("data/img", data=pictures, chunks=(4, 480, 640, 3), compressors=None)
+        group.create_array("data/action", data=numbers)
+        group.create_array("meta/episode_ends", data=np.array([n]))
+    else:
+        with h5py.File(path, "w") as file:
+            file["data/demo_0/actions"], file["data/demo_0/obs/eef"], file["data/demo_0/obs/eye"] = numbers, numbers, pictures
+    return path
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the peak of a process' memory so")
+@pytest.mark.parametrize("kind", ["npz", "zarr", "hdf5"])
+def test_memory_does_not_grow_with_the_source(kind: str, tmp_path: Path) -> None:
+    paths = [videos_of(kind, tmp_path, n) for n in (20, 420)]
+    done = subprocess.run([sys.executable, "-c", MEMORY, *paths], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    small, large = map(float, done.stdout.split())
+    assert large - small < 200  # MB; the 400 pictures more are 369 MB
+
+
+# --- interruptions ----------------------------------------------------------------------------------------------
+
+SLOWLY = """
+import sys, time
+from dataclasses import replace
+from pathlib import Path
+from vqbet_course.datasets.readers import open_source, writer
+writer.FILE_BYTES = 1
+source = open_source(sys.argv[1])
+def read(first):
+    for episode in source.read(first):
+        yield episode
+        time.sleep(600)
+writer.write_dataset(replace(source, read=read), Path(sys.argv[2]), quiet=True)
+"""
+
+
+def test_a_killed_conversion_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    path, truth = MAKERS["replay_zarr"](tmp_path)
+    out, first = tmp_path / "out", tmp_path / ".out.partial" / "meta" / "episodes" / "chunk-000" / "file-000.parquet"
+    process = subprocess.Popen([sys.executable, "-c", SLOWLY, path, out])
+    deadline = time.monotonic() + 60
+    while not first.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not out.exists() and first.exists()
+    (first.parent / ".file-001.parquet.1.partial").write_text("half")
+    source, begun = open_source(str(path)), []
+    resumed = replace(source, read=lambda start: begun.append(start) or source.read(start))
+    writer.write_dataset(resumed, out, quiet=True)
+    assert begun == [1]
+    check(open_source(str(out)), truth)
+    assert not (tmp_path / ".out.partial").exists() and not list(out.rglob("*.partial"))
+
+
+def test_a_source_that_changed_is_converted_from_the_beginning(tmp_path: Path) -> None:
+    path, truth = npz(tmp_path)
+    source = open_source(str(path))
+    writer.begin(source, tmp_path / ".out.partial")
+    (tmp_path / ".out.partial" / "data" / "chunk-000").mkdir(parents=True)
+    (tmp_path / ".out.partial" / "data" / "chunk-000" / "file-000.parquet").write_text("of another source")
+    os.utime(path, (1, 1))
+    check(open_source(str(writer.write_dataset(open_source(str(path)), tmp_path / "out", quiet=True))), truth)
+
+
+def test_an_occupied_folder_is_refused_and_kept(tmp_path: Path) -> None:
+    path, _ = npz(tmp_path)
+    assert "not an empty folder" in complaint(writer.write_dataset, open_source(str(path)), tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["demos.npz"]
+
+
+def test_what_does_not_read_back_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = writer.as_column
+
+    def bent(values: np.ndarray) -> Any:
+        return put(values + 1 if values.shape[1] == 2 else values)
+
+    monkeypatch.setattr(writer, "as_column", bent)
+    said = complaint(writer.write_dataset, open_source(str(npz(tmp_path)[0])), tmp_path / "out")
+    assert "checksum" in said and [p.name for p in tmp_path.iterdir()] == ["demos.npz"]
+
+
+def test_a_full_disk_says_so_and_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, truth = npz(tmp_path)
+    monkeypatch.setattr(writer, "FILE_BYTES", 1)
+    real, calls = pq.ParquetWriter.write_table, []
+
+    def full(self: Any, *args: Any, **kwargs: Any) -> None:
+        calls.append(1)
+        if len(calls) == 3:  # the second data file: before it come a data file and its row of meta/episodes
+            raise OSError(28, "No space left on device")
+        real(self, *args, **kwargs)
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
+    assert "no space left" in complaint(writer.write_dataset, open_source(str(path)), tmp_path / "out")
+    assert len(list((tmp_path / ".out.partial").glob("data/*/*.parquet"))) == 1
+    check(open_source(str(writer.write_dataset(open_source(str(path)), tmp_path / "out", quiet=True))), truth)
+
+
+def complaint(f: Callable[..., object], *args: object, **kwargs: object) -> str:
+    """The one line of the BadInput that f raises."""
+    with pytest.raises(BadInput) as caught:
+        f(*args, **kwargs)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_command_converts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, truth = MAKERS["aloha"](tmp_path)
+    assert cli.main(["demos", "convert", str(path), "--out", str(tmp_path / "out"), "--fps", "25"]) == 0
+    assert "written and verified" in capsys.readouterr().out
+    check(open_source(str(tmp_path / "out")), replace(truth, fps=25.0))
+
+
+@pytest.fixture
+def reach(tmp_path: Path) -> Path:
+    """Demonstrations of a robot that is not PushT's; nothing in the file says in which units."""
+    path, place = tmp_path / "reach.npz", np.linspace(1, 0, 24).reshape(12, 2)
+    np.savez(path, state=place, action=-0.1 * place, episode_ends=[6, 12])
+    return path
+
+
+def test_the_units_of_another_robot_are_stated_when_it_is_converted(reach: Path, tmp_path: Path) -> None:
+    asked = ["--fps", "10", "--unit", "observation.state=m", "--unit", "action=m"]
+    assert cli.main(["demos", "convert", str(reach), "--out", str(tmp_path / "out"), *asked]) == 0
+    stated = Contract({"observation.state": Field(2, "m")}, Field(2, "m"), 10.0)
+    assert stated.difference(load_demos(str(tmp_path / "out")).contract) is None
+
+
+@pytest.mark.parametrize("unit", ["m", "action", "action=", "state=m"])
+def test_a_unit_of_nothing_is_one_line(unit: str, reach: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["demos", "convert", str(reach), "--out", str(tmp_path / "out"), "--fps", "10", "--unit", unit]) == 2
+    assert "a feature out of observation.state, action" in capsys.readouterr().err and not (tmp_path / "out").exists()

@@ -1,0 +1,163 @@
+"""From a data set with pictures to a policy that sees: loading, training, resuming, evaluating, and what is refused."""
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+from urllib.error import URLError
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from small import CONFIG, arrays, same, write_npz
+
+from vqbet_course import cli, train
+from vqbet_course.evaluation import evaluate
+from vqbet_course.training.factory import for_cameras
+from vqbet_course.core.errors import BadInput
+from vqbet_course.core.specs import Field
+from vqbet_course.tasks.pusht.contract import PUSHT
+from vqbet_course.datasets.readers import open_source
+from vqbet_course.datasets.images import with_drawings
+from vqbet_course.datasets.writer import write_dataset
+from vqbet_course.demos import load_demos
+from vqbet_course.tasks.pusht.image_observation import IMAGE, Filmed
+from vqbet_course.tasks.navigation import NavigationEnv
+from vqbet_course.rollout import make_pusht, observe, rollouts
+from vqbet_course.train import Run, fitting, load_run, prepare
+from vqbet_course.vision import ImageEncoder
+
+STATE = "observation.state"
+SEES = [IMAGE, STATE]
+SEEING = dataclasses.replace(CONFIG, observation_sizes={STATE: 2}, image_shapes={IMAGE: (3, 96, 96)},
+                             crop_shape=(32, 32), batch_size=8, dropout=0.2)
+WEIGHTS = "ResNet18_Weights.IMAGENET1K_V1"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two short episodes of PushT with a picture for each of their 36 frames."""
+    folder = tmp_path_factory.mktemp("pictures")
+    data = write_npz(folder / "data.npz", **arrays((20, 16)))
+    return str(write_dataset(with_drawings(open_source(data)), folder / "dataset", quiet=True))
+
+
+@pytest.fixture(scope="module")
+def run(pictures: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A policy that sees, trained for a moment."""
+    out = tmp_path_factory.mktemp("seeing") / "run"
+    train.train(pictures, out, SEEING, steps=6, quiet=True, observe=SEES)
+    return load_run(out)
+
+
+def test_pictures_are_loaded_when_they_are_asked_for(pictures: str) -> None:
+    assert IMAGE not in load_demos(pictures).observation
+    demos = load_demos(pictures, [STATE, IMAGE])
+    drawn = [frame for e in open_source(pictures).episodes() for frame in e.images[IMAGE]()]
+    assert [*demos.observation] == [STATE, IMAGE]
+    assert np.array_equal(demos.observation[IMAGE].transpose(0, 2, 3, 1), drawn)
+    assert demos.contract.observation == {STATE: PUSHT.observation[STATE], IMAGE: Field((96, 96, 3))}
+    assert np.array_equal(demos.select([1]).observation[IMAGE], demos.observation[IMAGE][20:])
+
+
+@pytest.mark.parametrize("name", ["observation.images.wrist", "", "action"])
+def test_an_observation_that_is_not_there_is_refused_by_name(pictures: str, name: str) -> None:
+    with pytest.raises(BadInput, match=f"has no '{name}', but .*{IMAGE}"):
+        load_demos(pictures, [STATE, name])
+
+
+def test_where_pictures_come_from_is_said() -> None:
+    with pytest.raises(BadInput, match="--render"):
+        load_demos("demo", [IMAGE])
+
+
+def test_windows_show_pictures_of_their_own_frames_from_0_to_1(pictures: str) -> None:
+    demos = load_demos(pictures, SEES)
+    windows = prepare(demos, SEEING, augment=False).windows
+    rows = torch.tensor([0, 11, len(windows.chunk_index) - 1])
+    seen = windows.seen(rows)
+    wanted = torch.from_numpy(demos.observation[IMAGE])[windows.observation_index[rows]].float() / 255
+    assert torch.equal(seen[IMAGE], wanted) and 0.5 < seen[IMAGE].max() <= 1
+    assert seen[STATE].min() >= -1 and seen[STATE].shape == (3, 2, 2)
+
+
+def test_the_configuration_fits_the_cameras(pictures: str) -> None:
+    config = fitting(load_demos(pictures, SEES))
+    assert config.image_shapes == {IMAGE: (3, 96, 96)} and config.crop_shape == (84, 84)
+    assert config.use_group_norm and config.pretrained_backbone_weights is None and config.use_relative_actions
+    alone = fitting(load_demos(pictures, [IMAGE]))
+    assert alone.observation_sizes == {} and not alone.use_relative_actions
+    started = for_cameras({IMAGE: (3, 48, 64)}, "ResNet34_Weights.IMAGENET1K_V1")
+    assert started["crop_shape"] == (42, 56) and started["vision_backbone"] == "resnet34"
+    assert not started["use_group_norm"] and started["ema_decay"] == 0
+
+
+def test_a_run_that_sees_resumes_to_the_last_bit(pictures: str, run: Run, tmp_path: Path) -> None:
+    """Killed in the second stage, with dropout and random crops: the weights are those of a run that was not."""
+    out, write = tmp_path / "run", train.write_checkpoint
+
+    def killed(*arguments: Any) -> None:
+        write(*arguments)
+        if arguments[3:] == (1, 2):
+            raise KeyboardInterrupt
+
+    with patch.object(train, "write_checkpoint", killed), patch.object(train, "CHECKPOINT_SECONDS", -1.0):
+        with pytest.raises(KeyboardInterrupt):
+            train.train(pictures, out, SEEING, steps=6, quiet=True, observe=SEES)
+    assert not (out / "model.safetensors").exists()
+    train.resume(out, quiet=True)
+    assert same(dict(load_run(out).policy.state_dict()), dict(run.policy.state_dict()))
+
+
+def test_the_camera_shows_what_lerobots_environment_shows() -> None:
+    theirs = gym.make("gym_pusht/PushT-v0", obs_type="pixels_agent_pos").unwrapped
+    ours = Filmed(make_pusht())
+    shown, _ = theirs.reset(seed=3)
+    seen, _ = ours.reset(seed=3)
+    for action in ([200.0, 300.0], [100.0, 400.0]):
+        assert np.array_equal((seen["image"] * 255).round(), shown["pixels"].transpose(2, 0, 1))
+        assert np.array_equal(seen["agent_pos"], shown["agent_pos"])
+        shown, seen = theirs.step(np.array(action))[0], ours.step(np.array(action))[0]
+    assert observe([seen])[IMAGE].shape == (1, 3, 96, 96)
+    assert ours.contract.data.observation == {IMAGE: Field((96, 96, 3))} | PUSHT.observation
+
+
+def test_it_is_evaluated_before_a_camera(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = dataclasses.replace(evaluate.make_pusht().get_wrapper_attr("contract"), horizon=4)
+    monkeypatch.setattr("vqbet_course.rollout.PUSHT_TASK", short)
+    monkeypatch.setattr("vqbet_course.evaluation.evaluate.latency", lambda *_: {"latency_ms": {}})
+    result = evaluate.evaluate(run, 2, 7, tmp_path, videos=0, perturb=["frozen-frames"], quiet=True)
+    assert [*result["contract"]["data"]["observation"]] == SEES
+    assert len(result["episodes"]) == 2 and json.loads((tmp_path / "run.json").read_text()) == result
+    played = rollouts(run.policy, run.normalizer, [7], lambda: Filmed(make_pusht()))
+    assert played[0].observations[0].shape == played[0].truth[0].shape == (18,)
+
+
+def test_only_pusht_is_filmed() -> None:
+    with pytest.raises(BadInput, match="NavigationEnv"):
+        Filmed(NavigationEnv())
+
+
+def test_weights_that_are_not_to_be_had_are_found_out_before_anything_is_written(
+    pictures: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", "--data", pictures, "--observe", IMAGE, "--steps", "3", "--out", str(tmp_path / "run")]
+    with patch("torchvision.models._api.load_state_dict_from_url", side_effect=URLError("no network")):
+        assert cli.main([*command, "--weights", WEIGHTS]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {WEIGHTS} is not on this machine")
+    assert not (tmp_path / "run").exists()
+    with patch("torchvision.models._api.load_state_dict_from_url", side_effect=AssertionError("fetched")):
+        with pytest.raises(BadInput, match="a policy that observes pictures"):
+            train.train(pictures, tmp_path / "run", steps=3, quiet=True, weights=WEIGHTS)
+
+
+def test_weights_that_are_asked_for_are_where_training_starts(pictures: str) -> None:
+    import torchvision
+
+    donor = torchvision.models.resnet18()
+    config = dataclasses.replace(SEEING, pretrained_backbone_weights=WEIGHTS, use_group_norm=False)
+    with patch("torchvision.models._api.load_state_dict_from_url", return_value=donor.state_dict()):
+        images = train.start_policy(config).encoder.get_submodule("images")
+    assert isinstance(images, ImageEncoder)
+    assert torch.equal(images.backbone.get_parameter("layer1.0.conv1.weight"), donor.layer1[0].conv1.weight)

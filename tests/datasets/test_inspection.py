@@ -1,0 +1,100 @@
+"""The report on a source: its figures, its outliers with their reasons, its plots."""
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sources import MAKERS, npz, states
+
+from vqbet_course import cli
+from vqbet_course.datasets.readers import open_source
+from vqbet_course.demos import Normalizer, load_demos, make_windows
+from vqbet_course.datasets.inspection import inspect_source, longest_run, plot, table_of
+from vqbet_course.policy import VQBeTConfig
+
+SMALL = VQBeTConfig.laptop(action_chunk_size=3, n_action_steps=3)
+
+
+def walk(tmp_path: Path, n_episodes: int = 9, n: int = 60) -> dict[str, np.ndarray]:
+    """Pushers that go round steadily beside a T; the arrays of an .npz."""
+    phase = np.tile(np.arange(n) / 10, n_episodes)
+    pusher = 256 + 150 * np.column_stack([np.cos(phase), np.sin(phase)])
+    state = np.column_stack([pusher, np.full((len(phase), 2), 256), np.zeros(len(phase))])
+    draw = np.random.default_rng(0)
+    return {"state": state, "action": pusher + draw.uniform(5, 10, pusher.shape), "episode_ends": n * np.arange(1, n_episodes + 1)}
+
+
+def reasons(folder: Path, **arrays: np.ndarray) -> dict[int, str]:
+    """{episode: reason} for the outliers of an .npz."""
+    np.savez(folder / "walk.npz", **arrays)  # type: ignore[arg-type]
+    report = inspect_source(open_source(str(folder / "walk.npz"))).report
+    return {outlier["episode"]: outlier["reason"] for outlier in report["outliers"]}
+
+
+def test_the_report_counts_what_there_is(tmp_path: Path) -> None:
+    path, truth = npz(tmp_path)
+    report = json.loads(json.dumps(inspect_source(open_source(str(path)), SMALL).report))
+    assert (report["episodes"], report["frames"], report["fps"]) == (2, 10, 10.0)
+    assert report["lengths"] == {"shortest": 4, "median": 5.0, "longest": 6}
+    assert [report[k] for k in ("robot", "operator", "license", "cameras")] == ["unstated"] * 3 + [[]]
+    action = truth.numbers["action"]
+    assert report["features"]["action"] == {"shape": [2], "unit": "px", "low": float(action.min()), "high": float(action.max()),
+                                            "missing": 0}
+    demos = load_demos(str(path))
+    windows = make_windows(demos, Normalizer.fit(demos), SMALL.n_obs_steps, SMALL.n_queries, SMALL.action_chunk_size)
+    assert (report["windows"], report["chunks"]) == (len(windows.chunk_index), len(windows.chunks))
+    assert inspect_source(open_source(str(path))).report["too_short"] == 2  # chunks of 8
+
+
+def test_what_is_missing_is_counted_not_refused(tmp_path: Path) -> None:
+    state = states()
+    state[7, 0] = np.nan
+    report = inspect_source(open_source(str(npz(tmp_path, state=state)[0]))).report
+    assert report["features"]["observation.state"]["missing"] == 1
+    assert {"episode": 1, "reason": "1 rows with missing values"} in report["outliers"]
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_every_kind_is_inspected_and_plotted(make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: ANN001
+    path, truth = make(tmp_path)
+    assert cli.main(["demos", "inspect", str(path), "--json", "--out", str(tmp_path / "plots")]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["fps"] == truth.fps and set(truth.images) == set(report["cameras"])
+    for name, values in truth.images.items():
+        assert report["features"][name]["shape"] == list(values.shape[1:])
+    assert (tmp_path / "plots" / "inspect.png").read_bytes().startswith(b"\x89PNG")
+    assert cli.main(["demos", "inspect", str(path)]) == 0
+    table = capsys.readouterr().out
+    assert all(name in table for name in report["features"]) and "unstated" in table
+
+
+def test_ordinary_episodes_are_no_outliers(tmp_path: Path) -> None:
+    assert reasons(tmp_path, **walk(tmp_path)) == {}
+
+
+def test_outliers_are_found_with_their_reasons(tmp_path: Path) -> None:
+    arrays = walk(tmp_path)
+    arrays["state"][60 * 2 + 30:60 * 2 + 32, :2] += 200  # teleported
+    arrays["state"][60 * 4 + 10:60 * 4 + 50, :2] = arrays["state"][60 * 4 + 10, :2]  # stands still for 39 steps
+    arrays["action"][60 * 6:60 * 6 + 20] = 511
+    found = reasons(tmp_path, **arrays)
+    assert found.keys() == {2, 4, 6}
+    assert found[2].startswith("jump: the state moves by 2") and "in row 3" in found[2]
+    assert found[4] == "stuck: the state stands still for 3.9 s"
+    assert found[6] == "saturated: the action is at the end of its range in 33% of the frames"
+    arrays = walk(tmp_path)
+    arrays["episode_ends"] = np.delete(arrays["episode_ends"], 7)  # two in one
+    assert reasons(tmp_path, **arrays) == {7: "length: 120 frames, the median is 60"}
+
+
+@pytest.mark.parametrize(("flags", "expected"), [([], 0), ([0, 0], 0), ([1], 1), ([1, 1, 0, 1], 2), ([0, 1, 1, 1], 3)])
+def test_longest_run(flags: list[int], expected: int) -> None:
+    assert longest_run(np.array(flags, bool)) == expected
+
+
+def test_a_source_without_a_rate_is_inspected(tmp_path: Path) -> None:
+    source = replace(open_source(str(npz(tmp_path)[0])), fps=None)
+    inspection = inspect_source(source)
+    assert inspection.report["fps"] == "unstated" and "unstated frames a second" in table_of(inspection.report)
+    plot(inspection, tmp_path / "plot.png")

@@ -1,0 +1,167 @@
+"""Ablations: one change at a time, one file a run, and sentences that say no more than the figures."""
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+from vqbet_course.experiments import ablations as module
+from vqbet_course.experiments.ablations import (ABLATIONS, SCHEMA, Ablation, Variant, ablate, apart, changed, conclusion, draw, interval,
+                                 key, stored, training_of)
+from vqbet_course.cli import main
+from vqbet_course.experiments.panel import Budget
+from vqbet_course.core.errors import BadInput
+from vqbet_course.demos import load_demos
+from vqbet_course.policy import VQBeTConfig
+from vqbet_course.core.records import rows_of
+
+SMALL: dict[str, Any] = {"gpt_n_layer": 1, "gpt_hidden_dim": 16, "gpt_n_head": 2, "batch_size": 16, "vqvae_batch_size": 64}
+
+
+def result(reward: float, seed: int = 1, jerk: float = 1.0) -> dict[str, Any]:
+    return {"schema": SCHEMA, "metrics": {"avg_max_reward": reward, "reconstruction_px": reward, "behaviour": {"jerk": jerk}},
+            "training": {"seed": seed},
+            "settings": {"data": "demo", "episodes": 50, "budget": {"minutes": 3.0, "steps": None}}}
+
+
+def results(*rewards: float) -> list[dict[str, Any]]:
+    """One result for each of the training seeds 1, 2, ..."""
+    return [result(reward, seed) for seed, reward in enumerate(rewards, start=1)]
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_every_variant_is_a_configuration_and_no_two_share_a_file(name: str) -> None:
+    variants = ABLATIONS[name].variants
+    assert len({key(v) for v in variants.values()}) == len(variants) >= 2
+    for variant in variants.values():
+        VQBeTConfig.laptop(**variant.changes)
+        assert variant.demos <= 200
+
+
+def test_variants_that_are_the_same_share_a_file_and_those_that_act_otherwise_a_training() -> None:
+    layers, acting, chunk = (ABLATIONS[name].variants for name in ("layers", "acting", "chunk"))
+    assert key(layers["2 layers"]) == key(acting["temperature 0.3: 2 of 8"]) == key(Variant())
+    assert key(chunk["chunk 8"]) == key(acting["temperature 0.3: whole chunk"]) != key(Variant())
+    assert len({key(training_of(v)) for v in acting.values()}) == 1
+    assert len({key(training_of(v)) for v in chunk.values()}) == 4
+
+
+def test_a_run_is_a_file_and_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BATCH", SMALL)
+    variants = {"usual": Variant(), "hot": changed(bet_softmax_temperature=1.0), "no offset": changed(offset_loss_weight=0.0)}
+    monkeypatch.setitem(ABLATIONS, "small", Ablation("How?", variants))
+    trained, practise = [], module.practise
+    monkeypatch.setattr(module, "practise", lambda variant, *a: trained.append(variant) or practise(variant, *a))
+    arguments: dict[str, Any] = {"seeds": [1], "budget": Budget(steps=3), "episodes": 1, "out": tmp_path, "quiet": True}
+    found = ablate(["small"], **arguments)["small"]
+    assert {label: len(made) for label, made in found.items()} == {"usual": 1, "hot": 1, "no offset": 1}
+    assert len(trained) == 2  # the first two only act otherwise
+    made = found["usual"][0]
+    assert made["made_by"]["torch"] and "ablate small" in made["command"] and made["training"]["seed"] == 1
+    assert made["training"]["steps"] == 3 and made["episodes"][0]["seed"] == 300_000
+    monkeypatch.setattr(module, "practise", lambda *_: pytest.fail("it was done already"))
+    assert ablate(["small"], **arguments)["small"] == found
+    with pytest.raises(BadInput, match="made with episodes 1; ask for the same, or choose another --out"):
+        ablate(["small"], **arguments | {"episodes": 2})
+    with pytest.raises(BadInput, match="made with budget --steps 3; ask"):
+        ablate(["small"], **arguments | {"budget": None})
+
+
+def test_an_untrained_offset_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BATCH", SMALL)
+    for weight in (0.0, 10.0):
+        learned = module.practise(Variant({"offset_loss_weight": weight}, demos=5), 1, "demo", Budget(steps=3))
+        decision = learned.policy.decide(torch.randn(4, 128), torch.rand(4, 2))
+        assert bool(decision.offset.any()) == bool(weight)
+
+
+def test_a_view_is_the_same_in_training_and_in_acting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BATCH", SMALL)
+    variant = Variant({"n_obs_steps": 1}, demos=5, view="distractor")
+    learned = module.practise(variant, 1, "demo", Budget(steps=3))
+    assert learned.policy.config.observation_sizes["observation.environment_state"] == 32
+    assert module.try_out(learned, variant, 1)["metrics"]["episodes"] == 1
+
+
+def test_an_unsteady_hand_is_recorded_as_it_went(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BATCH", SMALL)
+    shaky, steady = module.unsteady(1), load_demos("demo").select([0])
+    rough, smooth = (np.abs(np.diff(d.action, n=3, axis=0)).mean() for d in (shaky, steady))
+    assert rough > 1.5 * smooth and shaky.contract == steady.contract
+    both = module.joined(steady, shaky)
+    assert len(both) == 2 and np.array_equal(both.action[both.episode_starts[1]:], shaky.action)
+
+
+def test_tokenizers_are_judged_on_what_they_never_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {name: Variant({"action_chunk_size": 4, "n_action_steps": None} | size, demos=190, tokenizer=kind)
+           for name, kind, size in (("one", "k-means", {"vqvae_n_embed": 1 + 1, "vqvae_n_layers": 1}),
+                                    ("many", "k-means", {"vqvae_n_embed": 64, "vqvae_n_layers": 1}), ("vq", "learned", {}))}
+    monkeypatch.setitem(ABLATIONS, "few", Ablation("?", few, "reconstruction_px"))
+    found = ablate(["few"], seeds=[1], budget=Budget(steps=3), episodes=1, out=tmp_path, quiet=True)["few"]
+    pixels = {name: made[0]["metrics"]["reconstruction_px"] for name, made in found.items()}
+    assert 0 < pixels["many"] < pixels["one"] < 60 and 0 < pixels["vq"] < 100
+    assert rows_of(tmp_path / f"{key(few['vq'])}_seed1.json") == []  # nothing was rolled out
+
+
+def test_the_interval_is_students() -> None:
+    assert interval([0.4, 0.5, 0.6]) == pytest.approx((0.5, 0.5 - 4.3027 * 0.1 / 3**0.5, 0.5 + 4.3027 * 0.1 / 3**0.5), abs=1e-4)
+    assert interval([0.4])[0] == 0.4 and np.isinf(interval([0.4])[1:]).all()
+
+
+def test_what_is_told_apart_is_told_apart_by_pairs_of_a_seed() -> None:
+    assert apart(results(0.3, 0.5, 0.7), results(0.4, 0.61, 0.8), "avg_max_reward")  # overlap, but always by the same
+    assert not apart(results(0.3, 0.5, 0.7), results(0.7, 0.5, 0.4), "avg_max_reward")
+    assert not apart(results(0.3), results(0.9), "avg_max_reward")  # one pair says nothing
+    assert not apart([result(0.1, seed=1), result(0.1, seed=2)], [result(0.9, seed=3), result(0.9, seed=4)], "avg_max_reward")
+
+
+def test_a_sentence_says_no_more_than_the_figures() -> None:
+    found = {"1 layer": results(0.3, 0.4, 0.35), "2 layers": results(0.6, 0.7, 0.65), "3 layers": []}
+    said = conclusion("layers", found)
+    assert "Highest average max reward: 2 layers, 0.65 (0.526 to 0.774), told apart from all others" in said
+    assert "Not run: 3 layers." in said and "3 training seed(s)" in said
+    assert "not told apart from 1 layer" in conclusion("layers", found | {"1 layer": results(0.3, 0.7, 0.7)})
+    one = {"1 layer": results(0.3), "2 layers": results(0.9), "3 layers": results(0.1)}
+    assert "not told apart from 1 layer, 3 layers" in conclusion("layers", one)
+
+
+def test_only_those_of_a_group_compete() -> None:
+    said = conclusion("tokenizer", {"chunk 1: k-means": results(1.0, 1.1), "chunk 1: learned": results(2.0, 2.1),
+                                    "chunk 16: k-means": results(9.0, 9.1), "chunk 16: learned": results(5.0, 5.1)})
+    assert "Lowest reconstruction error (px): chunk 1, k-means" in said and "chunk 16, learned" in said
+
+
+def test_smooth_is_a_small_jerk() -> None:
+    said = conclusion("smoothness", {"chunk 1": [result(0.9, jerk=5.0)], "chunk 4": [result(0.1, jerk=1.0)]})
+    assert "Lowest jerk (px/step³): chunk 4" in said
+
+
+def test_nothing_run_is_said_so(tmp_path: Path) -> None:
+    nothing = stored("layers", tmp_path)
+    assert conclusion("layers", nothing).endswith("Not run: vqbet-course ablate layers")
+    fig, ax = plt.subplots()
+    draw(ax, "layers", nothing | {"2 layers": results(0.4, 0.5)})
+    assert [text.get_text() for text in ax.texts] == ["not run", "not run"]
+    assert "3 minutes a run" in ax.get_xlabel()
+    plt.close(fig)
+
+
+@pytest.mark.parametrize(("arguments", "why"), [
+    (["nothing"], "unknown ablation 'nothing'; choose from layers, chunk"), (["layers", "--minutes", "9"], "3 at most"),
+    (["layers", "--episodes", "0"], "at least one episode"), (["layers", "--data", "nowhere.npz"], "nowhere.npz"),
+])
+def test_what_cannot_be_done_is_one_line_and_status_2(arguments: list[str], why: str, tmp_path: Path,
+                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ablate", *arguments, "--out", str(tmp_path)]) == 2
+    error = [line for line in capsys.readouterr().err.split("\n") if line.startswith("error: ")]
+    assert len(error) == 1 and why in error[0] and not list(tmp_path.iterdir())
+
+
+def test_another_schema_is_refused(tmp_path: Path) -> None:
+    first = next(iter(ABLATIONS["layers"].variants.values()))
+    (tmp_path / f"{key(first)}_seed1.json").write_text(json.dumps(result(0.5) | {"schema": "vqbet_course/ablation/2"}))
+    with pytest.raises(BadInput, match="ablation/2, this version reads"):
+        stored("layers", tmp_path)

@@ -1,0 +1,307 @@
+"""The grade command: references and stubs, a class, its reports; what is refused, and what survives a kill."""
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grading_labs import notebook_of, solved, solved_with
+
+from vqbet_course.cli import main
+from vqbet_course.core.errors import BadInput
+from vqbet_course.grading import execution, grader, judge, report, sandbox
+from vqbet_course.grading.checks import all_checks
+from vqbet_course.grading.editions import blanked
+from vqbet_course.grading.lessons import all_labs
+from vqbet_course.grading.limits import Limits
+from vqbet_course.grading.report import folder_of
+from vqbet_course.grading.results import Grade, Marked, Ungradable, Verdict
+
+LAB = "01_tokens"
+MISTAKE = all_checks()["1.2"].misconceptions[0]
+EVE = "group/<b>eve"
+SLOW_MACHINE = Limits(seconds=30, wall=60)
+
+
+@pytest.mark.timeout(600)
+def test_the_reference_passes_and_the_stub_fails_in_every_lab() -> None:
+    """Both in one sandbox: the stub of each exercise, then the solution."""
+
+    def statuses(name: str) -> list[str]:
+        lab, found = all_labs()[name], []
+        with sandbox.Sandbox(lab) as box:
+            for exercise in lab.exercises.values():
+                check = all_checks()[exercise.id]
+                stub = blanked(exercise.solution, check.blank or (check.answer,))
+                for source in (stub, exercise.solution):
+                    ended, answer = box.run(judge.make_job(exercise.id, 1, source), SLOW_MACHINE)
+                    found.append(judge.judge(exercise.id, 1, answer).status if ended == "finished" else ended)
+        return found
+
+    with ThreadPoolExecutor(2) as pool:
+        for name, found in zip(all_labs(), pool.map(statuses, all_labs()), strict=True):
+            assert found == ["not attempted", "passed"] * len(all_labs()[name].exercises), name
+
+
+@pytest.fixture(scope="module")
+def submissions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three students of one lab: all right, untouched, one misconception; and one whose file is damaged."""
+    folder = tmp_path_factory.mktemp("class")
+    mistaken = solved_with(LAB, {"1.2": MISTAKE.source(all_labs()[LAB].exercises["1.2"].solution)})
+    for name, notebook in {"ada": solved(LAB), "=bob": notebook_of(LAB), EVE: mistaken}.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / f"{name}.ipynb").write_text(json.dumps(notebook))
+    (folder / "mallory.ipynb").write_text("{")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def graded(submissions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("grades")
+    problems = grader.grade(submissions, out, jobs=2, execute=False, limits=SLOW_MACHINE, quiet=True)
+    assert list(problems) == ["mallory"]
+    return out
+
+
+def read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_a_report_has_the_promised_form(graded: Path) -> None:
+    ada, eve = read(folder_of(graded, "ada") / "report.json"), read(folder_of(graded, EVE) / "report.json")
+    assert (ada["lab"], ada["score"], ada["max_score"]) == (LAB, 10, 10)
+    assert read(folder_of(graded, "=bob") / "report.json")["score"] == 0
+    assert eve["score"] == 8 and eve["exercises"][1] == {
+        "id": "1.2", "points": 2, "awarded": 0, "status": "wrong", "misconception": MISTAKE.name}
+
+
+def test_a_students_page_says_what_is_wrong_and_escapes_names(graded: Path) -> None:
+    page = (folder_of(graded, EVE) / "report.html").read_text()
+    assert MISTAKE.name in page and "<b>eve" not in page and "&lt;b&gt;eve" in page
+
+
+def test_the_class_is_summed_up(graded: Path) -> None:
+    page = (graded / "class.html").read_text()
+    assert "4 submissions" in page and MISTAKE.name in page and "mallory" in page and "<b>eve" not in page
+    rows = list(csv.DictReader((graded / "grades.csv").read_text().splitlines()))
+    assert {row["student"]: row["score"] for row in rows} == {
+        "ada": "10", "'=bob": "0", EVE: "8", "mallory": ""}
+
+
+def test_results_do_not_depend_on_the_number_of_jobs_or_on_dask(submissions: Path, graded: Path, tmp_path: Path) -> None:
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+        grader.grade(submissions, tmp_path, dask=cluster.scheduler_address, execute=False, limits=SLOW_MACHINE, quiet=True)
+    for path in graded.rglob("report.json"):
+        assert read(tmp_path / path.relative_to(graded)) == read(path)
+
+
+# --- the class run, with grades that cost nothing -----------------------------------------------------------
+
+
+def test_one_submission_on_which_the_grader_fails_costs_the_others_nothing(
+        two: Path, cheap: list[str], tmp_path: Path) -> None:
+    (two / "bob.ipynb").write_text("poison")
+    problems = grader.grade(two, tmp_path / "out", execute=False, quiet=True)
+    assert cheap == ["ada"] and "ZeroDivisionError" in problems["bob"]
+
+
+def passed(data: bytes, options: grader.Options, call: grader.Call = grader.call_here) -> Grade:
+    """Stands for grade_submission."""
+    if b"interrupt" in data:
+        raise KeyboardInterrupt
+    if b"poison" in data:
+        raise ZeroDivisionError
+    lab, _ = grader.parse(data)
+    return Grade(lab.name, [Marked(e.id, e.points, Verdict("passed", "passed")) for e in lab.exercises.values()])
+
+
+@pytest.fixture
+def cheap(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Grades cost nothing; returns the names of the students whose reports are written, as they are."""
+    written: list[str] = []
+    monkeypatch.setattr(grader, "grade_submission", passed)
+    write = report.write_student
+    monkeypatch.setattr(report, "write_student", lambda out, name, *rest: (write(out, name, *rest), written.append(name)))
+    return written
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Path:
+    folder = tmp_path / "submissions"
+    folder.mkdir()
+    for name in ("ada", "bob"):
+        (folder / f"{name}.ipynb").write_text(json.dumps(notebook_of(LAB)))
+    return folder
+
+
+def test_a_grade_is_given_once_and_anew_when_the_submission_changed(two: Path, cheap: list[str], tmp_path: Path) -> None:
+    grade: Callable[[], object] = lambda: grader.grade(two, tmp_path / "out", execute=False, quiet=True)
+    grade()
+    assert sorted(cheap) == ["ada", "bob"]
+    grade()
+    assert len(cheap) == 2
+    (two / "bob.ipynb").write_text(json.dumps(solved(LAB)))
+    grade()
+    assert cheap[2:] == ["bob"]
+
+
+def test_an_interrupted_class_goes_on_where_it_stopped(two: Path, cheap: list[str], tmp_path: Path) -> None:
+    (two / "bob.ipynb").write_text("interrupt")
+    with pytest.raises(KeyboardInterrupt):
+        grader.grade(two, tmp_path / "out", execute=False, quiet=True)
+    (two / "bob.ipynb").write_text(json.dumps(notebook_of(LAB)))
+    grader.grade(two, tmp_path / "out", execute=False, quiet=True)
+    assert sorted(cheap) == ["ada", "bob"]
+
+
+def test_a_report_cut_short_by_a_kill_is_written_again(two: Path, cheap: list[str], tmp_path: Path) -> None:
+    folder_of(tmp_path / "out", "ada").mkdir(parents=True)
+    (folder_of(tmp_path / "out", "ada") / "report.json").write_text('{"dig')
+    grader.grade(two, tmp_path / "out", execute=False, quiet=True)
+    assert sorted(cheap) == ["ada", "bob"]
+
+
+def test_exit_statuses(two: Path, cheap: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["grade", str(two), "--out", str(tmp_path / "out"), "--no-execute"]
+    assert main(command) == 0
+    (two / "mallory.ipynb").write_text("{")
+    assert main(command) == 1
+    assert "mallory: not a notebook" in capsys.readouterr().err
+    assert main(["grade", str(tmp_path / "nothing")]) == 2
+    assert main([*command, "--jobs", "0"]) == 2
+    assert main([*command, "--dask", "tcp://127.0.0.1:1"]) in (0, 2)
+
+
+@pytest.mark.parametrize("name", ["missing.ipynb", "empty", "text.txt"])
+def test_what_is_no_submission_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.txt").write_text("")
+    with pytest.raises(BadInput, match=name):
+        grader.find_submissions(tmp_path / name)
+
+
+def test_hidden_copies_of_jupyter_are_no_submissions(tmp_path: Path) -> None:
+    for name in ("a.ipynb", ".ipynb_checkpoints/a-checkpoint.ipynb"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    assert list(grader.find_submissions(tmp_path)) == ["a"]
+
+
+def test_reports_of_any_name_have_a_folder_of_their_own(tmp_path: Path) -> None:
+    names = [".", "..", "...", "a/b", "a%2Fb", "é" * 120, "学" * 80 + "一", "学" * 80 + "二", "x" * 250, "group/" * 60 + "eve"]
+    folders = [folder_of(tmp_path, name) for name in names]
+    assert len(set(folders)) == len(names)
+    for folder in folders:
+        folder.mkdir(parents=True)
+        assert folder.resolve().parent == tmp_path / "students"
+
+
+def test_a_file_name_that_is_no_text_or_steers_a_terminal_is_escaped(two: Path, cheap: list[str], tmp_path: Path) -> None:
+    os.rename(os.fsencode(two / "ada.ipynb"), os.fsencode(two) + b"/\xff\x1b[2J\n.ipynb")
+    grader.grade(two, tmp_path / "out", execute=False, quiet=True)
+    assert sorted(cheap) == [r"\xff\x1b[2J\n", "bob"]
+    assert len((tmp_path / "out" / "grades.csv").read_text().splitlines()) == 3
+
+
+def test_a_submission_that_would_fill_the_memory_is_not_read(tmp_path: Path) -> None:
+    with open(tmp_path / "large.ipynb", "wb") as file:
+        file.truncate(grader.LARGEST + 1)
+    with pytest.raises(Ungradable, match="clear its outputs"):
+        grader.read_submission(tmp_path / "large.ipynb")
+
+
+def test_without_bubblewrap_it_says_what_is_not_enforced_or_refuses(
+        two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (sandbox, grader, execution):
+        monkeypatch.setattr(module, "bubblewrap_works", lambda: False)
+    with pytest.raises(BadInput, match="bubblewrap"):
+        grader.grade(two, tmp_path / "out", require_sandbox=True)
+    data = json.dumps(solved_with(LAB, {"1.4": "while True: pass"})).encode()
+    found = grader.grade_submission(data, grader.Options(Limits(seconds=4), execute=False))
+    assert [e.verdict.status for e in found.exercises] == ["passed", "passed", "passed", "stopped"]
+    assert any("network" in note for note in found.notes)
+
+
+def test_a_sandbox_that_does_not_start_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox.Sandbox, "command", lambda self: [sys.executable, "-c", "raise SystemExit('no torch')"])
+    with pytest.raises(Ungradable, match="no torch"):
+        grader.grade_submission(json.dumps(solved(LAB)).encode(), grader.Options(execute=False))
+
+
+def test_the_time_of_a_notebook_is_shared_by_its_exercises(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox.Sandbox, "start", lambda self: None)
+    monkeypatch.setattr(sandbox.Sandbox, "run", lambda self, job, limits: ("out of time", b""))
+    lab = all_labs()[LAB]
+    answers = {id: "" for id in lab.exercises}
+    verdicts = grader.score(lab, answers, grader.Options(seconds=0), lambda *args: b"")
+    assert all("all the time" in verdict.message for verdict in verdicts.values())
+
+
+def test_the_command_loads_no_torch() -> None:
+    code = "import sys, vqbet_course.grading.grader; sys.exit('torch' in sys.modules or 'lerobot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+# --- the executed copy --------------------------------------------------------------------------------------
+
+
+def small(*sources: str) -> bytes:
+    """A notebook that claims to be the lab, with these cells."""
+    cells = [{"cell_type": "code", "id": f"c{n}", "metadata": {}, "source": source, "outputs": [], "execution_count": None}
+             for n, source in enumerate(sources)]
+    kernel = {"name": "python3", "display_name": "python3"}
+    metadata = {"kernelspec": kernel, "vqbet_course": {"lab": LAB}}
+    return json.dumps({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}).encode()
+
+
+@pytest.mark.skipif(not sandbox.bubblewrap_works(), reason="bubblewrap does not work here")
+def test_execution_happens_in_a_sandbox_and_leaves_slow_cells_out() -> None:
+    probe = "import os, socket\nprint(os.path.exists(os.path.expanduser('~root/.ssh')), os.getuid() > 0, len(os.listdir('/proc')) < 100)"
+    refused = "try:\n    socket.create_connection(('1.1.1.1', 53), 1)\nexcept OSError:\n    print('no network')"
+    copy, problem = execution.execute(small(probe, refused, "#| slow\n1 / 0", "1 / 0"), all_labs()[LAB])
+    cells = {cell["id"]: cell for cell in json.loads(copy)["cells"] if cell["id"].startswith("c")}
+    assert not problem
+    expected = f"False {os.getuid() == 0} True" if os.getuid() == 0 else "False True True"
+    assert "".join(cells["c0"]["outputs"][0]["text"]).strip() == expected
+    assert "no network" in "".join(cells["c1"]["outputs"][0]["text"])
+    assert cells["c2"]["cell_type"] == "raw" and cells["c3"]["outputs"][0]["ename"] == "ZeroDivisionError"
+
+
+@pytest.mark.skipif(not sandbox.bubblewrap_works(), reason="bubblewrap does not work here")
+def test_a_notebook_that_takes_the_time_has_no_copy_and_its_score_stands() -> None:
+    copy, problem = execution.execute(small("import time; time.sleep(100)"), all_labs()[LAB], Limits(wall=2))
+    assert copy == b"" and "within 2 s" in problem
+
+
+# --- what a sandbox holds -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(all_labs()))
+def test_a_sandbox_holds_all_that_its_modules_import_and_not_the_solution(name: str) -> None:
+    lab = all_labs()[name]
+    held = sandbox.earlier_modules(lab)
+    assert f"{lab.module}.py" not in held
+    for text in held.values():
+        for module in sandbox.imported_modules(text):
+            place = sandbox.PACKAGE / module.replace(".", "/")
+            assert not place.with_suffix(".py").is_file() or str(place.relative_to(sandbox.PACKAGE)) + ".py" in held
+    assert all(exercise.solution not in text for exercise in lab.exercises.values() for text in held.values())
+
+
+@pytest.mark.skipif(not sandbox.bubblewrap_works(), reason="bubblewrap does not work here")
+def test_what_a_sandbox_shows_may_lie_below_tmp() -> None:
+    """A clone in /tmp, say; the empty /tmp of the sandbox must not hide it."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        shown = Path(folder) / "shown"
+        shown.write_text("here")
+        command = sandbox.bubblewrap([*sandbox.interpreter(), *sandbox.bind(shown)], 1 << 20)
+        read = [os.path.realpath(sys.executable), "-I", "-S", "-c", f"print(open({str(shown)!r}).read())"]
+        assert subprocess.run([*command, *read], capture_output=True, text=True).stdout == "here\n"

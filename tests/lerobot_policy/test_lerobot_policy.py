@@ -1,0 +1,350 @@
+"""The plugin in LeRobot's own commands, and checkpoints both ways."""
+import copy
+import dataclasses
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import pytest
+import torch
+from lerobot.configs import NormalizationMode, PreTrainedConfig
+from lerobot.policies.factory import make_pre_post_processors
+from lerobot.policies.vqbet.configuration_vqbet import VQBeTConfig as LeRobotConfig
+from lerobot.scripts import lerobot_eval, lerobot_train
+from safetensors.torch import load_file, save
+from small import CONFIG, same
+from test_lerobot_bridge import CAMERA, STATE, make_batch, make_policy
+
+import vqbet_course.lerobot_policy
+from vqbet_course import cli, rollout
+from vqbet_course.core.errors import BadInput
+from vqbet_course.core.specs import Contract, Field
+from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
+from vqbet_course.datasets.readers import DEMO_FOLDER
+from vqbet_course.demos import Normalizer
+from vqbet_course.tasks.pusht.image_observation import Filmed
+from vqbet_course.lerobot_policy import VQBeTCourseConfig, export_run, import_checkpoint
+from vqbet_course.lerobot_policy.modeling_vqbet_course import VQBeTCoursePolicy
+from vqbet_course.lerobot_policy.processor_vqbet_course import shared_bounds
+from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
+from vqbet_course.train import Plan, Run, load_run
+
+PLUGIN = "--policy.discover_packages_path=vqbet_course.lerobot_policy"
+PUSHT_ENV = ["--env.type=pusht", "--env.obs_type=environment_state_agent_pos", "--eval.use_async_envs=false"]
+ENV = "observation.environment_state"
+KINDS: dict[str, dict[str, Any]] = {
+    "numbers": {"image_shapes": {}, "observation_sizes": {ENV: 16, STATE: 2}},
+    "image": {"observation_sizes": {}},
+    "both": {"observation_sizes": {ENV: 16, STATE: 2}},
+}
+
+
+def run_lerobot(main: Callable[[], object], *arguments: str) -> None:
+    """One of LeRobot's commands, in this process: importing it anew would take longer than its work."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["lerobot", *arguments])
+        main()
+
+
+def image_run(path: Path, **changes: Any) -> Run:
+    """A run whose policy sees an image and its own place, as LeRobot's VQ-BeT does."""
+    policy = make_policy(**changes)
+    sizes = policy.config.observation_sizes | {"action": policy.config.action_dim}
+    bounds = {name: (torch.rand(size), 1 + torch.rand(size)) for name, size in sizes.items()}
+    contract = Contract({STATE: Field(2, "px")}, Field(2, "px"), 10.0)
+    return Run(path, policy, Normalizer(bounds), contract, Plan("nowhere", 3, 1, 0, False, 1))
+
+
+# the configuration
+
+@pytest.mark.parametrize("config", [
+    VQBeTConfig(), VQBeTConfig.laptop(), VQBeTConfig.laptop(image_shapes={CAMERA: (3, 96, 96)}, crop_shape=None),
+    VQBeTConfig.laptop(n_action_steps=2, average_chunks=True, ema_decay=0.5, offset_code="sampled")])
+def test_every_field_survives_lerobots_json(config: VQBeTConfig, tmp_path: Path) -> None:
+    VQBeTCourseConfig.of(config, device="cpu").save_pretrained(tmp_path)
+    read = PreTrainedConfig.from_pretrained(tmp_path)
+    assert isinstance(read, VQBeTCourseConfig) and read.course_config() == config
+
+
+def test_values_that_do_not_fit_are_refused() -> None:
+    config = VQBeTCourseConfig.of(VQBeTConfig.laptop(), device="cpu")
+    config.gpt_n_head = 5
+    with pytest.raises(BadInput, match="gpt_n_head"):
+        VQBeTCoursePolicy(config)
+    config = VQBeTCourseConfig.of(VQBeTConfig.laptop(), device="cpu")
+    config.normalization_mapping["STATE"] = NormalizationMode.MEAN_STD
+    with pytest.raises(BadInput, match="STATE MEAN_STD, ACTION MIN_MAX"):
+        VQBeTCoursePolicy(config)
+
+
+# the policy
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_learns_in_two_stages_and_acts_whatever_it_sees(kind: str) -> None:
+    config = make_policy(n_vqvae_training_steps=2, ema_decay=0.5, **KINDS[kind]).config
+    policy = VQBeTCoursePolicy(VQBeTCourseConfig.of(config, device="cpu")).train()
+    optimizer = policy.config.get_optimizer_preset().build(policy.get_optim_params())
+    states = []
+    for step in range(4):
+        seen, actions = make_batch(config, seed=step)
+        loss, parts = policy.train()(seen | {"action": actions})
+        assert ("reconstruction" in parts) == (step < 2) and all(isinstance(v, float | int) for v in parts.values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        policy.update()
+        states.append(copy.deepcopy(policy.learning.state_dict()))
+    moved = {name for name in states[0] if not torch.equal(states[1][name], states[3][name])}
+    assert moved and not any(name.startswith("vqvae.") for name in moved)  # the second stage left the codes alone
+    assert not same(dict(policy.average.state_dict()), states[3])  # type: ignore[union-attr]
+    seen, _ = make_batch(config)
+    now = {name: values[:, 0] for name, values in seen.items()}
+    policy.eval().reset()
+    assert torch.equal(policy.predict_action_chunk(now)[:, 0], policy.acting.decision.actions[:, 0])  # type: ignore
+    assert policy.select_action(now).shape == (3, 2)
+
+
+def test_the_average_follows_as_in_our_own_training() -> None:
+    """One update of the second stage: weights move by 1 - 1/10, as `follow` does in step 0."""
+    config = make_policy(n_vqvae_training_steps=1, ema_decay=0.9, **KINDS["numbers"]).config
+    policy = VQBeTCoursePolicy(VQBeTCourseConfig.of(config, device="cpu"))
+    policy.update()
+    before = policy.learning.gpt.head.weight.detach().clone()
+    policy.learning.gpt.head.weight.data += 1
+    policy.update()
+    torch.testing.assert_close(policy.average.gpt.head.weight, before + 0.9)  # type: ignore[union-attr]
+
+
+def test_relative_chunks_are_told_from_their_own_first_frame() -> None:
+    config = make_policy(n_action_pred_token=2, use_relative_actions=True, **KINDS["numbers"]).config
+    theirs = VQBeTCourseConfig.of(config, device="cpu")
+    assert theirs.observation_delta_indices == list(range(-4, 2))
+    policy = VQBeTCoursePolicy(theirs)
+    actions, places = torch.rand(3, 10, 2), torch.rand(3, 6, 2)
+    chunks = policy.chunks({"action": actions, STATE: places})
+    assert chunks.shape == (3, 6, 5, 2)
+    torch.testing.assert_close(chunks[:, 5], actions[:, 5:10] - places[:, 5:6])
+
+
+def test_actions_and_places_share_their_bounds() -> None:
+    def stats(low: float, high: float) -> dict[str, torch.Tensor]:
+        return {"min": torch.tensor([low, 0.0]), "max": torch.tensor([high, 1.0])}
+
+    shared = shared_bounds({"action": stats(-1, 5), STATE: stats(0, 9), ENV: stats(3, 4)})
+    assert torch.equal(shared["action"]["min"], torch.tensor([-1.0, 0.0])) and shared["action"]["max"][0] == 9
+    assert torch.equal(shared[STATE]["max"], shared["action"]["max"]) and shared[ENV]["max"][0] == 4
+
+
+# LeRobot's commands
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "pretrained_model" / "model.safetensors")
+
+
+def test_lerobot_trains_resumes_and_evaluates_it(tmp_path: Path) -> None:
+    small = [f"--policy.{name}={getattr(CONFIG, name)}" for name in (
+        "gpt_n_layer", "gpt_n_head", "gpt_hidden_dim", "gpt_input_dim", "gpt_output_dim", "vqvae_embedding_dim")]
+    run_lerobot(
+        lerobot_train.main, PLUGIN, "--policy.type=vqbet_course", "--policy.device=cpu", "--policy.push_to_hub=false",
+        "--policy.n_vqvae_training_steps=2", "--policy.dropout=0.0", "--dataset.repo_id=local/pusht", "--num_workers=0",
+        f"--dataset.root={DEMO_FOLDER}", *PUSHT_ENV, "--env_eval_freq=6", "--eval.n_episodes=1", "--eval.batch_size=1",
+        "--env.episode_length=10", "--steps=6", "--save_freq=3", "--batch_size=8", *small,
+        f"--output_dir={tmp_path / 'run'}")
+    finished = weights(tmp_path / "run/checkpoints/000006")
+    shutil.rmtree(tmp_path / "run/checkpoints/000006")
+    run_lerobot(  # LeRobot does not promise the same draws after a resume, so there is no dropout here
+        lerobot_train.main, PLUGIN, "--resume=true",
+        f"--config_path={tmp_path / 'run/checkpoints/000003/pretrained_model/train_config.json'}")
+    assert same(weights(tmp_path / "run/checkpoints/000006"), finished) and finished["steps"] == 6
+
+    import_checkpoint(tmp_path / "run/checkpoints/000006/pretrained_model", tmp_path / "imported")
+    run = load_run(tmp_path / "imported")
+    acting = {k.removeprefix("average."): v for k, v in finished.items() if k.startswith("average.")}
+    assert same(dict(run.policy.state_dict()), acting)
+    low, high = run.normalizer.bounds["action"]
+    assert torch.equal(low, run.normalizer.bounds[STATE][0]) and (high > 400).all()
+
+
+def short_pusht() -> gym.Env:
+    env = rollout.make_pusht()
+    setattr(env, "contract", dataclasses.replace(PUSHT_TASK, horizon=60))
+    return env
+
+
+def played_by_lerobot(checkpoint: Path, out: Path, env: list[str], seed: int, n: int) -> dict[str, Any]:
+    """What lerobot-eval says of n short episodes, played together."""
+    run_lerobot(
+        lerobot_eval.main, PLUGIN, f"--policy.path={checkpoint}", "--policy.device=cpu", *env,
+        f"--eval.n_episodes={n}", f"--eval.batch_size={n}", f"--seed={seed}", "--env.episode_length=60",
+        f"--output_dir={out}")
+    metrics: dict[str, Any] = json.loads((out / "eval_info.json").read_text())["per_task"][0]["metrics"]
+    return metrics
+
+
+def test_both_evaluators_agree_episode_by_episode(tmp_path: Path) -> None:
+    shipped = load_run("shipped")
+    policy = VQBeTPolicy(dataclasses.replace(shipped.policy.config, bet_softmax_temperature=0.0), shipped.policy.encoder)
+    policy.load_state_dict(shipped.policy.state_dict())
+    export_run(dataclasses.replace(shipped, policy=policy), tmp_path / "cold")
+    played = rollout.rollouts(policy, shipped.normalizer, range(100_002, 100_005), short_pusht)
+    ours = [max(e.coverage) / rollout.SUCCESS_COVERAGE for e in played]
+    theirs = played_by_lerobot(tmp_path / "cold", tmp_path / "eval", PUSHT_ENV, 100_002, 3)
+    assert theirs["max_rewards"] == pytest.approx([min(1, reward) for reward in ours], abs=1e-6)
+    assert theirs["successes"] == [reward > 1 for reward in ours]
+    assert len(set(ours)) == 3 and max(ours) > 0.1
+
+
+def test_both_evaluators_agree_on_a_policy_that_sees(tmp_path: Path) -> None:
+    """Its weights are random, but in the first episode it pushes the T."""
+    run = image_run(tmp_path, seed=7, image_shapes={CAMERA: (3, 96, 96)}, bet_softmax_temperature=0.0,
+                    use_group_norm=True, n_action_steps=2)
+    board = {name: (torch.zeros(2), torch.full((2,), 512.0)) for name in (STATE, "action")}
+    run = dataclasses.replace(run, normalizer=Normalizer(board), contract=PUSHT)
+    export_run(run, tmp_path / "there")
+    played = rollout.rollouts(run.policy, run.normalizer, range(2), lambda: Filmed(short_pusht()))
+    ours = [sum(e.coverage) / rollout.SUCCESS_COVERAGE for e in played]
+    env = ["--env.type=pusht", "--env.observation_height=96", "--env.observation_width=96", "--eval.use_async_envs=false"]
+    theirs = played_by_lerobot(tmp_path / "there", tmp_path / "eval", env, 0, 2)
+    assert theirs["sum_rewards"] == pytest.approx(ours, abs=1e-5)
+    assert len(set(played[0].coverage)) > 5
+
+
+# checkpoints
+
+def test_export_and_import_give_the_run_back(tmp_path: Path) -> None:
+    assert cli.main(["export", "shipped", "--out", str(tmp_path / "there")]) == 0
+    assert cli.main(["import", str(tmp_path / "there"), "--out", str(tmp_path / "back")]) == 0
+    shipped, back = load_run("shipped"), load_run(tmp_path / "back")
+    assert back.policy.config == shipped.policy.config and back.contract == shipped.contract == PUSHT
+    assert same(dict(back.policy.state_dict()), dict(shipped.policy.state_dict()))
+    for name, bounds in shipped.normalizer.bounds.items():
+        assert all(torch.equal(*pair) for pair in zip(bounds, back.normalizer.bounds[name], strict=True))
+
+
+@pytest.fixture(scope="module")
+def one_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of LeRobot's own VQ-BeT, made once."""
+    folder = tmp_path_factory.mktemp("lerobot") / "there"
+    export_run(image_run(folder), folder, kind="vqbet")
+    return folder
+
+
+@pytest.fixture
+def checkpoint(one_checkpoint: Path, tmp_path: Path) -> Path:
+    """A copy of it whose files are links: replace one, never write into it."""
+    return Path(shutil.copytree(one_checkpoint, tmp_path / "there", copy_function=os.symlink))
+
+
+def test_a_checkpoint_of_lerobots_own_vqbet_comes_and_goes(checkpoint: Path, tmp_path: Path) -> None:
+    import_checkpoint(checkpoint, tmp_path / "back")
+    back = load_run(tmp_path / "back")
+    assert json.loads((checkpoint / "config.json").read_text())["type"] == "vqbet"
+    assert same(dict(back.policy.state_dict()), dict(image_run(tmp_path).policy.state_dict()))
+
+
+def with_processors(checkpoint: Path, **modes: str) -> tuple[Any, Any]:
+    """Processors of LeRobot's that normalise so, put into a checkpoint, too."""
+    config = PreTrainedConfig.from_pretrained(checkpoint)
+    assert isinstance(config, LeRobotConfig)
+    config.normalization_mapping |= {kind: NormalizationMode(mode) for kind, mode in modes.items()}
+    kinds = ("min", "q01", "q10", "mean", "std", "q90", "q99", "max")
+    stats = {name: {what: i + torch.rand(2) for i, what in enumerate(kinds)} for name in (STATE, "action")}
+    for file in checkpoint.glob("policy_p*"):
+        file.unlink()
+    processors = make_pre_post_processors(config, dataset_stats=stats)
+    for processor in processors:
+        processor.save_pretrained(checkpoint)
+    return processors
+
+
+@pytest.mark.parametrize("mode", ["MIN_MAX", "MEAN_STD", "IDENTITY", "QUANTILES", "QUANTILE10"])
+def test_numbers_are_normalised_in_every_way_that_lerobot_knows(mode: str, checkpoint: Path, tmp_path: Path) -> None:
+    before, after = with_processors(checkpoint, STATE=mode, ACTION=mode)
+    import_checkpoint(checkpoint, tmp_path / "back")
+    ours, values = load_run(tmp_path / "back").normalizer, 3 * torch.randn(5, 2)
+    torch.testing.assert_close(ours.normalize(STATE, values), before({STATE: values})[STATE], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours.unnormalize("action", values), after(values), atol=1e-5, rtol=1e-5)
+
+
+def replaced(path: Path, data: bytes) -> None:
+    path.unlink()
+    path.write_bytes(data)
+
+
+def change_tensors(checkpoint: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    tensors = load_file(checkpoint / "model.safetensors")
+    change(tensors)
+    replaced(checkpoint / "model.safetensors", save(tensors))
+
+
+def change_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    values = json.loads(path.read_text())
+    change(values)
+    replaced(path, json.dumps(values).encode())
+
+
+def without_min_max(values: dict[str, Any]) -> None:
+    values["steps"][3]["config"]["norm_map"]["STATE"] = "MEAN_STD"
+
+
+HEAD = "vqbet.policy.lm_head.weight"
+BAD: dict[str, tuple[Callable[[Path], object], str]] = {
+    "another policy": (lambda c: change_json(c / "config.json", lambda v: v.update(type="act")), "type act"),
+    "no configuration": (lambda c: (c / "config.json").unlink(), "no config.json"),
+    "a damaged configuration": (lambda c: replaced(c / "config.json", b"{"), "config.json"),
+    "a field of another version": (
+        lambda c: change_json(c / "config.json", lambda v: v.update(new_field=3)), "LeRobot 0.6 cannot read it"),
+    "no weights": (lambda c: (c / "model.safetensors").unlink(), "model.safetensors: missing"),
+    "damaged weights": (lambda c: replaced(c / "model.safetensors", b"x" * 99), "damaged"),
+    "a missing tensor": (lambda c: change_tensors(c, lambda t: t.pop(HEAD)), "policy.lm_head.weight is missing"),
+    "another shape": (lambda c: change_tensors(c, lambda t: t.update({HEAD: torch.ones(3, 8)})),
+                      r"policy.lm_head.weight has shape \(3, 8\)"),
+    "a tensor of another version": (
+        lambda c: change_tensors(c, lambda t: t.update({"normalize_inputs.min": torch.ones(3)})), "normalize_inputs.min"),
+    "other normalisation": (lambda c: change_json(c / "policy_preprocessor.json", without_min_max), "MEAN_STD"),
+    "pictures that are normalised": (lambda c: with_processors(c, VISUAL="MEAN_STD"), "observation.image by MEAN_STD"),
+    "no normalisation": (lambda c: (c / "policy_preprocessor.json").unlink(), "policy_preprocessor.json"),
+    "no bounds": (lambda c: next(c.glob("policy_pre*.safetensors")).unlink(), "normalizer_processor"),
+}
+
+
+@pytest.mark.parametrize("problem", BAD)
+def test_a_bad_checkpoint_is_refused_in_one_line(
+    problem: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil, _ = BAD[problem]
+    spoil(checkpoint)
+    capsys.readouterr()
+    assert cli.main(["import", str(checkpoint), "--out", str(tmp_path / "back")]) == 2
+    said = capsys.readouterr().err.splitlines()[-1:]
+    with pytest.raises(BadInput, match=BAD[problem][1]) as caught:
+        import_checkpoint(checkpoint, tmp_path / "back")
+    assert said == [f"error: {caught.value}"]
+    assert not (tmp_path / "back").exists()
+
+
+def test_nothing_is_overwritten(checkpoint: Path, tmp_path: Path) -> None:
+    before = (checkpoint / "model.safetensors").read_bytes()
+    with pytest.raises(BadInput, match="exists already"):
+        export_run(image_run(tmp_path), checkpoint)
+    assert (checkpoint / "model.safetensors").read_bytes() == before
+    import_checkpoint(checkpoint, tmp_path / "back")
+    with pytest.raises(BadInput, match="already holds a run"):
+        import_checkpoint(checkpoint, tmp_path / "back")
+
+
+def test_what_lerobot_cannot_hold_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="vqvae_n_layers 3"):
+        export_run(image_run(tmp_path, vqvae_n_layers=3), tmp_path / "there", kind="vqbet")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_lerobot_is_refused_by_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.7.1")
+    with pytest.raises(BadInput, match=r"lerobot 0\.7\.1 is installed"):
+        exec(Path(vqbet_course.lerobot_policy.__file__).read_text(), {"__name__": "vqbet_course.lerobot_policy"})

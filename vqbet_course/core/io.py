@@ -1,0 +1,71 @@
+"""Files that are either written whole or not touched, and read with care."""
+
+import errno
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vqbet_course.core.errors import BadInput
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a file beside `path`, then move it there. Raises BadInput when that is not possible."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with in_plain_words(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(partial)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def append_text(path: Path, text: str) -> None:
+    """Add to the end of a text file. Raises BadInput when that is not possible."""
+    with in_plain_words(path), open(path, "a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write a JSON object, whole or not at all."""
+    write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def read_json[T](path: Path, parse: Callable[[dict[str, Any]], T]) -> T:
+    """What `parse` makes of a JSON object. Raises BadInput, naming the file, when it is missing or damaged."""
+    try:
+        return parse(json.loads(path.read_text(encoding="utf-8")))
+    except OSError:
+        raise BadInput(f"{path}: missing; is {path.parent} a run directory?") from None
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BadInput(f"{path}: damaged ({type(error).__name__}: {error}); copy it again or train again") from None
+
+
+def drop_partials(folder: Path) -> None:
+    """Remove what a killed process had begun to write."""
+    for partial in folder.glob(".*.partial"):
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def in_plain_words(path: Path) -> Iterator[None]:
+    """What the system has against writing `path`, as BadInput. safetensors tells it as text, others as OSError."""
+    try:
+        yield
+    except Exception as error:
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
+            raise BadInput(f"{path}: no space left on the disk; free some, then run the command again, a "
+                           "training with --resume; what was there before is untouched") from None
+        if isinstance(error, OSError) or "os error" in str(error):
+            raise BadInput(f"{path}: cannot be written ({error}); choose another place") from None
+        raise

@@ -1,0 +1,251 @@
+"""A LeRobotDataset folder (v3, and v2 where it has the same columns), read straight from its parquet files."""
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vqbet_course.core.errors import BadInput
+from vqbet_course.core.specs import Contract
+from vqbet_course.tasks.pusht.contract import PUSHT
+from vqbet_course.datasets.images import decoded, film_frames
+from vqbet_course.datasets.source import UNSTATED, Episode, Frames, Source, is_state_or_action, readable
+from vqbet_course.core.io import read_json
+
+KIND = "LeRobotDataset"
+CLOCKS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+"""What LeRobot keeps about every frame."""
+
+Piece = tuple[Path, int, int, dict[str, np.ndarray]]
+"""What one file holds of an episode: its rows from, to, and their numbers {column: (rows, size)}."""
+
+
+def accepts(path: Path) -> bool:
+    return (path / "meta" / "info.json").exists() or (path / "data" / "chunk-000").exists()
+
+
+def open_source(path: Path, fps: float | None) -> Source:
+    info = read_info(path)
+    features = info["features"]
+    sizes = {n: picture_size(f["shape"]) for n, f in features.items() if f["dtype"] in ("image", "video")}
+    columns = [n for n, f in features.items() if n not in sizes and f["dtype"] not in ("string", "language")]
+    films = [n for n in sizes if features[n]["dtype"] == "video"]
+    promised = read_promises(path, films)
+    if info["v3"] and not promised:
+        raise BadInput(f"{path}: nothing in meta/episodes, which every LeRobotDataset v3 has; copy the dataset again")
+
+    def read(first: int) -> Iterator[Episode]:
+        found = frames = 0
+        for number, group in itertools.groupby(pieces(path, columns, set(features)), key=lambda piece: piece[0]):
+            if promised and number not in promised:
+                raise BadInput(f"{path}: meta/episodes says nothing of episode {number}; copy the dataset again")
+            parts, promise = [part for _, part in group], promised.get(number, {})
+            episode = joined(f"{parts[0][0]}, episode {number}", number, found, parts, info["fps"])
+            check_promise(episode, promise)
+            found, frames = found + 1, frames + len(episode)
+            if number >= first:
+                filmed = {n: film_of(path, info, n, number, promise, len(episode)) for n in films}
+                images = {n: filmed[n] if n in filmed else frames_of(parts, n) for n in sizes}
+                yield Episode(episode.numbers, episode.place, images)
+        if (found, frames) != (info["total_episodes"], info["total_frames"]):
+            raise BadInput(f"{path}: {found} episodes of {frames} frames found, meta/info.json promises "
+                           f"{info['total_episodes']} of {info['total_frames']}; copy the dataset again")
+
+    names = {n: list(f["names"]) for n, f in features.items() if n in columns and isinstance(f.get("names"), list)}
+    return Source(str(path), KIND, info["total_episodes"], read, info["fps"], sizes, names=names,
+                  **read_facts(path, info))
+
+
+def read_info(path: Path) -> dict[str, Any]:
+    """meta/info.json, as far as it is needed here. Raises BadInput for anything unexpected."""
+    file = path / "meta" / "info.json"
+    try:
+        info = json.loads(file.read_text(encoding="utf-8"))
+        known = {"features": dict(info["features"]), "fps": float(info["fps"]), "robot": info.get("robot_type"),
+                 "total_frames": int(info["total_frames"]), "total_episodes": int(info["total_episodes"]),
+                 "v3": str(info.get("codebase_version")).startswith("v3"), "film": str(info.get("video_path")),
+                 "chunks_size": int(info.get("chunks_size", 1000))}
+        for name, feature in known["features"].items():
+            if not re.fullmatch(r"u?int\d+|float\d+|bool|image|video|string|language", feature["dtype"]):
+                raise ValueError(f"{name} is of unknown dtype {feature['dtype']}")
+            feature["shape"] = [int(size) for size in feature["shape"]]
+        for name in ("action", *CLOCKS):
+            if name not in known["features"]:
+                raise ValueError(f"no feature {name}")
+        if not 0 < known["fps"] < 1e6:
+            raise ValueError(f"fps is {known['fps']}")
+        return known
+    except FileNotFoundError:
+        raise BadInput(f"{path}: not a LeRobotDataset (no meta/info.json)") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"{file}: not valid ({error!r}); copy the dataset again") from None
+
+
+def read_facts(path: Path, info: dict[str, Any]) -> dict[str, Any]:
+    """Units, task, robot, operator and license, as far as the dataset states them."""
+    import pyarrow.parquet as pq
+
+    facts: dict[str, Any] = {"robot": info["robot"] or UNSTATED}
+    tasks, contract, card = path / "meta" / "tasks.parquet", path / "meta" / "contract.json", path / "README.md"
+    if tasks.exists():
+        facts["task"] = str(pq.read_table(tasks).column("task")[0])
+    if contract.exists():
+        facts["units"] = read_json(contract, Contract.from_dict).units()
+        facts["operator"] = read_json(contract, lambda values: str(values.get("operator", UNSTATED)))
+    elif all(info["features"].get(n, {}).get("shape") == [f.size] for n, f in PUSHT.features().items()):
+        facts["units"] = PUSHT.units()
+    stated = re.search(r"^license: *(\S+)", card.read_text(encoding="utf-8"), re.M) if card.exists() else None
+    return facts | {"license": stated[1] if stated else UNSTATED}
+
+
+def picture_size(shape: list[int]) -> tuple[int, ...]:
+    """(height, width, channels), also where the channels are written first."""
+    return (*shape[1:], shape[0]) if len(shape) == 3 and shape[0] == 3 != shape[2] else tuple(shape)
+
+
+def read_promises(path: Path, films: list[str]) -> dict[int, dict[str, Any]]:
+    """{episode: what meta/episodes says of its length, its checksum and its place in the films}; v2 keeps the first
+    elsewhere and has a film per episode."""
+    import pyarrow.parquet as pq
+
+    promised: dict[int, dict[str, Any]] = {}
+    filmed = [f"videos/{name}/{what}" for name in films for what in ("chunk_index", "file_index", "from_timestamp")]
+    for file in sorted((path / "meta" / "episodes").glob("*/*.parquet")):
+        with readable(str(file)):
+            parquet = pq.ParquetFile(file, page_checksum_verification=True)
+            wanted = ["episode_index", "length", "checksum", *filmed]
+            for row in parquet.read([n for n in wanted if n in parquet.schema_arrow.names]).to_pylist():
+                promised[row["episode_index"]] = row
+    return promised
+
+
+def pieces(path: Path, columns: list[str], features: set[str]) -> Iterator[tuple[int, Piece]]:
+    """Of every file, in order, its numbers cut by episode, a row group at a time."""
+    import pyarrow.parquet as pq
+
+    files = sorted((path / "data").glob("*/*.parquet"))
+    if not files:
+        raise BadInput(f"{path}: no parquet file under data/; copy the dataset again")
+    for file in files:
+        with readable(str(file)):
+            parquet = pq.ParquetFile(file, page_checksum_verification=True)
+            unknown = set(parquet.schema_arrow.names) - features
+            if unknown:
+                raise BadInput(f"{file}: column {sorted(unknown)[0]} is not in meta/info.json; copy the dataset again")
+        first = 0
+        for group in range(parquet.num_row_groups):
+            with readable(str(file)):
+                table = parquet.read_row_group(group, columns)
+                numbers = {name: as_array(table[name], f"{file}: {name}", first) for name in columns}
+            episode = numbers["episode_index"][:, 0]
+            cuts = [0, *(np.flatnonzero(np.diff(episode)) + 1), len(episode)] if len(episode) else []
+            for begin, end in itertools.pairwise(map(int, cuts)):
+                cut = {n: v[begin:end] for n, v in numbers.items()}
+                yield int(episode[begin]), (file, first + begin, first + end, cut)
+            first += len(episode)
+
+
+def as_array(column: Any, place: str, first: int = 0) -> np.ndarray:
+    """A parquet column of numbers or of equally long lists, as (N, size). Raises BadInput for gaps, naming the row
+    (`first`: the number of the first)."""
+    import pyarrow.compute as pc
+    import pyarrow.types as types
+
+    if not (types.is_list(column.type) or types.is_large_list(column.type) or types.is_fixed_size_list(column.type)):
+        return column.to_numpy()[:, None]
+    sizes = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
+    wrong = np.flatnonzero(sizes != sizes[:1])
+    if len(wrong) or (len(sizes) and column.null_count):
+        row = wrong[0] if len(wrong) else 0
+        raise BadInput(f"{place} has {sizes[row]} numbers in row {first + row}, expected {sizes[0] or 'some'}; "
+                       "repair or drop that episode")
+    values = pc.list_flatten(column)
+    while types.is_nested(values.type):
+        values = pc.list_flatten(values)
+    return values.to_numpy().reshape(len(sizes), -1)
+
+
+def joined(place: str, number: int, expected: int, parts: list[Piece], fps: float) -> Episode:
+    """One episode from its pieces. Raises BadInput, naming the row, when its clocks do not run as they should."""
+    numbers = {name: np.concatenate([numbers[name] for *_, numbers in parts]) for name in parts[0][3]}
+    clock = {name: numbers.pop(name)[:, 0] for name in CLOCKS}
+    frames = np.arange(len(clock["frame_index"]))
+    if number != expected:
+        raise BadInput(f"{place}: expected episode {expected} here; the episodes are out of order or one is missing")
+    for name, wrong in {
+        "frame_index is not": clock["frame_index"] != frames,
+        f"timestamp is not, at {fps:g} frames a second,": ~(np.abs(clock["timestamp"] * fps - frames) < 0.1),
+    }.items():
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise BadInput(f"{place}, row {row}: {name} that of frame {row}; "
+                           "frames are missing, doubled or out of order")
+    kept = {n: v.astype(np.float32) if is_state_or_action(n) else v for n, v in numbers.items()}
+    return Episode(kept, place)
+
+
+def check_promise(episode: Episode, promise: dict[str, Any]) -> None:
+    """Raise BadInput unless the episode is what meta/episodes says it is."""
+    if len(episode) != promise.get("length", len(episode)):
+        raise BadInput(f"{episode.place}: {len(episode)} frames found, meta/episodes promises {promise['length']}; "
+                       "copy the dataset again")
+    if promise.get("checksum") is not None and episode.checksum() != promise["checksum"]:
+        raise BadInput(f"{episode.place}: states or actions are not those that were written (their checksum "
+                       "differs); copy the dataset again")
+
+
+def frames_of(parts: list[Piece], column: str) -> Frames:
+    """Pictures kept as PNG or JPEG inside the parquet files, a few at a time."""
+    def frames() -> Iterator[np.ndarray]:
+        for file, begin, end, _ in parts:
+            for data in encoded_pictures(file, column, begin, end):
+                yield decoded(data)
+    return frames
+
+
+def encoded_pictures(file: Path, column: str, begin: int, end: int) -> Iterator[bytes]:
+    """The encoded pictures of rows begin..end-1 of a parquet file, passing over the row groups before them."""
+    import pyarrow.parquet as pq
+
+    parquet, first = pq.ParquetFile(file), 0
+    for group in range(parquet.num_row_groups):
+        last = first + parquet.metadata.row_group(group).num_rows
+        if first < end and last > begin:
+            row = first
+            for batch in parquet.iter_batches(16, row_groups=[group], columns=[column]):
+                wanted = batch.slice(max(0, begin - row), max(0, end - max(row, begin)))
+                yield from (picture["bytes"] for picture in wanted.column(0).to_pylist())
+                row += len(batch)
+        first = last
+
+
+def film_of(path: Path, info: dict[str, Any], column: str, number: int, promise: dict[str, Any], n: int) -> Frames:
+    """The n pictures of an episode that are kept in a film: a part of one (v3), or one of its own (v2)."""
+    def frames() -> Iterator[np.ndarray]:
+        at = {what: promise.get(f"videos/{column}/{what}") for what in ("chunk_index", "file_index")}
+        file = path / info["film"].format(video_key=column, **at, episode_index=number,
+                                          episode_chunk=number // info["chunks_size"])
+        begin = promise.get(f"videos/{column}/from_timestamp") or 0.0
+        if not file.is_file():
+            raise BadInput(f"{file}: missing; it has the pictures of episode {number}, copy the dataset again")
+        yield from in_time(film_frames(file, begin), begin, info["fps"], n, f"{file}, episode {number}")
+    return frames
+
+
+def in_time(film: Iterator[tuple[float, np.ndarray]], begin: float, fps: float, n: int,
+            place: str) -> Iterator[np.ndarray]:
+    """The n pictures due at `begin`, begin + 1 / fps, ... Raises BadInput where the film has none at that time."""
+    row = 0
+    for time, picture in film:
+        late = (time - begin) * fps - row
+        if late > 0.5:
+            break
+        if late > -0.5:
+            yield picture
+            row += 1
+        if row == n:
+            return
+    raise BadInput(f"{place}, row {row}: the film has no picture at {begin + row / fps:.3f} s; copy the dataset again")

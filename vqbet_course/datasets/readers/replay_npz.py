@@ -1,0 +1,62 @@
+"""An .npz of a replay buffer: `action` (N, A), `episode_ends` (E,), and others, `state` (N, 5) for PushT."""
+import math
+import zipfile
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from vqbet_course.core.errors import BadInput
+from vqbet_course.datasets.readers.replay import replay_source
+from vqbet_course.datasets.source import Source
+
+KIND = "replay npz"
+SKIPPED_AT_ONCE = 1 << 20  # bytes
+
+
+def accepts(path: Path) -> bool:
+    return path.suffix == ".npz" and path.is_file()
+
+
+def open_source(path: Path, fps: float | None) -> Source:
+    with zipfile.ZipFile(path) as archive:
+        arrays = {name.removesuffix(".npy"): StoredArray(path, name) for name in archive.namelist()}
+    if "episode_ends" not in arrays:
+        raise BadInput(f"{path}: no array `episode_ends`; expected state, action and episode_ends")
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiub":
+            raise BadInput(f"{path}: {name} holds {array.dtype}, not numbers")
+    with np.load(path) as loaded:
+        ends = np.atleast_1d(loaded["episode_ends"]).astype(np.int64)
+    del arrays["episode_ends"]
+    return replay_source(str(path), KIND, arrays, ends, fps)
+
+
+class StoredArray:
+    """An array (N, ...) in an .npz whose rows are read in order, when they are asked for: numpy would read them all."""
+
+    def __init__(self, path: Path, name: str):
+        self.path, self.name = path, name
+        self.shape, by_column, self.dtype = self.rewind()
+        self.ndim = len(self.shape)
+        self.whole = np.load(path)[name.removesuffix(".npy")] if by_column and self.ndim > 1 else None
+
+    def rewind(self) -> tuple[tuple[int, ...], bool, np.dtype]:
+        """Go to row 0; returns what numpy wrote in front of it: shape, whether column by column, and type."""
+        self.file: IO[bytes] = zipfile.ZipFile(self.path).open(self.name)
+        self.row = 0
+        version = np.lib.format.read_magic(self.file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        return read(self.file)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        if self.whole is not None:
+            return self.whole[rows]
+        if rows.start < self.row:
+            self.rewind()
+        size = self.dtype.itemsize * math.prod(self.shape[1:])
+        skip = (rows.start - self.row) * size
+        while skip > 0:
+            skip -= len(self.file.read(min(skip, SKIPPED_AT_ONCE))) or skip
+        data, self.row = self.file.read((rows.stop - rows.start) * size), rows.stop
+        return np.frombuffer(data, self.dtype).reshape(-1, *self.shape[1:])

@@ -1,0 +1,67 @@
+"""Which episodes of a source are trained on, and which are held back: drawn by episode, never by frame."""
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vqbet_course.core.errors import BadInput
+from vqbet_course.demos import Demos, Normalizer
+from vqbet_course.core.io import read_json
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which episodes of a source, by number, are for what; none is for two. `stress`: held out, and with the start
+    states farthest from those of `train`. n_episodes: how many the source has."""
+
+    source: str
+    n_episodes: int
+    train: list[int]
+    val: list[int] = field(default_factory=list)
+    stress: list[int] = field(default_factory=list)
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        used = [*self.train, *self.val, *self.stress]
+        if not self.train or len(set(used)) < len(used) or any(
+                type(e) is not int or not 0 <= e < self.n_episodes for e in used):
+            raise BadInput(f"split of {self.source}: episodes must be numbers below {self.n_episodes}, each in one "
+                           "part, some of them in train; make it again")
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def whole(self, demos: Demos) -> Demos:
+        """The demonstrations, if they are those that were split. Raises BadInput if they are not."""
+        if len(demos) != self.n_episodes:
+            raise BadInput(f"{demos.source}: has {len(demos)} episodes, the split was made of {self.n_episodes} of "
+                           f"{self.source}; make it again")
+        return demos
+
+    def training(self, demos: Demos) -> Demos:
+        """The episodes to train on. Raises BadInput as `whole` does."""
+        return self.whole(demos).select(self.train)
+
+
+def read_split(path: Path) -> Split:
+    """A split from its file. Raises BadInput for one that is missing or damaged."""
+    if not path.is_file():
+        raise BadInput(f"{path}: no such split; make one with: vqbet-course demos split SOURCE --out {path}")
+    return read_json(path, lambda values: Split(**values))
+
+
+def split_demos(demos: Demos, n_train: int, n_val: int, seed: int = 0) -> Split:
+    """Draw `n_train` and `n_val` episodes; of those left, up to `n_val` with the farthest start states are `stress`.
+
+    Far: by the normalised distance of the first observation to the nearest of `train`. Raises BadInput for too many."""
+    if n_train < 1 or n_val < 0 or n_train + n_val > len(demos) or seed < 0:
+        raise BadInput(f"{demos.source}: {n_train} to train and {n_val} to validate do not fit {len(demos)} episodes")
+    train, val, rest = np.split(np.random.default_rng(seed).permutation(len(demos)), [n_train, n_train + n_val])
+    normalizer = Normalizer.fit(demos.select(train))
+    starts = torch.cat([normalizer.normalize(name, torch.from_numpy(values[demos.episode_starts]))
+                        for name, values in demos.observation.items()], dim=1)
+    far = torch.cdist(starts[rest], starts[train]).min(1).values.argsort(descending=True, stable=True)
+    parts = [sorted(part.tolist()) for part in (train, val, rest[far[:n_val].numpy()])]
+    return Split(demos.source, len(demos), parts[0], parts[1], parts[2], seed)

@@ -1,0 +1,375 @@
+"""A source, written as a LeRobotDataset v3: streaming, resumable, checked, and there whole or not at all.
+
+Frames go to data/chunk-000/file-NNN.parquet, pictures among them as PNG. What is known of the episodes in a file,
+a checksum of each included, goes to the file of the same name under meta/episodes, once the data lie there. So the
+half-written dataset itself says how far it is, and a killed conversion goes on after its last whole file.
+"""
+import io
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vqbet_course.core.errors import BadInput
+from vqbet_course.core.specs import Contract, Field
+from vqbet_course.datasets.readers import lerobot_dataset
+from vqbet_course.datasets.card import data_card
+from vqbet_course.datasets.source import UNSTATED, Episode, Source
+from vqbet_course.core.io import drop_partials, in_plain_words, write_atomically, write_json, write_text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FILE_BYTES = 8e6  # of data, before they are compressed, after which a file is full: what a killed conversion loses
+GROUP_BYTES = 8e6  # after which a row group is written: about what is in memory at most
+FILES_PER_CHUNK = 1000
+BLOCK = 32  # frames of pictures that make a table
+QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
+SAMPLED = 50  # pictures of an episode that its statistics look at
+
+Rows = list[dict[str, Any]]
+"""What meta/episodes says of each episode."""
+
+
+def write_dataset(source: Source, out: Path, quiet: bool = False) -> Path:
+    """Write all episodes of a source into `out`, or go on where a killed process stopped.
+
+    Raises BadInput if `out` holds something already, for episodes that cannot be used, and without space.
+    """
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise BadInput(f"{out} exists and is not an empty folder: name another one or remove it")
+    for name, size in source.image_sizes.items():
+        if len(size) != 3 or size[2] != 3:
+            raise BadInput(f"{source.path}: {name} has shape {size}, expected (height, width, 3)")
+    work = out.with_name(f".{out.name}.partial")
+    begin(source, work)
+    try:
+        write_episodes(source, work, quiet)
+    except BadInput:
+        if not meta_files(work):  # nothing to go on from
+            shutil.rmtree(work)
+        raise
+    finish(source, work)
+    verify(source, work)
+    with in_plain_words(out):
+        (work / MARK).unlink()
+        if out.exists():
+            out.rmdir()
+        os.replace(work, out)
+    return out
+
+
+MARK = "conversion.json"
+
+
+def begin(source: Source, work: Path) -> None:
+    """Make the folder to work in, or keep the one there is if it belongs to this source as it is now."""
+    mark = {"source": source.path, "kind": source.kind, "fps": source.rate, "episodes": source.n_episodes,
+            "pictures": sorted(source.image_sizes), "changed": last_change(Path(source.path))}
+    file = work / MARK
+    with in_plain_words(work):
+        if not file.exists() or file.read_text(encoding="utf-8") != json.dumps(mark):
+            shutil.rmtree(work, ignore_errors=True)
+            write_text(file, json.dumps(mark))
+        for chunk in work.glob("**/chunk-*"):
+            drop_partials(chunk)
+
+
+def last_change(path: Path) -> float:
+    """When the newest file of a source was written; 0 for what is no path, like `demo`."""
+    files = [path, *path.rglob("*")] if path.is_dir() else [path]
+    return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
+
+
+def file_name(number: int) -> str:
+    chunk, file = divmod(number, FILES_PER_CHUNK)
+    return f"chunk-{chunk:03d}/file-{file:03d}.parquet"
+
+
+# --- data -------------------------------------------------------------------------------------------------------
+
+
+def write_episodes(source: Source, work: Path, quiet: bool) -> None:
+    """Fill data files, one after the other, from the first episode that none of them holds."""
+    from tqdm import tqdm
+
+    lengths, file = lengths_in(work), len(meta_files(work))
+    done, frame = len(lengths), sum(lengths)
+    with tqdm(source.sound_episodes(done), initial=done, total=source.n_episodes, desc="converting",
+              unit="episode", disable=quiet, dynamic_ncols=True) as bar:
+        episodes = enumerate(bar, done)
+        for first in episodes:
+            rows = write_file(source, itertools.chain([first], episodes), work, file, frame)
+            frame, file = rows[-1]["dataset_to_index"], file + 1
+
+
+def write_file(source: Source, episodes: Iterator[tuple[int, Episode]], work: Path, file: int, frame: int) -> Rows:
+    """Write episodes until the file is full, then what is known of them. `frame`: how many frames came before."""
+    rows: Rows = []
+
+    def write(partial: Path) -> None:
+        with grouped_writer(partial) as put:
+            size = 0
+            for number, episode in episodes:
+                start = rows[-1]["dataset_to_index"] if rows else frame
+                columns = episode.numbers | clocks(len(episode), number, start, source.rate)
+                samples: dict[str, list[np.ndarray]] = {name: [] for name in episode.images}
+                for table in tables(episode, columns, source.image_sizes, samples):
+                    size += table.nbytes
+                    put(table)
+                rows.append(row_of(episode, number, start, file, source.task) | stats_of(columns, samples))
+                if size > FILE_BYTES:
+                    return
+
+    write_atomically(work / "data" / file_name(file), write)
+    write_parquet(work / "meta" / "episodes" / file_name(file), rows)
+    return rows
+
+
+def clocks(n: int, episode: int, start: int, fps: float) -> dict[str, np.ndarray]:
+    """What LeRobot wants to know of each of n frames, (n, 1) each."""
+    frames = np.arange(n)[:, None]
+    return {"timestamp": (frames / fps).astype(np.float32), "frame_index": frames,
+            "episode_index": np.full((n, 1), episode), "index": start + frames, "task_index": np.zeros((n, 1), int)}
+
+
+def tables(episode: Episode, columns: dict[str, np.ndarray], sizes: dict[str, tuple[int, ...]],
+           samples: dict[str, list[np.ndarray]]) -> Iterator["pa.Table"]:
+    """The frames as tables: all at once without pictures, with them a few at a time. Leaves some in `samples`."""
+    import pyarrow as pa
+
+    n = len(episode)
+    step = BLOCK if episode.images else n
+    pictures = in_step(episode, sizes)
+    for begin in range(0, n, step):
+        encoded: dict[str, list[dict[str, Any]]] = {name: [] for name in episode.images}
+        for row, frame in enumerate(itertools.islice(pictures, step), begin):
+            for name, picture in frame.items():
+                encoded[name].append({"bytes": as_png(picture), "path": None})
+                if row % -(-n // SAMPLED) == 0:
+                    samples[name].append(thinned(picture))
+        arrays = {name: as_column(values[begin:begin + step]) for name, values in columns.items()}
+        stored = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+        yield pa.table(arrays | {name: pa.array(rows, stored) for name, rows in encoded.items()})
+
+
+def in_step(episode: Episode, sizes: dict[str, tuple[int, ...]]) -> Iterator[dict[str, np.ndarray]]:
+    """The pictures {camera: (H, W, 3)} of each frame. Raises BadInput unless all have one size and there is one for
+    each row."""
+    cameras = {name: frames() for name, frames in episode.images.items()}
+    for row in range(len(episode)):
+        pictures = {name: next(frames, None) for name, frames in cameras.items()}
+        for name, picture in pictures.items():
+            if picture is None:
+                raise BadInput(f"{episode.place}: {name} has only {row} pictures for {len(episode)} rows")
+            if picture.shape != sizes[name]:
+                raise BadInput(f"{episode.place}, row {row}: {name} has size {picture.shape}, elsewhere {sizes[name]}")
+        yield {name: picture for name, picture in pictures.items() if picture is not None}
+        if row == len(episode) - 1 and any(next(frames, None) is not None for frames in cameras.values()):
+            raise BadInput(f"{episode.place}: more pictures than its {len(episode)} rows")
+
+
+def as_column(values: np.ndarray) -> "pa.Array":
+    import pyarrow as pa
+
+    if values.shape[1] == 1:
+        return pa.array(values[:, 0])
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+
+
+def as_png(picture: np.ndarray) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def thinned(picture: np.ndarray) -> np.ndarray:
+    """About 100 x 100 of its pixels, (n, 3)."""
+    step = max(1, min(picture.shape[:2]) // 100)
+    return picture[::step, ::step].reshape(-1, 3)
+
+
+@contextmanager
+def grouped_writer(path: Path) -> Iterator[Callable[["pa.Table"], None]]:
+    """A parquet file that takes tables, and writes a row group whenever enough of them have come together."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    waiting: list[pa.Table] = []
+    size = 0
+    writer: pq.ParquetWriter | None = None
+
+    def flush() -> None:
+        nonlocal writer, size
+        if waiting:
+            table = pa.concat_tables(waiting)
+            writer = writer or pq.ParquetWriter(path, table.schema, **PARQUET)
+            writer.write_table(table, row_group_size=len(table))
+            waiting.clear()
+            size = 0
+
+    def put(table: pa.Table) -> None:
+        nonlocal size
+        waiting.append(table)
+        size += table.nbytes
+        if size > GROUP_BYTES:
+            flush()
+
+    try:
+        yield put
+        flush()
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 9, "write_page_checksum": True}
+
+
+def write_parquet(path: Path, rows: Rows) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    write_atomically(path, lambda partial: pq.write_table(pa.Table.from_pylist(rows), partial, **PARQUET))
+
+
+# --- what is known of the data ----------------------------------------------------------------------------------
+
+
+def row_of(episode: Episode, number: int, start: int, file: int, task: str) -> dict[str, Any]:
+    chunk, index = divmod(file, FILES_PER_CHUNK)
+    return {"episode_index": number, "tasks": [task], "length": len(episode), "data/chunk_index": chunk,
+            "data/file_index": index, "dataset_from_index": start, "dataset_to_index": start + len(episode),
+            "meta/episodes/chunk_index": chunk, "meta/episodes/file_index": index, "checksum": episode.checksum()}
+
+
+def stats_of(columns: dict[str, np.ndarray], samples: dict[str, list[np.ndarray]]) -> dict[str, list[Any]]:
+    """{stats/feature/min: (size,) ...}; of pictures, per channel, as (3, 1, 1)."""
+    stats: dict[str, list[Any]] = {}
+    for name, values in (columns | {name: np.concatenate(some) / 255 for name, some in samples.items()}).items():
+        values = values.astype(np.float64)
+        found = {"min": values.min(0), "max": values.max(0), "mean": values.mean(0), "std": values.std(0)}
+        found |= dict(zip(QUANTILES, np.quantile(values, list(QUANTILES.values()), axis=0), strict=True))
+        shape = (3, 1, 1) if name in samples else (-1,)
+        stats |= {f"stats/{name}/{kind}": value.reshape(shape).tolist() for kind, value in found.items()}
+        stats[f"stats/{name}/count"] = [len(samples[name]) if name in samples else len(values)]
+    return stats
+
+
+def meta_files(work: Path) -> list[Path]:
+    return sorted(work.glob("meta/episodes/*/*.parquet"))
+
+
+def column_in(work: Path, name: str) -> list[Any]:
+    """A column of meta/episodes, of all episodes in order; empty where there is none."""
+    import pyarrow.parquet as pq
+
+    return [value for file in meta_files(work) if name in pq.read_schema(file).names
+            for value in pq.read_table(file, columns=[name])[name].to_pylist()]
+
+
+def lengths_in(work: Path) -> list[int]:
+    return column_in(work, "length")
+
+
+def read_rows(file: Path) -> Rows:
+    import pyarrow.parquet as pq
+
+    return pq.read_table(file).to_pylist()
+
+
+def together(rows: Rows) -> dict[str, Any]:
+    """The statistics of all from those of each; a quantile is the mean of theirs, as in LeRobot."""
+    merged: dict[str, Any] = {}
+    for name in sorted({key.split("/")[1] for key in rows[0] if key.startswith("stats/")}):
+        def each(kind: str, name: str = name) -> np.ndarray:
+            return np.array([row[f"stats/{name}/{kind}"] for row in rows])
+
+        count, mean = each("count"), each("mean")
+        weight = (count / count.sum()).reshape(-1, *[1] * (mean.ndim - 1))
+        middle = (weight * mean).sum(0)
+        spread = np.sqrt((weight * (each("std") ** 2 + (mean - middle) ** 2)).sum(0))
+        found = {"min": each("min").min(0), "max": each("max").max(0), "mean": middle, "std": spread,
+                 "count": count.sum(0), **{q: (weight * each(q)).sum(0) for q in QUANTILES}}
+        merged |= {f"stats/{name}/{kind}": value.tolist() for kind, value in found.items()}
+    return merged
+
+
+def all_stats(work: Path) -> dict[str, dict[str, Any]]:
+    """{feature: {min: ...}} of the whole dataset, from one file of meta/episodes after the other."""
+    stats: dict[str, dict[str, Any]] = {}
+    for key, value in together([together(read_rows(file)) for file in meta_files(work)]).items():
+        _, name, kind = key.split("/")
+        stats.setdefault(name, {})[kind] = value
+    return stats
+
+
+def finish(source: Source, work: Path) -> None:
+    """Write what describes the dataset as a whole."""
+    import pandas as pd
+
+    lengths = lengths_in(work)
+    stats, features = all_stats(work), features_of(source, work)
+    write_json(work / "meta" / "info.json", {
+        "codebase_version": "v3.0", "robot_type": None if source.robot == UNSTATED else source.robot,
+        "total_episodes": len(lengths), "total_frames": sum(lengths), "total_tasks": 1,
+        "chunks_size": FILES_PER_CHUNK, "data_files_size_in_mb": 100, "video_files_size_in_mb": 200,
+        "fps": int(source.rate) if source.rate == int(source.rate) else source.rate,
+        "splits": {"train": f"0:{len(lengths)}"}, "features": features,
+        "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet", "video_path": None})
+    write_json(work / "meta" / "stats.json", stats)
+    contract = contract_of(source, features, stats)
+    write_json(work / "meta" / "contract.json", contract.to_dict() | {"operator": source.operator})
+    write_text(work / "README.md", data_card(source, contract, lengths, column_in(work, "stats/next.success/max")))
+    tasks = pd.DataFrame({"task_index": [0]}, index=pd.Index([source.task], name="task"))
+    write_atomically(work / "meta" / "tasks.parquet", tasks.to_parquet)
+
+
+def features_of(source: Source, work: Path) -> dict[str, dict[str, Any]]:
+    """The features of info.json, from the columns that were written."""
+    import pyarrow.parquet as pq
+    import pyarrow.types as types
+
+    features: dict[str, dict[str, Any]] = {}
+    for column in pq.read_schema(work / "data" / file_name(0)):
+        if types.is_struct(column.type):
+            features[column.name] = {"dtype": "image", "shape": list(source.image_sizes[column.name]),
+                                     "names": ["height", "width", "channel"]}
+            continue
+        wide = types.is_fixed_size_list(column.type)
+        dtype = str((column.type.value_type if wide else column.type).to_pandas_dtype().__name__)
+        features[column.name] = {"dtype": dtype, "shape": [column.type.list_size if wide else 1],
+                                 "names": source.names.get(column.name)}
+    return features
+
+
+def contract_of(source: Source, features: dict[str, dict[str, Any]], stats: dict[str, dict[str, Any]]) -> Contract:
+    """The data contract, with the ranges that occur."""
+    def field(name: str) -> Field:
+        shape = features[name]["shape"]
+        return Field(tuple(shape) if len(shape) > 1 else shape[0], source.units.get(name, UNSTATED),
+                     float(np.min(stats[name]["min"])), float(np.max(stats[name]["max"])))
+
+    observation = {name: field(name) for name in features if name.startswith("observation.")}
+    return Contract(observation, field("action"), source.rate)
+
+
+def verify(source: Source, work: Path) -> None:
+    """Read everything again: counts, clocks, and the checksum of every episode. Raises BadInput if anything is not
+    as it was in the source, and removes what was written."""
+    try:
+        found = sum(1 for _ in lerobot_dataset.open_source(work, None).sound_episodes())
+        if found != source.n_episodes:
+            raise BadInput(f"{found} episodes were written, {source.n_episodes} were expected")
+    except BadInput as error:
+        shutil.rmtree(work)
+        raise BadInput(f"{source.path}: what was written does not read back as it should ({error}); "
+                       "convert again") from None

@@ -1,0 +1,452 @@
+"""What the lectures claim, one change at a time: all variants of an ablation train and are evaluated alike.
+
+A run is one variant with one training seed, and one file; what is finished is not done again. Variants that
+differ only in how they act share a training; ablations with other questions to a variant share its runs.
+"""
+
+import functools
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import gymnasium as gym
+import numpy as np
+import torch
+from scipy.stats import t as student
+from tqdm.auto import tqdm
+
+from vqbet_course.tasks.pusht.augmentation import augment_pusht
+from vqbet_course.evaluation.behaviour import behaviour
+from vqbet_course.training.factory import build_policy
+from vqbet_course.experiments.panel import Budget, Clock, fit, learn, shapes
+from vqbet_course.core.errors import BadInput
+from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
+from vqbet_course.demos import Demos, Normalizer, load_demos, make_windows
+from vqbet_course.tasks.pusht.demonstrator import columns_of, make_episodes
+from vqbet_course.core.io import read_json, write_json
+from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
+from vqbet_course.core.records import made_by
+from vqbet_course.rollout import make_pusht, measures, rollouts
+from vqbet_course.tokens import kmeans, nearest_code
+from vqbet_course.train import prepare, run_randomness, vqvae_stage
+from vqbet_course.tasks.pusht.partial_observation import VIEWS, ViewedPushT, seen_through
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SCHEMA = "vqbet_course/ablation/1"
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "ablations"
+
+MOST_MINUTES = 3.0
+"""What a run may train at most."""
+
+USUAL = Budget(steps=2000)
+"""What the stored runs trained: in steps, so that they mean the same on a busy machine. Under a minute of a core."""
+
+SEEDS = (1, 2, 3)
+
+FIRST_START = 300_000
+"""Environment seed of an evaluation's first start: a range of the ablations' own, apart from the panel's."""
+
+BATCH = {"batch_size": 128}
+"""In a short training, twice the steps of half the laptop's batch."""
+
+UNSTEADY_PX = 25.0
+"""Pixels by which an unsteady demonstrator's hand is shaken; the steady one's 3."""
+
+ACTING = ("n_action_steps", "average_chunks", "bet_softmax_temperature")
+"""Fields that only say how a trained policy acts, as long as its offset learns from the true codes."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What one variant changes: fields of the laptop's configuration; how many demonstrations it sees, and
+    how many more by an unsteady hand; through which view; in a question about tokenizers alone, the kind."""
+
+    changes: dict[str, Any] = field(default_factory=dict)
+    demos: int = 120
+    unsteady: int = 0
+    view: str = ""
+    tokenizer: str = ""  # "learned" or "k-means": no policy, only the error of its reconstruction
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A question, its variants by name (`GROUP: NAME` where only those of a group compete), and the figure,
+    of a result's metrics, that answers it."""
+
+    question: str
+    variants: dict[str, Variant]
+    figure: str = "avg_max_reward"
+
+
+FIGURES = {"avg_max_reward": ("average max reward", max), "success_rate": ("success rate", max),
+           "jerk": ("jerk (px/step³)", min), "reconstruction_px": ("reconstruction error (px)", min)}
+"""Each figure in words, and which end of it is good."""
+
+
+Results = dict[str, list[dict[str, Any]]]
+"""The results of an ablation by variant, one for each training seed; an empty list where none was run."""
+
+
+def changed(**changes: Any) -> Variant:
+    return Variant(changes)
+
+
+CHUNKS = {f"chunk {w}": changed(action_chunk_size=w, n_action_steps=None) for w in (1, 4, 8, 16)}
+
+WAYS: dict[str, dict[str, Any]] = {
+    "whole chunk": {"n_action_steps": None}, "2 of 8": {"n_action_steps": 2},
+    "every step": {"n_action_steps": 1}, "averaged": {"n_action_steps": 1, "average_chunks": True}}
+
+ACTS = {f"temperature {heat:g}: {name}": changed(bet_softmax_temperature=heat, **way)
+        for heat in (0.1, 0.3, 1.0) for name, way in WAYS.items()}
+
+ABLATIONS: dict[str, Ablation] = {
+    "layers": Ablation("How many quantizer layers?", {
+        f"{n} layer{'s' if n > 1 else ''}": changed(vqvae_n_layers=n) for n in (1, 2, 3)}),
+    "chunk": Ablation("Do long chunks, executed whole, succeed more?", CHUNKS, "success_rate"),
+    "smoothness": Ablation("Do long chunks, executed whole, move more smoothly?", CHUNKS, "jerk"),
+    "tokenizer": Ablation("Learned codes or k-means, as chunks grow?", {
+        f"chunk {w}: {name}": Variant({"action_chunk_size": w, "n_action_steps": None} | size, tokenizer=kind)
+        for w in (1, 4, 8, 16) for name, kind, size in (
+            ("k-means, 32 codes", "k-means", {"vqvae_n_embed": 32, "vqvae_n_layers": 1}),
+            ("k-means, 256 codes", "k-means", {"vqvae_n_embed": 256, "vqvae_n_layers": 1}),
+            ("learned, 2 x 16 codes", "learned", {}))}, "reconstruction_px"),
+    "offset": Ablation("What is the offset worth, and which code should it learn from?", {
+        "no offset": changed(offset_loss_weight=0.0), "of the sampled code": changed(offset_code="sampled"),
+        "of the true code": changed(offset_code="ground_truth")}),
+    "acting": Ablation("Whole chunks, looking again, or averaging?", ACTS),
+    "shaking": Ablation("Which way of acting moves most smoothly?", ACTS, "jerk"),
+    "demos": Ablation("How many demonstrations are enough?", {
+        f"{n} demonstrations": Variant(demos=n) for n in (20, 50, 120, 200)}),
+    "history": Ablation("Does history help when the block is out of sight?", {
+        f"hidden {k} of {2 * k} steps: sees {n} step{'s' if n > 1 else ''}":
+            Variant({"n_obs_steps": n}, view=f"hidden-{k}") for k in (4, 8) for n in (1, 2, 6)}),
+    "quality": Ablation("Do demonstrations of an unsteady hand help or harm?", {
+        "50 steady": Variant(demos=50), "50 steady, 70 unsteady": Variant(demos=50, unsteady=70),
+        "120 steady": Variant()}),
+    "codebook": Ablation("How large a codebook?", {
+        f"{k} codes": changed(vqvae_n_embed=k) for k in (4, 16, 64)}),
+    "selection": Ablation("Choose codes together, or one after the other?", {
+        "jointly": changed(sequentially_select=False), "sequentially": changed(sequentially_select=True)}),
+    "distractor": Ablation("Does a distractor among the observations harm?", {
+        "without": Variant(), "with": Variant(view="distractor")}),
+}
+"""In order of worth."""
+
+
+def known(name: str) -> Ablation:
+    """An ablation by its name. Raises BadInput for an unknown one."""
+    if name not in ABLATIONS:
+        raise BadInput(f"unknown ablation {name!r}; choose from {', '.join(ABLATIONS)}, or all")
+    return ABLATIONS[name]
+
+
+# --- running ------------------------------------------------------------------------------------------------
+
+
+def ablate(names: Sequence[str], data: str = "demo", seeds: Sequence[int] = SEEDS,
+           budget: Budget | None = None, episodes: int = 50, out: Path = RESULTS,
+           quiet: bool = False) -> dict[str, Results]:
+    """Do the runs of some ablations that are missing; returns all of their results.
+
+    Raises BadInput for an unknown ablation, a budget above MOST_MINUTES, or results made otherwise."""
+    budget = budget or USUAL
+    if budget.minutes is not None and budget.minutes > MOST_MINUTES:
+        raise BadInput(f"{budget.minutes:g} minutes: a run of an ablation trains {MOST_MINUTES:g} at most")
+    if episodes < 1 or not seeds or min(seeds) < 0:
+        raise BadInput("give at least one episode and one seed, none of them below 0")
+    settings = {"data": data, "episodes": episodes, "budget": asdict(budget)}
+    for name in names:
+        stored(name, out, settings)
+    torch.set_num_threads(1)
+    # what trains once: all that is measured of it
+    jobs: dict[tuple[int, str], dict[Path, tuple[str, Variant]]] = {}
+    for name in names:
+        for seed in seeds:
+            for variant in known(name).variants.values():
+                if not (path := path_of(variant, seed, out)).exists():
+                    jobs.setdefault((seed, key(training_of(variant))), {}).setdefault(path, (name, variant))
+    with tqdm(total=sum(map(len, jobs.values())), desc="ablations", unit="run", disable=quiet) as bar:
+        for (seed, _), wanted in jobs.items():
+            first = next(iter(wanted.values()))[1]
+            learned = None if first.tokenizer else practise(training_of(first), seed, data, budget)
+            for path, (name, variant) in wanted.items():
+                found = (try_out(learned, variant, episodes) if learned
+                         else reconstruct(variant, seed, data, budget))
+                write_json(path, describe(name, variant, seed, settings) | found)
+                bar.update()
+    return {name: stored(name, out, settings) for name in names}
+
+
+def describe(name: str, variant: Variant, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
+    """What a result file says of itself: where it comes from, and how to make it again."""
+    return {"schema": SCHEMA, "arm": key(variant), "variant": asdict(variant), "settings": settings,
+            "command": f"vqbet-course ablate {name} --data {settings['data']} --seeds {seed} "
+                       f"{option(settings['budget'])} --episodes {settings['episodes']}",
+            "contract": PUSHT_TASK.to_dict(), "made_by": made_by()}
+
+
+def option(budget: dict[str, Any]) -> str:
+    """A budget as the command line takes it."""
+    return f"--steps {budget['steps']}" if budget["steps"] else f"--minutes {budget['minutes']:g}"
+
+
+class Practised(NamedTuple):
+    """A policy that has learned, and what it took: of the clock, and of this process alone."""
+
+    policy: VQBeTPolicy
+    normalizer: Normalizer
+    training: dict[str, Any]
+
+
+def chosen(data: str, variant: Variant, seed: int, left_out: bool = False) -> Demos:
+    """The demonstrations that a seed chooses for a variant, or those that it leaves out. Raises BadInput."""
+    demos = load_demos(data)
+    if len(demos) < variant.demos:
+        raise BadInput(f"{data}: holds {len(demos)} demonstrations, {variant.demos} are needed")
+    order = np.random.default_rng(seed).permutation(len(demos))
+    return demos.select(np.sort(order[variant.demos:] if left_out else order[:variant.demos]))
+
+
+def practise(variant: Variant, seed: int, data: str, budget: Budget) -> Practised:
+    """Train a variant's policy."""
+    demos = chosen(data, variant, seed)
+    if variant.unsteady:
+        demos = joined(demos, unsteady(variant.unsteady))
+    demos = augment_pusht(demos, shapes("vqbet", demos, **variant.changes).action_chunk_size)
+    if variant.view:
+        demos = seen_through(VIEWS[variant.view](), demos, seed)
+    config = shapes("vqbet", demos, **BATCH | variant.changes)
+    began = time.process_time()
+    learned = learn("vqbet", prepare(demos, config, augment=False), config, budget, seed)
+    policy = cast(VQBeTPolicy, learned.policy)
+    if config.offset_loss_weight == 0:  # a head that learned nothing says nothing
+        for parameter in policy.offset_head.parameters():
+            parameter.data.zero_()
+    return Practised(policy, learned.normalizer, {
+        "seed": seed, "steps": learned.steps, "seconds": learned.seconds,
+        "cpu_seconds": time.process_time() - began})
+
+
+def try_out(learned: Practised, variant: Variant, episodes: int) -> dict[str, Any]:
+    """Let a policy act as a variant says, on starts that all variants share."""
+    policy = learned.policy
+    usual = VQBeTConfig.laptop()
+    acting = {name: variant.changes.get(name, getattr(usual, name)) for name in ACTING}
+    policy.config = replace(policy.config, **acting)
+    view = VIEWS[variant.view] if variant.view else None
+
+    def make() -> gym.Env:
+        return ViewedPushT(make_pusht(), view()) if view else make_pusht()
+
+    played = rollouts(policy, learned.normalizer, range(FIRST_START, FIRST_START + episodes), make)
+    return {"seed": FIRST_START, "training": learned.training,
+            "metrics": measures(played) | {"behaviour": behaviour(played)},
+            "episodes": [e.summary() for e in played]}
+
+
+def reconstruct(variant: Variant, seed: int, data: str, budget: Budget) -> dict[str, Any]:
+    """How far from where it was a tokenizer puts an action, in pixels, on demonstrations it never saw."""
+    demos, left_out = chosen(data, variant, seed), chosen(data, variant, seed, left_out=True)
+    config = shapes("vqbet", demos, **variant.changes)
+    began = time.process_time()
+    setup = prepare(demos, config, augment=True)
+    new = make_windows(left_out, setup.normalizer, config.n_obs_steps, config.n_queries,
+                       config.action_chunk_size, config.use_relative_actions).chunks
+    with run_randomness(seed):
+        if variant.tokenizer == "k-means":
+            steps, flat = 0, new.flatten(1)
+            codebook = kmeans(setup.windows.chunks.flatten(1), config.vqvae_n_embed)
+            back = codebook[nearest_code(flat, codebook)].view_as(new)
+        else:
+            policy = build_policy(config)
+            most = min(config.n_vqvae_training_steps, budget.steps or 10**9)
+            end = None if budget.minutes is None else 60 * budget.minutes
+            steps, _ = fit(vqvae_stage(policy, setup.windows, most), seed, Clock(), end)
+            policy.eval()
+            with torch.no_grad():
+                back = policy.vqvae(new).reconstruction
+    error = (back - new).norm(dim=-1).mean() * setup.action_unit
+    return {"seed": seed, "metrics": {"reconstruction_px": error.item(), "chunks": len(new)}, "episodes": [],
+            "training": {"seed": seed, "steps": steps, "cpu_seconds": time.process_time() - began}}
+
+
+@functools.cache
+def unsteady(episodes: int) -> Demos:
+    """Demonstrations by the expert with a hand that shakes, and whose shaking is what was recorded."""
+    made = make_episodes(episodes, FIRST_START, noise=UNSTEADY_PX)
+    columns = [columns_of(replace(e, actions=e.done)) for e in made]
+    observation = {name: np.concatenate([c[name] for c in columns]) for name in PUSHT.observation}
+    return Demos(observation, np.concatenate([c["action"] for c in columns]),
+                 np.cumsum([len(c["action"]) for c in columns]), PUSHT.fps, "an unsteady hand", PUSHT.units())
+
+
+def joined(one: Demos, two: Demos) -> Demos:
+    """Two sets of demonstrations of the same task, one after the other."""
+    ends = np.concatenate([one.episode_ends, one.episode_ends[-1] + two.episode_ends])
+    return replace(one, action=np.concatenate([one.action, two.action]), episode_ends=ends, observation={
+        name: np.concatenate([values, two.observation[name]]) for name, values in one.observation.items()})
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+
+def effective(variant: Variant) -> dict[str, Any]:
+    """The fields in which a variant differs from the laptop's configuration."""
+    usual = VQBeTConfig.laptop().to_dict()
+    return {name: value for name, value in sorted(variant.changes.items()) if value != usual[name]}
+
+
+def training_of(variant: Variant) -> Variant:
+    """The part of a variant that training depends on; it acts in whole chunks, which any length allows."""
+    learned = {name: value for name, value in effective(variant).items() if name not in ACTING}
+    return replace(variant, changes=learned | {"n_action_steps": None})
+
+
+def key(variant: Variant) -> str:
+    """A variant as a part of a file name: all in which it differs. Equal variants have equal keys."""
+    parts = [f"{name}-{value}" for name, value in effective(variant).items()]
+    rest = ("unsteady", "view", "tokenizer")
+    said = {name: value for name in rest if (value := getattr(variant, name))}
+    return "_".join([*parts, f"demos-{variant.demos}", *(f"{name}-{value}" for name, value in said.items())])
+
+
+def path_of(variant: Variant, seed: int, out: Path) -> Path:
+    return out / f"{key(variant)}_seed{seed}.json"
+
+
+def stored(name: str, out: Path = RESULTS, settings: dict[str, Any] | None = None) -> Results:
+    """The results of an ablation by variant, an empty list where none was run.
+
+    Raises BadInput for a file of another schema, or made with other settings than these."""
+
+    def parse(values: dict[str, Any]) -> dict[str, Any]:
+        if values["schema"] != SCHEMA:
+            raise BadInput(f"schema {values['schema']}, this version reads {SCHEMA}; choose another --out")
+        other = [k for k in settings or {} if settings and values["settings"][k] != settings[k]]
+        if other:
+            made = values["settings"] | {"budget": option(values["settings"]["budget"])}
+            raise BadInput(f"made with {other[0]} {made[other[0]]}; ask for the same, or choose another --out")
+        return values
+
+    return {label: [read_json(path, parse) for path in sorted(out.glob(f"{key(variant)}_seed*.json"))]
+            for label, variant in known(name).variants.items()}
+
+
+# --- what they say ------------------------------------------------------------------------------------------
+
+
+def figure_of(result: dict[str, Any], figure: str) -> float:
+    """The figure of a result that an ablation asks about."""
+    metrics = result["metrics"]
+    return float(metrics["behaviour"]["jerk"] if figure == "jerk" else metrics[figure])
+
+
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """The mean over training seeds and its 95 % interval by Student's t, without bounds for a single seed."""
+    mean, n = float(np.mean(values)), len(values)
+    half = float(student.ppf(0.975, n - 1) * np.std(values, ddof=1) / n ** 0.5) if n > 1 else float("inf")
+    return mean, mean - half, mean + half
+
+
+def apart(one: Sequence[dict[str, Any]], two: Sequence[dict[str, Any]], figure: str) -> bool:
+    """Whether the interval of their difference, a pair for every training seed, leaves out 0: a seed means
+    the same demonstrations, draws and starts in both."""
+    first, second = ({r["training"]["seed"]: figure_of(r, figure) for r in found} for found in (one, two))
+    _, low, high = interval([first[seed] - second[seed] for seed in first.keys() & second.keys()] or [0.0])
+    return low > 0 or high < 0
+
+
+def groups_of(labels: Iterable[str]) -> dict[str, list[str]]:
+    """Labels by group, in order; those without one are a group of their own."""
+    grouped: dict[str, list[str]] = {}
+    for label in labels:
+        grouped.setdefault(label.partition(": ")[0] if ": " in label else "", []).append(label)
+    return grouped
+
+
+def conclusion(name: str, results: Results) -> str:
+    """One sentence that the figures support, and no more: what is not told apart is not ranked."""
+    ablation, done = known(name), {label: found for label, found in results.items() if found}
+    if len(done) < 2:
+        return f"{ablation.question} Not run: vqbet-course ablate {name}"
+    said = [verdict(ablation.figure, group, {label: done[label] for label in labels})
+            for group, labels in groups_of(done).items()]
+    missing = [label for label in results if label not in done]
+    words, pick = FIGURES[ablation.figure]
+    end = "Lowest" if pick is min else "Highest"
+    return (f"{ablation.question} {end} {words}: {'; '.join(said)}. Means over {seeds_of(done)} training seed(s), "
+            "95 % intervals." + (f" Not run: {', '.join(missing)}." if missing else ""))
+
+
+def verdict(figure: str, group: str, done: Results) -> str:
+    """The best of a group, and from which others it is told apart."""
+    pick = FIGURES[figure][1]
+    means = {label: float(np.mean([figure_of(r, figure) for r in found])) for label, found in done.items()}
+    best = pick(means, key=lambda label: means[label])
+    others = [label for label in done if label != best]
+    close = [short(label) for label in others if not apart(done[best], done[label], figure)]
+    mean, low, high = interval([figure_of(r, figure) for r in done[best]])
+    spread = f" ({low:.3g} to {high:.3g})" if np.isfinite(low) else ""
+    told = f"not told apart from {', '.join(close)}" if close else "told apart from all others"
+    return f"{group + ', ' if group else ''}{short(best)}, {mean:.3g}{spread}, {told}"
+
+
+def short(label: str) -> str:
+    """A label without its group."""
+    return label.rpartition(": ")[2]
+
+
+def seeds_of(done: Results) -> str:
+    """How many training seeds the variants have, as a number or a range."""
+    counts = {len(found) for found in done.values()}
+    return "-".join(str(n) for n in sorted({min(counts), max(counts)}))
+
+
+def budget_of(done: Results) -> str:
+    """What the runs spent, in words."""
+    settings = next(iter(done.values()))[0]["settings"]
+    budget = Budget(**settings["budget"])
+    return f"{budget.steps} steps" if budget.steps else f"{budget.minutes:g} minutes"
+
+
+def draw(ax: "Axes", name: str, results: Results) -> None:
+    """A row per variant: a dot per training seed, a bar over the 95 % interval of their mean; `not run` where
+    there is nothing. Where there are groups, a colour is a variant's."""
+    ablation, done = known(name), {label: found for label, found in results.items() if found}
+    names = list(dict.fromkeys(map(short, results)))
+    grouped = len(groups_of(results)) > 1
+    for y, (label, found) in enumerate(results.items()):
+        colour = f"C{names.index(short(label))}" if grouped else "C0"
+        if not found:
+            ax.text(0.02, y, "not run", transform=ax.get_yaxis_transform(), va="center", color="0.5")
+            continue
+        values = [figure_of(r, ablation.figure) for r in found]
+        mean, low, high = interval(values)
+        if len(values) > 2:  # two seeds have an interval too, but it is wider than the picture
+            ax.plot([low, high], [y, y], color=colour, linewidth=4, alpha=0.3, solid_capstyle="butt")
+        ax.plot(values, [y] * len(found), "o", color=colour, markersize=4)
+        ax.plot(mean, y, "|", color="black", markersize=10)
+    spent = f"\n{budget_of(done)} a run, 95 % intervals" if done else ""
+    ax.set(yticks=range(len(results)), yticklabels=list(results), ylim=(len(results) - 0.5, -0.5),
+           xlabel=FIGURES[ablation.figure][0] + spent)
+    ax.set_title(ablation.question, fontsize=10)
+
+
+def plot(*names: str) -> None:
+    """The stored results of some ablations: a picture and a sentence for each."""
+    import matplotlib.pyplot as plt
+
+    answers = {name: stored(name) for name in names}
+    rows = [len(results) + 3 for results in answers.values()]
+    _, axes = plt.subplots(len(names), figsize=(8, 0.26 * sum(rows)), height_ratios=rows, squeeze=False,
+                           layout="constrained")
+    for ax, (name, results) in zip(axes.flat, answers.items(), strict=True):
+        draw(ax, name, results)
+        print(conclusion(name, results))
+    plt.show()

@@ -1,0 +1,69 @@
+"""A configuration -> its policy, with the encoders that its observations and goals need."""
+
+from typing import Any
+
+from torch import nn
+
+from vqbet_course.core.errors import BadInput
+from vqbet_course.policy import StateEncoder, VQBeTConfig, VQBeTPolicy
+
+
+def build_policy(config: VQBeTConfig) -> VQBeTPolicy:
+    """An untrained policy. It fetches nothing: `pretrained_backbone_weights` are for training to load."""
+    if config.goal_shape is not None:
+        from vqbet_course.goals import BlockPolicy, of_a_block
+
+        if of_a_block(config):
+            return BlockPolicy(config)
+    return VQBeTPolicy(config, build_encoder(config), build_goal_encoder(config))
+
+
+def start_policy(config: VQBeTConfig) -> VQBeTPolicy:
+    """A policy to be trained, whose cameras start from `pretrained_backbone_weights`, where some are named.
+
+    Raises BadInput when they are neither on this machine nor to be had."""
+    policy = build_policy(config)
+    if config.image_shapes and config.pretrained_backbone_weights:
+        from vqbet_course.vision import CameraEncoder, load_pretrained
+
+        assert isinstance(policy.encoder, CameraEncoder)
+        load_pretrained(policy.encoder.images, config.pretrained_backbone_weights)
+    return policy
+
+
+def for_cameras(shapes: dict[str, tuple[int, ...]], weights: str | None = None) -> dict[str, Any]:
+    """What cameras {name: (3, height, width)} change in the laptop's configuration: the crop, seven eighths of a picture,
+    and smaller batches. With `weights` of torchvision to start from, the backbone is theirs, batch norm included, which
+    a moving average does not fit. Raises BadInput for weights without a camera or of another network."""
+    if weights is not None and not (shapes and weights.startswith("ResNet")):
+        raise BadInput(f"weights {weights}: they are a ResNet's, like ResNet18_Weights.IMAGENET1K_V1, and for a policy "
+                       "that observes pictures")
+    if not shapes:
+        return {}
+    _, height, width = next(iter(shapes.values()))
+    changes = {"image_shapes": shapes, "crop_shape": (height * 7 // 8, width * 7 // 8), "batch_size": 32}
+    if weights is None:
+        return changes
+    return changes | {"vision_backbone": weights.split("_")[0].lower(), "pretrained_backbone_weights": weights,
+                      "use_group_norm": False, "ema_decay": 0.0}
+
+
+def build_goal_encoder(c: VQBeTConfig) -> nn.Module | None:
+    """Every goal as one token; None for a policy without."""
+    if c.goal_shape is None:
+        return None
+    from vqbet_course.goals import GoalEncoder
+
+    return GoalEncoder(c.goal_shape, c.gpt_input_dim)
+
+
+def build_encoder(c: VQBeTConfig) -> nn.Module:
+    """The numbers of a step as one token, every camera as one more."""
+    state = StateEncoder(c.observation_sizes, c.gpt_input_dim) if c.observation_sizes else None
+    if state is not None and not c.image_shapes:
+        return state
+    from vqbet_course.vision import CameraEncoder, ImageEncoder
+
+    images = ImageEncoder(c.vision_backbone, c.crop_shape, c.crop_is_random, c.use_group_norm,
+                          c.spatial_softmax_num_keypoints)
+    return CameraEncoder(images, list(c.image_shapes), c.gpt_input_dim, state)
