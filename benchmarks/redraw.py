@@ -54,9 +54,9 @@ def explorers(seed: int) -> dict[str, tuple[Draw, Draw]]:
     mind = widgets.mind_of(run, seen)
     window = {name: run.normalizer.normalize(name, values)[10:12][None] for name, values in seen.items()}
     with torch.no_grad():
-        policy = run.policy.eval()
-        row = interleave(policy.encoder(window), policy.action_query, 0)[0][0]
-    weights = widgets.attention_weights(policy.gpt, row)
+        network = run.policy.eval().network
+        row = interleave(network.encode(window), network.action_query, 0)[0][0]
+    weights = widgets.attention_weights(network.gpt, row)
     names = [f"token {t}" for t in range(len(row))]
     drive, canvas = widgets.Drive(run, seed), Canvas(width=384, height=384)
 

@@ -13,7 +13,7 @@ from vqbet_course.demos import Normalizer, load_demos, make_windows
 from vqbet_course.datasets.inspection import inspect_source, longest_run, plot, table_of
 from vqbet_course.policy import VQBeTConfig
 
-SMALL = VQBeTConfig.laptop(action_chunk_size=3, n_action_steps=3)
+SMALL = VQBeTConfig.laptop(observation_sizes={"observation.state": 2}, action_chunk_size=3, n_action_steps=3)
 
 
 def walk(tmp_path: Path, n_episodes: int = 9, n: int = 60) -> dict[str, np.ndarray]:

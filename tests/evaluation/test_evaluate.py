@@ -10,7 +10,7 @@ from small import small_run
 from vqbet_course.tasks import navigation
 from vqbet_course.training.factory import build_policy
 from vqbet_course.cli import main
-from vqbet_course.experiments.panel import shapes
+from vqbet_course.experiments.panel import config_for
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import TaskContract
 from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
@@ -108,7 +108,7 @@ def navigator(tmp_path: Path, run: Run) -> Run:
     """An untrained policy for the navigation toy."""
     toy = navigation.make_demos(4)
     demos = Demos({"observation.state": toy.observation}, toy.action, toy.episode_ends, 10.0, "navigation")
-    policy = build_policy(shapes("vqbet", demos, use_relative_actions=False)).eval()
+    policy = build_policy(config_for("vqbet", demos, use_relative_actions=False)).eval()
     return Run(tmp_path / "nav", policy, Normalizer.fit(demos), navigation.NavigationEnv().contract.data,
                replace(run.plan, data="no longer on this machine"))
 

@@ -78,7 +78,7 @@ def test_an_evaluation_starts_where_the_episodes_start(place: Path, run: Run, ca
 
 def test_the_action_error_is_that_of_the_acting_policy(place: Path, run: Run) -> None:
     policy, held = run.policy, held_back(place / "split.json", "val", run)
-    policy.config = replace(CONFIG, bet_softmax_temperature=0.0)
+    policy.acting = replace(policy.acting, temperature=0.0)
     demos, n = held.demos.select([2]), policy.config.steps_per_decision
     seen = {name: run.normalizer.normalize(name, torch.from_numpy(values)) for name, values in demos.observation.items()}
     wrong = []

@@ -18,12 +18,13 @@ from test_verdicts import result
 
 from vqbet_course.experiments import panel
 from vqbet_course.cli import main
-from vqbet_course.experiments.panel import Budget, Clock, Job, Settings, compare, fit, jobs_of, run_job
+from vqbet_course.core.budget import Budget
+from vqbet_course.experiments.panel import Job, Settings, compare, jobs_of, run_job
 from vqbet_course.core.errors import BadInput
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.demos import load_demos
 from vqbet_course.tasks.navigation import GOAL_RADIUS
-from vqbet_course.train import Stage, prepare
+from vqbet_course.training.data import prepare
 
 Run = Callable[..., dict[str, Any]]
 
@@ -63,58 +64,6 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(panel, "executor", here)
     monkeypatch.setattr(panel, "run_job", lambda job: (names.append(job.name), canned(job))[1])
     return names
-
-
-# --- learning -----------------------------------------------------------------------------------------------------
-
-
-def toy_stage(steps: int) -> Stage:
-    module = torch.nn.Linear(1, 1)
-    optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
-    return Stage("toy", module, lambda rows: (module(torch.ones(4, 1)).pow(2).mean(), {}), 64, 4, steps, 1.0, optimizer)
-
-
-def test_a_budget_of_steps_is_kept_to_the_step() -> None:
-    rates: list[float] = []
-    stage = toy_stage(10)
-
-    def measure(module: torch.nn.Module) -> float:
-        rates.append(stage.optimizer.param_groups[0]["lr"])
-        return 0.0
-
-    steps, curve = fit(stage, 0, Clock(), None, measure)
-    assert steps == 10 and [point["step"] for point in curve][0] == 0 and curve[-1]["step"] == 10
-    assert rates[-1] < 0.1 < rates[1]
-
-
-def test_a_budget_of_time_ends_in_time_with_a_small_learning_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr(panel.time, "perf_counter", lambda: now[0])
-    stage, rates = toy_stage(10**9), []
-    plain = stage.step
-    stage.step = lambda step, seed: (now.__setitem__(0, now[0] + 0.1), plain(step, seed),  # type: ignore[method-assign]
-                                     rates.append(stage.optimizer.param_groups[0]["lr"]))[1]
-    steps, _ = fit(stage, 0, Clock(), until=10.0)
-    assert steps in (100, 101)  # a tenth of a second each
-    assert rates[0] > 0.99 and rates[50] == pytest.approx(0.5, abs=0.1) and rates[-1] < 0.01
-
-
-def test_measuring_does_not_cost_learning_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr(panel.time, "perf_counter", lambda: now[0])
-    clock = Clock()
-    with clock.pause():
-        now[0] += 50
-    now[0] += 2
-    assert clock.seconds() == 2
-
-
-@pytest.mark.parametrize(("budget", "why"), [({}, "either"), ({"minutes": 1, "steps": 9}, "either"),
-                                             ({"minutes": 0}, "above 0"), ({"minutes": float("nan")}, "above 0"),
-                                             ({"steps": 2}, "at least 3")])
-def test_budgets_that_are_none(budget: dict[str, Any], why: str) -> None:
-    with pytest.raises(BadInput, match=why):
-        Budget(**budget)
 
 
 # --- jobs ---------------------------------------------------------------------------------------------------------
@@ -204,7 +153,7 @@ def test_a_killed_process_is_told_in_one_line(settings: Settings, tmp_path: Path
 @pytest.mark.parametrize("policy", panel.POLICIES)
 def test_every_policy_learns_the_toys_way_up_to_the_goal(policy: str) -> None:
     demos = panel.toy_demos(0, n=3)
-    config = panel.shapes(policy, demos, use_relative_actions=False)
+    config = panel.config_for(policy, demos, use_relative_actions=False)
     setup = prepare(demos, config, augment=False)
     now = demos.observation["observation.state"][setup.windows.observation_index[:, -1]]
     assert now[:, 0].max() > 1 - GOAL_RADIUS

@@ -7,7 +7,7 @@ differ only in how they act share a training; ablations with other questions to 
 import functools
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -19,18 +19,20 @@ from tqdm.auto import tqdm
 
 from vqbet_course.tasks.pusht.augmentation import augment_pusht
 from vqbet_course.evaluation.behaviour import behaviour
-from vqbet_course.training.factory import build_policy
-from vqbet_course.experiments.panel import Budget, Clock, fit, learn, shapes
+from vqbet_course.training.factory import build_network
+from vqbet_course.core.budget import Budget, Clock
+from vqbet_course.experiments.panel import config_for, deadline, learn
 from vqbet_course.core.errors import BadInput
 from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
 from vqbet_course.demos import Demos, Normalizer, load_demos, make_windows
 from vqbet_course.tasks.pusht.demonstrator import columns_of, make_episodes
 from vqbet_course.core.io import read_json, write_json
-from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
+from vqbet_course.policy import LAPTOP, VQBeT, VQBeTConfig, VQBeTPolicy
 from vqbet_course.core.records import made_by
 from vqbet_course.rollout import make_pusht, measures, rollouts
 from vqbet_course.tokens import kmeans, nearest_code
-from vqbet_course.train import prepare, run_randomness, vqvae_stage
+from vqbet_course.train import run_randomness, run_stage, vqvae_stage
+from vqbet_course.training.data import prepare
 from vqbet_course.tasks.pusht.partial_observation import VIEWS, ViewedPushT, seen_through
 
 if TYPE_CHECKING:
@@ -56,6 +58,9 @@ BATCH = {"batch_size": 128}
 
 UNSTEADY_PX = 25.0
 """Pixels by which an unsteady demonstrator's hand is shaken; the steady one's 3."""
+
+USUAL_FIELDS = {f.name: LAPTOP.get(f.name, f.default) for f in fields(VQBeTConfig)}
+"""The laptop's configuration by field, before it knows what is observed."""
 
 ACTING = ("n_action_steps", "average_chunks", "bet_softmax_temperature")
 """Fields that only say how a trained policy acts, as long as its offset learns from the true codes."""
@@ -174,16 +179,16 @@ def ablate(names: Sequence[str], data: str = "demo", seeds: Sequence[int] = SEED
     with tqdm(total=sum(map(len, jobs.values())), desc="ablations", unit="run", disable=quiet) as bar:
         for (seed, _), wanted in jobs.items():
             first = next(iter(wanted.values()))[1]
-            learned = None if first.tokenizer else practise(training_of(first), seed, data, budget)
+            learned = None if first.tokenizer else train_variant(training_of(first), seed, data, budget)
             for path, (name, variant) in wanted.items():
-                found = (try_out(learned, variant, episodes) if learned
+                found = (evaluate_variant(learned, variant, episodes) if learned
                          else reconstruct(variant, seed, data, budget))
-                write_json(path, describe(name, variant, seed, settings) | found)
+                write_json(path, result_header(name, variant, seed, settings) | found)
                 bar.update()
     return {name: stored(name, out, settings) for name in names}
 
 
-def describe(name: str, variant: Variant, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
+def result_header(name: str, variant: Variant, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
     """What a result file says of itself: where it comes from, and how to make it again."""
     return {"schema": SCHEMA, "arm": key(variant), "variant": asdict(variant), "settings": settings,
             "command": f"vqbet-course ablate {name} --data {settings['data']} --seeds {seed} "
@@ -196,10 +201,10 @@ def option(budget: dict[str, Any]) -> str:
     return f"--steps {budget['steps']}" if budget["steps"] else f"--minutes {budget['minutes']:g}"
 
 
-class Practised(NamedTuple):
-    """A policy that has learned, and what it took: of the clock, and of this process alone."""
+class TrainedVariant(NamedTuple):
+    """A trained network, its normalizer, and what training took: seconds of the clock and of this process alone."""
 
-    policy: VQBeTPolicy
+    network: VQBeT
     normalizer: Normalizer
     training: dict[str, Any]
 
@@ -213,32 +218,30 @@ def chosen(data: str, variant: Variant, seed: int, left_out: bool = False) -> De
     return demos.select(np.sort(order[variant.demos:] if left_out else order[:variant.demos]))
 
 
-def practise(variant: Variant, seed: int, data: str, budget: Budget) -> Practised:
+def train_variant(variant: Variant, seed: int, data: str, budget: Budget) -> TrainedVariant:
     """Train a variant's policy."""
     demos = chosen(data, variant, seed)
     if variant.unsteady:
-        demos = joined(demos, unsteady(variant.unsteady))
-    demos = augment_pusht(demos, shapes("vqbet", demos, **variant.changes).action_chunk_size)
+        demos = concatenate_demos(demos, unsteady(variant.unsteady))
+    demos = augment_pusht(demos, config_for("vqbet", demos, **variant.changes).action_chunk_size)
     if variant.view:
         demos = seen_through(VIEWS[variant.view](), demos, seed)
-    config = shapes("vqbet", demos, **BATCH | variant.changes)
+    config = config_for("vqbet", demos, **BATCH | variant.changes)
     began = time.process_time()
     learned = learn("vqbet", prepare(demos, config, augment=False), config, budget, seed)
-    policy = cast(VQBeTPolicy, learned.policy)
+    network = cast(VQBeT, learned.module)
     if config.offset_loss_weight == 0:  # a head that learned nothing says nothing
-        for parameter in policy.offset_head.parameters():
+        for parameter in network.offset_head.parameters():
             parameter.data.zero_()
-    return Practised(policy, learned.normalizer, {
+    return TrainedVariant(network, learned.normalizer, {
         "seed": seed, "steps": learned.steps, "seconds": learned.seconds,
         "cpu_seconds": time.process_time() - began})
 
 
-def try_out(learned: Practised, variant: Variant, episodes: int) -> dict[str, Any]:
+def evaluate_variant(learned: TrainedVariant, variant: Variant, episodes: int) -> dict[str, Any]:
     """Let a policy act as a variant says, on starts that all variants share."""
-    policy = learned.policy
-    usual = VQBeTConfig.laptop()
-    acting = {name: variant.changes.get(name, getattr(usual, name)) for name in ACTING}
-    policy.config = replace(policy.config, **acting)
+    acting = {name: variant.changes.get(name, USUAL_FIELDS[name]) for name in ACTING}
+    policy = VQBeTPolicy(learned.network, replace(learned.network.config, **acting).acting)
     view = VIEWS[variant.view] if variant.view else None
 
     def make() -> gym.Env:
@@ -253,7 +256,7 @@ def try_out(learned: Practised, variant: Variant, episodes: int) -> dict[str, An
 def reconstruct(variant: Variant, seed: int, data: str, budget: Budget) -> dict[str, Any]:
     """How far from where it was a tokenizer puts an action, in pixels, on demonstrations it never saw."""
     demos, left_out = chosen(data, variant, seed), chosen(data, variant, seed, left_out=True)
-    config = shapes("vqbet", demos, **variant.changes)
+    config = config_for("vqbet", demos, **variant.changes)
     began = time.process_time()
     setup = prepare(demos, config, augment=True)
     new = make_windows(left_out, setup.normalizer, config.n_obs_steps, config.n_queries,
@@ -264,13 +267,13 @@ def reconstruct(variant: Variant, seed: int, data: str, budget: Budget) -> dict[
             codebook = kmeans(setup.windows.chunks.flatten(1), config.vqvae_n_embed)
             back = codebook[nearest_code(flat, codebook)].view_as(new)
         else:
-            policy = build_policy(config)
+            network = build_network(config)
             most = min(config.n_vqvae_training_steps, budget.steps or 10**9)
-            end = None if budget.minutes is None else 60 * budget.minutes
-            steps, _ = fit(vqvae_stage(policy, setup.windows, most), seed, Clock(), end)
-            policy.eval()
+            stage = vqvae_stage(network, setup.windows, most)
+            steps = run_stage(stage, seed, hooks=deadline(Clock(), budget))
+            network.eval()
             with torch.no_grad():
-                back = policy.vqvae(new).reconstruction
+                back = network.vqvae(new).reconstruction
     error = (back - new).norm(dim=-1).mean() * setup.action_unit
     return {"seed": seed, "metrics": {"reconstruction_px": error.item(), "chunks": len(new)}, "episodes": [],
             "training": {"seed": seed, "steps": steps, "cpu_seconds": time.process_time() - began}}
@@ -286,7 +289,7 @@ def unsteady(episodes: int) -> Demos:
                  np.cumsum([len(c["action"]) for c in columns]), PUSHT.fps, "an unsteady hand", PUSHT.units())
 
 
-def joined(one: Demos, two: Demos) -> Demos:
+def concatenate_demos(one: Demos, two: Demos) -> Demos:
     """Two sets of demonstrations of the same task, one after the other."""
     ends = np.concatenate([one.episode_ends, one.episode_ends[-1] + two.episode_ends])
     return replace(one, action=np.concatenate([one.action, two.action]), episode_ends=ends, observation={
@@ -298,8 +301,7 @@ def joined(one: Demos, two: Demos) -> Demos:
 
 def effective(variant: Variant) -> dict[str, Any]:
     """The fields in which a variant differs from the laptop's configuration."""
-    usual = VQBeTConfig.laptop().to_dict()
-    return {name: value for name, value in sorted(variant.changes.items()) if value != usual[name]}
+    return {name: value for name, value in sorted(variant.changes.items()) if value != USUAL_FIELDS[name]}
 
 
 def training_of(variant: Variant) -> Variant:

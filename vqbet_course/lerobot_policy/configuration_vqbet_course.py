@@ -7,7 +7,7 @@ from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature, PreTr
 from lerobot.optim import AdamWConfig, VQBeTSchedulerConfig
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.policy import VQBeTConfig
+from vqbet_course.policy import LAPTOP, VQBeTConfig
 
 TOLD_BY_FEATURES = ("observation_sizes", "image_shapes", "action_dim")
 """Our fields that LeRobot knows from `input_features` and `output_features`."""
@@ -23,9 +23,9 @@ OWN_FIELDS = {f.name: RENAMED.get(f.name, f.name) for f in fields(VQBeTConfig)
 """{our name: its name here}"""
 
 Fields: Any = make_dataclass("Fields", [
-    (OWN_FIELDS[f.name], f.type, field(default=getattr(VQBeTConfig.laptop(), f.name)))
+    (OWN_FIELDS[f.name], f.type, field(default=LAPTOP.get(f.name, f.default)))
     for f in fields(VQBeTConfig) if f.name in OWN_FIELDS])
-"""All of them with the defaults of `VQBeTConfig.laptop()`, so that every field is described in one place."""
+"""All of them with the laptop's values as defaults, so that every field is described in one place."""
 
 
 @PreTrainedConfig.register_subclass("vqbet_course")
