@@ -105,7 +105,7 @@ def panel_table(results: Path) -> str:
 
 def told_apart(tests: list[dict[str, Any]]) -> str:
     """The policies whose difference to VQ-BeT is real."""
-    pairs = [{test["first"], test["second"]} for test in tests if test["coverage"]["real"]]
+    pairs = [{test["first"], test["second"]} for test in tests if test["coverage"]["significant"]]
     return ", ".join(name for pair in pairs if "vqbet" in pair for name in pair - {"vqbet"}) or "none"
 
 

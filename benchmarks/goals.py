@@ -24,7 +24,7 @@ from vqbet_course.core.io import write_json
 from vqbet_course.goals import PushTGoal, goal_shape
 from vqbet_course.core.records import made_by
 from vqbet_course.rollout import describe, make_pusht, measures, rollouts
-from vqbet_course.train import prepare
+from vqbet_course.training.data import prepare
 
 RESULTS = Path(__file__).parent / "results"
 FIRST_START = 400_000

@@ -30,7 +30,7 @@ from vqbet_course.residual_vq import ResidualVQ
 from vqbet_course.core.records import made_by
 from vqbet_course.rollout import percentiles
 from vqbet_course.tokens import kmeans, nearest_code
-from vqbet_course.train import load_run
+from vqbet_course.training.runs import load_run
 from vqbet_course.widgets.drive import draw_drive
 from vqbet_course.widgets.picture import DPI, young_figures
 

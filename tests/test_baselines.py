@@ -13,7 +13,7 @@ from vqbet_course.experiments.panel import POLICIES, as_policy, build, config_fo
 from vqbet_course.demos import Demos, load_demos
 from vqbet_course.rollout import Episode, rollouts
 from vqbet_course.tokens import nearest_code
-from vqbet_course.train import Setup, prepare
+from vqbet_course.training.data import Setup, prepare
 
 
 @pytest.fixture(scope="module")

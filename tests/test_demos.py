@@ -24,7 +24,8 @@ from vqbet_course.demos import (
 )
 from vqbet_course.policy import VQBeTConfig
 from vqbet_course.datasets.splits import read_split, split_demos
-from vqbet_course.train import fitting, resume, train
+from vqbet_course.train import resume, train
+from vqbet_course.training.data import fitting
 
 KEYPOINTS, PUSHER = "observation.environment_state", "observation.state"
 fewer = settings(max_examples=40, deadline=None)

@@ -22,7 +22,7 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import GOAL
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.demos import Demos, load_demos
-from vqbet_course.experiments.design import Hypothesis, judge
+from vqbet_course.experiments.design import Hypothesis, judge_hypothesis
 from vqbet_course.evaluation.evaluate import evaluate
 from vqbet_course.goals import (
     PushTGoal,
@@ -38,7 +38,9 @@ from vqbet_course.tasks.perturbations import perturbed
 from vqbet_course.policy import StateFrame, VQBeTConfig
 from vqbet_course.core.records import rows_of
 from vqbet_course.rollout import make_pusht, rollouts
-from vqbet_course.train import Setup, load_run, prepare, read_plan, resume, train
+from vqbet_course.train import resume, train
+from vqbet_course.training.data import Setup, prepare
+from vqbet_course.training.runs import load_run, read_plan
 
 GOALS = dataclasses.replace(CONFIG, goal_shape=(1, 16))
 
@@ -328,7 +330,7 @@ def test_the_toy_shows_its_goals_first() -> None:
                                    "vqbet-future.avg_max_coverage >= bc-future.avg_max_coverage"])
 def test_the_stored_results_confirm_that_goals_are_followed(claim: str) -> None:
     rows = [row for path in (REPO / "benchmarks" / "results").glob("goals_*.json") for row in rows_of(path)]
-    assert judge(Hypothesis.parse(claim), rows)["verdict"] == "confirmed"
+    assert judge_hypothesis(Hypothesis.parse(claim), rows)["verdict"] == "confirmed"
 
 
 # --- the command line -------------------------------------------------------------------------------------------

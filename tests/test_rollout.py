@@ -15,7 +15,7 @@ from vqbet_course.policy import VQBeTPolicy
 from vqbet_course import rollout
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.rollout import Episode, describe, latency, measures, rollouts
-from vqbet_course.train import Run, load_run
+from vqbet_course.training.runs import Run, load_run
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from .train import Stage, adamw
 
 # %% ../nbs/10_compare.ipynb #10b00001
 class ChunkPolicy(nn.Module):
-    """What the policies beside VQ-BeT share: they see a window, decide a chunk, and queue what they execute of it.
+    """What the baselines share: they observe a window, decide a chunk, and queue the actions to execute.
 
     Args: config, of which it takes observation_sizes, action_dim, n_obs_steps T, action_chunk_size W, n_action_steps,
     use_relative_actions and the optimizer; frame, in which it sees and decides, by default that of the configuration's
@@ -66,7 +66,7 @@ class ChunkPolicy(nn.Module):
         """{name: (B, T, size)} and the true chunk of each of its steps, (B, T, W, A), in the frame -> ()."""
 
     def learn_scales(self, chunks: Tensor) -> None:
-        """Look at all chunks (M, W, A) before training."""
+        """Compute from all chunks (M, W, A), before training, what scales or bins actions; nothing by default."""
 
 
 def without_codes(chunk: Tensor) -> Decision:
@@ -122,7 +122,7 @@ class BeT(ChunkPolicy):
         self.bins = kmeans(chunks.flatten(0, 1), len(self.bins), generator=torch.Generator().manual_seed(0))
 
     def features(self, window: dict[str, Tensor]) -> Tensor:
-        """{name: (B, T, size)} -> what the GPT says at each of T observations, (B, T, D)."""
+        """{name: (B, T, size)} -> GPT outputs at the T observations, (B, T, D)."""
         return self.gpt(self.encoder(window).squeeze(2))
 
     def decide(self, window: dict[str, Tensor]) -> Decision:

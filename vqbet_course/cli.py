@@ -92,7 +92,7 @@ def evaluate(run: str, episodes: int, seed: int, videos: int, env: str, perturb:
              goal_pose: str | None, split: Path | None, part: str, out: Path | None) -> None:
     """Roll a policy out, and write its figures, traces, failure labels and films. RUN: a run directory or `shipped`."""
     from vqbet_course.evaluation import evaluate as evaluation
-    from vqbet_course.train import load_run
+    from vqbet_course.training.runs import load_run
 
     loaded = load_run(run)
     name = evaluation.name_of(part if split else f"seed-{seed}", perturb, goal_pose)
@@ -110,7 +110,7 @@ def evaluate(run: str, episodes: int, seed: int, videos: int, env: str, perturb:
 def export(run: str, out: Path | None, kind: str) -> None:
     """Write a run as a LeRobot checkpoint. RUN is a run directory or `shipped`."""
     from vqbet_course.lerobot_policy import export_run
-    from vqbet_course.train import load_run
+    from vqbet_course.training.runs import load_run
 
     if run == "shipped" and out is None:
         out = Path("_runs/shipped/pretrained_model")
@@ -188,7 +188,7 @@ def reproduce(run: Path, name: str | None) -> None:
     from vqbet_course.experiments import reproduce as repeating
 
     verdict = repeating.reproduce(run, name)
-    click.echo(repeating.describe(verdict))
+    click.echo(repeating.verdict_line(verdict))
     if verdict["uncommitted"]:
         click.echo("the repository holds uncommitted changes: the clone was made without them", err=True)
     if not verdict["reproduced"]:

@@ -33,7 +33,7 @@ from .training.data import Setup, fitting, prepare, with_goal
 from .training.factory import build_network, start_network
 from .training.hooks import Hook
 from .training.log import TrainingLog
-from .training.runs import Run, TrainingPlan, begin_run, check_start, load_run, read_plan
+from .training.runs import TrainingPlan, begin_run, check_start, read_plan
 from .vqvae import vqvae_loss
 
 # %% ../nbs/08_train.ipynb #210730c7

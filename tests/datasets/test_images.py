@@ -26,7 +26,8 @@ from vqbet_course.demos import load_demos
 from vqbet_course.tasks.pusht.image_observation import IMAGE, Filmed
 from vqbet_course.tasks.navigation import NavigationEnv
 from vqbet_course.rollout import make_pusht, observe, rollouts
-from vqbet_course.train import Run, fitting, load_run, prepare
+from vqbet_course.training.data import fitting, prepare
+from vqbet_course.training.runs import Run, load_run
 from vqbet_course.vision import ImageEncoder
 
 STATE = "observation.state"

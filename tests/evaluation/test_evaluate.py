@@ -17,7 +17,7 @@ from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
 from vqbet_course.demos import Demos, Normalizer
 from vqbet_course.evaluation.evaluate import environment, evaluate, in_words, name_of
 from vqbet_course.rollout import rollouts
-from vqbet_course.train import Run, load_run
+from vqbet_course.training.runs import Run, load_run
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from vqbet_course.evaluation.offline import DemonstratedStart, HeldBack, action_
 from vqbet_course.experiments.reproduce import command
 from vqbet_course.rollout import make_pusht
 from vqbet_course.datasets.splits import Split
-from vqbet_course.train import Run, load_run
+from vqbet_course.training.runs import Run, load_run
 
 PUSHER, KEYPOINTS = "observation.state", "observation.environment_state"
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from vqbet_course.experiments import ablations as module
-from vqbet_course.experiments.ablations import (ABLATIONS, SCHEMA, Ablation, Variant, ablate, apart, changed, conclusion, draw, interval,
-                                 key, stored, training_of)
+from vqbet_course.experiments.ablations import (ABLATIONS, SCHEMA, Ablation, Variant, ablate, changed, conclusion, draw, interval,
+                                 key, significantly_different, stored, training_of)
 from vqbet_course.cli import main
 from vqbet_course.core.budget import Budget
 from vqbet_course.core.errors import BadInput
@@ -113,20 +113,20 @@ def test_the_interval_is_students() -> None:
 
 
 def test_what_is_told_apart_is_told_apart_by_pairs_of_a_seed() -> None:
-    assert apart(results(0.3, 0.5, 0.7), results(0.4, 0.61, 0.8), "avg_max_reward")  # overlap, but always by the same
-    assert not apart(results(0.3, 0.5, 0.7), results(0.7, 0.5, 0.4), "avg_max_reward")
-    assert not apart(results(0.3), results(0.9), "avg_max_reward")  # one pair says nothing
-    assert not apart([result(0.1, seed=1), result(0.1, seed=2)], [result(0.9, seed=3), result(0.9, seed=4)], "avg_max_reward")
+    assert significantly_different(results(0.3, 0.5, 0.7), results(0.4, 0.61, 0.8), "avg_max_reward")  # overlap, but always by the same
+    assert not significantly_different(results(0.3, 0.5, 0.7), results(0.7, 0.5, 0.4), "avg_max_reward")
+    assert not significantly_different(results(0.3), results(0.9), "avg_max_reward")  # one pair says nothing
+    assert not significantly_different([result(0.1, seed=1), result(0.1, seed=2)], [result(0.9, seed=3), result(0.9, seed=4)], "avg_max_reward")
 
 
 def test_a_sentence_says_no_more_than_the_figures() -> None:
     found = {"1 layer": results(0.3, 0.4, 0.35), "2 layers": results(0.6, 0.7, 0.65), "3 layers": []}
     said = conclusion("layers", found)
-    assert "Highest average max reward: 2 layers, 0.65 (0.526 to 0.774), told apart from all others" in said
+    assert "Highest average max reward: 2 layers, 0.65 (0.526 to 0.774), significantly different from all others" in said
     assert "Not run: 3 layers." in said and "3 training seed(s)" in said
-    assert "not told apart from 1 layer" in conclusion("layers", found | {"1 layer": results(0.3, 0.7, 0.7)})
+    assert "not significantly different from 1 layer" in conclusion("layers", found | {"1 layer": results(0.3, 0.7, 0.7)})
     one = {"1 layer": results(0.3), "2 layers": results(0.9), "3 layers": results(0.1)}
-    assert "not told apart from 1 layer, 3 layers" in conclusion("layers", one)
+    assert "not significantly different from 1 layer, 3 layers" in conclusion("layers", one)
 
 
 def test_only_those_of_a_group_compete() -> None:

@@ -31,7 +31,7 @@ Run = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(write_npz(tmp_path / "d.npz"), demos=2, rollouts=2, budget=Budget(steps=6), films=1)
+    return Settings(write_npz(tmp_path / "d.npz"), demos=2, episodes=2, budget=Budget(steps=6), videos=1)
 
 
 def canned(job: Job) -> list[dict[str, Any]]:
@@ -44,7 +44,7 @@ def canned(job: Job) -> list[dict[str, Any]]:
     rows = [result(name, [0.5, 0.96], job.seed, metrics=figures) | {
         "schema": panel.SCHEMA, "job": job.name, "settings": job.settings.to_dict(), "contract": PUSHT_TASK.to_dict(),
         "chunk": {"n_obs_steps": 2, "action_chunk_size": 8, "n_action_steps": 4}, "training": training,
-        "made_by": {"torch": "2"}, "films": {f"{name}-seed{job.seed}-0.mp4": b"film"}} for name in names]
+        "made_by": {"torch": "2"}, "videos": {f"{name}-seed{job.seed}-0.mp4": b"video"}} for name in names]
     for row in rows:
         for episode in row["episodes"]:
             episode["failure"] = None if episode["success"] else dict(lost)
@@ -73,13 +73,13 @@ def test_a_seed_chooses_the_same_demonstrations_for_every_policy(tmp_path: Path)
     lengths = tuple(20 + i for i in range(12))
     demos = load_demos(write_npz(tmp_path / "d.npz", **arrays(lengths)))
     jobs = jobs_of(["bc", "act"], [1, 2], demos, Settings("d", 5, 1, Budget(steps=3)))
-    chosen = {job.name: {int(n) for n in torch.diff(torch.tensor([0, *job.learn.episode_ends]))} for job in jobs}
+    chosen = {job.name: {int(n) for n in torch.diff(torch.tensor([0, *job.demos.episode_ends]))} for job in jobs}
     assert chosen["bc-seed1"] == chosen["act-seed1"] != chosen["bc-seed2"]
     for job in jobs:
-        assert job.held_back is not None
-        kept_back = {int(n) for n in torch.diff(torch.tensor([0, *job.held_back.episode_ends]))}
-        assert len(job.learn) == 5 and not kept_back & chosen[job.name]
-    assert jobs_of(["bc"], [1], demos, Settings("d", 12, 1, Budget(steps=3)))[0].held_back is None
+        assert job.held_out is not None
+        kept_back = {int(n) for n in torch.diff(torch.tensor([0, *job.held_out.episode_ends]))}
+        assert len(job.demos) == 5 and not kept_back & chosen[job.name]
+    assert jobs_of(["bc"], [1], demos, Settings("d", 12, 1, Budget(steps=3)))[0].held_out is None
 
 
 def test_dask_gives_what_this_process_gives(settings: Settings, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_dask_gives_what_this_process_gives(settings: Settings, tmp_path: Path) 
     assert [r["seed"] for r in made["results"]] == [1, 2]
     assert [e["max_coverage"] for e in there["episodes"]] == [e["max_coverage"] for e in here["episodes"]]
     assert there["two_routes"] == here["two_routes"]
-    assert (tmp_path / "p" / there["films"][0]).read_bytes()[4:8] == b"ftyp"
+    assert (tmp_path / "p" / there["videos"][0]).read_bytes()[4:8] == b"ftyp"
     page = (tmp_path / "p" / "report.html").read_text()
     assert "data:video/mp4" in page and page.count("data:image/png") == 3 and "http" not in page
 
@@ -187,7 +187,7 @@ def test_the_report_says_how_much_each_policy_was_tried(settings: Settings, tmp_
     compare(["act"], [2], settings, tmp_path / "p", quiet=True)
     page = (tmp_path / "p" / "report.html").read_text()
     assert "<td>bc<td>2<td>4<td>50%" in page and "<td>act<td>1<td>2<td>50%" in page
-    assert "color-scheme: light dark" in page and "undecided" in page
+    assert "color-scheme: light dark" in page and "inconclusive" in page
 
 
 def test_a_folder_that_cannot_be_made_is_told_before_anything_is_learned(settings: Settings, tmp_path: Path,

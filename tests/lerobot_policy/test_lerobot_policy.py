@@ -32,7 +32,7 @@ from vqbet_course.lerobot_policy import VQBeTCourseConfig, export_run, import_ch
 from vqbet_course.lerobot_policy.modeling_vqbet_course import VQBeTCoursePolicy
 from vqbet_course.lerobot_policy.processor_vqbet_course import shared_bounds
 from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
-from vqbet_course.train import Run, TrainingPlan, load_run
+from vqbet_course.training.runs import Run, TrainingPlan, load_run
 
 PLUGIN = "--policy.discover_packages_path=vqbet_course.lerobot_policy"
 PUSHT_ENV = ["--env.type=pusht", "--env.obs_type=environment_state_agent_pos", "--eval.use_async_envs=false"]

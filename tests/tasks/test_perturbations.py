@@ -12,7 +12,7 @@ from vqbet_course.tasks.navigation import NavigationEnv
 from vqbet_course.tasks.perturbations import KINDS, SHOVE_PX, parse, perturbed, pusht_world
 from vqbet_course.tasks.pusht.geometry import place
 from vqbet_course.rollout import Episode, flat, make_pusht
-from vqbet_course.train import load_run
+from vqbet_course.training.runs import load_run
 
 ACTION = np.array([300.0, 200.0])
 

@@ -18,7 +18,7 @@ from vqbet_course.demos import Demos, load_demos
 from vqbet_course.policy import interleave
 from vqbet_course.residual_vq import ResidualVQ
 from vqbet_course.tokens import kmeans, nearest_code
-from vqbet_course.train import Run, load_run
+from vqbet_course.training.runs import Run, load_run
 from vqbet_course.widgets import DEAD, plot_token_usage, token_usage_explorer
 from vqbet_course.widgets.picture import DPI
 

@@ -184,3 +184,41 @@ def seeds_with_intervals(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Non
     axes[0].set(xlim=(0, 1), xlabel="average max reward", yticks=range(len(runs)), yticklabels=list(runs))
     axes[1].set(xlim=(0, 1), xlabel="success, 95 % interval", ylim=(len(runs) - 0.5, -0.5))
     show()
+
+
+# --- lesson 10: baselines -------------------------------------------------------------------------------------------
+
+
+def ideas(policies: Mapping[str, tuple[str, str]]) -> None:
+    """{policy: (its network, what it decides on)}, a row of boxes for each."""
+    figure, ax = panels(height=2.6)
+    for y, (name, (network, choice)) in enumerate(policies.items()):
+        for x, text in [(0, name), (1, network), (2.7, choice)]:
+            ax.text(x, -y, text, ha="center", va="center", fontsize=9,
+                    bbox={"boxstyle": "round,pad=0.3", "fc": "#F5C77E" if name == "VQ-BeT" else "#CFE3F1", "ec": "0.6"})
+    ax.set(xlim=(-0.5, 4), ylim=(-len(policies) + 0.4, 0.6))
+    ax.axis("off")
+    show()
+
+
+def route_shares(routes: Mapping[str, Mapping[str, float]]) -> None:
+    """{policy: shares of rollouts that go left, go right, are lost}, a stacked bar for each."""
+    figure, ax = panels(height=2.0)
+    for y, shares in enumerate(routes.values()):
+        left = 0.0
+        for colour, share in zip((DEMO, POLICY, FAILURE), shares.values(), strict=True):
+            ax.barh(y, share, left=left, color=colour)
+            left += share
+    ax.set(yticks=range(len(routes)), yticklabels=list(routes), xlabel="share of rollouts: left, right (blues), lost (red)")
+    show()
+
+
+def rewards(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """{title: rows of a panel}, a panel for each: average max reward as bars, success beside them."""
+    figure, axes = panels(1, len(tables), height=2.6, sharey=True)
+    for ax, (title, table) in zip(axes, tables.items(), strict=True):
+        bars = ax.barh([row["policy"] for row in table], [row["reward"] for row in table], color=POLICY)
+        ax.bar_label(bars, [f"{row['success']:.0%}" for row in table], padding=3)
+        ax.set(title=title, xlim=(0, 1.2), xlabel="average max reward; success")
+    axes[0].invert_yaxis()
+    show()

@@ -28,7 +28,7 @@ from vqbet_course.tasks.navigation import NavigationEnv
 from vqbet_course.tasks.perturbations import perturbed
 from vqbet_course.core.records import made_by
 from vqbet_course.rollout import Episode, Policy, describe, latency, make_pusht, measures, rollouts
-from vqbet_course.train import Run
+from vqbet_course.training.runs import Run
 
 ENVIRONMENTS: dict[str, Callable[[], gym.Env]] = {"pusht": make_pusht, "navigation": NavigationEnv}
 

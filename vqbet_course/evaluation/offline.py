@@ -15,7 +15,7 @@ from vqbet_course.demos import Demos, load_demos, make_windows
 from vqbet_course.tasks.perturbations import pusht_world
 from vqbet_course.tasks.pusht.geometry import block_pose, place
 from vqbet_course.datasets.splits import Split, read_split
-from vqbet_course.train import Run
+from vqbet_course.training.runs import Run
 
 KEYPOINTS, PUSHER = PUSHT.observation
 

@@ -15,7 +15,6 @@ import gymnasium as gym
 import numpy as np
 import torch
 from scipy.stats import t as student
-from tqdm.auto import tqdm
 
 from vqbet_course.tasks.pusht.augmentation import augment_pusht
 from vqbet_course.evaluation.behaviour import behaviour
@@ -26,6 +25,7 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
 from vqbet_course.demos import Demos, Normalizer, load_demos, make_windows
 from vqbet_course.tasks.pusht.demonstrator import columns_of, make_episodes
+from vqbet_course.core.progress import progress
 from vqbet_course.core.io import read_json, write_json
 from vqbet_course.policy import LAPTOP, VQBeT, VQBeTConfig, VQBeTPolicy
 from vqbet_course.core.records import made_by
@@ -80,17 +80,17 @@ class Variant:
 
 @dataclass(frozen=True)
 class Ablation:
-    """A question, its variants by name (`GROUP: NAME` where only those of a group compete), and the figure,
-    of a result's metrics, that answers it."""
+    """A question, its variants by name (`GROUP: NAME` where only those of a group compete), and the metric
+    that answers it."""
 
     question: str
     variants: dict[str, Variant]
-    figure: str = "avg_max_reward"
+    metric: str = "avg_max_reward"
 
 
-FIGURES = {"avg_max_reward": ("average max reward", max), "success_rate": ("success rate", max),
+METRICS = {"avg_max_reward": ("average max reward", max), "success_rate": ("success rate", max),
            "jerk": ("jerk (px/step³)", min), "reconstruction_px": ("reconstruction error (px)", min)}
-"""Each figure in words, and which end of it is good."""
+"""Each metric in words, and which end of it is good."""
 
 
 Results = dict[str, list[dict[str, Any]]]
@@ -176,7 +176,7 @@ def ablate(names: Sequence[str], data: str = "demo", seeds: Sequence[int] = SEED
             for variant in known(name).variants.values():
                 if not (path := path_of(variant, seed, out)).exists():
                     jobs.setdefault((seed, key(training_of(variant))), {}).setdefault(path, (name, variant))
-    with tqdm(total=sum(map(len, jobs.values())), desc="ablations", unit="run", disable=quiet) as bar:
+    with progress("ablations", "run", total=sum(map(len, jobs.values())), quiet=quiet) as bar:
         for (seed, _), wanted in jobs.items():
             first = next(iter(wanted.values()))[1]
             learned = None if first.tokenizer else train_variant(training_of(first), seed, data, budget)
@@ -192,13 +192,8 @@ def result_header(name: str, variant: Variant, seed: int, settings: dict[str, An
     """What a result file says of itself: where it comes from, and how to make it again."""
     return {"schema": SCHEMA, "arm": key(variant), "variant": asdict(variant), "settings": settings,
             "command": f"vqbet-course ablate {name} --data {settings['data']} --seeds {seed} "
-                       f"{option(settings['budget'])} --episodes {settings['episodes']}",
+                       f"{Budget(**settings['budget']).option} --episodes {settings['episodes']}",
             "contract": PUSHT_TASK.to_dict(), "made_by": made_by()}
-
-
-def option(budget: dict[str, Any]) -> str:
-    """A budget as the command line takes it."""
-    return f"--steps {budget['steps']}" if budget["steps"] else f"--minutes {budget['minutes']:g}"
 
 
 class TrainedVariant(NamedTuple):
@@ -248,7 +243,7 @@ def evaluate_variant(learned: TrainedVariant, variant: Variant, episodes: int) -
         return ViewedPushT(make_pusht(), view()) if view else make_pusht()
 
     played = rollouts(policy, learned.normalizer, range(FIRST_START, FIRST_START + episodes), make)
-    return {"seed": FIRST_START, "training": learned.training,
+    return {"seed": FIRST_START, "training": learned.training, "config": stored_form(policy.config),
             "metrics": measures(played) | {"behaviour": behaviour(played)},
             "episodes": [e.summary() for e in played]}
 
@@ -275,7 +270,7 @@ def reconstruct(variant: Variant, seed: int, data: str, budget: Budget) -> dict[
             with torch.no_grad():
                 back = network.vqvae(new).reconstruction
     error = (back - new).norm(dim=-1).mean() * setup.action_unit
-    return {"seed": seed, "metrics": {"reconstruction_px": error.item(), "chunks": len(new)}, "episodes": [],
+    return {"seed": seed, "config": stored_form(config), "metrics": {"reconstruction_px": error.item(), "chunks": len(new)}, "episodes": [],
             "training": {"seed": seed, "steps": steps, "cpu_seconds": time.process_time() - began}}
 
 
@@ -332,21 +327,49 @@ def stored(name: str, out: Path = RESULTS, settings: dict[str, Any] | None = Non
             raise BadInput(f"schema {values['schema']}, this version reads {SCHEMA}; choose another --out")
         other = [k for k in settings or {} if settings and values["settings"][k] != settings[k]]
         if other:
-            made = values["settings"] | {"budget": option(values["settings"]["budget"])}
+            made = values["settings"] | {"budget": Budget(**values["settings"]["budget"]).option}
             raise BadInput(f"made with {other[0]} {made[other[0]]}; ask for the same, or choose another --out")
         return values
 
-    return {label: [read_json(path, parse) for path in sorted(out.glob(f"{key(variant)}_seed*.json"))]
+    return {label: [read_json(path, lambda values: check_config(parse(values), variant))
+                    for path in sorted(out.glob(f"{key(variant)}_seed*.json"))]
             for label, variant in known(name).variants.items()}
+
+
+def full_config(variant: Variant) -> VQBeTConfig:
+    """The whole configuration that a variant trains and acts with."""
+    sizes = {name: int(np.prod(feature.size)) for name, feature in PUSHT.observation.items()}
+    if variant.view:
+        view = VIEWS[variant.view]()
+        view.begin(np.random.default_rng(0))
+        first = next(iter(sizes))
+        sizes[first] = len(view(np.zeros(sizes[first])))
+    return VQBeTConfig.laptop(observation_sizes=sizes, **({} if variant.tokenizer else BATCH) | variant.changes)
+
+
+def stored_form(config: VQBeTConfig) -> dict[str, Any]:
+    """A configuration as a result file holds it: the number of actions executed per decision is spelled out."""
+    return replace(config, n_action_steps=config.steps_per_decision).to_dict()
+
+
+def check_config(values: dict[str, Any], variant: Variant) -> dict[str, Any]:
+    """A result as it is. Raises BadInput for one that was made with another configuration than the variant's."""
+    if "config" not in values:
+        raise BadInput("does not say its configuration, as in version 0.1; add it with: python benchmarks/from_0_1.py FOLDER")
+    made, now = VQBeTConfig.from_dict(values["config"]).to_dict(), stored_form(full_config(variant))
+    for name in now:
+        if made[name] != now[name]:
+            raise BadInput(f"made with {name} {made[name]}, this version asks for {now[name]}; choose another --out")
+    return values
 
 
 # --- what they say ------------------------------------------------------------------------------------------
 
 
-def figure_of(result: dict[str, Any], figure: str) -> float:
-    """The figure of a result that an ablation asks about."""
+def metric_of(result: dict[str, Any], metric: str) -> float:
+    """The metric of a result that an ablation asks about."""
     metrics = result["metrics"]
-    return float(metrics["behaviour"]["jerk"] if figure == "jerk" else metrics[figure])
+    return float(metrics["behaviour"]["jerk"] if metric == "jerk" else metrics[metric])
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
@@ -356,10 +379,10 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def apart(one: Sequence[dict[str, Any]], two: Sequence[dict[str, Any]], figure: str) -> bool:
+def significantly_different(one: Sequence[dict[str, Any]], two: Sequence[dict[str, Any]], metric: str) -> bool:
     """Whether the interval of their difference, a pair for every training seed, leaves out 0: a seed means
     the same demonstrations, draws and starts in both."""
-    first, second = ({r["training"]["seed"]: figure_of(r, figure) for r in found} for found in (one, two))
+    first, second = ({r["training"]["seed"]: metric_of(r, metric) for r in found} for found in (one, two))
     _, low, high = interval([first[seed] - second[seed] for seed in first.keys() & second.keys()] or [0.0])
     return low > 0 or high < 0
 
@@ -373,29 +396,30 @@ def groups_of(labels: Iterable[str]) -> dict[str, list[str]]:
 
 
 def conclusion(name: str, results: Results) -> str:
-    """One sentence that the figures support, and no more: what is not told apart is not ranked."""
+    """One sentence that the figures support, and no more: what is not significantly different is not ranked."""
     ablation, done = known(name), {label: found for label, found in results.items() if found}
     if len(done) < 2:
         return f"{ablation.question} Not run: vqbet-course ablate {name}"
-    said = [verdict(ablation.figure, group, {label: done[label] for label in labels})
+    said = [group_verdict(ablation.metric, group, {label: done[label] for label in labels})
             for group, labels in groups_of(done).items()]
     missing = [label for label in results if label not in done]
-    words, pick = FIGURES[ablation.figure]
+    words, pick = METRICS[ablation.metric]
     end = "Lowest" if pick is min else "Highest"
     return (f"{ablation.question} {end} {words}: {'; '.join(said)}. Means over {seeds_of(done)} training seed(s), "
             "95 % intervals." + (f" Not run: {', '.join(missing)}." if missing else ""))
 
 
-def verdict(figure: str, group: str, done: Results) -> str:
-    """The best of a group, and from which others it is told apart."""
-    pick = FIGURES[figure][1]
-    means = {label: float(np.mean([figure_of(r, figure) for r in found])) for label, found in done.items()}
+def group_verdict(metric: str, group: str, done: Results) -> str:
+    """The best of a group, and from which others it differs significantly."""
+    pick = METRICS[metric][1]
+    means = {label: float(np.mean([metric_of(r, metric) for r in found])) for label, found in done.items()}
     best = pick(means, key=lambda label: means[label])
     others = [label for label in done if label != best]
-    close = [short(label) for label in others if not apart(done[best], done[label], figure)]
-    mean, low, high = interval([figure_of(r, figure) for r in done[best]])
+    close = [short(label) for label in others if not significantly_different(done[best], done[label], metric)]
+    mean, low, high = interval([metric_of(r, metric) for r in done[best]])
     spread = f" ({low:.3g} to {high:.3g})" if np.isfinite(low) else ""
-    told = f"not told apart from {', '.join(close)}" if close else "told apart from all others"
+    told = (f"not significantly different from {', '.join(close)}" if close
+            else "significantly different from all others")
     return f"{group + ', ' if group else ''}{short(best)}, {mean:.3g}{spread}, {told}"
 
 
@@ -412,9 +436,7 @@ def seeds_of(done: Results) -> str:
 
 def budget_of(done: Results) -> str:
     """What the runs spent, in words."""
-    settings = next(iter(done.values()))[0]["settings"]
-    budget = Budget(**settings["budget"])
-    return f"{budget.steps} steps" if budget.steps else f"{budget.minutes:g} minutes"
+    return str(Budget(**next(iter(done.values()))[0]["settings"]["budget"]))
 
 
 def draw(ax: "Axes", name: str, results: Results) -> None:
@@ -428,7 +450,7 @@ def draw(ax: "Axes", name: str, results: Results) -> None:
         if not found:
             ax.text(0.02, y, "not run", transform=ax.get_yaxis_transform(), va="center", color="0.5")
             continue
-        values = [figure_of(r, ablation.figure) for r in found]
+        values = [metric_of(r, ablation.metric) for r in found]
         mean, low, high = interval(values)
         if len(values) > 2:  # two seeds have an interval too, but it is wider than the picture
             ax.plot([low, high], [y, y], color=colour, linewidth=4, alpha=0.3, solid_capstyle="butt")
@@ -436,7 +458,7 @@ def draw(ax: "Axes", name: str, results: Results) -> None:
         ax.plot(mean, y, "|", color="black", markersize=10)
     spent = f"\n{budget_of(done)} a run, 95 % intervals" if done else ""
     ax.set(yticks=range(len(results)), yticklabels=list(results), ylim=(len(results) - 0.5, -0.5),
-           xlabel=FIGURES[ablation.figure][0] + spent)
+           xlabel=METRICS[ablation.metric][0] + spent)
     ax.set_title(ablation.question, fontsize=10)
 
 

@@ -5,7 +5,6 @@ import io
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 
-import torch
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.policies.vqbet.configuration_vqbet import VQBeTConfig as LeRobotConfig
 from lerobot.policies.vqbet.modeling_vqbet import VQBeTModel

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from vqbet_course.train import Run
+    from vqbet_course.training.runs import Run
 
 DRAWS = 24  # chunks drawn for the picture
 

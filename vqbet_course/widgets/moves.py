@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vqbet_course.demos import Demos
-    from vqbet_course.train import Run
+    from vqbet_course.training.runs import Run
 
 EVERY = 8  # chunk of the demonstrations is looked at
 AROUND = 140  # pixels of the board on every side of the pusher
