@@ -14,7 +14,8 @@ from vqbet_course import cli
 from vqbet_course.tasks.pusht import geometry as pusht
 from vqbet_course.core.errors import BadInput
 from vqbet_course.tasks.pusht.contract import PUSHT
-from vqbet_course.datasets.readers import DEMO_FOLDER, open_source, writer
+from vqbet_course.datasets import writer
+from vqbet_course.datasets.readers import DEMO_FOLDER, open_source
 from vqbet_course.demos import (
     Demos,
     Normalizer,
