@@ -36,6 +36,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'vqbet_course.core.io': {},
             'vqbet_course.core.records': {},
             'vqbet_course.core.specs': {},
+            'vqbet_course.course.plots': {},
             'vqbet_course.course.profiles': {},
             'vqbet_course.course.runner': {},
             'vqbet_course.course.site': {},
