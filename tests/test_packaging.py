@@ -54,7 +54,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """The wheel in an environment of its own, called from an empty folder. The environment borrows all other packages from this one."""
+    """The wheel in an environment of its own, called from an empty folder.
+
+    The environment borrows all other packages from the one that runs the tests."""
     root = tmp_path_factory.mktemp("environment")
     venv.create(root, with_pip=False, symlinks=True)
     python = root / "bin" / "python"
