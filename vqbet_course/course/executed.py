@@ -157,7 +157,7 @@ def headline_of(notebook: Any) -> str:
 def figures_of(notebook: Any, title: str) -> list[Figure]:
     """The PNG outputs of a notebook, with their alternative text."""
     figures: list[Figure] = []
-    for cell, output in outputs_of(notebook):
+    for cell, output in data_outputs(notebook):
         if png := output.data.get("image/png"):
             alt = alternative_text(cell, output) or f"{title}, figure {len(figures) + 1}"
             figures.append(Figure(png.replace("\n", ""), alt))
@@ -173,11 +173,11 @@ def alternative_text(cell: Any, output: Any) -> str | None:
 
 def films_of(notebook: Any) -> list[str]:
     """The `<video>` elements among the HTML outputs of a notebook."""
-    pages = (output.data.get("text/html", "") for _, output in outputs_of(notebook))
+    pages = (output.data.get("text/html", "") for _, output in data_outputs(notebook))
     return [film for page in pages for film in re.findall(r"<video\b.*?</video>", page, re.DOTALL)]
 
 
-def outputs_of(notebook: Any) -> Iterator[tuple[Any, Any]]:
+def data_outputs(notebook: Any) -> Iterator[tuple[Any, Any]]:
     """Pairs of a cell and one of its outputs that carry data."""
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
@@ -191,7 +191,7 @@ def as_html(notebook: Any, title: str) -> str:
 
     from nbconvert import HTMLExporter
 
-    for cell, output in outputs_of(notebook):
+    for cell, output in data_outputs(notebook):
         output.metadata["alt"] = alternative_text(cell, output) or title
     exporter = HTMLExporter(template_name="lab", raw_template=WITH_WORDS)
     exporter.log.setLevel(logging.ERROR)

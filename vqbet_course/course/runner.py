@@ -218,7 +218,7 @@ def run_lesson(
 
     with tempfile.TemporaryDirectory(dir=out, prefix=".running-") as scratch:
         copy = Path(scratch) / lesson.name
-        crash = execute(lesson, copy, profile, note, timeout)
+        crash = execute_lesson(lesson, copy, profile, note, timeout)
         seconds = time.perf_counter() - started
         notebook = read_executed(copy)
         if copy.exists():
@@ -236,7 +236,7 @@ def run_lesson(
     )
 
 
-def execute(
+def execute_lesson(
     lesson: Path, copy: Path, profile: str, on_cell_start: Callable[[Mapping[str, Any], int], None], timeout: float
 ) -> Exception | None:
     """Run a lesson into `copy`; returns what ended it early other than an error in a cell, which the copy holds."""

@@ -34,7 +34,7 @@ def stage(executed: Path = EXECUTED, out: Path = PAGES) -> list[str]:
     for notebook in sorted(LESSONS.glob("*.ipynb")):
         copy = executed / notebook.name
         if not notebook.name[0].isdigit():
-            page = staged(run(notebook))
+            page = staged(run_page(notebook))
         elif copy.exists():
             page = staged(json.loads(copy.read_text(encoding="utf-8")))
         else:
@@ -52,7 +52,7 @@ def stage(executed: Path = EXECUTED, out: Path = PAGES) -> list[str]:
 # --- notebooks --------------------------------------------------------------------------------------------------
 
 
-def run(path: Path) -> dict[str, Any]:
+def run_page(path: Path) -> dict[str, Any]:
     """A notebook beside the lessons with the outputs of its few cells, if it has any."""
     notebook: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if all(cell["cell_type"] == "markdown" for cell in notebook["cells"]):
