@@ -161,10 +161,11 @@ def comparable(name: str) -> str:
 
 @pytest.mark.parametrize(("trees", "options"), [
     (modules, ("requirements",)),
-    (lambda: sorted((REPO / "nbs").glob("*.ipynb")), ("requirements",)),
+    (lambda: sorted((REPO / "nbs").glob("[0-9]*.ipynb")), ("requirements",)),
+    (lambda: sorted((REPO / "nbs").glob("[a-z]*.ipynb")), ("requirements", "dev_requirements")),
     (lambda: [path for folder in ("tests", "benchmarks") for path in sorted((REPO / folder).rglob("*.py"))
               if "attacks" not in path.parts], ("requirements", "dev_requirements"))],
-    ids=["package", "lessons", "tests and benchmarks"])
+    ids=["package", "lessons", "other pages", "tests and benchmarks"])
 def test_every_direct_import_is_declared(trees: Callable[[], list[Path]], options: tuple[str, ...]) -> None:
     paths = trees()
     asked, providers = declared(*options), packages_distributions()
