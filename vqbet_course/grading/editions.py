@@ -8,12 +8,11 @@ import json
 import re
 from pathlib import Path
 
-from vqbet_course.course.runner import LESSONS
+from vqbet_course.core.places import LABS
 from vqbet_course.core.io import write_text
 from vqbet_course.grading.checks import Check, all_checks
 from vqbet_course.grading.lessons import Cell, Exercise, Lab, all_labs, source_of, without_directives
 
-LABS = LESSONS.parent / "labs"
 STARS = {1: "★", 2: "★★", 3: "★★★"}
 
 

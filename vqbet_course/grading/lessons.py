@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.course.runner import LESSONS, find_lessons
+from vqbet_course.core.places import LESSONS, find_lessons
 
 Cell = dict[str, Any]
 """A cell as a notebook file holds it."""
