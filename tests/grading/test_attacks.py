@@ -17,7 +17,7 @@ from grading_labs import notebook_of, solved, solved_with
 
 from vqbet_course.grading import grader, sandbox
 from vqbet_course.grading.limits import Limits
-from vqbet_course.grading.results import Ungradable
+from vqbet_course.grading.grades import Ungradable
 
 ATTACKS = sorted((REPO / "tests" / "grading" / "attacks").glob("*.py"))
 LAB = "01_tokens"

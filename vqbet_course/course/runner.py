@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING, Any
 from vqbet_course import __version__
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import write_text
+from vqbet_course.core.notebooks import directives
+from vqbet_course.core.pages import render
 from vqbet_course.course.profiles import CELL_TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -332,9 +334,8 @@ def figures_of(notebook: Any, title: str) -> list[Figure]:
 
 def alternative_text(cell: Any, output: Any) -> str | None:
     """The words that stand for a picture: from the output's metadata, or the cell's `#| fig-alt:` line."""
-    directive = re.search(r"^#\| *fig-alt: *(.+)$", cell.source, re.MULTILINE)
     return (output.metadata.get("image/png", {}).get("alt") or output.metadata.get("alt")
-            or (directive.group(1).strip("\"' ") if directive else None))
+            or directives(cell.source).get("fig-alt"))
 
 
 def films_of(notebook: Any) -> list[str]:
@@ -479,15 +480,10 @@ class Report:
 
     def html(self) -> str:
         """The report as one self-contained page."""
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-
-        environment = Environment(
-            loader=PackageLoader("vqbet_course"), autoescape=True, undefined=StrictUndefined,
-            trim_blocks=True, lstrip_blocks=True,
-        )
         ran = {result.lesson for result in self.results}
         hero = next((r for r in self.results if r.films and r.lesson.startswith(FILM_LESSON)), None)
-        return environment.get_template("course_report.html").render(
+        return render(
+            "course_report.html",
             results=self.results,
             failed=[result for result in self.results if not result.ok],
             missing=[lesson for lesson in self.planned if lesson not in ran],
