@@ -11,20 +11,17 @@ from conftest import REPO
 from small import CONFIG, arrays, same, small_run, write_npz
 from torch import Tensor
 
-from vqbet_course.tasks import navigation
-from vqbet_course.tasks.pusht import geometry as pusht
 from vqbet_course.baselines import BC, chunk_stage
-from vqbet_course.training.factory import build_policy
-from vqbet_course.goals import BlockFrame
 from vqbet_course.cli import main
-from vqbet_course.experiments.panel import build
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.records import rows_of
 from vqbet_course.core.specs import GOAL
-from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.demos import Demos, load_demos
-from vqbet_course.experiments.design import Hypothesis, judge_hypothesis
 from vqbet_course.evaluation.evaluate import evaluate
+from vqbet_course.experiments.design import Hypothesis, judge_hypothesis
+from vqbet_course.experiments.panel import build
 from vqbet_course.goals import (
+    BlockFrame,
     PushTGoal,
     ShownGoal,
     draw_pose,
@@ -34,12 +31,15 @@ from vqbet_course.goals import (
     parse_pose,
     turn_back,
 )
-from vqbet_course.tasks.perturbations import perturbed
 from vqbet_course.policy import StateFrame, VQBeTConfig
-from vqbet_course.core.records import rows_of
 from vqbet_course.rollout import make_pusht, rollouts
+from vqbet_course.tasks import navigation
+from vqbet_course.tasks.perturbations import perturbed
+from vqbet_course.tasks.pusht import geometry as pusht
+from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.train import resume, train
 from vqbet_course.training.data import Setup, prepare
+from vqbet_course.training.factory import build_policy
 from vqbet_course.training.runs import load_run, read_plan
 
 GOALS = dataclasses.replace(CONFIG, goal_shape=(1, 16))

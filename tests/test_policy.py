@@ -7,11 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small import KEYPOINTS
 from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from small import KEYPOINTS
 from vqbet_course.core.errors import BadInput
 from vqbet_course.heads import draw_uniform
 from vqbet_course.policy import (

@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small import CONFIG, small_run
-from vqbet_course.policy import VQBeTPolicy
 
 from vqbet_course import rollout
-from vqbet_course.tasks.pusht.contract import PUSHT_TASK
+from vqbet_course.policy import VQBeTPolicy
 from vqbet_course.rollout import Episode, describe, latency, measures, rollouts
+from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.training.runs import Run, load_run
 
 

@@ -21,8 +21,8 @@ from torch import nn
 from vqbet_course import train as training
 from vqbet_course.core.budget import Budget
 from vqbet_course.core.errors import BadInput
-from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.demos import load_demos
+from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.train import Stage, batch_rows, ema_update, lr_factor, resume, train
 from vqbet_course.training import checkpoints
 from vqbet_course.training.checkpoints import read_checkpoint
