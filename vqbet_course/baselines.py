@@ -93,6 +93,7 @@ class BC(ChunkPolicy):
         return self.mlp(seen).unflatten(1, (self.config.action_chunk_size, self.config.action_dim))
 
     def decide(self, window: dict[str, Tensor]) -> Decision:
+        """The predicted chunk of each row."""
         return without_codes(self(window))
 
     def loss(self, window: dict[str, Tensor], chunks: Tensor) -> Tensor:

@@ -147,10 +147,11 @@ def import_(folder: Path, out: Path) -> None:
 def compare(policies: str, data: str, demos: int, episodes: int, seeds: str, minutes: float | None, steps: int | None,
             videos: int, jobs: int, dask: str | None, out: Path) -> None:
     """Let several policies learn the same and go through one evaluator. Continues a panel that was interrupted."""
+    from vqbet_course.core.budget import Budget
     from vqbet_course.experiments import panel
 
     numbers = whole_numbers("--seeds", seeds)
-    budget = panel.Budget(5.0 if minutes is None and steps is None else minutes, steps)
+    budget = Budget(5.0 if minutes is None and steps is None else minutes, steps)
     settings = panel.Settings(data, demos, episodes, budget, videos)
     result = panel.compare(policies.split(","), numbers, settings, out, jobs, dask)
     for claim in result["claims"]:
@@ -171,9 +172,10 @@ def ablate(names: tuple[str, ...], data: str, seeds: str, minutes: float | None,
            out: Path) -> None:
     """Change one thing at a time, and see what it does. NAME is layers, chunk, offset, ...; a wrong one lists them,
     `all` does them all."""
+    from vqbet_course.core.budget import Budget
     from vqbet_course.experiments import ablations
 
-    budget = None if minutes is None and steps is None else ablations.Budget(minutes, steps)
+    budget = None if minutes is None and steps is None else Budget(minutes, steps)
     asked = [*ablations.ABLATIONS] if names == ("all",) else names
     results = ablations.ablate(asked, data, whole_numbers("--seeds", seeds), budget, episodes, out)
     for name, found in results.items():

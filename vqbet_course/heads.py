@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 # %% ../nbs/05_heads.ipynb #e9e87b98
 def focal_loss(logits: Tensor, targets: Tensor, gamma: float = 2.0) -> Tensor:
-    """Cross-entropy that looks away from what is already known: mean of -(1 - p)^gamma log p.
+    """The focal loss: the mean of -(1 - p)^gamma log p over the rows.
 
     Args: logits (N, K); targets (N,) codes; gamma 0 gives plain cross-entropy.
     Returns (), in nats; finite even where p rounds to 0.

@@ -24,7 +24,7 @@ from .vqvae import ActionVQVAE
 
 # %% ../nbs/06_policy.ipynb #9c1c0bad
 class StateEncoder(nn.Module):
-    """Low-dimensional observations, side by side, as one token per step.
+    """Low-dimensional observations, concatenated, as one token per step.
 
     Args: sizes {name: numbers per step}; width D of a token.
     """
@@ -40,10 +40,10 @@ class StateEncoder(nn.Module):
 
 # %% ../nbs/06_policy.ipynb #be07d6bc
 def interleave(tokens: Tensor, query: Tensor, n_future: int) -> tuple[Tensor, list[int]]:
-    """The row that the GPT reads: every step's observation tokens and its query, then the future queries.
+    """The row of tokens for the GPT: every step's observation tokens and its query, then the future queries.
 
     Args: tokens (B, T, n, D), n per step; query (1, 1, 1, D), one for all places.
-    Returns the row (B, T * (n + 1) + n_future, D) and where in it the T + n_future queries stand.
+    Returns the row (B, T * (n + 1) + n_future, D) and the places of the T + n_future queries in it.
     """
     B, T, n, D = tokens.shape
     steps = torch.cat([tokens, query.expand(B, T, 1, D)], dim=2).flatten(1, 2)
@@ -226,6 +226,7 @@ class StateFrame(AbsoluteFrame):
     """The frame of relative actions: chunks are relative to observation.state at the time of the decision."""
 
     def to_absolute(self, decision: Decision, observation: dict[str, Tensor]) -> Decision:
+        """A relative decision plus the newest state."""
         state = observation["observation.state"][:, -1:]  # (B, 1, A)
         return decision._replace(actions=decision.actions + state, decoded=decision.decoded + state)
 

@@ -114,7 +114,7 @@ def test_a_cluster_without_workers_is_refused_and_one_that_is_lost_is_told(setti
     with dask_config.set({"distributed.scheduler.allowed-failures": 0}), LocalCluster(
             n_workers=0, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
         address = cluster.scheduler_address
-        with pytest.raises(BadInput, match=f"no worker is there.*dask worker {address} --nthreads 1"):
+        with pytest.raises(BadInput, match=f"has no worker.*dask worker {address} --nthreads 1"):
             compare(["bc"], [1], settings, tmp_path / "p", dask=address, quiet=True)
         cluster.scale(1)
         cluster.wait_for_workers(1)
@@ -219,7 +219,7 @@ def test_a_panel_grows_by_policies_and_seeds(settings: Settings, tmp_path: Path,
 
 
 @pytest.mark.parametrize(("change", "why"), [
-    ({"demos": 3}, "made with demos 2, not 3"), ({"rollouts": 9}, "made with rollouts 2, not 9"),
+    ({"demos": 3}, "made with demos 2, not 3"), ({"episodes": 9}, "made with episodes 2, not 9"),
     ({"budget": Budget(steps=7)}, "made with budget"), ({"first_seed": 5}, "made with first_seed")])
 def test_other_settings_are_refused(change: dict[str, Any], why: str, settings: Settings, tmp_path: Path,
                                     ran: list[str]) -> None:
@@ -244,7 +244,7 @@ def test_results_of_another_task_are_refused(field: str, value: Any, why: str, s
     assert ran == ["bc-seed1"]
 
 
-@pytest.mark.parametrize(("content", "why"), [('{"schema": "vqbet_course/panel/0"}', "reads vqbet_course/panel/1"),
+@pytest.mark.parametrize(("content", "why"), [('{"schema": "vqbet_course/panel/0"}', "reads vqbet_course/panel/2"),
                                               ("{", "damaged")])
 def test_a_job_of_another_schema_is_refused(content: str, why: str, settings: Settings, tmp_path: Path,
                                             ran: list[str]) -> None:

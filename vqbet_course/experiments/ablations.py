@@ -98,6 +98,7 @@ Results = dict[str, list[dict[str, Any]]]
 
 
 def changed(**changes: Any) -> Variant:
+    """A variant that changes fields of the configuration and nothing else."""
     return Variant(changes)
 
 
@@ -314,6 +315,7 @@ def key(variant: Variant) -> str:
 
 
 def path_of(variant: Variant, seed: int, out: Path) -> Path:
+    """The result file of a variant and a training seed."""
     return out / f"{key(variant)}_seed{seed}.json"
 
 

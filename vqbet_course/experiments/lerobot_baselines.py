@@ -37,14 +37,17 @@ class ACT(LeRobotBaseline):
             n_vae_encoder_layers=1, latent_dim=16, pretrained_backbone_weights=None))
 
     def learn_scales(self, chunks: Tensor) -> None:
+        """Mean and deviation of the actions, which LeRobot uses for ACT."""
         actions = chunks.flatten(0, 1)
         self.middle, self.scale = actions.mean(0), actions.std(0)
 
     def decide(self, window: dict[str, Tensor]) -> Decision:
+        """The chunk that ACT decides from the newest observation."""
         chunk = self.policy.predict_action_chunk({name: values[:, -1] for name, values in seen(window).items()})
         return without_codes(chunk * self.scale + self.middle)
 
     def loss(self, window: dict[str, Tensor], chunks: Tensor) -> Tensor:
+        """ACT's own loss: L1 of the chunk and the KL divergence of its latent variable."""
         batch = {name: values[:, -1] for name, values in seen(window).items()}
         return self.policy.forward(batch | target((chunks[:, -1] - self.middle) / self.scale))[0]
 
@@ -66,6 +69,7 @@ class Diffusion(LeRobotBaseline):
         self.sample_with("DDIM", 10)
 
     def learn_scales(self, chunks: Tensor) -> None:
+        """The bounds of the actions, which LeRobot sends to -1..1 for Diffusion."""
         actions = chunks.flatten(0, 1)
         low, high = actions.amin(0), actions.amax(0)
         self.middle, self.scale = (high + low) / 2, (high - low) / 2
@@ -79,6 +83,7 @@ class Diffusion(LeRobotBaseline):
         model.num_inference_steps = n_steps
 
     def decide(self, window: dict[str, Tensor]) -> Decision:
+        """A chunk denoised from noise that each row draws from its own generator."""
         model, own = self.policy.diffusion, self.generators
         condition = model._prepare_global_conditioning(seen(window))
         size = (self.config.action_chunk_size, self.config.action_dim)
@@ -90,6 +95,7 @@ class Diffusion(LeRobotBaseline):
         return without_codes(chunk[:, self.config.n_obs_steps - 1:])
 
     def loss(self, window: dict[str, Tensor], chunks: Tensor) -> Tensor:
+        """Diffusion's own loss: the squared error of the predicted noise."""
         return self.policy.forward(seen(window) | target((chunks[:, 0] - self.middle) / self.scale))[0]
 
 

@@ -77,6 +77,7 @@ class Settings:
     first_seed: int = 100_000
 
     def to_dict(self) -> dict[str, Any]:
+        """The settings as a JSON object."""
         return asdict(self)
 
 
@@ -92,6 +93,7 @@ class Job:
 
     @property
     def name(self) -> str:
+        """The name of its result file."""
         return f"{self.policy}-seed{self.seed}"
 
 
@@ -114,7 +116,7 @@ class Trained(NamedTuple):
 
 
 def config_for(policy: str, demos: Demos, **changes: Any) -> VQBeTConfig:
-    """The configuration of a policy on these demonstrations; for the others than VQ-BeT only its shapes matter."""
+    """The configuration of a policy on these demonstrations; a baseline takes its sizes and its optimizer from it."""
     sizes = {name: values.shape[1] for name, values in demos.observation.items()}
     return VQBeTConfig.laptop(observation_sizes=sizes, action_dim=demos.action.shape[1],
                               **(HYPERPARAMETERS.get(policy, {}) | changes))
@@ -193,7 +195,7 @@ def run_job(job: Job) -> list[dict[str, Any]]:
     for name, choose in ways(learned.module, job.policy).items():
         choose()
         episodes, metrics = assess(learned.policy, learned.normalizer, make_pusht,
-                                 range(s.first_seed, s.first_seed + s.episodes))
+                                   range(s.first_seed, s.first_seed + s.episodes))
         failures = failures_of(episodes, task, known)
         ways_taken = ways_round(learned.policy, learned.normalizer, make_pusht)
         results.append({
@@ -228,7 +230,7 @@ def two_routes(policy: str, seed: int, budget: Budget, n: int = 40) -> dict[str,
     (0..1) of its n rollouts that arrive on the left and on the right of the disc, and that do not arrive."""
     demos = toy_demos(seed)
     config = config_for(policy, demos, use_relative_actions=False, scheduler_warmup_steps=20, batch_size=64,
-                    vqvae_batch_size=256)  # small batches: many steps of little time
+                        vqvae_batch_size=256)  # small batches: many steps of little time
     setup = prepare(demos, config, augment=False)
     if budget.minutes is not None:
         budget = Budget(minutes=min(ROUTES_MINUTES, ROUTES_SHARE * budget.minutes))

@@ -96,6 +96,7 @@ def claims(results: Results) -> list[dict[str, str]]:
 
 
 def act_beats_bc(results: Results) -> dict[str, str]:
+    """The claim that ACT is better than behaviour cloning, by max coverage."""
     test = compare_coverage(outcomes(results, "act"), outcomes(results, "bc"))
     return {"claim": "ACT is better than behaviour cloning (max coverage on shared starts)",
             "verdict": claim_verdict(test["mean_difference"], test["p"] < LEVEL), "why": above("ACT", "BC", test)}
@@ -111,6 +112,7 @@ def above(one: str, two: str, test: dict[str, Any]) -> str:
 
 
 def diffusion_places_finer(results: Results, near: float = 0.8) -> dict[str, str]:
+    """The claim that Diffusion Policy covers more than VQ-BeT where both get beyond a coverage of `near`."""
     test = compare_coverage(outcomes(results, "diffusion-ddpm100"), outcomes(results, "vqbet"),
                             lambda a, b: min(a, b) > near)
     return {"claim": f"Diffusion Policy places finer than VQ-BeT (max coverage where both get beyond {near:g})",
@@ -119,6 +121,7 @@ def diffusion_places_finer(results: Results, near: float = 0.8) -> dict[str, str
 
 
 def faster(results: Results, other: str, times: float) -> dict[str, str]:
+    """The claim that VQ-BeT decides `times` times as fast as another policy."""
     slow, fast = (np.median([r["metrics"]["latency_ms"]["p50"] for r in results if r["policy"] == name])
                   for name in (other, "vqbet"))
     sizes = {r["policy"]: r["parameters"] / 1e6 for r in results}
@@ -132,6 +135,7 @@ def faster(results: Results, other: str, times: float) -> dict[str, str]:
 
 
 def best_reward(results: Results) -> dict[str, str]:
+    """The claim that no policy of the panel has a higher average max reward than VQ-BeT."""
     rewards = {name: np.mean([r["metrics"]["avg_max_reward"] for r in results if r["policy"] == name])
                for name in policies_of(results)}
     best = max(rewards, key=lambda name: rewards[name])

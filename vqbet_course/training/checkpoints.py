@@ -101,6 +101,7 @@ class SaveCheckpoints(Hook):
         self.saved_at = time.monotonic()
 
     def after(self, stage: TrainingStage, taken: int, metrics: dict[str, Tensor]) -> None:
+        """Write a checkpoint where one is due."""
         if time.monotonic() - self.saved_at > SECONDS_BETWEEN or taken == stage.steps:
             write_checkpoint(self.out, self.network, stage, self.number, taken)
             self.saved_at = time.monotonic()

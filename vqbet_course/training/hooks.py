@@ -47,9 +47,11 @@ class Deadline(Hook):
         self.clock, self.until, self.share = clock, until, 0.0
 
     def begin(self, stage: TrainingStage, start: int) -> None:
+        """Note when the stage begins, and how many steps it takes at most."""
         self.began, self.most = self.clock.seconds(), stage.steps
 
     def before(self, stage: TrainingStage, step: int) -> bool:
+        """Set `stage.steps` by the pace so far; False when the time is over."""
         now = self.clock.seconds()
         if now >= self.until:
             return False
@@ -68,15 +70,18 @@ class Measurement(Hook):
         self.curve: list[dict[str, float]] = []
 
     def begin(self, stage: TrainingStage, start: int) -> None:
+        """Note how many steps the stage takes."""
         self.most = stage.steps
 
     def before(self, stage: TrainingStage, step: int) -> bool:
+        """Measure where the next point of the curve is due."""
         share = self.deadline.share if self.deadline else step / self.most
         if share * self.points >= len(self.curve):
             self.end(stage, step)
         return True
 
     def end(self, stage: TrainingStage, taken: int) -> None:
+        """Measure now."""
         with self.clock.pause():
             seconds = self.clock.seconds()
             self.curve.append({"seconds": seconds, "step": taken, "error": self.measure(stage.acting())})

@@ -43,6 +43,7 @@ class TrainingLog(Hook):
         self.bar = progress(f"{stage.name:>9}", "step", total=stage.steps, initial=start, quiet=self.quiet)
 
     def after(self, stage: TrainingStage, taken: int, metrics: dict[str, Tensor]) -> None:
+        """Log every tenth step and the last one."""
         self.bar.update()
         if (taken - 1) % EVERY and taken != stage.steps:
             return
@@ -54,4 +55,5 @@ class TrainingLog(Hook):
         append_text(self.path, json.dumps({"stage": stage.name, "step": taken - 1, **values}) + "\n")
 
     def end(self, stage: TrainingStage, taken: int) -> None:
+        """Close the progress bar."""
         self.bar.close()
