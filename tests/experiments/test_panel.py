@@ -118,7 +118,7 @@ def test_a_cluster_without_workers_is_refused_and_one_that_is_lost_is_told(setti
             compare(["bc"], [1], settings, tmp_path / "p", dask=address, quiet=True)
         cluster.scale(1)
         cluster.wait_for_workers(1)
-        with pytest.raises(BadInput, match="the cluster was lost .KilledWorker.*run the same command again"):
+        with pytest.raises(BadInput, match="the cluster was lost .KilledWorker.*run the same command"):
             compare(["bc"], [1], settings, tmp_path / "p", dask=address, quiet=True)
     assert not [*(tmp_path / "p" / "jobs").iterdir()]
 
