@@ -13,7 +13,7 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.experiments.design import Hypothesis, budget, hypotheses, judge, judged
 from vqbet_course.experiments.reproduce import command, compare, describe, recorded, reproduce
-from vqbet_course.core.records import Row, rows_of
+from vqbet_course.evaluation.results import Row, rows_of
 from vqbet_course.experiments.retro import retro
 
 PANEL = REPO / "benchmarks" / "results" / "panel.json"

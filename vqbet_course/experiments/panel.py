@@ -35,6 +35,7 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import TaskContract
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.demos import Demos, Normalizer, load_demos
+from vqbet_course.tasks import open_source
 from vqbet_course.evaluation.evaluate import assess
 from vqbet_course.evaluation.failures import Known, failures_of, keep_persons_word
 from vqbet_course.core.io import drop_partials, in_plain_words, read_json, write_atomically, write_json, write_text
@@ -328,7 +329,7 @@ def compare(policies: Sequence[str], seeds: Sequence[int], settings: Settings, o
     what is finished stays.
     """
     check(policies, seeds, settings, jobs)
-    demos, out = load_demos(settings.data), Path(out)
+    demos, out = load_demos(open_source(settings.data)), Path(out)
     differs = demos.contract.difference(PUSHT_TASK.data)
     if differs:
         raise BadInput(f"{settings.data}: not the demonstrations of the panel's task; {differs}")
