@@ -13,11 +13,11 @@ from pathlib import Path
 import click
 import torch
 
-from vqbet_course.experiments.panel import SAMPLERS, build, shapes
-from vqbet_course.demos import Normalizer, load_demos
-from vqbet_course.tasks import open_source
 from vqbet_course.core.records import made_by
+from vqbet_course.demos import Normalizer, load_demos
+from vqbet_course.experiments.panel import SAMPLERS, build, shapes
 from vqbet_course.rollout import latency, percentiles
+from vqbet_course.tasks import open_source
 
 RESULT = Path(__file__).parent / "results" / "latency.json"
 

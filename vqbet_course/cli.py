@@ -14,10 +14,10 @@ from vqbet_course import __version__
 from vqbet_course.core.errors import BadInput
 from vqbet_course.course.profiles import CELL_TIMEOUT_S
 
-
 FPS = click.option("--fps", type=float, help="Frames a second, where the source does not say.")
-TASK = click.option("--task", metavar="TASK", help="Whose demonstrations they are: `pusht`, `navigation`, module:Class, "
-                    "or `none` to read them as they are stored. [default: what the source shows]")
+TASK = click.option("--task", metavar="TASK",
+                    help="Whose demonstrations they are: `pusht`, `navigation`, module:Class, or `none` to read them as "
+                         "they are stored. [default: what the source shows]")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -284,10 +284,10 @@ def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, f
     """Say what a source holds, what it yields, and which episodes are unlike the others."""
     import json
 
-    from vqbet_course.tasks import open_source, task_of
     from vqbet_course.core.io import read_json
     from vqbet_course.datasets.inspection import inspect_source, plot, table_of
     from vqbet_course.policy import VQBeTConfig
+    from vqbet_course.tasks import open_source, task_of
 
     asked = read_json(config, VQBeTConfig.from_dict) if config else None
     opened = open_source(source, fps, task)
@@ -309,8 +309,8 @@ def convert(sources: tuple[str, ...], out: Path, render: bool, fps: float | None
             units: tuple[str, ...]) -> None:
     """Write a source, or several end to end, as a LeRobotDataset v3. The same command goes on where it was interrupted."""
     from vqbet_course.datasets.readers import joined, with_units
-    from vqbet_course.tasks import open_source, with_drawings
     from vqbet_course.datasets.writer import write_dataset
+    from vqbet_course.tasks import open_source, with_drawings
 
     opened = with_units(joined([open_source(source, fps, task) for source in sources]), units)
     write_dataset(with_drawings(opened) if render else opened, out)
@@ -326,9 +326,9 @@ def convert(sources: tuple[str, ...], out: Path, render: bool, fps: float | None
 @TASK
 def split(source: str, n_train: int, n_val: int, seed: int, out: Path, task: str | None) -> None:
     """Split a source by episode, and write which episodes are for what."""
-    from vqbet_course.demos import load_demos
     from vqbet_course.core.io import write_json
     from vqbet_course.datasets.splits import split_demos
+    from vqbet_course.demos import load_demos
     from vqbet_course.tasks import open_source
 
     parts = split_demos(load_demos(open_source(source, task=task)), n_train, n_val, seed)

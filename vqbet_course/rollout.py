@@ -20,10 +20,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .core.specs import TaskContract
-from .tasks.pusht.contract import PUSHT_TASK
-from .tasks.pusht.environment import make_pusht
 from .demos import Normalizer
 from .policy import Decision
+from .tasks.pusht.contract import PUSHT_TASK
+from .tasks.pusht.environment import make_pusht
 
 # %% ../nbs/09_rollout.ipynb #67a2f169
 SUCCESS_COVERAGE = 0.95

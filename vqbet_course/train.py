@@ -30,14 +30,14 @@ from tqdm.auto import tqdm
 
 # %% ../nbs/08_train.ipynb #8a5e0001
 import vqbet_course
-from .training.factory import build_policy, for_cameras, start_policy
 from .core.errors import BadInput
-from .core.specs import Contract
-from .demos import Demos, Normalizer, Windows, load_demos, make_windows
-from .tasks import augmented, open_source, task_of
 from .core.io import append_text, drop_partials, read_json, write_atomically, write_json, write_text
-from .policy import VQBeTConfig, VQBeTPolicy
+from .core.specs import Contract
 from .datasets.splits import Split, read_split
+from .demos import Demos, Normalizer, Windows, load_demos, make_windows
+from .policy import VQBeTConfig, VQBeTPolicy
+from .tasks import augmented, open_source, task_of
+from .training.factory import build_policy, for_cameras, start_policy
 from .vqvae import vqvae_loss
 
 # %% ../nbs/08_train.ipynb #9dedea2d

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from conftest import REPO
 
-from vqbet_course.course.site import EXECUTED, directive, documented, stage, staged
+from vqbet_course.course.site import EXECUTED, documented, stage, staged
 
 LESSONS = sorted(path.name for path in (REPO / "nbs").glob("[0-9]*.ipynb"))
 OPTIONS = {"fig-alt", "code-fold", "code-summary"}
@@ -238,12 +238,6 @@ def test_solutions_are_folded_and_pictures_keep_their_words() -> None:
     assert options == {"fig-alt": 'one: two "three", {four}', "code-fold": True,
                        "code-summary": "Exercise 1.1: unfold the solution"}
     assert code == ["x = 1\n", "y = 2"]
-
-
-@pytest.mark.parametrize(("line", "found"), [
-    ("#| export", ("export", "")), ("#| fig-alt: a: b", ("fig-alt", "a: b")), ("x = 1  #| no", None), ("# plain", None)])
-def test_a_directive_is_told_from_a_comment(line: str, found: tuple[str, str] | None) -> None:
-    assert directive(line) == found
 
 
 def test_links_out_of_the_site_become_words() -> None:

@@ -29,8 +29,8 @@ from sources import (
 from vqbet_course import cli
 from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets.readers import DEMO_FOLDER
-from vqbet_course.tasks import open_source
 from vqbet_course.demos import load_demos
+from vqbet_course.tasks import open_source
 
 Refused = Callable[..., str]
 

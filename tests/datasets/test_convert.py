@@ -21,12 +21,12 @@ from sources import ENDS, LENGTHS, MAKERS, Make, Truth, aloha, csv_folder, lerob
 from vqbet_course import cli
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import Contract, Field
-from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.datasets import writer
-from vqbet_course.tasks import open_source, with_drawings
-from vqbet_course.tasks.pusht.drawing import drawings_of
 from vqbet_course.datasets.source import Source
 from vqbet_course.demos import load_demos
+from vqbet_course.tasks import open_source, with_drawings
+from vqbet_course.tasks.pusht.contract import PUSHT
+from vqbet_course.tasks.pusht.drawing import drawings_of
 
 HUMAN = REPO / ".." / "shared" / "data"
 

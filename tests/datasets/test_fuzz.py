@@ -15,8 +15,8 @@ from sources import npz
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets import writer
-from vqbet_course.tasks import open_source
 from vqbet_course.demos import Demos, load_demos
+from vqbet_course.tasks import open_source
 
 Corruption = Callable[[Path], None]
 

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from vqbet_course.demos import load_demos
-from vqbet_course.tasks import open_source
 from vqbet_course.rollout import make_pusht
+from vqbet_course.tasks import open_source
 from vqbet_course.tasks.pusht.partial_observation import KEYPOINTS, VIEWS, Distractor, Hidden, ViewedPushT, seen_through
 
 

@@ -34,7 +34,7 @@ def test_every_task_makes_environments_of_its_contract_alone_and_together(name: 
     env, together = task.make_env(), task.make_vector_env(2)
     assert env.get_wrapper_attr("contract") == task.contract and task.horizon == task.contract.horizon
     one, _ = env.reset(seed=3)
-    both, _ = together.reset(seed=[3, 4])
+    both, _ = together.reset(seed=3)
     action = np.full((2, 2), 0.5 * task.contract.action_bounds[1])
     one, *_, info = env.step(action[0])
     both, *_ = together.step(action)
@@ -68,8 +68,8 @@ def mobile_base(scale: float = 1.0) -> dict[str, np.ndarray]:
     """x, y, yaw, v, w of a base that drives about, and v, w as its action: five numbers and two, and not PushT."""
     draw = np.random.default_rng(0)
     walk = np.cumsum(draw.normal(size=(90, 2)), axis=0)
-    return {"state": np.column_stack([scale * walk, draw.uniform(-3, 3, (90, 3))]), "action": draw.uniform(-1, 1, (90, 2)),
-            "episode_ends": np.array([40, 90])}
+    state = np.column_stack([scale * walk, draw.uniform(-3, 3, (90, 3))])
+    return {"state": state, "action": draw.uniform(-1, 1, (90, 2)), "episode_ends": np.array([40, 90])}
 
 
 @pytest.mark.parametrize("changes", [
@@ -92,7 +92,8 @@ def test_states_spread_over_the_board_are_pushts_and_a_line_says_so(tmp_path: Pa
     assert said.startswith(f"{path}: read as PushT") and said.count("\n") == 1
     assert source.rate == 10 and source.contract == PUSHT and source.names == NAMES
     state = arrays()["state"]
-    assert np.array_equal(load_demos(source).observation[KEYPOINTS], block_keypoints(state[:, 2:]).astype(np.float32))
+    keypoints = block_keypoints(state[:, 2:]).astype(np.float32)
+    assert np.array_equal(load_demos(source).observation[KEYPOINTS], keypoints)
     assert open_source(path, task="none").contract.features() == STORED
     assert open_source(path, task="pusht").contract == PUSHT and capsys.readouterr().err == ""
     assert open_source(path, fps=5, task="pusht").rate == 5
@@ -140,12 +141,21 @@ def test_units_that_a_dataset_states_are_not_overruled(tmp_path: Path) -> None:
 
 # --- a third task -----------------------------------------------------------------------------------------------
 
+HEAD = """import gymnasium as gym
+import numpy as np
+from vqbet_course.core.specs import Contract, Field, TaskContract
+from vqbet_course.tasks.task import Task
+STATE = "observation.state"
+"""
+# What follows is the module in which somebody keeps a task. THIRD_TASK
+
 
 class ReachEnv(gym.Env[np.ndarray, np.ndarray]):
     """A point on a line goes to 0, in five steps at most."""
 
-    contract = TaskContract("a point on a line", Contract({STATE: Field(1, "cm")}, Field(1, "cm"), 10.0), (-1.0, 1.0), 100.0, 5,
-                            "between -3 and 3, drawn from the environment seed", "closer than 0.5 cm to 0")
+    contract = TaskContract("a point on a line", Contract({STATE: Field(1, "cm")}, Field(1, "cm"), 10.0),
+                            (-1.0, 1.0), 100.0, 5, "between -3 and 3, drawn from the environment seed",
+                            "closer than 0.5 cm to 0")
     observation_space = gym.spaces.Box(-10, 10, (1,), np.float32)
     action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
 
@@ -204,9 +214,8 @@ def test_a_task_in_a_file_of_ones_own_is_found_by_module_and_class(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reach_data: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "own_task.py").write_text(Path(__file__).read_text().split("# --- a third task")[1].split("@pytest")[0].join([
-        "import gymnasium as gym\nimport numpy as np\nfrom vqbet_course.core.specs import Contract, Field, TaskContract\n"
-        "from vqbet_course.tasks.task import Task\nSTATE = 'observation.state'\n#", ""]))
+    third_task = Path(__file__).read_text().split("THIRD_TASK\n")[1].split("\n@pytest")[0]
+    (tmp_path / "own_task.py").write_text(HEAD + third_task)
     assert get_task("own_task:Reach").title == "Reach"
     plain = get_task("own_task:ReachEnv")
     assert plain.title == "own_task:ReachEnv" and plain.contract == Reach.contract

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from vqbet_course import widgets
 from vqbet_course.core.errors import BadInput
 from vqbet_course.demos import Demos, load_demos
-from vqbet_course.tasks import open_source
 from vqbet_course.policy import interleave
 from vqbet_course.residual_vq import ResidualVQ
+from vqbet_course.tasks import open_source
 from vqbet_course.tokens import kmeans, nearest_code
 from vqbet_course.train import Run, load_run
 from vqbet_course.widgets import DEAD, plot_token_usage, token_usage_explorer

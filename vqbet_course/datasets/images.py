@@ -72,7 +72,8 @@ def chosen(source: Source, episodes: Sequence[Episode], numbers: dict[str, np.nd
     for name in observe:
         if name not in numbers and name not in source.image_sizes:
             known = ", ".join([*numbers, *source.image_sizes])
-            hint = "" if source.image_sizes else "; a task that can draw its states does: vqbet-course demos convert SOURCE --render --out DIR"
+            hint = "" if source.image_sizes else ("; a task that can draw its states does: vqbet-course demos convert "
+                                                  "SOURCE --render --out DIR")
             raise BadInput(f"{source.path}: has no {name!r}, but {known}{hint}")
     return {name: numbers[name] if name in numbers else in_memory(episodes, name, source.image_sizes[name])
             for name in observe}

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vqbet_course.core.io import write_atomically
 from vqbet_course.datasets.source import UNSTATED, Source, is_state_or_action
 from vqbet_course.demos import episode_rows
-from vqbet_course.core.io import write_atomically
 from vqbet_course.policy import VQBeTConfig
 
 if TYPE_CHECKING:
@@ -188,7 +188,8 @@ def draw_actions(axes: "Axes", actions: np.ndarray, plot_scene: PlotScene | None
     second = finite[:, min(1, finite.shape[1] - 1)]
     planar = plot_scene is not None and plot_scene(axes)
     limits = (axes.get_xlim(), axes.get_ylim())
-    *_, image = axes.hist2d(finite[:, 0], second, bins=40, cmin=1, range=[sorted(ends) for ends in limits] if planar else None)
+    within = [sorted(ends) for ends in limits] if planar else None
+    *_, image = axes.hist2d(finite[:, 0], second, bins=40, cmin=1, range=within)
     axes.figure.colorbar(image, ax=axes, label="frames per cell")
     if planar:
         axes.set(xlim=limits[0], ylim=limits[1])  # the histogram has turned the y axis over

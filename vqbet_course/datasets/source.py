@@ -51,7 +51,7 @@ def is_state_or_action(feature: str) -> bool:
 
 @dataclass(frozen=True)
 class Source:
-    """Demonstrations where they lie. `read(i)` gives episodes i, i + 1, ... as they are stored; None for fps: not stated.
+    """Demonstrations where they lie. `read(i)` gives episodes i, i + 1, ... as they are stored; fps None: not stated.
 
     image_sizes {feature: (H, W, 3)}; units and names {feature: unit, a name for each number}, where they are known;
     check: raises BadInput for an episode that cannot be used, beyond what `check_episode` asks of any.
@@ -90,7 +90,8 @@ class Source:
         images = {name: Field(size) for name, size in self.image_sizes.items()}
         numbers = {name: Field(int(np.prod(values.shape[1:])), self.units.get(name, UNSTATED))
                    for name, values in first.items() if is_state_or_action(name)}
-        return Contract(images | {n: f for n, f in numbers.items() if n != "action"}, numbers["action"], self.fps or 0.0)
+        action = numbers.pop("action")
+        return Contract(images | numbers, action, self.fps or 0.0)
 
     def episodes(self, start: int = 0) -> Iterator[Episode]:
         """Episodes from number `start` on, states and actions as float32. Raises BadInput for what cannot be read."""

@@ -1,7 +1,7 @@
 """The registry of tasks. To add one, write its folder with a `Task` and add a line to TASKS; nothing is imported here
 until it is asked for.
 
-    task = get_task("pusht")                       a name, or module:Class of a Task or of an environment with a contract
+    task = get_task("pusht")                       a name, or module:Class of a Task or an environment with a contract
     source = open_source("demo")                   a SOURCE, as the task sees it that its data are of
     task = task_of(load_demos(source).contract)    None: of no task that is known
 """
@@ -82,7 +82,8 @@ def open_source(text: str, fps: float | None = None, task: str | None = None) ->
     """Open a SOURCE (`demo`, a path, an id on the hub) as the task sees it that its demonstrations are of.
 
     `fps`: frames a second, for sources that do not say. `task`: whose demonstrations they are; None: what the source's
-    contract or its numbers show, else as they are stored; `none`: as they are stored. Raises BadInput for anything else."""
+    contract or its numbers show, else as they are stored; `none`: as they are stored. Raises BadInput for anything
+    else."""
     from vqbet_course.datasets.readers import open_as_stored
 
     opened = open_as_stored(text, fps)
@@ -96,7 +97,7 @@ def open_source(text: str, fps: float | None = None, task: str | None = None) ->
 
 
 def augmented(demos: "Demos", chunk_size: int) -> "Demos":
-    """The demonstrations, followed by what their task makes of them. Raises BadInput where it is unknown or has nothing."""
+    """The demonstrations, followed by what their task makes of them. Raises BadInput where it can make nothing."""
     task = task_of(demos.contract)
     if task is None:
         raise BadInput(f"{demos.source}: of no task that is known, so nothing can be augmented; leave --augment out")

@@ -67,8 +67,8 @@ class Task:
     # demonstrations
 
     def owns(self, contract: Contract) -> bool:
-        """Whether data of this contract are this task's, at whatever rate: the action and all numbers agree in size and
-        unit. Where images are observed, numbers may be left out."""
+        """Whether data of this contract are this task's, at whatever rate: action and numbers agree in size and unit.
+        Where images are observed, numbers may be left out."""
         own, images = self.contract.data, False
         if contract.action != own.action:
             return False
@@ -81,7 +81,7 @@ class Task:
     def adapt(self, source: Source, asked: bool = False) -> Source | None:
         """The source as this task's, with its units and rate where the source states none; None if it is another's.
 
-        `asked`: the user says that it is this task's; then raises BadInput, naming the feature, where that cannot be."""
+        `asked`: the user says that it is this task's; raises BadInput, naming the feature, where that cannot be."""
         if asked:
             source = replace(source, units=self.contract.data.units() | stated(source.units))
         if self.owns(source.contract):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.core.io import in_plain_words, write_json
+from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.tasks.pusht.geometry import SIZE
 from vqbet_course.widgets.picture import BLUE, ORANGE, draw_board, leave_by_tab
 
@@ -123,9 +123,9 @@ def write_driven(episodes: Sequence[Numbers], out: Path, quiet: bool = True) -> 
     """
     import shutil
 
-    from vqbet_course.tasks import open_source
     from vqbet_course.datasets.source import Episode, Source
     from vqbet_course.datasets.writer import write_dataset
+    from vqbet_course.tasks import open_source
 
     if not episodes:
         raise BadInput("no episode to write: solve one first")

@@ -22,8 +22,8 @@ DEMO_FOLDER = Path(vqbet_course.__file__).parent / "data" / "demos"
 
 
 def open_as_stored(text: str, fps: float | None = None) -> Source:
-    """Open a SOURCE: `demo` (ships with the course), a path of one of the KINDS, or a dataset id on the hub, whose videos
-    are fetched when the first frame is asked for.
+    """Open a SOURCE: `demo` (ships with the course), a path of one of the KINDS, or a dataset id on the hub, whose
+    videos are fetched when the first frame is asked for.
 
     `fps`: frames a second, for sources that do not say. Features are those of the file; `tasks.open_source` turns them
     into those of the task that they are of. Raises BadInput for anything else.

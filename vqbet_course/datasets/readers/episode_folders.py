@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.datasets.readers.lerobot_dataset import as_array
 from vqbet_course.datasets.images import decoded, film_frames
+from vqbet_course.datasets.readers.lerobot_dataset import as_array
 from vqbet_course.datasets.source import Episode, Frames, Source, readable
 
 KIND = "folder of episode_*/"

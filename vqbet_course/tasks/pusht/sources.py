@@ -39,7 +39,8 @@ def has_states(source: Source) -> bool:
     """Whether a source has five state numbers and two of action, of no other unit than px; PushT's are like that."""
     features = source.contract.features()
     state, action = features.get(PUSHER, features["action"]), features["action"]
-    return (state.size, action.size) == (5, 2) and {state.unit, action.unit} <= {UNSTATED, "px"} and KEYPOINTS not in features
+    sizes, units = (state.size, action.size), {state.unit, action.unit}
+    return sizes == (5, 2) and units <= {UNSTATED, "px"} and KEYPOINTS not in features
 
 
 def shows_states(source: Source) -> bool:
