@@ -22,6 +22,7 @@ from vqbet_course import train as training
 from vqbet_course.core.budget import Budget
 from vqbet_course.core.errors import BadInput
 from vqbet_course.demos import load_demos
+from vqbet_course.tasks import open_source
 from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.train import Stage, batch_rows, ema_update, lr_factor, resume, train
 from vqbet_course.training import checkpoints
@@ -174,7 +175,7 @@ def test_both_stages_learn(data: str, tmp_path: Path) -> None:
 
 
 def test_augmenting_adds_windows_and_is_the_default_for_pusht(data: str, tmp_path: Path) -> None:
-    demos = load_demos(data)
+    demos = load_demos(open_source(data))
     plain, more = (prepare(demos, CONFIG, augment) for augment in (False, True))
     assert len(more.windows.chunk_index) >= 2 * len(plain.windows.chunk_index)  # hindsight finds pushes only in pushes
     train(data, tmp_path / "run", CONFIG, steps=3, quiet=True)
@@ -191,7 +192,7 @@ def test_minutes_become_steps_that_repeat_the_run(data: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("seconds", "expected"), [((0.01, 0.1), 40 + 596), ((1.0, 1.0), 60)])
 def test_calibration_divides_the_time(seconds: tuple[float, float], expected: int, data: str) -> None:
-    setup = prepare(load_demos(data), CONFIG, augment=False)
+    setup = prepare(load_demos(open_source(data)), CONFIG, augment=False)
     with patch.object(training, "seconds_per_step", side_effect=seconds):
         assert training.calibrated_steps(Budget(1.0), CONFIG, setup, seed=0) == expected
 

@@ -26,7 +26,7 @@ from .core.io import drop_partials
 from .datasets.splits import Split, read_split
 from .demos import Windows, load_demos
 from .policy import VQBeT, VQBeTConfig, VQBeTPolicy
-from .tasks.pusht.contract import PUSHT
+from .tasks import open_source, task_of
 from .training.calibration import seconds_per_step, steps_within
 from .training.checkpoints import SaveCheckpoints, load_tensors, read_checkpoint, save_weights
 from .training.data import Setup, fitting, prepare, with_goal
@@ -223,26 +223,28 @@ def run_plan(plan: TrainingPlan, config: VQBeTConfig, setup: Setup, out: Path, q
 def train(data: str, out: Path, config: VQBeTConfig | None = None, steps: int | None = None,
           minutes: float | None = None, seed: int = 0, augment: bool | None = None, split: Path | None = None,
           goal: str = "none", quiet: bool = False, observe: Sequence[str] | None = None,
-          weights: str | None = None) -> VQBeTPolicy:
+          weights: str | None = None, task: str | None = None) -> VQBeTPolicy:
     """Train both stages on a SOURCE into a run directory, and return the policy that acts.
 
-    Args: config, by default `fitting`; steps or minutes, exactly one of them; augment, add hindsight segments and mirror
-    images, by default to PushT's demonstrations; split, the file that says on which episodes to train; goal, how goals
+    Args: config, by default `fitting`; steps or minutes, exactly one of them; augment, add what the task makes of its
+    demonstrations, by default where it can; split, the file that says on which episodes to train; goal, how goals
     are drawn (lesson 11); observe, the names that the policy sees, by default all numbers; weights, those of torchvision
-    that its camera starts from. Raises BadInput for unusable data or an `out` that already holds a run.
+    that its camera starts from; task, whose demonstrations they are (`tasks.open_source`). Raises BadInput for unusable data or an `out` that already holds a run.
     """
     out, budget = Path(out), Budget(minutes, steps)
     check_start(out, seed)
-    demos = load_demos(data, observe)
+    demos = load_demos(open_source(data, task=task), observe)
     parts = read_split(split) if split else Split(data, len(demos), list(range(len(demos))))
     demos = parts.training(demos)
     config = with_goal(config or fitting(demos, weights), goal)
     with run_randomness(seed):
         start_network(config)  # weights that are not to be had are found out before anything is written
-    augment = demos.contract == PUSHT if augment is None else augment
+    if augment is None:
+        own = task_of(demos.contract)
+        augment = own is not None and own.augmentable(demos.contract)
     setup = prepare(demos, config, augment, goal)
     steps = calibrated_steps(budget, config, setup, seed)
-    plan = TrainingPlan(data, steps, split_steps(steps, config), seed, augment, torch.get_num_threads(), goal)
+    plan = TrainingPlan(data, steps, split_steps(steps, config), seed, augment, torch.get_num_threads(), goal, task)
     begin_run(out, plan, config, setup, parts)
     return run_plan(plan, config, setup, out, quiet)
 
@@ -252,7 +254,7 @@ def resume(out: Path, quiet: bool = False) -> VQBeTPolicy:
     out = Path(out)
     plan, config = read_plan(out)
     torch.set_num_threads(plan.threads)
-    demos = load_demos(plan.data, [*config.image_shapes, *config.observation_sizes])
+    demos = load_demos(open_source(plan.data, task=plan.task), [*config.image_shapes, *config.observation_sizes])
     setup = prepare(read_split(out / "split.json").training(demos), config, plan.augment, plan.goal)
     drop_partials(out)
     return run_plan(plan, config, setup, out, quiet)

@@ -99,7 +99,7 @@ def test_a_lesson_has_a_title_its_parameters_and_a_headline(path: Path) -> None:
     cells = nbformat.read(path, as_version=4).cells
     tagged = {tag: [cell.source for cell in cells if tag in cell.metadata.get("tags", [])]
               for tag in ("parameters", "headline")}
-    of_data = '\ndata = "demo"' if any("load_demos(data" in cell.source for cell in cells) else ""
+    of_data = '\ndata = "demo"' if any("open_source(data" in cell.source for cell in cells) else ""
     assert tagged["parameters"] == ['profile = "quick"' + of_data]
     assert len(tagged["headline"]) == 1
     assert any(cell.cell_type == "markdown" and cell.source.startswith("# ") for cell in cells[:2])

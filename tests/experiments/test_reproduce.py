@@ -10,7 +10,7 @@ from conftest import REPO
 
 from vqbet_course.cli import main
 from vqbet_course.core.errors import BadInput
-from vqbet_course.core.records import Row, rows_of
+from vqbet_course.evaluation.results import Row, rows_of
 from vqbet_course.experiments.design import Hypothesis, compute_budget, hypotheses, judge_hypothesis, with_verdicts
 from vqbet_course.experiments.reproduce import command, compare, recorded, reproduce, verdict_line
 from vqbet_course.experiments.retro import retro

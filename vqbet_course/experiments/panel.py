@@ -32,7 +32,7 @@ from vqbet_course.evaluation.failures import Known, failures_of, keep_persons_wo
 from vqbet_course.evaluation.videos import frames, write_film
 from vqbet_course.policy import VQBeT, VQBeTConfig, VQBeTPolicy
 from vqbet_course.rollout import Policy, make_pusht, rollouts
-from vqbet_course.tasks import navigation
+from vqbet_course.tasks import navigation, open_source
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.train import policy_stage, run_randomness, run_stage, split_steps, vqvae_stage
 from vqbet_course.training.data import Setup, prepare
@@ -274,7 +274,7 @@ def compare(policies: Sequence[str], seeds: Sequence[int], settings: Settings, o
     what is finished stays.
     """
     check(policies, seeds, settings, jobs)
-    demos, out = load_demos(settings.data), Path(out)
+    demos, out = load_demos(open_source(settings.data)), Path(out)
     differs = demos.contract.difference(PUSHT_TASK.data)
     if differs:
         raise BadInput(f"{settings.data}: not the demonstrations of the panel's task; {differs}")

@@ -8,7 +8,7 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import Contract
 from vqbet_course.demos import Demos, Normalizer, Windows, make_windows
 from vqbet_course.policy import VQBeTConfig
-from vqbet_course.tasks.pusht.augmentation import augment_pusht
+from vqbet_course.tasks import augmented
 from vqbet_course.training.factory import for_cameras
 
 
@@ -69,7 +69,7 @@ def prepare(demos: Demos, config: VQBeTConfig, augment: bool, goal: str = "none"
     Raises BadInput when they do not fit the configuration."""
     check_fit(demos, config)
     contract = demos.contract
-    demos = augment_pusht(demos, config.action_chunk_size) if augment else demos
+    demos = augmented(demos, config.action_chunk_size) if augment else demos
     normalizer = Normalizer.fit(demos, relative=config.use_relative_actions)
     windows = make_windows(demos, normalizer, config.n_obs_steps, config.n_queries, config.action_chunk_size,
                            config.use_relative_actions)

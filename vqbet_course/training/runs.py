@@ -29,6 +29,7 @@ class TrainingPlan:
     augment: bool
     threads: int
     goal: str = "none"
+    task: str | None = None
 
 
 @dataclass(frozen=True)
