@@ -45,7 +45,7 @@ widgets.plot_drive(corrected)""", """import torch
 seen = {name: torch.from_numpy(values) for name, values in demos.select([3]).observation.items()}
 widgets.decision_explorer(widgets.mind_of(run, seen), step=20, temperature=1.0)"""]
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 if CHROMIUM is None and os.environ.get("VQBET_BROWSER") != "required":
     pytest.skip("no Chromium here: install it (Debian: apt-get install chromium)", allow_module_level=True)
@@ -67,7 +67,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     with lesson_environment(), open(root / "log", "w") as log:
         server = subprocess.Popen(
             ["make", "-f", REPO / "Makefile", "-o", "fresh", "jupyter", "READY=fresh",
-             f"BIN={Path(sys.executable).parent}", f"ARGS={options}"], cwd=root, stdout=log, stderr=log, start_new_session=True)
+             f"BIN={Path(sys.executable).parent}", f"ARGS={options}"],
+            cwd=root, stdout=log, stderr=log, start_new_session=True)
         try:
             wait_for(f"http://127.0.0.1:{port}/api", server, root / "log")
             yield f"http://127.0.0.1:{port}/lab/tree/nbs", root / "nbs"
