@@ -20,8 +20,8 @@ from typing import Any
 import click
 import torch
 
-from vqbet_course.evaluation.evaluate import assess
 from vqbet_course.core.records import made_by
+from vqbet_course.evaluation.evaluate import assess
 from vqbet_course.rollout import make_pusht, rollouts
 from vqbet_course.train import load_run
 

@@ -16,13 +16,13 @@ import click
 import torch
 from tqdm.auto import tqdm
 
-from vqbet_course.evaluation.behaviour import behaviour
-from vqbet_course.experiments.panel import Budget, learn, shapes
+from vqbet_course.core.io import write_json
+from vqbet_course.core.records import made_by
 from vqbet_course.core.specs import TaskContract
 from vqbet_course.demos import load_demos
-from vqbet_course.core.io import write_json
+from vqbet_course.evaluation.behaviour import behaviour
+from vqbet_course.experiments.panel import Budget, learn, shapes
 from vqbet_course.goals import PushTGoal, goal_shape
-from vqbet_course.core.records import made_by
 from vqbet_course.rollout import Policy, describe, make_pusht, measures, rollouts
 from vqbet_course.train import prepare
 

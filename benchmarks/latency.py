@@ -13,9 +13,9 @@ from pathlib import Path
 import click
 import torch
 
-from vqbet_course.experiments.panel import SAMPLERS, build, shapes
-from vqbet_course.demos import Normalizer, load_demos
 from vqbet_course.core.records import made_by
+from vqbet_course.demos import Normalizer, load_demos
+from vqbet_course.experiments.panel import SAMPLERS, build, shapes
 from vqbet_course.rollout import latency, percentiles
 
 RESULT = Path(__file__).parent / "results" / "latency.json"

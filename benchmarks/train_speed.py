@@ -24,12 +24,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vqbet_course.tasks.pusht.augmentation import augment_pusht
-from vqbet_course.training.factory import build_policy
-from vqbet_course.demos import Demos, Normalizer, Windows, load_demos
 from vqbet_course.core.io import write_text
+from vqbet_course.demos import Demos, Normalizer, Windows, load_demos
 from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
+from vqbet_course.tasks.pusht.augmentation import augment_pusht
 from vqbet_course.train import Stage, policy_stage, prepare, run_randomness, vqvae_stage
+from vqbet_course.training.factory import build_policy
 from vqbet_course.vqvae import vqvae_loss
 
 RESULTS = Path(__file__).parent / "results"

@@ -9,8 +9,8 @@ from small import write_npz
 from torch import nn
 
 from vqbet_course.baselines import BC, BeT, ChunkPolicy, chunk_stage
-from vqbet_course.experiments.panel import POLICIES, build, shapes
 from vqbet_course.demos import Demos, load_demos
+from vqbet_course.experiments.panel import POLICIES, build, shapes
 from vqbet_course.rollout import Episode, rollouts
 from vqbet_course.tokens import nearest_code
 from vqbet_course.train import Setup, prepare

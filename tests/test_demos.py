@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from vqbet_course import cli
-from vqbet_course.tasks.pusht import geometry as pusht
 from vqbet_course.core.errors import BadInput
-from vqbet_course.tasks.pusht.contract import PUSHT
-from vqbet_course.datasets.readers import DEMO_FOLDER, open_source, writer
+from vqbet_course.datasets import writer
+from vqbet_course.datasets.readers import DEMO_FOLDER, open_source
+from vqbet_course.datasets.splits import read_split, split_demos
 from vqbet_course.demos import (
     Demos,
     Normalizer,
@@ -23,7 +23,8 @@ from vqbet_course.demos import (
     mirror_pusht,
 )
 from vqbet_course.policy import VQBeTConfig
-from vqbet_course.datasets.splits import read_split, split_demos
+from vqbet_course.tasks.pusht import geometry as pusht
+from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.train import fitting, resume, train
 
 KEYPOINTS, PUSHER = "observation.environment_state", "observation.state"

@@ -11,18 +11,15 @@ from conftest import REPO
 from small import CONFIG, arrays, same, small_run, write_npz
 from torch import Tensor
 
-from vqbet_course.tasks import navigation
-from vqbet_course.tasks.pusht import geometry as pusht
 from vqbet_course.baselines import BC, chunk_stage
-from vqbet_course.training.factory import build_policy
 from vqbet_course.cli import main
-from vqbet_course.experiments.panel import build
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.records import rows_of
 from vqbet_course.core.specs import GOAL
-from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.demos import Demos, load_demos
-from vqbet_course.experiments.design import Hypothesis, judge
 from vqbet_course.evaluation.evaluate import evaluate
+from vqbet_course.experiments.design import Hypothesis, judge
+from vqbet_course.experiments.panel import build
 from vqbet_course.goals import (
     PushTGoal,
     ShownGoal,
@@ -33,11 +30,14 @@ from vqbet_course.goals import (
     parse_pose,
     turn_back,
 )
-from vqbet_course.tasks.perturbations import perturbed
 from vqbet_course.policy import VQBeTConfig
-from vqbet_course.core.records import rows_of
 from vqbet_course.rollout import make_pusht, rollouts
+from vqbet_course.tasks import navigation
+from vqbet_course.tasks.perturbations import perturbed
+from vqbet_course.tasks.pusht import geometry as pusht
+from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.train import Setup, load_run, prepare, read_plan, resume, train
+from vqbet_course.training.factory import build_policy
 
 GOALS = dataclasses.replace(CONFIG, goal_shape=(1, 16))
 

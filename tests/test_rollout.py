@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from small import CONFIG, small_run
 
 from vqbet_course import rollout
-from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.rollout import Episode, describe, latency, measures, rollouts
+from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.train import Run, load_run
 
 

@@ -20,8 +20,8 @@ from torch import nn
 
 from vqbet_course import train as training
 from vqbet_course.core.errors import BadInput
-from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.demos import load_demos
+from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.train import Stage, batch_rows, follow, load_run, rate, read_log, resume, train
 
 STEPS = 60  # 20 of the tokenizer, 40 of the policy

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from vqbet_course.training.factory import build_policy
 from vqbet_course.core.errors import BadInput
 from vqbet_course.policy import StateEncoder, VQBeTConfig
+from vqbet_course.training.factory import build_policy
 from vqbet_course.vision import CameraEncoder, ImageEncoder, SpatialSoftmax, load_pretrained, pixel_grid, resnet
 
 few = settings(max_examples=20, deadline=None)

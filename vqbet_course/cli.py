@@ -279,9 +279,9 @@ def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, f
     """Say what a source holds, what it yields, and which episodes are unlike the others."""
     import json
 
-    from vqbet_course.datasets.readers import open_source
     from vqbet_course.core.io import read_json
     from vqbet_course.datasets.inspection import inspect_source, plot, table_of
+    from vqbet_course.datasets.readers import open_source
     from vqbet_course.policy import VQBeTConfig
 
     asked = read_json(config, VQBeTConfig.from_dict) if config else None
@@ -300,8 +300,8 @@ def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, f
 @click.option("--unit", "units", multiple=True, metavar="FEATURE=UNIT", help="A unit that the source does not state.")
 def convert(sources: tuple[str, ...], out: Path, render: bool, fps: float | None, units: tuple[str, ...]) -> None:
     """Write a source, or several end to end, as a LeRobotDataset v3. The same command goes on where it was interrupted."""
-    from vqbet_course.datasets.readers import joined, with_units
     from vqbet_course.datasets.images import with_drawings
+    from vqbet_course.datasets.readers import joined, with_units
     from vqbet_course.datasets.writer import write_dataset
 
     opened = with_units(joined(sources, fps), units)
@@ -317,9 +317,9 @@ def convert(sources: tuple[str, ...], out: Path, render: bool, fps: float | None
 @click.option("--out", type=click.Path(path_type=Path), default=Path("_runs/split.json"), show_default=True, metavar="FILE")
 def split(source: str, n_train: int, n_val: int, seed: int, out: Path) -> None:
     """Split a source by episode, and write which episodes are for what."""
-    from vqbet_course.demos import load_demos
     from vqbet_course.core.io import write_json
     from vqbet_course.datasets.splits import split_demos
+    from vqbet_course.demos import load_demos
 
     parts = split_demos(load_demos(source), n_train, n_val, seed)
     write_json(out, parts.to_dict())

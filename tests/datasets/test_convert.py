@@ -21,11 +21,12 @@ from sources import ENDS, LENGTHS, MAKERS, Make, Truth, aloha, csv_folder, lerob
 from vqbet_course import cli
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import Contract, Field
-from vqbet_course.tasks.pusht.contract import PUSHT
-from vqbet_course.datasets.readers import open_source, writer
+from vqbet_course.datasets import writer
 from vqbet_course.datasets.images import drawings_of, with_drawings
+from vqbet_course.datasets.readers import open_source
 from vqbet_course.datasets.source import Source
 from vqbet_course.demos import load_demos
+from vqbet_course.tasks.pusht.contract import PUSHT
 
 HUMAN = REPO / ".." / "shared" / "data"
 
@@ -253,7 +254,8 @@ def test_all_human_demonstrations_are_converted(tmp_path: Path) -> None:
 MEMORY = """
 import re, sys
 from pathlib import Path
-from vqbet_course.datasets.readers import open_source, writer
+from vqbet_course.datasets import writer
+from vqbet_course.datasets.readers import open_source
 for name in sys.argv[1:]:
     writer.write_dataset(open_source(name, fps=10), Path(name).with_name(Path(name).stem + "-out"), quiet=True)
     print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024)
@@ -292,7 +294,8 @@ SLOWLY = """
 import sys, time
 from dataclasses import replace
 from pathlib import Path
-from vqbet_course.datasets.readers import open_source, writer
+from vqbet_course.datasets import writer
+from vqbet_course.datasets.readers import open_source
 writer.FILE_BYTES = 1
 source = open_source(sys.argv[1])
 def read(first):

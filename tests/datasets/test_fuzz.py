@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from sources import npz
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.datasets.readers import open_source, writer
+from vqbet_course.datasets import writer
+from vqbet_course.datasets.readers import open_source
 from vqbet_course.demos import Demos, load_demos
 
 Corruption = Callable[[Path], None]

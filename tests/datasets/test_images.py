@@ -13,19 +13,19 @@ import torch
 from small import CONFIG, arrays, same, write_npz
 
 from vqbet_course import cli, train
-from vqbet_course.evaluation import evaluate
-from vqbet_course.training.factory import for_cameras
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import Field
-from vqbet_course.tasks.pusht.contract import PUSHT
-from vqbet_course.datasets.readers import open_source
 from vqbet_course.datasets.images import with_drawings
+from vqbet_course.datasets.readers import open_source
 from vqbet_course.datasets.writer import write_dataset
 from vqbet_course.demos import load_demos
-from vqbet_course.tasks.pusht.image_observation import IMAGE, Filmed
-from vqbet_course.tasks.navigation import NavigationEnv
+from vqbet_course.evaluation import evaluate
 from vqbet_course.rollout import make_pusht, observe, rollouts
+from vqbet_course.tasks.navigation import NavigationEnv
+from vqbet_course.tasks.pusht.contract import PUSHT
+from vqbet_course.tasks.pusht.image_observation import IMAGE, Filmed
 from vqbet_course.train import Run, fitting, load_run, prepare
+from vqbet_course.training.factory import for_cameras
 from vqbet_course.vision import ImageEncoder
 
 STATE = "observation.state"

@@ -8,9 +8,9 @@ import pytest
 from sources import MAKERS, npz, states
 
 from vqbet_course import cli
+from vqbet_course.datasets.inspection import inspect_source, longest_run, plot, table_of
 from vqbet_course.datasets.readers import open_source
 from vqbet_course.demos import Normalizer, load_demos, make_windows
-from vqbet_course.datasets.inspection import inspect_source, longest_run, plot, table_of
 from vqbet_course.policy import VQBeTConfig
 
 SMALL = VQBeTConfig.laptop(action_chunk_size=3, n_action_steps=3)

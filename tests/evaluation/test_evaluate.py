@@ -7,17 +7,17 @@ import pyarrow.parquet as pq
 import pytest
 from small import small_run
 
-from vqbet_course.tasks import navigation
-from vqbet_course.training.factory import build_policy
 from vqbet_course.cli import main
-from vqbet_course.experiments.panel import shapes
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import TaskContract
-from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
 from vqbet_course.demos import Demos, Normalizer
 from vqbet_course.evaluation.evaluate import environment, evaluate, in_words, name_of
+from vqbet_course.experiments.panel import shapes
 from vqbet_course.rollout import rollouts
+from vqbet_course.tasks import navigation
+from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
 from vqbet_course.train import Run, load_run
+from vqbet_course.training.factory import build_policy
 
 
 @pytest.fixture(scope="module")

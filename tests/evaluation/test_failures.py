@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from small import write_npz
 
-from vqbet_course.evaluation.behaviour import behaviour, jerk, offset_outweighs, switches
 from vqbet_course.core.errors import BadInput
-from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.demos import Normalizer, load_demos
+from vqbet_course.evaluation.behaviour import behaviour, jerk, offset_outweighs, switches
 from vqbet_course.evaluation.failures import Known, diagnose, failures_of, keep_persons_word
 from vqbet_course.rollout import Episode
+from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 
 N = 300
 

@@ -11,13 +11,13 @@ from small import CONFIG, small_run, write_npz
 
 from vqbet_course import cli
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.io import write_json
+from vqbet_course.datasets.splits import Split
 from vqbet_course.demos import load_demos
 from vqbet_course.evaluation.evaluate import evaluate
-from vqbet_course.core.io import write_json
 from vqbet_course.evaluation.offline import DemonstratedStart, HeldBack, action_error, held_back
 from vqbet_course.experiments.reproduce import command
 from vqbet_course.rollout import make_pusht
-from vqbet_course.datasets.splits import Split
 from vqbet_course.train import Run, load_run
 
 PUSHER, KEYPOINTS = "observation.state", "observation.environment_state"

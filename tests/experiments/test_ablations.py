@@ -8,15 +8,28 @@ import numpy as np
 import pytest
 import torch
 
-from vqbet_course.experiments import ablations as module
-from vqbet_course.experiments.ablations import (ABLATIONS, SCHEMA, Ablation, Variant, ablate, apart, changed, conclusion, draw, interval,
-                                 key, stored, training_of)
 from vqbet_course.cli import main
-from vqbet_course.experiments.panel import Budget
 from vqbet_course.core.errors import BadInput
-from vqbet_course.demos import load_demos
-from vqbet_course.policy import VQBeTConfig
 from vqbet_course.core.records import rows_of
+from vqbet_course.demos import load_demos
+from vqbet_course.experiments import ablations as module
+from vqbet_course.experiments.ablations import (
+    ABLATIONS,
+    SCHEMA,
+    Ablation,
+    Variant,
+    ablate,
+    apart,
+    changed,
+    conclusion,
+    draw,
+    interval,
+    key,
+    stored,
+    training_of,
+)
+from vqbet_course.experiments.panel import Budget
+from vqbet_course.policy import VQBeTConfig
 
 SMALL: dict[str, Any] = {"gpt_n_layer": 1, "gpt_hidden_dim": 16, "gpt_n_head": 2, "batch_size": 16, "vqvae_batch_size": 64}
 

@@ -16,13 +16,13 @@ from dask import config as dask_config
 from small import arrays, write_npz
 from test_verdicts import result
 
-from vqbet_course.experiments import panel
 from vqbet_course.cli import main
-from vqbet_course.experiments.panel import Budget, Clock, Job, Settings, compare, fit, jobs_of, run_job
 from vqbet_course.core.errors import BadInput
-from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.demos import load_demos
+from vqbet_course.experiments import panel
+from vqbet_course.experiments.panel import Budget, Clock, Job, Settings, compare, fit, jobs_of, run_job
 from vqbet_course.tasks.navigation import GOAL_RADIUS
+from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.train import Stage, prepare
 
 Run = Callable[..., dict[str, Any]]

@@ -10,11 +10,11 @@ from conftest import REPO
 
 from vqbet_course.cli import main
 from vqbet_course.core.errors import BadInput
-from vqbet_course.tasks.pusht.contract import PUSHT_TASK
+from vqbet_course.core.records import Row, rows_of
 from vqbet_course.experiments.design import Hypothesis, budget, hypotheses, judge, judged
 from vqbet_course.experiments.reproduce import command, compare, describe, recorded, reproduce
-from vqbet_course.core.records import Row, rows_of
 from vqbet_course.experiments.retro import retro
+from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 
 PANEL = REPO / "benchmarks" / "results" / "panel.json"
 MADE_BY = {"machine": "x86_64", "torch": "2.11.0", "gym-pusht": "0.1.8", "threads": 1, "python": "3.12.1"}

@@ -24,14 +24,14 @@ import vqbet_course.lerobot_policy
 from vqbet_course import cli, rollout
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import Contract, Field
-from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
 from vqbet_course.datasets.readers import DEMO_FOLDER
 from vqbet_course.demos import Normalizer
-from vqbet_course.tasks.pusht.image_observation import Filmed
 from vqbet_course.lerobot_policy import VQBeTCourseConfig, export_run, import_checkpoint
 from vqbet_course.lerobot_policy.modeling_vqbet_course import VQBeTCoursePolicy
 from vqbet_course.lerobot_policy.processor_vqbet_course import shared_bounds
 from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
+from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
+from vqbet_course.tasks.pusht.image_observation import Filmed
 from vqbet_course.train import Plan, Run, load_run
 
 PLUGIN = "--policy.discover_packages_path=vqbet_course.lerobot_policy"

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqbet_course.tasks.pusht import geometry as pusht
-from vqbet_course.tasks.pusht.augmentation import EVERY, KEYPOINTS, PUSHER, augment_pusht, hindsight_pusht
 from vqbet_course.core.errors import BadInput
 from vqbet_course.demos import Demos, Normalizer, load_demos, make_windows
+from vqbet_course.tasks.pusht import geometry as pusht
+from vqbet_course.tasks.pusht.augmentation import EVERY, KEYPOINTS, PUSHER, augment_pusht, hindsight_pusht
 
 pose = st.tuples(st.floats(50, 450), st.floats(50, 450), st.floats(-3.1, 3.1)).map(np.array)
 

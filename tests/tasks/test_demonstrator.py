@@ -7,7 +7,15 @@ import pytest
 from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets.readers import DEMO_FOLDER, open_source
 from vqbet_course.demos import load_demos
-from vqbet_course.tasks.pusht.demonstrator import STYLES, Expert, columns_of, expert_source, make_demos, make_episodes, solve
+from vqbet_course.tasks.pusht.demonstrator import (
+    STYLES,
+    Expert,
+    columns_of,
+    expert_source,
+    make_demos,
+    make_episodes,
+    solve,
+)
 from vqbet_course.tasks.pusht.geometry import GOAL_POSE, block_keypoints, mirror_keypoints, mirror_points, mirror_state
 
 

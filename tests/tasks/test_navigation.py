@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.tasks.navigation import (
-    GOAL_RADIUS, MAX_STEP, NOISE, RADIUS, NavigationEnv, demonstrator, make_demos, plot_paths, rollout,
+    GOAL_RADIUS,
+    MAX_STEP,
+    NOISE,
+    RADIUS,
+    NavigationEnv,
+    demonstrator,
+    make_demos,
+    plot_paths,
+    rollout,
 )
 
 

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 
 from vqbet_course.cli import cli
 from vqbet_course.core.errors import BadInput
-from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.demos import load_demos
+from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.train import load_run
 from vqbet_course.widgets import Drive, drive_explorer, plot_drive, save_driven, write_driven
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.core.io import read_json
+from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 
 SCHEMAS = ("vqbet_course/run/1", "vqbet_course/panel/1", "vqbet_course/goals/1", "vqbet_course/ablation/1")
 

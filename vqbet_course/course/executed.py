@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vqbet_course.core.notebooks import directives
+
 WITH_WORDS = """{%- extends 'lab/index.html.j2' -%}
 {%- block data_png -%}
 <div class="jp-RenderedImage jp-OutputArea-output">
@@ -166,9 +168,8 @@ def figures_of(notebook: Any, title: str) -> list[Figure]:
 
 def alternative_text(cell: Any, output: Any) -> str | None:
     """The words that stand for a picture: from the output's metadata, or the cell's `#| fig-alt:` line."""
-    directive = re.search(r"^#\| *fig-alt: *(.+)$", cell.source, re.MULTILINE)
     return (output.metadata.get("image/png", {}).get("alt") or output.metadata.get("alt")
-            or (directive.group(1).strip("\"' ") if directive else None))
+            or directives(cell.source).get("fig-alt"))
 
 
 def films_of(notebook: Any) -> list[str]:

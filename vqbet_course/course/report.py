@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from vqbet_course import __version__
 from vqbet_course.core.io import write_text
+from vqbet_course.core.pages import render
 from vqbet_course.course.executed import LessonResult, read_executed
 
 if TYPE_CHECKING:
@@ -171,15 +172,10 @@ class Report:
 
     def html(self) -> str:
         """The report as one self-contained page."""
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-
-        environment = Environment(
-            loader=PackageLoader("vqbet_course"), autoescape=True, undefined=StrictUndefined,
-            trim_blocks=True, lstrip_blocks=True,
-        )
         ran = {result.lesson for result in self.results}
         hero = next((r for r in self.results if r.films and r.lesson.startswith(VIDEO_LESSON)), None)
-        return environment.get_template("course_report.html").render(
+        return render(
+            "course_report.html",
             results=self.results,
             failed=[result for result in self.results if not result.ok],
             missing=[lesson for lesson in self.planned if lesson not in ran],

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.datasets.source import Episode, Frames, Source, readable
+from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.tasks.pusht.geometry import block_pose, place
 
 BLOCK_BYTES = 16e6  # of pictures that are read at once

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vqbet_course.tasks.pusht.contract import PUSHT
+from vqbet_course.core.io import write_atomically
 from vqbet_course.datasets.source import UNSTATED, Source, is_state_or_action
 from vqbet_course.demos import Demos, episode_rows
-from vqbet_course.core.io import write_atomically
 from vqbet_course.policy import VQBeTConfig
+from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.tasks.pusht.geometry import AROUND, GOAL_POSE, SIZE, block_keypoints
 
 if TYPE_CHECKING:

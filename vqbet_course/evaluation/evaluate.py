@@ -13,21 +13,21 @@ import gymnasium as gym
 import numpy as np
 from tqdm.auto import tqdm
 
-from vqbet_course.evaluation.behaviour import behaviour, mode_entropy, recovery
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.io import write_atomically, write_json, write_text
+from vqbet_course.core.records import made_by
 from vqbet_course.core.specs import GOAL, Contract, TaskContract
 from vqbet_course.datasets.source import UNSTATED
 from vqbet_course.demos import Normalizer, load_demos
+from vqbet_course.evaluation.behaviour import behaviour, mode_entropy, recovery
 from vqbet_course.evaluation.failures import Known, failures_of, keep_persons_word
-from vqbet_course.core.io import write_atomically, write_json, write_text
-from vqbet_course.tasks.pusht.image_observation import filmed
+from vqbet_course.evaluation.offline import action_error, from_starts, held_back
 from vqbet_course.evaluation.videos import frames, write_film
 from vqbet_course.goals import goal_environment
-from vqbet_course.evaluation.offline import action_error, from_starts, held_back
+from vqbet_course.rollout import Episode, Policy, describe, latency, make_pusht, measures, rollouts
 from vqbet_course.tasks.navigation import NavigationEnv
 from vqbet_course.tasks.perturbations import perturbed
-from vqbet_course.core.records import made_by
-from vqbet_course.rollout import Episode, Policy, describe, latency, make_pusht, measures, rollouts
+from vqbet_course.tasks.pusht.image_observation import filmed
 from vqbet_course.train import Run
 
 ENVIRONMENTS: dict[str, Callable[[], gym.Env]] = {"pusht": make_pusht, "navigation": NavigationEnv}

@@ -10,11 +10,11 @@ import gymnasium as gym
 import torch
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.tasks.pusht.contract import PUSHT
+from vqbet_course.datasets.splits import Split, read_split
 from vqbet_course.demos import Demos, load_demos, make_windows
 from vqbet_course.tasks.perturbations import pusht_world
+from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.tasks.pusht.geometry import block_pose, place
-from vqbet_course.datasets.splits import Split, read_split
 from vqbet_course.train import Run
 
 KEYPOINTS, PUSHER = PUSHT.observation

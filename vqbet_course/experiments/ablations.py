@@ -17,21 +17,21 @@ import torch
 from scipy.stats import t as student
 from tqdm.auto import tqdm
 
-from vqbet_course.tasks.pusht.augmentation import augment_pusht
-from vqbet_course.evaluation.behaviour import behaviour
-from vqbet_course.training.factory import build_policy
-from vqbet_course.experiments.panel import Budget, Clock, fit, learn, shapes
 from vqbet_course.core.errors import BadInput
-from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
-from vqbet_course.demos import Demos, Normalizer, load_demos, make_windows
-from vqbet_course.tasks.pusht.demonstrator import columns_of, make_episodes
 from vqbet_course.core.io import read_json, write_json
-from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
 from vqbet_course.core.records import made_by
+from vqbet_course.demos import Demos, Normalizer, load_demos, make_windows
+from vqbet_course.evaluation.behaviour import behaviour
+from vqbet_course.experiments.panel import Budget, Clock, fit, learn, shapes
+from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
 from vqbet_course.rollout import make_pusht, measures, rollouts
+from vqbet_course.tasks.pusht.augmentation import augment_pusht
+from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
+from vqbet_course.tasks.pusht.demonstrator import columns_of, make_episodes
+from vqbet_course.tasks.pusht.partial_observation import VIEWS, ViewedPushT, seen_through
 from vqbet_course.tokens import kmeans, nearest_code
 from vqbet_course.train import prepare, run_randomness, vqvae_stage
-from vqbet_course.tasks.pusht.partial_observation import VIEWS, ViewedPushT, seen_through
+from vqbet_course.training.factory import build_policy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

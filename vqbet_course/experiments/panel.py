@@ -5,21 +5,14 @@ on a worker of a Dask cluster. Only the coordinator writes: a file per finished 
 continues with the jobs that are missing.
 """
 
-import logging
-import os
-import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from multiprocessing import get_context, parent_process
-from multiprocessing.process import BaseProcess
 from pathlib import Path
-from threading import Thread
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -27,23 +20,24 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from vqbet_course.tasks import navigation
 from vqbet_course.baselines import BC, BeT, ChunkPolicy, chunk_stage
-from vqbet_course.evaluation.behaviour import ways_round
-from vqbet_course.training.factory import build_policy
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.executor import executor
+from vqbet_course.core.io import drop_partials, in_plain_words, read_json, write_atomically, write_json, write_text
+from vqbet_course.core.records import made_by
 from vqbet_course.core.specs import TaskContract
-from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.demos import Demos, Normalizer, load_demos
+from vqbet_course.evaluation.behaviour import ways_round
 from vqbet_course.evaluation.evaluate import assess
 from vqbet_course.evaluation.failures import Known, failures_of, keep_persons_word
-from vqbet_course.core.io import drop_partials, in_plain_words, read_json, write_atomically, write_json, write_text
 from vqbet_course.evaluation.videos import frames, write_film
 from vqbet_course.goals import PUSHER, of_a_block, seen_from_block, to_board
 from vqbet_course.policy import Decision, VQBeTConfig, VQBeTPolicy
-from vqbet_course.core.records import made_by
 from vqbet_course.rollout import Policy, make_pusht, rollouts
+from vqbet_course.tasks import navigation
+from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.train import Setup, Stage, policy_stage, prepare, run_randomness, split_steps, vqvae_stage
+from vqbet_course.training.factory import build_policy
 
 SCHEMA = "vqbet_course/panel/1"
 
@@ -379,52 +373,6 @@ def run_missing(missing: Sequence[Job], out: Path, jobs: int, dask: str | None, 
                 failed = failed or error
         if failed:
             raise failed
-
-
-def end_with_parent() -> None:
-    """Let this process end when the one that started it is killed, or at Ctrl-C; nobody would wait for its result."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    parent = parent_process()
-    assert parent is not None
-
-    def wait(parent: BaseProcess) -> None:
-        parent.join()
-        os._exit(1)
-
-    Thread(target=wait, args=(parent,), daemon=True).start()
-
-
-@contextmanager
-def executor(jobs: int, dask: str | None) -> Iterator[Executor]:
-    """Where jobs run: in processes of this machine, or on the workers of a Dask cluster."""
-    if dask is None:
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
-            try:
-                yield pool
-            except BrokenProcessPool:
-                raise BadInput("a process of the panel was killed, perhaps for want of memory; run the same command "
-                               "again, with fewer --jobs: what is finished is kept") from None
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for what has not begun
-        return
-    from distributed import Client, KilledWorker
-
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what goes wrong is told below, in a line
-    try:
-        client = Client(dask, timeout="10s")
-    except (OSError, ValueError, TimeoutError) as error:
-        raise BadInput(f"--dask {dask}: no scheduler answers there ({type(error).__name__})") from None
-    with client:
-        threads = client.nthreads().values()
-        if not threads:
-            raise BadInput(f"--dask {dask}: no worker is there; start some with: dask worker {dask} --nthreads 1")
-        if max(threads) > 1:  # torch's global generator is one per process
-            raise BadInput("a Dask worker has several threads; start the workers with --nthreads 1")
-        try:
-            yield client.get_executor(pure=False)
-        except (KilledWorker, CancelledError) as error:
-            raise BadInput(f"--dask {dask}: the cluster was lost ({type(error).__name__}); mend it and run the same "
-                           "command again: what is finished is kept") from None
 
 
 def keep(out: Path, name: str, results: list[dict[str, Any]]) -> None:

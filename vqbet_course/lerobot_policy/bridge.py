@@ -5,16 +5,15 @@ import io
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 
-import torch
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.policies.vqbet.configuration_vqbet import VQBeTConfig as LeRobotConfig
 from lerobot.policies.vqbet.modeling_vqbet import VQBeTModel
 from lerobot.policies.vqbet.modeling_vqbet import VQBeTPolicy as LeRobotPolicy
 from torch import Tensor
 
-from vqbet_course.training.factory import build_policy
 from vqbet_course.core.errors import BadInput
 from vqbet_course.policy import LeRobotTraining, VQBeTConfig, VQBeTPolicy
+from vqbet_course.training.factory import build_policy
 
 OBS_STATE, ACTION = "observation.state", "action"
 

@@ -20,17 +20,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vqbet_course.training.factory import build_policy
 from vqbet_course.core.errors import BadInput
-from vqbet_course.core.specs import Contract, Field
-from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
-from vqbet_course.demos import Normalizer
 from vqbet_course.core.io import in_plain_words, read_json, write_atomically, write_json
+from vqbet_course.core.specs import Contract, Field
+from vqbet_course.demos import Normalizer
 from vqbet_course.lerobot_policy.bridge import policy_from_tensors, to_lerobot
 from vqbet_course.lerobot_policy.configuration_vqbet_course import VQBeTCourseConfig
 from vqbet_course.lerobot_policy.modeling_vqbet_course import wrap
 from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
+from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
 from vqbet_course.train import Plan, Run, fill
+from vqbet_course.training.factory import build_policy
 
 LOW_AND_HIGH = {"MIN_MAX": ("min", "max"), "QUANTILES": ("q01", "q99"), "QUANTILE10": ("q10", "q90")}
 """The statistics that LeRobot's ways to normalise send to -1 and 1."""

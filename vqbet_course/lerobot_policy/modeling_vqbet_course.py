@@ -7,10 +7,10 @@ import torch
 from lerobot.policies.pretrained import PreTrainedPolicy
 from torch import Tensor
 
-from vqbet_course.training.factory import build_policy, start_policy
 from vqbet_course.lerobot_policy.configuration_vqbet_course import VQBeTCourseConfig
 from vqbet_course.policy import VQBeTPolicy
 from vqbet_course.train import follow
+from vqbet_course.training.factory import build_policy, start_policy
 from vqbet_course.vqvae import vqvae_loss
 
 Batch = dict[str, Tensor]

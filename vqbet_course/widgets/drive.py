@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.core.io import in_plain_words, write_json
+from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.tasks.pusht.geometry import SIZE
 from vqbet_course.widgets.picture import BLUE, ORANGE, draw_board, leave_by_tab
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.tasks.pusht.contract import PUSHT
-from vqbet_course.datasets.readers.lerobot_dataset import as_array
 from vqbet_course.datasets.images import decoded, film_frames
+from vqbet_course.datasets.readers.lerobot_dataset import as_array
 from vqbet_course.datasets.readers.replay import NAMES, TASK, pusht_numbers
 from vqbet_course.datasets.source import Episode, Frames, Source, readable
+from vqbet_course.tasks.pusht.contract import PUSHT
 
 KIND = "folder of episode_*/"
 NOT_STATE = ("timestamp", "time", "frame_index", "episode_index", "index")

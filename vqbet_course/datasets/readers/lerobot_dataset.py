@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.io import read_json
 from vqbet_course.core.specs import Contract
-from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.datasets.images import decoded, film_frames
 from vqbet_course.datasets.source import UNSTATED, Episode, Frames, Source, is_state_or_action, readable
-from vqbet_course.core.io import read_json
+from vqbet_course.tasks.pusht.contract import PUSHT
 
 KIND = "LeRobotDataset"
 CLOCKS = ("timestamp", "frame_index", "episode_index", "index", "task_index")

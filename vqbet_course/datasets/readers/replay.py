@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.datasets.images import slices_of
 from vqbet_course.datasets.source import Episode, Source, check_ends
+from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.tasks.pusht.geometry import block_keypoints
 
 KEYPOINTS, PUSHER = PUSHT.observation

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from vqbet_course.grading.checks import Check, Misconception, integers, normal
-from vqbet_course.grading.runner import fill, gradients, refuses
+from vqbet_course.grading.runner import gradients, refuses, set_parameters
 
 
 class Focal(Check):
@@ -132,7 +132,7 @@ class Predictor(Check):
               primary: Tensor) -> dict[str, Any]:
         outputs: dict[str, Any] = {}
         for name, sequential in [("joint", False), ("sequential", True)]:
-            head = fill(answer(4, 5, 3, sequential), numbers)
+            head = set_parameters(answer(4, 5, 3, sequential), numbers)
             logits, codes = head(features, uniform, 0.5)
             outputs |= {f"logits, {name}": logits, f"codes, {name}": codes,
                         f"logits_given, {name}": head.logits_given(features, primary)}
@@ -167,4 +167,4 @@ class Offsets(Check):
 
     @staticmethod
     def probe(answer: Any, features: Tensor, codes: Tensor, numbers: Tensor) -> dict[str, Any]:
-        return {"offset": fill(answer(4, 5, 2, chunk_size=3, action_dim=2), numbers)(features, codes)}
+        return {"offset": set_parameters(answer(4, 5, 2, chunk_size=3, action_dim=2), numbers)(features, codes)}

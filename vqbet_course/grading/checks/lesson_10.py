@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from vqbet_course.grading.checks import Check, Misconception, normal
-from vqbet_course.grading.runner import fill
+from vqbet_course.grading.runner import set_parameters
 from vqbet_course.policy import VQBeTConfig
 
 
@@ -40,7 +40,7 @@ class Cloning(Check):
     @staticmethod
     def probe(answer: Any, a: Tensor, b: Tensor, chunks: Tensor, numbers: Tensor) -> dict[str, Any]:
         shapes = VQBeTConfig.laptop(observation_sizes={"a": 3, "b": 2}, action_chunk_size=4, use_relative_actions=False)
-        policy = fill(answer(shapes, width=6), numbers)
+        policy = set_parameters(answer(shapes, width=6), numbers)
         return {"chunk": policy({"b": b, "a": a}), "loss": policy.loss({"a": a, "b": b}, chunks)}
 
 
@@ -84,7 +84,7 @@ class Bins(Check):
     def probe(answer: Any, seen: Tensor, chunks: Tensor, bins: Tensor, numbers: Tensor) -> dict[str, Any]:
         shapes = VQBeTConfig.laptop(observation_sizes={"a": 3}, action_chunk_size=1, n_action_steps=1,
                                     use_relative_actions=False)
-        policy = fill(answer(shapes, n_bins=6, width=8, n_layer=1, n_head=2, temperature=0.4), numbers)
+        policy = set_parameters(answer(shapes, n_bins=6, width=8, n_layer=1, n_head=2, temperature=0.4), numbers)
         policy.bins = bins
         policy.reset([torch.Generator().manual_seed(seed) for seed in range(len(seen))])
         decision = policy.decide({"a": seen})

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from vqbet_course.tasks.pusht import geometry as pusht
 from vqbet_course.core.errors import BadInput
-from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.demos import Demos, mirror_pusht
+from vqbet_course.tasks.pusht import geometry as pusht
+from vqbet_course.tasks.pusht.contract import PUSHT
 
 KEYPOINTS, PUSHER = PUSHT.observation
 

@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.datasets.readers.replay import NAMES, TASK
 from vqbet_course.datasets.source import Episode as Demonstration
 from vqbet_course.datasets.source import Source
+from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.tasks.pusht.geometry import GOAL_POSE, KEYPOINTS, OUTLINE, PUSHER_RADIUS, SIZE, block_keypoints
 
 Complex = NDArray[np.complex128]

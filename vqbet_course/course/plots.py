@@ -1,0 +1,250 @@
+"""What the lessons draw with: one palette, one way to draw the board, figures that can be read on a phone.
+
+Every figure begins with `panels`, which sets fonts and resolution. Positions are in pixels with y downwards, as on
+the screen. A colour has one meaning in all lessons; what comes in an order (training steps, layers, numbers of
+codes) is drawn in `shades`.
+"""
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DEMO = "#0072B2"
+"""Blue: what was demonstrated, and the pusher."""
+
+CODE = "#E69F00"
+"""Orange: a code, and what tokens decode to."""
+
+OFFSET = "#CC79A7"
+"""Purple: what is added to a code: the secondary code, a residual, an offset."""
+
+POLICY = "#56B4E9"
+"""Light blue: what a model predicts or a policy does."""
+
+GOAL = "#009E73"
+"""Green: the goal, success."""
+
+FAILURE = "#D55E00"
+"""Red: a failure, an error, a dead code."""
+
+OTHER = "#777777"
+"""Grey: the baseline, the context, what is compared with."""
+
+WIDTH = 6.4
+"""Width of a figure in inches: text of 11 points is then about 9 pixels high on a screen of 390 pixels."""
+
+STYLE = {"figure.dpi": 120, "font.size": 11, "axes.titlesize": 11, "axes.labelsize": 11, "legend.fontsize": 10,
+         "xtick.labelsize": 10, "ytick.labelsize": 10, "axes.spines.top": False, "axes.spines.right": False,
+         "lines.linewidth": 2, "legend.frameon": False}
+
+MARKERS, DASHES = "osD^vP", ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
+
+
+def panels(rows: int = 1, columns: int = 1, height: float = 2.8, width: float = WIDTH, **more: Any) -> "tuple[Figure, Any]":
+    """A figure of the lessons' size and fonts with (rows, columns) axes, as `plt.subplots` returns it; inches."""
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update(STYLE)
+    return plt.subplots(rows, columns, figsize=(width, height), layout="constrained", **more)
+
+
+def show() -> None:
+    """Show the figure."""
+    import matplotlib.pyplot as plt
+
+    plt.show()
+
+
+def shades(n: int) -> list[Any]:
+    """n colours for what comes in an order, from dark to light; the lightest is still seen on white."""
+    from matplotlib import colormaps
+
+    return [colormaps["viridis"](0.85 * i / max(1, n - 1)) for i in range(n)]
+
+
+def legend(ax: "Axes", columns: int = 3, title: str | None = None) -> None:
+    """The legend of a panel, below it, where it hides nothing."""
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=columns, title=title, handlelength=2.2,
+              columnspacing=1.2)
+
+
+# --- places and moves ---------------------------------------------------------------------------------------
+
+
+def board(ax: "Axes", size: float = 512, block: Any = None, goal: Any = None, pusher: Any = None,
+          radius: float = 15) -> None:
+    """The board seen from above, y downwards: outlines (P, 2) of block and goal, the pusher (2,); pixels."""
+    from matplotlib.patches import Circle, Polygon
+
+    if goal is not None:
+        ax.add_patch(Polygon(np.asarray(goal), facecolor="#BFE5D8", edgecolor=GOAL))
+    if block is not None:
+        ax.add_patch(Polygon(np.asarray(block), facecolor="0.72", edgecolor="0.4", alpha=0.9))
+    if pusher is not None:
+        ax.add_patch(Circle(tuple(np.asarray(pusher, float)), radius, facecolor=DEMO, alpha=0.75))
+    ax.set(xlim=(0, size), ylim=(size, 0), aspect="equal", xticks=(0, size), yticks=(0, size), xlabel="x (px)",
+           ylabel="y (px)")
+
+
+def plane(ax: "Axes", reach: float | None = None, title: str = "") -> None:
+    """Axes for displacements from the pusher, which is drawn at the origin; y downwards, pixels up to `reach`."""
+    ax.plot(0, 0, "o", color=DEMO, markersize=9, alpha=0.75, zorder=1)
+    ax.set(xlabel="right of the pusher (px)", ylabel="below the pusher (px)", title=title, aspect="equal")
+    if reach is not None:
+        ax.set(xlim=(-reach, reach), ylim=(reach, -reach))
+    elif not ax.yaxis_inverted():
+        ax.set_aspect("equal", adjustable="datalim")
+        ax.invert_yaxis()
+    ax.locator_params(nbins=4)
+
+
+def small(ax: "Axes", title: str = "") -> None:
+    """A panel without ticks and labels, for grids of many small panels."""
+    ax.set(xticks=(), yticks=(), xlabel="", ylabel="")
+    ax.set_title(title, fontsize=9)
+
+
+def path(ax: "Axes", points: Any, color: Any = DEMO, label: str | None = None, **style: Any) -> None:
+    """A chunk (W, 2) as a path with a dot at every action."""
+    ax.plot(*np.asarray(points).T, **{"marker": ".", "markersize": 5, "color": color, "label": label} | style)
+
+
+def arrow(ax: "Axes", start: Any, end: Any, color: Any) -> None:
+    """An arrow from one point (2,) to another."""
+    ax.annotate("", tuple(np.asarray(end, float)), tuple(np.asarray(start, float)),
+                arrowprops={"arrowstyle": "-|>", "color": color, "linewidth": 1.8, "shrinkA": 0, "shrinkB": 0})
+
+
+def regions(ax: "Axes", tokens: Any, reach: float, codes: Any) -> None:
+    """Voronoi cells: tokens (n, n), row by row from the top left, of a square up to `reach`; their codes (K, 2)."""
+    tokens = np.asarray(tokens)
+    span = np.linspace(-reach, reach, len(tokens))
+    ax.imshow(tokens % 7, extent=(-reach, reach, reach, -reach), cmap="Greys", vmin=-2, vmax=14)
+    ax.contour(span, span, tokens, levels=np.arange(tokens.max()) + 0.5, colors="white", linewidths=0.8)
+    ax.plot(*np.asarray(codes).T, "o", color=CODE, markeredgecolor="black", markersize=7, zorder=3)
+
+
+# --- numbers ------------------------------------------------------------------------------------------------
+
+
+def curves(ax: "Axes", x: Sequence[float] | None, series: Mapping[str, Any], colors: Sequence[Any] | None = None,
+           dots: bool = True, columns: int = 3, **labels: Any) -> None:
+    """One curve per name, told apart by colour, dash and dot; y starts at 0. `labels` go to `ax.set`."""
+    colors = shades(len(series)) if colors is None else colors
+    for i, ((name, values), color) in enumerate(zip(series.items(), colors, strict=True)):
+        values = np.asarray(values)
+        style = {"marker": MARKERS[i % 6], "markersize": 6} if dots else {}
+        places = np.arange(len(values)) if x is None else x
+        ax.plot(places, values, color=color, linestyle=DASHES[i % 6], label=name, **style)
+    ax.set(**{"ylim": (0, None)} | labels)
+    if len(series) > 1:
+        legend(ax, columns)
+
+
+def rates(ax: "Axes", values: Mapping[str, tuple[float, float, float]], colors: Sequence[Any] | None = None,
+          label: str = "success rate") -> None:
+    """Rates (0..1) with their intervals: a row {name: (rate, low, high)} each, from the top."""
+    for y, (rate, low, high) in enumerate(values.values()):
+        color = DEMO if colors is None else colors[y]
+        ax.plot((low, high), (y, y), color=color, linewidth=4, alpha=0.4, solid_capstyle="round")
+        ax.plot(rate, y, "o", color=color, markersize=9)
+        ax.text(1.03, y, f"{rate:.0%}", va="center", color=color if color != POLICY else "black")
+    ax.set(xlim=(0, 1), ylim=(len(values) - 0.5, -0.5), xlabel=f"{label}, with its 95 % interval",
+           yticks=range(len(values)), yticklabels=list(values), xticks=(0, 0.25, 0.5, 0.75, 1))
+    ax.grid(axis="x", color="0.9")
+
+
+def heatmap(ax: "Axes", matrix: Any, label: str, rows: Sequence[str] = (), columns: Sequence[str] = (),
+            colorbar: bool = True, **limits: Any) -> None:
+    """A matrix as colours, row 0 at the top, with a colour bar; NaN stays grey. `limits`: vmin, vmax or norm."""
+    image = ax.imshow(np.asarray(matrix, float), cmap="viridis", aspect="auto", **limits)
+    ax.set_facecolor("0.88")
+    if rows:
+        ax.set_yticks(range(len(rows)), rows)
+    if columns:
+        ax.set_xticks(range(len(columns)), columns, rotation=40 if max(map(len, columns)) > 4 else 0,
+                      ha="right" if max(map(len, columns)) > 4 else "center")
+    if colorbar:
+        ax.figure.colorbar(image, ax=ax, label=label)
+
+
+# --- pictures and words -------------------------------------------------------------------------------------
+
+
+def frames(pictures: Mapping[str, Any], columns: int = 3, height: float | None = None, good: Sequence[bool] = ()) -> None:
+    """Frames {title: (H, W, 3)} side by side; `good` colours the titles: green for success, red for failure."""
+    images = [np.asarray(picture) for picture in pictures.values()]
+    rows = -(-len(images) // columns)
+    tall = WIDTH / columns * images[0].shape[0] / images[0].shape[1] + 0.35
+    _, axes = panels(rows, columns, height or rows * tall, squeeze=False)
+    for i, ax in enumerate(axes.flat):
+        ax.axis("off")
+        if i < len(images):
+            ax.imshow(images[i])
+            color = "black" if not good else GOAL if good[i] else FAILURE
+            ax.set_title(list(pictures)[i], color=color, fontsize=10)
+    show()
+
+
+def sentences(rows: Mapping[str, Sequence[Any]], moves: Mapping[Any, Any] | None = None, height: float = 3.0) -> None:
+    """Rows of tokens, a name in front and a question mark behind. A token in `moves` {token: path (W, 2)} is drawn as
+    its move from a black dot, y downwards, above its name."""
+    moves = moves or {}
+    longest = max((np.abs(np.asarray(move)).max() for move in moves.values()), default=1.0)
+    _, ax = panels(height=height)
+    y = 0.0
+    for name, tokens in rows.items():
+        drawn = any(token in moves for token in tokens)
+        y -= 1.1 if drawn else 0.6
+        ax.text(-0.2, y, name, ha="right", va="center", color="0.35")
+        for x, token in enumerate(tokens):
+            if token in moves:
+                points = np.concatenate([np.zeros((1, 2)), np.asarray(moves[token])]) * 0.38 / longest
+                ax.plot(x + 0.4 + points[:, 0], y - points[:, 1], ".-", color=CODE, markersize=4)
+                ax.plot(x + 0.4, y, "ko", markersize=4)
+            words = "·".join(map(str, token)) if isinstance(token, tuple) else str(token)
+            ax.text(x + 0.4, y - (0.58 if token in moves else 0), words, ha="center", va="center",
+                    fontsize=10 if drawn else 13)
+        ax.text(len(tokens) + 0.35, y, "?", ha="center", va="center", color=FAILURE, fontsize=18, weight="bold")
+    ax.set(xlim=(-1.3, max(map(len, rows.values())) + 0.6), ylim=(y - 0.75, -0.3), aspect="equal")
+    ax.axis("off")
+    show()
+
+
+def vocabulary(moves: Any, names: Sequence[str], columns: int = 4, reach: float | None = None, real: Any = None,
+               height: float | None = None) -> None:
+    """A panel per name with its moves (P, W, 2) fanning out from the pusher, in `shades`; the last is on top, in orange,
+    when `real` is given: (P, 2) points to draw in grey below. y downwards, all panels of one scale."""
+    moves = np.asarray(moves)
+    reach = 1.05 * np.abs(moves).max() if reach is None else reach
+    rows = -(-len(moves) // columns)
+    _, axes = panels(rows, columns, height or rows * (WIDTH / columns + 0.25), squeeze=False)
+    for ax, fan, name in zip(axes.flat, moves, names, strict=False):
+        if real is not None:
+            ax.plot(*np.asarray(real).T, ".", color="0.85", markersize=1)
+        for points, color in zip(fan, shades(len(fan)), strict=True):
+            ax.plot(*np.concatenate([np.zeros((1, 2)), points]).T, color=color, linewidth=1.3)
+        ax.plot(0, 0, "o", color=DEMO, markersize=4)
+        ax.set(xlim=(-reach, reach), ylim=(reach, -reach), aspect="equal")
+        small(ax, name)
+    for ax in axes.flat[len(moves):]:
+        ax.axis("off")
+    show()
+
+
+def flow(rows: Sequence[Sequence[str]], height: float = 1.6) -> None:
+    """Boxes with words, each row from left to right with arrows between them."""
+    _, ax = panels(height=height)
+    for y, row in enumerate(rows):
+        for x, words in enumerate(row):
+            ax.text(x, -y, words, ha="center", va="center", fontsize=10,
+                    bbox={"boxstyle": "round,pad=0.45", "fc": "#E8F1F8", "ec": "0.5"})
+            if x:
+                ax.annotate("", (x - 0.36, -y), (x - 0.64, -y), arrowprops={"arrowstyle": "->", "color": "0.3"})
+    ax.set(xlim=(-0.55, max(map(len, rows)) - 0.45), ylim=(0.5 - len(rows), 0.5))
+    ax.axis("off")
+    show()
