@@ -91,7 +91,8 @@ class Progress:
             if result := self.results.get(lesson):
                 table.add_row(lesson, verdict_of(result), f"{result.seconds:.1f}")
             elif lesson in self.position:
-                table.add_row(lesson, f"cell {max(self.position[lesson], 0)} of {len(cells) - 2}", "")
+                at = self.position[lesson]
+                table.add_row(lesson, f"cell {at + 1} of {len(cells) - 1}" if at >= 0 else "starts", "")
             else:
                 table.add_row(lesson, "", "")
         return table
