@@ -13,6 +13,8 @@ from torch import Tensor
 
 from vqbet_course.gpt import GPT, Block, CausalSelfAttention
 
+pytestmark = pytest.mark.fast
+
 
 def make_gpt(seed: int = 0, **changes: int | float) -> GPT:
     sizes = dict(in_dim=5, out_dim=7, width=16, n_layer=2, n_head=4, block_size=12)

@@ -12,6 +12,8 @@ from scipy.stats import chisquare
 
 from vqbet_course.heads import CodePredictor, OffsetHead, focal_loss, sample_codes
 
+pytestmark = pytest.mark.fast
+
 shapes = st.tuples(st.integers(1, 5), st.integers(2, 20))
 
 

@@ -12,6 +12,8 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.residual_vq import ResidualVQ, VectorQuantizer, straight_through
 from vqbet_course.tokens import token_usage
 
+pytestmark = pytest.mark.fast
+
 few = settings(max_examples=10, deadline=None)
 seeds = st.integers(0, 2**31)
 

@@ -10,6 +10,8 @@ from torch.testing import assert_close
 
 from vqbet_course.tokens import kmeans, nearest_code, squared_distances, token_usage
 
+pytestmark = pytest.mark.fast
+
 CODEBOOK = torch.tensor([[0, 0.1], [0.5, 0.5], [-0.4, 0.2]])
 CHUNKS = torch.tensor([[0.45, 0.55], [-0.35, 0.25]])
 

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from vqbet_course.core.errors import BadInput
 from vqbet_course.vqvae import ActionVQVAE, Tokenized, mlp, vqvae_loss
 
+pytestmark = pytest.mark.fast
+
 
 def lines(n: int, chunk_size: int, seed: int = 0) -> Tensor:
     """Chunks (n, chunk_size, 2) that run straight from one random place to another."""

@@ -31,6 +31,8 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets.readers import DEMO_FOLDER, open_source
 from vqbet_course.demos import load_demos
 
+pytestmark = pytest.mark.fast
+
 Refused = Callable[..., str]
 
 

@@ -13,6 +13,8 @@ from vqbet_course.datasets.readers import open_source
 from vqbet_course.demos import Normalizer, load_demos, make_windows
 from vqbet_course.policy import VQBeTConfig
 
+pytestmark = pytest.mark.fast
+
 SMALL = VQBeTConfig.laptop(action_chunk_size=3, n_action_steps=3)
 
 

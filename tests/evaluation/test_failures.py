@@ -14,6 +14,8 @@ from vqbet_course.evaluation.failures import Known, diagnose, failures_of, keep_
 from vqbet_course.rollout import Episode
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 
+pytestmark = pytest.mark.fast
+
 N = 300
 
 

@@ -20,6 +20,8 @@ from vqbet_course.tasks.navigation import (
     rollout,
 )
 
+pytestmark = pytest.mark.fast
+
 
 def straight_on(position: Any, generator: Any) -> Any:
     return np.array([[MAX_STEP, 0.0]])

@@ -15,6 +15,8 @@ from vqbet_course.tasks.pusht.geometry import (
     mirror_state,
 )
 
+pytestmark = pytest.mark.fast
+
 
 def some_states(n: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
