@@ -24,6 +24,7 @@ from vqbet_course.evaluation.behaviour import behaviour
 from vqbet_course.experiments.panel import Budget, learn, shapes
 from vqbet_course.goals import PushTGoal, goal_shape
 from vqbet_course.rollout import Policy, describe, make_pusht, measures, rollouts
+from vqbet_course.tasks import open_source
 from vqbet_course.train import prepare
 
 RESULTS = Path(__file__).parent / "results"
@@ -36,7 +37,7 @@ ARMS = {"vqbet-future": ("vqbet", "future", 1), "vqbet-none": ("vqbet", "none", 
 def run(arm: str, seed: int, steps: int, episodes: int) -> dict[str, Any]:
     """Train one policy and evaluate it on unseen goals."""
     policy, goal, more = ARMS[arm]
-    demos = load_demos("demo")
+    demos = load_demos(open_source("demo"))
     shape = None if goal == "none" else goal_shape(goal, {k: v.shape[1] for k, v in demos.observation.items()})
     config = shapes(policy, demos, goal_shape=shape, batch_size=128, n_action_steps=4)
     began = time.process_time()

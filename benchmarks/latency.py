@@ -17,6 +17,7 @@ from vqbet_course.core.records import made_by
 from vqbet_course.demos import Normalizer, load_demos
 from vqbet_course.experiments.panel import SAMPLERS, build, shapes
 from vqbet_course.rollout import latency, percentiles
+from vqbet_course.tasks import open_source
 
 RESULT = Path(__file__).parent / "results" / "latency.json"
 
@@ -26,7 +27,7 @@ RESULT = Path(__file__).parent / "results" / "latency.json"
 @click.option("--decisions", default=50, show_default=True, help="Decisions of a policy in a round.")
 @click.option("--seed", default=0, show_default=True, help="The first environment seed.")
 def main(rounds: int, decisions: int, seed: int) -> None:
-    demos = load_demos("demo")
+    demos = load_demos(open_source("demo"))
     normalizer = Normalizer.fit(demos, relative=True)
     torch.manual_seed(seed)
     vqbet, diffusion = (build(name, shapes(name, demos)) for name in ("vqbet", "diffusion"))

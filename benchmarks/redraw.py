@@ -29,6 +29,7 @@ from vqbet_course.demos import load_demos
 from vqbet_course.policy import interleave
 from vqbet_course.residual_vq import ResidualVQ
 from vqbet_course.rollout import percentiles
+from vqbet_course.tasks import open_source
 from vqbet_course.tokens import kmeans, nearest_code
 from vqbet_course.train import load_run
 from vqbet_course.widgets.drive import draw_drive
@@ -42,7 +43,7 @@ Draw = Callable[[int], Any]
 def explorers(seed: int) -> dict[str, tuple[Draw, Draw]]:
     """{name: (draws state i anew, makes the same figure)}."""
     torch.manual_seed(seed)
-    run, demos = load_run("shipped"), load_demos("demo").select(range(20))
+    run, demos = load_run("shipped"), load_demos(open_source("demo")).select(range(20))
     moves = widgets.moves_of(run, demos)
     K, W = len(moves.decoded), moves.chunks.shape[1]
     flat = moves.chunks.flatten(1)

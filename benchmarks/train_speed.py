@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from vqbet_course.core.io import write_text
 from vqbet_course.demos import Demos, Normalizer, Windows, load_demos
 from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
-from vqbet_course.tasks.pusht.augmentation import augment_pusht
+from vqbet_course.tasks import augmented, open_source
 from vqbet_course.train import Stage, policy_stage, prepare, run_randomness, vqvae_stage
 from vqbet_course.training.factory import build_policy
 from vqbet_course.vqvae import vqvae_loss
@@ -143,9 +143,9 @@ def compare(stage: Stage, plain: Callable, rounds: int, steps: int) -> dict[str,
 @click.option("--steps", default=30, show_default=True, help="Steps in each turn.")
 @click.option("--seed", default=0, show_default=True)
 def main(data: str, rounds: int, steps: int, seed: int) -> None:
-    config, demos = VQBeTConfig.laptop(), load_demos(data)
+    config, demos = VQBeTConfig.laptop(), load_demos(open_source(data))
     setup = prepare(demos, config, augment=True)
-    both = augment_pusht(demos, config.action_chunk_size)
+    both = augmented(demos, config.action_chunk_size)
     check_same(PlainWindows(both, setup.normalizer, config), setup.windows)
     stages: dict[str, dict[str, float]] = {}
     with run_randomness(seed):

@@ -12,13 +12,14 @@ from vqbet_course.baselines import BC, BeT, ChunkPolicy, chunk_stage
 from vqbet_course.demos import Demos, load_demos
 from vqbet_course.experiments.panel import POLICIES, build, shapes
 from vqbet_course.rollout import Episode, rollouts
+from vqbet_course.tasks import open_source
 from vqbet_course.tokens import nearest_code
 from vqbet_course.train import Setup, prepare
 
 
 @pytest.fixture(scope="module")
 def demos(tmp_path_factory: pytest.TempPathFactory) -> Demos:
-    return load_demos(write_npz(tmp_path_factory.mktemp("demos") / "d.npz"))
+    return load_demos(open_source(write_npz(tmp_path_factory.mktemp("demos") / "d.npz")))
 
 
 def trained(name: str, demos: Demos, steps: int = 3) -> tuple[Any, Setup]:

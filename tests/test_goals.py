@@ -14,10 +14,10 @@ from torch import Tensor
 from vqbet_course.baselines import BC, chunk_stage
 from vqbet_course.cli import main
 from vqbet_course.core.errors import BadInput
-from vqbet_course.core.records import rows_of
 from vqbet_course.core.specs import GOAL
 from vqbet_course.demos import Demos, load_demos
 from vqbet_course.evaluation.evaluate import evaluate
+from vqbet_course.evaluation.results import rows_of
 from vqbet_course.experiments.design import Hypothesis, judge
 from vqbet_course.experiments.panel import build
 from vqbet_course.goals import (
@@ -32,7 +32,7 @@ from vqbet_course.goals import (
 )
 from vqbet_course.policy import VQBeTConfig
 from vqbet_course.rollout import make_pusht, rollouts
-from vqbet_course.tasks import navigation
+from vqbet_course.tasks import navigation, open_source
 from vqbet_course.tasks.perturbations import perturbed
 from vqbet_course.tasks.pusht import geometry as pusht
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
@@ -44,7 +44,7 @@ GOALS = dataclasses.replace(CONFIG, goal_shape=(1, 16))
 
 @pytest.fixture(scope="module")
 def demos(tmp_path_factory: pytest.TempPathFactory) -> Demos:
-    return load_demos(write_npz(tmp_path_factory.mktemp("data") / "data.npz"))
+    return load_demos(open_source(write_npz(tmp_path_factory.mktemp("data") / "data.npz")))
 
 
 def setup_of(demos: Demos, kind: str, augment: bool = False) -> Setup:

@@ -21,6 +21,7 @@ from torch import nn
 from vqbet_course import train as training
 from vqbet_course.core.errors import BadInput
 from vqbet_course.demos import load_demos
+from vqbet_course.tasks import open_source
 from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.train import Stage, batch_rows, follow, load_run, rate, read_log, resume, train
 
@@ -168,7 +169,7 @@ def test_both_stages_learn(data: str, tmp_path: Path) -> None:
 
 
 def test_augmenting_adds_windows_and_is_the_default_for_pusht(data: str, tmp_path: Path) -> None:
-    demos = load_demos(data)
+    demos = load_demos(open_source(data))
     plain, more = (training.prepare(demos, CONFIG, augment) for augment in (False, True))
     assert len(more.windows.chunk_index) >= 2 * len(plain.windows.chunk_index)  # hindsight finds pushes only in pushes
     train(data, tmp_path / "run", CONFIG, steps=3, quiet=True)
@@ -185,7 +186,7 @@ def test_minutes_become_steps_that_repeat_the_run(data: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("seconds", "expected"), [((0.01, 0.1), 40 + 596), ((1.0, 1.0), 60)])
 def test_calibration_divides_the_time(seconds: tuple[float, float], expected: int, data: str) -> None:
-    setup = training.prepare(load_demos(data), CONFIG, augment=False)
+    setup = training.prepare(load_demos(open_source(data)), CONFIG, augment=False)
     with patch.object(training, "seconds_per_step", side_effect=seconds):
         assert training.calibrate(1.0, CONFIG, setup, seed=0) == expected
 

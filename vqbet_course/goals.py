@@ -19,12 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .tasks.pusht import geometry as pusht
 from .core.errors import BadInput
 from .core.specs import GOAL, Contract
-from .tasks.pusht.contract import PUSHT
 from .demos import Normalizer, Windows
 from .policy import PUSHT_KEYPOINTS, Decision, StateEncoder, VQBeTConfig, VQBeTPolicy
+from .tasks.pusht import geometry as pusht
+from .tasks.pusht.contract import PUSHT
 
 # %% ../nbs/11_goals.ipynb #11a00008
 KINDS = {"future": 1, "final": 1, "sequence": 2}

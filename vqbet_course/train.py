@@ -30,15 +30,14 @@ from tqdm.auto import tqdm
 
 # %% ../nbs/08_train.ipynb #8a5e0001
 import vqbet_course
-from .tasks.pusht.augmentation import augment_pusht
-from .training.factory import build_policy, for_cameras, start_policy
 from .core.errors import BadInput
-from .core.specs import Contract
-from .tasks.pusht.contract import PUSHT
-from .demos import Demos, Normalizer, Windows, load_demos, make_windows
 from .core.io import append_text, drop_partials, read_json, write_atomically, write_json, write_text
-from .policy import VQBeTConfig, VQBeTPolicy
+from .core.specs import Contract
 from .datasets.splits import Split, read_split
+from .demos import Demos, Normalizer, Windows, load_demos, make_windows
+from .policy import VQBeTConfig, VQBeTPolicy
+from .tasks import augmented, open_source, task_of
+from .training.factory import build_policy, for_cameras, start_policy
 from .vqvae import vqvae_loss
 
 # %% ../nbs/08_train.ipynb #9dedea2d
@@ -89,7 +88,7 @@ def prepare(demos: Demos, config: VQBeTConfig, augment: bool, goal: str = "none"
     Raises BadInput when they do not fit the configuration."""
     check_fit(demos, config)
     contract = demos.contract
-    demos = augment_pusht(demos, config.action_chunk_size) if augment else demos
+    demos = augmented(demos, config.action_chunk_size) if augment else demos
     normalizer = Normalizer.fit(demos, relative=config.use_relative_actions)
     windows = make_windows(demos, normalizer, config.n_obs_steps, config.n_queries, config.action_chunk_size,
                            config.use_relative_actions)
@@ -255,6 +254,7 @@ class Plan:
     augment: bool
     threads: int
     goal: str = "none"
+    task: str | None = None
 
 
 def split_steps(steps: int, config: VQBeTConfig) -> int:
@@ -450,30 +450,32 @@ def begin_run(out: Path, plan: Plan, config: VQBeTConfig, setup: Setup, split: S
 def train(data: str, out: Path, config: VQBeTConfig | None = None, steps: int | None = None,
           minutes: float | None = None, seed: int = 0, augment: bool | None = None, split: Path | None = None,
           goal: str = "none", quiet: bool = False, observe: Sequence[str] | None = None,
-          weights: str | None = None) -> VQBeTPolicy:
+          weights: str | None = None, task: str | None = None) -> VQBeTPolicy:
     """Train both stages on a SOURCE into a run directory, and return the policy that acts.
 
-    `config`: `fitting` unless given. Exactly one of `steps` and `minutes`. `augment` adds hindsight
-    segments and mirror images to PushT's demonstrations; None: wherever they are PushT's. `split`: the file that says
+    `config`: `fitting` unless given. Exactly one of `steps` and `minutes`. `augment` adds what the
+    task makes of its demonstrations; None: wherever the task says so. `split`: the file that says
     on which episodes to train, all of them unless given. `goal`: how goals are drawn from the demonstrations (lesson
     11), `none` for a policy without. `observe`: what the policy sees, pictures among it; None: all numbers. `weights`:
-    those of torchvision that its camera starts from. Raises BadInput for unusable data or an `out` that already holds a
-    run.
+    those of torchvision that its camera starts from. `task`: whose demonstrations they are (`tasks.open_source`). Raises
+    BadInput for unusable data or an `out` that already holds a run.
     """
     out = Path(out)
     check_budget(steps, minutes, seed)
     if (out / "train_state.json").exists():
         raise BadInput(f"{out}: already holds a run; continue it with --resume {out}, or choose another folder")
-    demos = load_demos(data, observe)
+    demos = load_demos(open_source(data, task=task), observe)
     parts = read_split(split) if split else Split(data, len(demos), list(range(len(demos))))
     demos = parts.training(demos)
     config = with_goal(config or fitting(demos, weights), goal)
     with run_randomness(seed):
         start_policy(config)  # weights that are not to be had are found out before anything is written
-    augment = demos.contract == PUSHT if augment is None else augment
+    if augment is None:
+        own = task_of(demos.contract)
+        augment = own is not None and own.augmentable(demos.contract)
     setup = prepare(demos, config, augment, goal)
     steps = steps or calibrate(minutes or 0.0, config, setup, seed)  # one of the two is given
-    plan = Plan(data, steps, split_steps(steps, config), seed, augment, torch.get_num_threads(), goal)
+    plan = Plan(data, steps, split_steps(steps, config), seed, augment, torch.get_num_threads(), goal, task)
     begin_run(out, plan, config, setup, parts)
     return run_plan(plan, config, setup, out, quiet)
 
@@ -488,7 +490,7 @@ def resume(out: Path, quiet: bool = False) -> VQBeTPolicy:
     out = Path(out)
     plan, config = read_plan(out)
     torch.set_num_threads(plan.threads)
-    demos = load_demos(plan.data, [*config.image_shapes, *config.observation_sizes])
+    demos = load_demos(open_source(plan.data, task=plan.task), [*config.image_shapes, *config.observation_sizes])
     setup = prepare(read_split(out / "split.json").training(demos), config, plan.augment, plan.goal)
     drop_partials(out)
     return run_plan(plan, config, setup, out, quiet)

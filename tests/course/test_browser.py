@@ -25,9 +25,10 @@ WAIT_MS = 300_000  # patience for a busy machine
 SEED, LAST, AIM = 3, 8, (197.0, 256.6)  # an environment, the steps that the mouse drives, and where to
 EXPLORERS = ["""from vqbet_course import widgets
 from vqbet_course.demos import load_demos
+from vqbet_course.tasks import open_source
 from vqbet_course.train import load_run
 
-run, demos = load_run("shipped"), load_demos("demo").select(range(10))
+run, demos = load_run("shipped"), load_demos(open_source("demo")).select(range(10))
 moves = widgets.moves_of(run, demos)
 widgets.move_explorer(moves)""", f"""from pathlib import Path
 from IPython.display import HTML

@@ -9,9 +9,9 @@ from sources import MAKERS, npz, states
 
 from vqbet_course import cli
 from vqbet_course.datasets.inspection import inspect_source, longest_run, plot, table_of
-from vqbet_course.datasets.readers import open_source
 from vqbet_course.demos import Normalizer, load_demos, make_windows
 from vqbet_course.policy import VQBeTConfig
+from vqbet_course.tasks import open_source
 
 pytestmark = pytest.mark.fast
 
@@ -43,7 +43,7 @@ def test_the_report_counts_what_there_is(tmp_path: Path) -> None:
     action = truth.numbers["action"]
     assert report["features"]["action"] == {"shape": [2], "unit": "px", "low": float(action.min()), "high": float(action.max()),
                                             "missing": 0}
-    demos = load_demos(str(path))
+    demos = load_demos(open_source(str(path)))
     windows = make_windows(demos, Normalizer.fit(demos), SMALL.n_obs_steps, SMALL.n_queries, SMALL.action_chunk_size)
     assert (report["windows"], report["chunks"]) == (len(windows.chunk_index), len(windows.chunks))
     assert inspect_source(open_source(str(path))).report["too_short"] == 2  # chunks of 8

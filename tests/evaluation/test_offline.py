@@ -18,6 +18,7 @@ from vqbet_course.evaluation.evaluate import evaluate
 from vqbet_course.evaluation.offline import DemonstratedStart, HeldBack, action_error, held_back
 from vqbet_course.experiments.reproduce import command
 from vqbet_course.rollout import make_pusht
+from vqbet_course.tasks import open_source
 from vqbet_course.train import Run, load_run
 
 PUSHER, KEYPOINTS = "observation.state", "observation.environment_state"
@@ -48,7 +49,7 @@ def test_what_was_done_from_a_start_leads_to_what_was_seen(tmp_path: Path) -> No
         states.append(np.array([*env.agent.position, *env.block.position, env.block.angle]))  # type: ignore[attr-defined]
     assert np.abs(states[-1][2:4] - states[0][2:4]).max() > 10  # the T was pushed
     path = write_npz(tmp_path / "one.npz", state=np.array(states[:-1]), action=actions, episode_ends=np.array([25]))
-    demos = load_demos(path)
+    demos = load_demos(open_source(path))
     again = DemonstratedStart(make_pusht(), HeldBack(Split(path, 1, [0]), "val", demos))
     seen, _ = again.reset(seed=7)  # round and round: there is one demonstration only
     for frame, action in enumerate(actions):
@@ -61,7 +62,7 @@ def test_an_evaluation_starts_where_the_episodes_start(place: Path, run: Run, ca
     arguments = ["eval", str(run.path), "--split", str(place / "split.json"), "--videos", "0"]
     assert cli.main([*arguments, "--part", "stress"]) == 0 and cli.main(arguments) == 0
     assert "action error on the demonstrations held back: " in capsys.readouterr().out
-    demos = load_demos(str(place / "data.npz"))
+    demos = load_demos(open_source(str(place / "data.npz")))
     for part, episode in (("val", 2), ("stress", 1)):
         result = json.loads((run.path / "eval" / part / "run.json").read_text())
         assert result["split"] == {"file": str(place / "split.json"), "part": part}

@@ -10,8 +10,8 @@ import torch
 
 from vqbet_course.cli import main
 from vqbet_course.core.errors import BadInput
-from vqbet_course.core.records import rows_of
 from vqbet_course.demos import load_demos
+from vqbet_course.evaluation.results import rows_of
 from vqbet_course.experiments import ablations as module
 from vqbet_course.experiments.ablations import (
     ABLATIONS,
@@ -30,6 +30,7 @@ from vqbet_course.experiments.ablations import (
 )
 from vqbet_course.experiments.panel import Budget
 from vqbet_course.policy import VQBeTConfig
+from vqbet_course.tasks import open_source
 
 SMALL: dict[str, Any] = {"gpt_n_layer": 1, "gpt_hidden_dim": 16, "gpt_n_head": 2, "batch_size": 16, "vqvae_batch_size": 64}
 
@@ -101,7 +102,7 @@ def test_a_view_is_the_same_in_training_and_in_acting(monkeypatch: pytest.Monkey
 
 def test_an_unsteady_hand_is_recorded_as_it_went(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BATCH", SMALL)
-    shaky, steady = module.unsteady(1), load_demos("demo").select([0])
+    shaky, steady = module.unsteady(1), load_demos(open_source("demo")).select([0])
     rough, smooth = (np.abs(np.diff(d.action, n=3, axis=0)).mean() for d in (shaky, steady))
     assert rough > 1.5 * smooth and shaky.contract == steady.contract
     both = module.joined(steady, shaky)

@@ -21,6 +21,7 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.demos import load_demos
 from vqbet_course.experiments import panel
 from vqbet_course.experiments.panel import Budget, Clock, Job, Settings, compare, fit, jobs_of, run_job
+from vqbet_course.tasks import open_source
 from vqbet_course.tasks.navigation import GOAL_RADIUS
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.train import Stage, prepare
@@ -122,7 +123,7 @@ def test_budgets_that_are_none(budget: dict[str, Any], why: str) -> None:
 
 def test_a_seed_chooses_the_same_demonstrations_for_every_policy(tmp_path: Path) -> None:
     lengths = tuple(20 + i for i in range(12))
-    demos = load_demos(write_npz(tmp_path / "d.npz", **arrays(lengths)))
+    demos = load_demos(open_source(write_npz(tmp_path / "d.npz", **arrays(lengths))))
     jobs = jobs_of(["bc", "act"], [1, 2], demos, Settings("d", 5, 1, Budget(steps=3)))
     chosen = {job.name: {int(n) for n in torch.diff(torch.tensor([0, *job.learn.episode_ends]))} for job in jobs}
     assert chosen["bc-seed1"] == chosen["act-seed1"] != chosen["bc-seed2"]
@@ -139,7 +140,7 @@ def test_dask_gives_what_this_process_gives(settings: Settings, tmp_path: Path) 
     cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None)
     with cluster:
         made = compare(["bc"], [1, 2], settings, tmp_path / "p", dask=cluster.scheduler_address, quiet=True)
-    here = run_job(jobs_of(["bc"], [2], load_demos(settings.data), settings)[0])[0]
+    here = run_job(jobs_of(["bc"], [2], load_demos(open_source(settings.data)), settings)[0])[0]
     there = made["results"][1]
     assert [r["seed"] for r in made["results"]] == [1, 2]
     assert [e["max_coverage"] for e in there["episodes"]] == [e["max_coverage"] for e in here["episodes"]]

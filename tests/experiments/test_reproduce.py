@@ -10,7 +10,7 @@ from conftest import REPO
 
 from vqbet_course.cli import main
 from vqbet_course.core.errors import BadInput
-from vqbet_course.core.records import Row, rows_of
+from vqbet_course.evaluation.results import Row, rows_of
 from vqbet_course.experiments.design import Hypothesis, budget, hypotheses, judge, judged
 from vqbet_course.experiments.reproduce import command, compare, describe, recorded, reproduce
 from vqbet_course.experiments.retro import retro

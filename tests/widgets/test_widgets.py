@@ -17,6 +17,7 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.demos import Demos, load_demos
 from vqbet_course.policy import interleave
 from vqbet_course.residual_vq import ResidualVQ
+from vqbet_course.tasks import open_source
 from vqbet_course.tokens import kmeans, nearest_code
 from vqbet_course.train import Run, load_run
 from vqbet_course.widgets import DEAD, plot_token_usage, token_usage_explorer
@@ -91,7 +92,7 @@ def run() -> Run:
 
 @pytest.fixture(scope="module")
 def demos() -> Demos:
-    return load_demos("demo").select(range(20))
+    return load_demos(open_source("demo")).select(range(20))
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from vqbet_course.evaluation.behaviour import behaviour
 from vqbet_course.experiments.panel import Budget, Clock, fit, learn, shapes
 from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
 from vqbet_course.rollout import make_pusht, measures, rollouts
-from vqbet_course.tasks.pusht.augmentation import augment_pusht
+from vqbet_course.tasks import augmented, open_source
 from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
 from vqbet_course.tasks.pusht.demonstrator import columns_of, make_episodes
 from vqbet_course.tasks.pusht.partial_observation import VIEWS, ViewedPushT, seen_through
@@ -206,7 +206,7 @@ class Practised(NamedTuple):
 
 def chosen(data: str, variant: Variant, seed: int, left_out: bool = False) -> Demos:
     """The demonstrations that a seed chooses for a variant, or those that it leaves out. Raises BadInput."""
-    demos = load_demos(data)
+    demos = load_demos(open_source(data))
     if len(demos) < variant.demos:
         raise BadInput(f"{data}: holds {len(demos)} demonstrations, {variant.demos} are needed")
     order = np.random.default_rng(seed).permutation(len(demos))
@@ -218,7 +218,7 @@ def practise(variant: Variant, seed: int, data: str, budget: Budget) -> Practise
     demos = chosen(data, variant, seed)
     if variant.unsteady:
         demos = joined(demos, unsteady(variant.unsteady))
-    demos = augment_pusht(demos, shapes("vqbet", demos, **variant.changes).action_chunk_size)
+    demos = augmented(demos, shapes("vqbet", demos, **variant.changes).action_chunk_size)
     if variant.view:
         demos = seen_through(VIEWS[variant.view](), demos, seed)
     config = shapes("vqbet", demos, **BATCH | variant.changes)

@@ -16,7 +16,7 @@ import numpy as np
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import write_text
-from vqbet_course.core.records import Row, rows_of
+from vqbet_course.evaluation.results import Row, rows_of
 from vqbet_course.rollout import SUCCESS_COVERAGE
 
 EPISODE_METRICS: dict[str, Callable[[dict[str, Any]], float]] = {

@@ -34,7 +34,7 @@ from vqbet_course.evaluation.videos import frames, write_film
 from vqbet_course.goals import PUSHER, of_a_block, seen_from_block, to_board
 from vqbet_course.policy import Decision, VQBeTConfig, VQBeTPolicy
 from vqbet_course.rollout import Policy, make_pusht, rollouts
-from vqbet_course.tasks import navigation
+from vqbet_course.tasks import navigation, open_source
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.train import Setup, Stage, policy_stage, prepare, run_randomness, split_steps, vqvae_stage
 from vqbet_course.training.factory import build_policy
@@ -322,7 +322,7 @@ def compare(policies: Sequence[str], seeds: Sequence[int], settings: Settings, o
     what is finished stays.
     """
     check(policies, seeds, settings, jobs)
-    demos, out = load_demos(settings.data), Path(out)
+    demos, out = load_demos(open_source(settings.data)), Path(out)
     differs = demos.contract.difference(PUSHT_TASK.data)
     if differs:
         raise BadInput(f"{settings.data}: not the demonstrations of the panel's task; {differs}")

@@ -123,9 +123,9 @@ def write_driven(episodes: Sequence[Numbers], out: Path, quiet: bool = True) -> 
     """
     import shutil
 
-    from vqbet_course.datasets.readers import open_source
     from vqbet_course.datasets.source import Episode, Source
     from vqbet_course.datasets.writer import write_dataset
+    from vqbet_course.tasks import open_source
 
     if not episodes:
         raise BadInput("no episode to write: solve one first")

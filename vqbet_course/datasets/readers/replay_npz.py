@@ -1,4 +1,4 @@
-"""An .npz of a replay buffer: `action` (N, A), `episode_ends` (E,), and others, `state` (N, 5) for PushT."""
+"""An .npz of a replay buffer: `action` (N, A), `episode_ends` (E,), and others, `state` (N, size) among them."""
 import math
 import zipfile
 from pathlib import Path
