@@ -28,8 +28,8 @@ course: $(READY) ## run every lesson and write _runs/course/report.html (ARGS="-
 
 check: $(READY) ## a minute: ruff, mypy, and the fast tests, the one of imports among them
 	@$(BIN)/ruff check --quiet && $(BIN)/ruff format --check --quiet
-	@$(BIN)/mypy
-	@$(PYTEST) --dist load -q -m "fast and not slow" $(ARGS)
+	@$(BIN)/mypy & types=$$!; $(PYTEST) --dist load -q -m "fast and not slow" $(ARGS); tests=$$?; \
+		wait $$types && exit $$tests
 	@echo "make check: all passed - ruff, mypy, and the fast tests, with the contract of imports."
 
 test: $(READY) ## all tests but the slow ones: units, package and lessons in step, the lessons' own cells (ARGS="-k tokens")

@@ -12,6 +12,8 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.course import runner as course
 from vqbet_course.course.executed import LessonFailure, LessonResult
 
+pytestmark = pytest.mark.fast
+
 Failing = Callable[[BaseException], int]
 
 

@@ -25,6 +25,8 @@ from vqbet_course.policy import (
     stage2_loss,
 )
 
+pytestmark = pytest.mark.fast
+
 few = settings(max_examples=15, deadline=None)
 
 

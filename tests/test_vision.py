@@ -15,6 +15,8 @@ from vqbet_course.policy import StateEncoder, VQBeTConfig
 from vqbet_course.training.factory import build_policy
 from vqbet_course.vision import CameraEncoder, ImageEncoder, SpatialSoftmax, load_pretrained, pixel_grid, resnet
 
+pytestmark = pytest.mark.fast
+
 few = settings(max_examples=20, deadline=None)
 WEIGHTS = "ResNet18_Weights.IMAGENET1K_V1"
 

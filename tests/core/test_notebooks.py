@@ -10,6 +10,8 @@ from vqbet_course.core.notebooks import (
     without_directives,
 )
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.mark.parametrize(("line", "found"), [
     ("#| export", ("export", "")), ("#| fig-alt: a: b", ("fig-alt", "a: b")), ("x = 1  #| no", None), ("# plain", None),

@@ -22,13 +22,13 @@ from vqbet_course.course.runner import lesson_environment, run_course, run_lesso
 
 Write = Callable[..., Path]
 
-# A red pixel, shown as a picture with and without words; a film; a headline.
+# A red pixel, shown as a picture with and without words; a video; a headline.
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 )
 PICTURE = f"""from IPython.display import display
 display({{"image/png": "{PIXEL}"}}, raw=True, metadata={{"image/png": {{"alt": "a red dot"}}}})"""
-FILM = """from IPython.display import HTML
+VIDEO = """from IPython.display import HTML
 HTML('<p>before</p><video controls><source type="video/mp4" src="data:video/mp4;base64,AAAA"></video>')"""
 HEADLINE = ("headline", 'print("success 71 %,")\nprint("<b>coverage</b> 0.9")')
 
@@ -61,17 +61,17 @@ def test_pictures_on_a_lessons_page_have_their_words() -> None:
 
 
 def test_a_lesson_that_ran_is_ok_and_its_outputs_are_collected(write_lesson: Write, tmp_path: Path) -> None:
-    lesson = write_lesson("09_film", "", PICTURE, FILM, HEADLINE, title="Rollouts")
+    lesson = write_lesson("09_video", "", PICTURE, VIDEO, HEADLINE, title="Rollouts")
     with lesson_environment():
         result = run_lesson(lesson, tmp_path)
     assert result.ok, result.failure
-    assert (result.lesson, result.title) == ("09_film", "Rollouts")
+    assert (result.lesson, result.title) == ("09_video", "Rollouts")
     assert result.headline == "success 71 %, <b>coverage</b> 0.9"
     assert [figure.alt for figure in result.figures] == ["a red dot"]
-    [film] = result.films
-    assert film.startswith("<video") and film.endswith("</video>")
+    [video] = result.videos
+    assert video.startswith("<video") and video.endswith("</video>")
     assert "Rollouts" in (tmp_path / result.page).read_text()
-    executed = nbformat.read(tmp_path / "09_film.ipynb", as_version=4)
+    executed = nbformat.read(tmp_path / "09_video.ipynb", as_version=4)
     [injected] = [cell for cell in executed.cells if "injected-parameters" in cell.metadata.get("tags", [])]
     assert 'profile = "quick"' in injected.source
 
@@ -141,14 +141,14 @@ def test_the_course_goes_on_after_a_failure(
 ) -> None:
     write_lesson("00_good", PICTURE, ("headline", 'print("one [bold]line[/bold]")'))
     write_lesson("01_bad", "raise KeyError('<script>')", HEADLINE)
-    write_lesson("09_film", FILM, HEADLINE)
+    write_lesson("09_video", VIDEO, HEADLINE)
     out = tmp_path / "out"
     results = run_course(out, folder=tmp_path / "nbs")
     assert [result.ok for result in results] == [True, False, True]
     assert [list(row) for row in rows(out)] == [["lesson", "ok", "seconds", "headline"]] * 3
     assert [(row["lesson"], row["ok"], row["headline"]) for row in rows(out)] == [
         ("00_good", True, "one [bold]line[/bold]"), ("01_bad", False, ""),
-        ("09_film", True, "success 71 %, <b>coverage</b> 0.9"),
+        ("09_video", True, "success 71 %, <b>coverage</b> 0.9"),
     ]
     printed = capsys.readouterr().out
     assert "one [bold]line[/bold]" in printed and str(out / "report.html") in printed
@@ -158,7 +158,7 @@ def test_the_course_goes_on_after_a_failure(
     html = (out / "report.html").read_text()
     page = Page(html)
     assert "1 of 3 lessons failed" in html and "cell 3 of 4" in html
-    assert html.index("<video") < html.index("<table"), "the film comes first"
+    assert html.index("<video") < html.index("<table"), "the video comes first"
     assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
     assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe", "b")]
     for _, attributes in page.tags:

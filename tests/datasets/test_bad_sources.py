@@ -32,6 +32,8 @@ from vqbet_course.datasets.readers import DEMO_FOLDER
 from vqbet_course.demos import load_demos
 from vqbet_course.tasks import open_source
 
+pytestmark = pytest.mark.fast
+
 Refused = Callable[..., str]
 
 

@@ -13,6 +13,8 @@ from vqbet_course.demos import Normalizer, load_demos, make_windows
 from vqbet_course.policy import VQBeTConfig
 from vqbet_course.tasks import open_source
 
+pytestmark = pytest.mark.fast
+
 SMALL = VQBeTConfig.laptop(observation_sizes={"observation.state": 2}, action_chunk_size=3, n_action_steps=3)
 
 

@@ -15,6 +15,8 @@ from vqbet_course.rollout import Episode
 from vqbet_course.tasks import open_source
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 
+pytestmark = pytest.mark.fast
+
 N = 300
 
 

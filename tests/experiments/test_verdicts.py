@@ -6,6 +6,8 @@ import pytest
 
 from vqbet_course.experiments.verdicts import claims, compare_coverage, compare_success, holm, outcomes, paired_tests
 
+pytestmark = pytest.mark.fast
+
 
 def result(policy: str, coverage: list[float], seed: int = 1, **changes: Any) -> dict[str, Any]:
     """A row of panel.json with what verdicts read."""

@@ -12,6 +12,8 @@ from vqbet_course.tasks import open_source
 from vqbet_course.tasks.pusht import geometry as pusht
 from vqbet_course.tasks.pusht.augmentation import EVERY, KEYPOINTS, PUSHER, augment_pusht, hindsight_pusht
 
+pytestmark = pytest.mark.fast
+
 pose = st.tuples(st.floats(50, 450), st.floats(50, 450), st.floats(-3.1, 3.1)).map(np.array)
 
 

@@ -7,6 +7,8 @@ from vqbet_course.rollout import make_pusht
 from vqbet_course.tasks import open_source
 from vqbet_course.tasks.pusht.partial_observation import KEYPOINTS, VIEWS, Distractor, Hidden, ViewedPushT, seen_through
 
+pytestmark = pytest.mark.fast
+
 
 def test_half_of_all_frames_are_hidden_in_runs_of_the_length_asked_for() -> None:
     demos = load_demos(open_source("demo")).select([0, 1])

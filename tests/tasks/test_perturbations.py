@@ -14,6 +14,8 @@ from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.tasks.pusht.geometry import place
 from vqbet_course.training.runs import load_run
 
+pytestmark = pytest.mark.fast
+
 ACTION = np.array([300.0, 200.0])
 
 

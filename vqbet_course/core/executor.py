@@ -22,12 +22,17 @@ AHEAD = 32
 def end_with_parent() -> None:
     """End this process when its parent is killed, or at Ctrl-C: nobody would wait for its result."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    when_parent_ends(lambda: os._exit(1))
+
+
+def when_parent_ends(act: Callable[[], None]) -> None:
+    """Call `act`, in a thread, when the process that started this one is gone."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
     def watch() -> None:
         parent.join()
-        os._exit(1)
+        act()
 
     threading.Thread(target=watch, daemon=True).start()
 

@@ -47,7 +47,7 @@ class LessonFailure:
 
 @dataclass(frozen=True)
 class LessonResult:
-    """What running one lesson gave; `headline` is what its cell tagged so printed, films are HTML."""
+    """What running one lesson gave; `headline` is what its cell tagged so printed, videos are HTML."""
 
     lesson: str
     title: str
@@ -55,7 +55,7 @@ class LessonResult:
     headline: str = ""
     failure: LessonFailure | None = None
     figures: Sequence[Figure] = ()
-    films: Sequence[str] = ()
+    videos: Sequence[str] = ()
     page: str = ""  # the executed lesson as HTML, beside the report
 
     @property
@@ -172,10 +172,10 @@ def alternative_text(cell: Any, output: Any) -> str | None:
             or directives(cell.source).get("fig-alt"))
 
 
-def films_of(notebook: Any) -> list[str]:
+def videos_of(notebook: Any) -> list[str]:
     """The `<video>` elements among the HTML outputs of a notebook."""
     pages = (output.data.get("text/html", "") for _, output in data_outputs(notebook))
-    return [film for page in pages for film in re.findall(r"<video\b.*?</video>", page, re.DOTALL)]
+    return [video for page in pages for video in re.findall(r"<video\b.*?</video>", page, re.DOTALL)]
 
 
 def data_outputs(notebook: Any) -> Iterator[tuple[Any, Any]]:

@@ -91,7 +91,8 @@ class Progress:
             if result := self.results.get(lesson):
                 table.add_row(lesson, verdict_of(result), f"{result.seconds:.1f}")
             elif lesson in self.position:
-                table.add_row(lesson, f"cell {max(self.position[lesson], 0)} of {len(cells) - 2}", "")
+                at = self.position[lesson]
+                table.add_row(lesson, f"cell {at + 1} of {len(cells) - 1}" if at >= 0 else "starts", "")
             else:
                 table.add_row(lesson, "", "")
         return table
@@ -173,7 +174,7 @@ class Report:
     def html(self) -> str:
         """The report as one self-contained page."""
         ran = {result.lesson for result in self.results}
-        hero = next((r for r in self.results if r.films and r.lesson.startswith(VIDEO_LESSON)), None)
+        hero = next((r for r in self.results if r.videos and r.lesson.startswith(VIDEO_LESSON)), None)
         return render(
             "course_report.html",
             results=self.results,
@@ -181,7 +182,7 @@ class Report:
             missing=[lesson for lesson in self.planned if lesson not in ran],
             stopped=self.stopped,
             hero=hero,
-            pictured=[r for r in self.results if r.figures or r.films[1 if r is hero else 0 :]],
+            pictured=[r for r in self.results if r.figures or r.videos[1 if r is hero else 0 :]],
             total=clock((datetime.now().astimezone() - self.started).total_seconds()),
             slowest=max((result.seconds for result in self.results), default=0.0),
             facts=self.facts(),

@@ -9,7 +9,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.executor import when_parent_ends
 from vqbet_course.core.io import write_text
 from vqbet_course.core.places import LESSONS, PACKAGE, ROOT, find_lessons
 from vqbet_course.course.executed import (
@@ -26,11 +26,11 @@ from vqbet_course.course.executed import (
     as_html,
     describe_crash,
     figures_of,
-    films_of,
     find_failure,
     headline_of,
     read_executed,
     title_of,
+    videos_of,
 )
 from vqbet_course.course.profiles import CELL_TIMEOUT_S
 from vqbet_course.course.report import Progress, Report, print_results
@@ -175,7 +175,7 @@ def work(connection: Connection, out: Path, profile: str) -> None:
     """
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell hands down SIG_IGN
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    when_parent_ends(lambda: os.kill(os.getpid(), signal.SIGINT))
     with suppress(KeyboardInterrupt, EOFError, BrokenPipeError):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         while lesson := connection.recv():
@@ -184,14 +184,6 @@ def work(connection: Connection, out: Path, profile: str) -> None:
             except (BadInput, OSError) as error:  # the disk is full
                 message = error
             connection.send(message)
-
-
-def end_with_parent() -> None:
-    """Interrupt this process when the one that started it is gone."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os.kill(os.getpid(), signal.SIGINT)
 
 
 # --- a lesson -----------------------------------------------------------------------------------------------
@@ -232,7 +224,7 @@ def run_lesson(
     return LessonResult(
         lesson.stem, title, seconds,
         headline=headline_of(notebook), failure=find_failure(notebook, crash, position, timeout),
-        figures=figures_of(notebook, title), films=films_of(notebook), page=page,
+        figures=figures_of(notebook, title), videos=videos_of(notebook), page=page,
     )
 
 
