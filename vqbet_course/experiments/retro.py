@@ -80,7 +80,7 @@ def open_questions(groups: dict[tuple[str, str, str], list[Row]]) -> list[str]:
         labels = [e["failure"]["label"] for r in rows for e in r.episodes if e.get("failure")]
         if labels:
             most = max(set(labels), key=lambda label: (labels.count(label), label))
-            asked = "have no label; what do their films show?" if most == "unlabelled" else f"are labelled {most}; why?"
+            asked = "have no label; what do their videos show?" if most == "unlabelled" else f"are labelled {most}; why?"
             own.append(f"{about}: {labels.count(most)} of {len(labels)} failures {asked}")
     all_together = [("Fewer than three training seeds; how much is luck?", few),
                     ("Final coverage far below max coverage; what undoes the push?", lost)]

@@ -8,14 +8,14 @@ import numpy as np
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import in_plain_words, write_json
-from vqbet_course.tasks.pusht.contract import PUSHT
-from vqbet_course.tasks.pusht.geometry import SIZE
-from vqbet_course.widgets.picture import BLUE, ORANGE, draw_board, leave_by_tab
+from vqbet_course.tasks import DEFAULT_TASK, get_task
+from vqbet_course.widgets.picture import BLUE, ORANGE, draw_scene, leave_by_tab
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
     from matplotlib.figure import Figure
 
+    from vqbet_course.tasks.task import Scene
     from vqbet_course.training.runs import Run
 
 OPERATOR = "human, mouse"
@@ -28,7 +28,7 @@ Numbers = dict[str, np.ndarray]
 
 @dataclass
 class Drive:
-    """One board that is driven, step by step, at the 10 Hz of PushT.
+    """One board of PushT that is driven, step by step, at its 10 Hz.
 
     A step goes where `target` (2,), in pixels, points while somebody drags; otherwise where the policy of `run` sends
     the pusher, or nowhere. Episodes in which a hand drove go to `solved` or to `unsolved`, each step that was taken
@@ -43,9 +43,8 @@ class Drive:
     results: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        from vqbet_course.rollout import make_pusht
-
-        self.env = make_pusht()
+        self.task = get_task(DEFAULT_TASK)
+        self.env: Any = self.task.make_env()
         self.rows: list[tuple[np.ndarray, np.ndarray, np.ndarray, bool, float]] = []
         self.start(self.seed)
 
@@ -60,6 +59,11 @@ class Drive:
             self.run.policy.eval().reset([torch.Generator().manual_seed(seed)])
 
     @property
+    def scene(self) -> "Scene":
+        """What is to be drawn now."""
+        return self.task.scene(self.seen)
+
+    @property
     def interventions(self) -> int:
         """Steps of the running episode that were taken from the policy."""
         return sum(human for _, _, _, human, _ in self.rows) if self.run is not None else 0
@@ -71,9 +75,9 @@ class Drive:
             return False
         state, corners, human = self.seen["agent_pos"], self.seen["environment_state"], self.target is not None
         self.seen, _, success, _, info = self.env.step(action)
-        self.coverage = info["coverage"]
+        self.coverage = self.task.progress(info)
         self.rows.append((corners, state, action, human, self.coverage))
-        over = success or len(self.rows) >= self.env.get_wrapper_attr("contract").horizon
+        over = success or len(self.rows) >= self.task.horizon
         if over:
             self.finish(success)
         return over
@@ -85,10 +89,10 @@ class Drive:
         if self.target is not None:
             if self.run is not None:
                 self.run.policy.actions.clear()  # it looks anew when the hand lets go
-            return np.clip(np.array(self.target, dtype=np.float64), 0, SIZE)
+            return np.clip(np.array(self.target, dtype=np.float64), *self.task.contract.action_bounds)
         if self.run is None:
             return None
-        return act(self.run.policy, self.run.normalizer, observe([self.seen]))[0]
+        return act(self.run.policy, self.run.normalizer, observe([self.seen]), self.task.contract.action_bounds)[0]
 
     def finish(self, success: bool) -> None:
         """End the running episode: note how it went, keep it if a hand drove. One of a single step is no episode."""
@@ -134,10 +138,11 @@ def write_driven(episodes: Sequence[Numbers], out: Path, quiet: bool = True) -> 
         old.rename(out)
     before = list(open_source(str(out)).sound_episodes()) if out.exists() else []
     numbers = [*({name: episode.numbers[name] for name in episodes[0]} for episode in before), *episodes]
+    contract = get_task(DEFAULT_TASK).contract.data
     every = [Episode(episode, f"driven episode {number}") for number, episode in enumerate(numbers)]
     taken = any(episode["intervention"].any() for episode in numbers)
-    source = Source(str(out), "driven by hand", len(every), lambda start: iter(every[start:]), PUSHT.fps,
-                    units=PUSHT.units(), task="Push the T onto its goal", robot="gym-pusht",
+    source = Source(str(out), "driven by hand", len(every), lambda start: iter(every[start:]), contract.fps,
+                    units=contract.units(), task="Push the T onto its goal", robot="gym-pusht",
                     operator=f"a policy, and where `intervention` is 1: {OPERATOR}" if taken else OPERATOR)
     with in_plain_words(out):
         shutil.rmtree(whole, ignore_errors=True)
@@ -169,7 +174,7 @@ def drive_explorer(drive: Drive, out: Path) -> "VBox":
     drives: asyncio.Task[None] | None = None
 
     def drag(x: float, y: float) -> None:
-        drive.target = (x * SIZE / SIDE, y * SIZE / SIDE)
+        drive.target = (x * drive.scene.size / SIDE, y * drive.scene.size / SIDE)
         wake()
 
     def move(x: float, y: float) -> None:
@@ -214,7 +219,7 @@ def drive_explorer(drive: Drive, out: Path) -> "VBox":
                 begin()
             else:
                 show()
-            due = max(due + 1 / PUSHT.fps, time.monotonic())  # a late step is followed by no hurried ones
+            due = max(due + 1 / drive.task.contract.data.fps, time.monotonic())  # a late step is followed by no hurried ones
             await asyncio.sleep(due - time.monotonic())
 
     canvas.on_mouse_down(drag)
@@ -246,18 +251,16 @@ def draw_drive(canvas: Any, drive: Drive) -> None:
     """The board on a canvas of SIDE x SIDE pixels: goal, T, pusher, and where the hand points."""
     from ipycanvas import hold_canvas
 
-    from vqbet_course.tasks.pusht.geometry import AROUND, GOAL_POSE, OUTLINE, PUSHER_RADIUS, to_world
-
-    scale = SIDE / SIZE
-    corners = drive.seen["environment_state"].reshape(8, 2)[AROUND]
+    scene = drive.scene
+    scale = SIDE / scene.size
     with hold_canvas():
         canvas.fill_style = "white"
         canvas.fill_rect(0, 0, SIDE, SIDE)
-        for points, colour in ((to_world(OUTLINE, GOAL_POSE[None])[0], "#BFE5D8"), (corners, "#999999")):
+        for points, colour in ((scene.goal, "#BFE5D8"), (scene.block, "#999999")):
             canvas.fill_style = colour
             canvas.fill_polygon((points * scale).tolist())
         canvas.fill_style = BLUE
-        canvas.fill_circle(*(drive.seen["agent_pos"] * scale), PUSHER_RADIUS * scale)
+        canvas.fill_circle(*(scene.pusher * scale), scene.radius * scale)
         if drive.target is not None:
             canvas.fill_style = ORANGE
             canvas.fill_circle(drive.target[0] * scale, drive.target[1] * scale, 4)
@@ -271,7 +274,7 @@ def plot_drive(drive: Drive) -> "Figure":
     figure = Figure(figsize=(4, 4))
     ax = figure.subplots()
     figure.subplots_adjust(left=0.02, right=0.98, bottom=0.02, top=0.92)
-    draw_board(ax, drive.seen["environment_state"].reshape(8, 2), drive.seen["agent_pos"])
+    draw_scene(ax, drive.scene)
     if drive.rows:
         way, human = (np.array([row[i] for row in drive.rows]) for i in (1, 3))
         ax.plot(*way.T, "-", color="0.5", linewidth=1)
