@@ -18,6 +18,7 @@ from vqbet_course.datasets.source import UNSTATED
 from vqbet_course.demos import Normalizer, load_demos
 from vqbet_course.evaluation.behaviour import behaviour, mode_entropy, recovery
 from vqbet_course.evaluation.failures import Known, failures_of, keep_persons_word
+from vqbet_course.evaluation.latency import latency
 from vqbet_course.evaluation.offline import HeldOut, held_out, held_out_action_error
 from vqbet_course.evaluation.videos import video_frames, write_video
 from vqbet_course.goals import with_shown_goal
@@ -25,7 +26,6 @@ from vqbet_course.rollout import (
     Policy,
     Rollout,
     World,
-    latency,
     metrics_in_words,
     rollout_metrics,
     rollouts,

@@ -77,7 +77,7 @@ class FrozenFrames(Perturbation):
             self.last = observation
         else:
             self.happened = True
-        return self.last, {"true_observation": observation} | info
+        return each(self.last, np.copy), {"true_observation": observation} | info
 
 
 class DelayedActions(Perturbation):

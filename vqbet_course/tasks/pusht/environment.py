@@ -102,7 +102,7 @@ class GoalPose(gym.Wrapper):
         pose = draw_pose(seed or 0) if self.pose is None else self.pose
         setattr(self.unwrapped, "goal_pose", pose)
         self.goal = block_keypoints(pose[None])[0].astype(np.float32)
-        return observation, info | {"goal_pose": pose}
+        return observation, info | {"goal_pose": np.copy(pose)}
 
 
 def draw_pose(seed: int) -> np.ndarray:
