@@ -73,7 +73,6 @@ def test_few_modules_lie_beside_the_folders() -> None:
     assert len(list(PACKAGE.glob("*.py"))) <= AT_MOST_MODULES
 
 
-@pytest.mark.xfail(strict=False, reason="other rooms are being mended")
 def test_functions_are_small() -> None:
     long = {f"{path.relative_to(REPO)}:{node.name}": lines for path in modules() for node in ast.walk(tree_of(path))
             if isinstance(node, ast.FunctionDef) and node.end_lineno
@@ -81,12 +80,10 @@ def test_functions_are_small() -> None:
     assert not long
 
 
-@pytest.mark.xfail(strict=False, reason="other rooms are being mended")
 def test_no_two_public_classes_have_one_name() -> None:
     assert not shared_names(ast.ClassDef, modules())
 
 
-@pytest.mark.xfail(strict=False, reason="other rooms are being mended")
 def test_no_two_public_functions_have_one_name() -> None:
     """Commands are named as users type them."""
     paths = [path for path in modules() if path.name != "cli.py" and not set(PROTOCOLS) & set(path.parents)]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from small import CONFIG, small_run
 
 from vqbet_course import rollout
-from vqbet_course.policy import VQBeTPolicy
 from vqbet_course.evaluation.latency import latency
+from vqbet_course.policy import VQBeTPolicy
 from vqbet_course.rollout import Rollout, metrics_in_words, rollout_metrics, rollouts
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.training.runs import Run, load_run

@@ -56,14 +56,16 @@ def course(profile: str, only: str | None, out: Path) -> None:
 @click.option("--observe", metavar="NAME,NAME",
               help="What the policy sees, like observation.image,observation.state. [default: all numbers]")
 @click.option("--weights", metavar="NAME",
-              help="Start a camera's ResNet from these of torchvision, fetched once, like ResNet18_Weights.IMAGENET1K_V1.")
+              help="Start a camera's ResNet from these of torchvision, fetched once, like "
+                   "ResNet18_Weights.IMAGENET1K_V1.")
 @click.option("--goal", type=click.Choice(["future", "final", "none"]), default="none", show_default=True,
               help="Train towards goals: any later moment of the demonstration, or its end.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="RUN", help="The run directory to make.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="The interrupted run to continue.")
 @TASK
 def train(data: str, minutes: float | None, steps: int | None, seed: int, augment: bool | None, split: Path | None,
-          observe: str | None, weights: str | None, goal: str, out: Path | None, resume: Path | None, task: str | None) -> None:
+          observe: str | None, weights: str | None, goal: str, out: Path | None, resume: Path | None,
+          task: str | None) -> None:
     """Train a VQ-BeT: first the tokenizer, then the policy."""
     from vqbet_course import train as training
 
@@ -91,8 +93,8 @@ def train(data: str, minutes: float | None, steps: int | None, seed: int, augmen
               help="A task's name, or module:Class of a Task or of a Gymnasium environment with a contract. "
                    "[default: the one that RUN was trained on]")
 @click.option("--perturb", multiple=True, metavar="NAME[=VALUE]",
-              help="A perturbation: observation-noise, frozen-frames, delayed-actions, action-noise; on PushT also shove "
-                   "and friction.")
+              help="A perturbation: observation-noise, frozen-frames, delayed-actions, action-noise; on PushT also "
+                   "shove and friction.")
 @click.option("--goal-pose", metavar="X,Y,ANGLE", help="Where the goal is, on PushT in pixels and radians, or `random`.")
 @click.option("--split", type=click.Path(path_type=Path), metavar="FILE",
               help="Start where held-out episodes of this split start, instead of at environment seeds.")

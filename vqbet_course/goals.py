@@ -127,7 +127,7 @@ class ShownGoal(gym.ObservationWrapper):
         task = env.get_wrapper_attr("contract")
         self.contract = replace(task, data=show_goals(task.data, name, n))
         space: Any = env.observation_space
-        parts = space.spaces if isinstance(space, gym.spaces.Dict) else {"agent_pos": space}
+        parts: dict[str, Any] = space.spaces if isinstance(space, gym.spaces.Dict) else {"agent_pos": space}
         key = name.removeprefix("observation.")
         about = parts[{"state": "agent_pos"}.get(key, key)]
         low, high = (np.tile(bound, n).astype(np.float32) for bound in (about.low, about.high))

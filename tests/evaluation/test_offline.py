@@ -42,11 +42,11 @@ def run(place: Path) -> Run:
 def test_what_was_done_from_a_start_leads_to_what_was_seen(tmp_path: Path) -> None:
     env, draw = make_pusht(), np.random.default_rng(3)
     env.reset(seed=5)
-    actions = np.array(env.block.position) + draw.normal(0, 20, (25, 2))  # type: ignore[attr-defined]
-    states = [np.array([*env.agent.position, *env.block.position, env.block.angle])]  # type: ignore[attr-defined]
+    actions = np.array(env.block.position) + draw.normal(0, 20, (25, 2))
+    states = [np.array([*env.agent.position, *env.block.position, env.block.angle])]
     for action in actions:
         env.step(action)
-        states.append(np.array([*env.agent.position, *env.block.position, env.block.angle]))  # type: ignore[attr-defined]
+        states.append(np.array([*env.agent.position, *env.block.position, env.block.angle]))
     assert np.abs(states[-1][2:4] - states[0][2:4]).max() > 10  # the T was pushed
     path = write_npz(tmp_path / "one.npz", state=np.array(states[:-1]), action=actions, episode_ends=np.array([25]))
     demos = load_demos(open_source(path))

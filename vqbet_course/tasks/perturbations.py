@@ -155,7 +155,7 @@ def unbounded(space: gym.Space) -> gym.Space:
     if isinstance(space, gym.spaces.Dict):
         return gym.spaces.Dict({name: unbounded(part) for name, part in space.spaces.items()})
     if isinstance(space, gym.spaces.Box) and len(space.shape) == 1:
-        return gym.spaces.Box(-np.inf, np.inf, space.shape, space.dtype)  # type: ignore[arg-type]
+        return gym.spaces.Box(-np.inf, np.inf, space.shape, space.dtype)
     return space
 
 

@@ -37,10 +37,10 @@ class Scene:
 class PartialObservation(Protocol):
     """Changes one field of an observation, (size,), step after step; every episode owns its draws."""
 
-    def begin(self, generator: np.random.Generator) -> None:
+    def begin(self, generator: np.random.Generator, /) -> None:
         """Start an episode."""
 
-    def __call__(self, values: np.ndarray) -> np.ndarray:
+    def __call__(self, values: np.ndarray, /) -> np.ndarray:
         """The field (size,) of the next step as the policy sees it."""
 
 

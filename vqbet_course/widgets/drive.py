@@ -158,80 +158,103 @@ def drive_explorer(drive: Drive, out: Path) -> "VBox":
     """A board to drag the pusher over, 10 steps a second; time stands still while nobody drives.
 
     `save_driven` says where episodes go. With a policy in `drive`, a button lets it drive, and the hand takes over
-    while it drags. By keyboard: the arrow keys drive, Escape lets go.
+    while it drags. By keyboard: the arrow keys drive, Escape stops.
     """
-    import asyncio
-    import html
-    import time
-
     import ipywidgets
-    from ipycanvas import Canvas
 
-    canvas = Canvas(width=SIDE, height=SIDE, layout={"width": f"{SIDE}px", "height": f"{SIDE}px"})
-    again = ipywidgets.Button(description="new start")
-    policy = ipywidgets.ToggleButton(description="let the policy drive")
-    words = ipywidgets.HTML()
-    drives: asyncio.Task[None] | None = None
+    driven = DriveBoard(drive, out)
+    buttons = [driven.again] if drive.run is None else [driven.again, driven.policy]
+    return ipywidgets.VBox([ipywidgets.HBox(buttons), driven.canvas, driven.words])
 
-    def drag(x: float, y: float) -> None:
-        drive.target = (x * drive.scene.size / SIDE, y * drive.scene.size / SIDE)
-        wake()
 
-    def move(x: float, y: float) -> None:
-        if drive.target is not None:
-            drag(x, y)
+class DriveBoard:
+    """The canvas and the buttons of `drive_explorer`, and what happens when they are used."""
 
-    def release(x: float = 0, y: float = 0) -> None:
-        drive.target = None
+    def __init__(self, drive: Drive, out: Path):
+        import asyncio
 
-    def key(name: str, *_: Any) -> None:
+        import ipywidgets
+        from ipycanvas import Canvas
+
+        self.drive, self.out = drive, out
+        self.canvas = Canvas(width=SIDE, height=SIDE, layout={"width": f"{SIDE}px", "height": f"{SIDE}px"})
+        self.again = ipywidgets.Button(description="new start")
+        self.policy = ipywidgets.ToggleButton(description="let the policy drive")
+        self.words = ipywidgets.HTML()
+        self.driving: asyncio.Task[None] | None = None
+        self.canvas.on_mouse_down(self.drag)
+        self.canvas.on_mouse_move(self.move)
+        self.canvas.on_mouse_up(self.release)
+        self.canvas.on_mouse_out(self.release)
+        self.canvas.on_key_down(self.key)
+        leave_by_tab(self.canvas)
+        self.again.on_click(self.begin)
+        self.policy.observe(self.wake, names="value")
+        self.show()
+
+    def drag(self, x: float, y: float) -> None:
+        """Send the pusher to a point of the canvas."""
+        scale = self.drive.scene.size / SIDE
+        self.drive.target = (x * scale, y * scale)
+        self.wake()
+
+    def move(self, x: float, y: float) -> None:
+        """Send the pusher to where the mouse is, while it is dragged."""
+        if self.drive.target is not None:
+            self.drag(x, y)
+
+    def release(self, x: float = 0, y: float = 0) -> None:
+        """Send the pusher nowhere."""
+        self.drive.target = None
+
+    def key(self, name: str, *_: Any) -> None:
+        """Drive by an arrow key; Escape stops."""
         if name in ARROWS:
-            x, y = np.array(drive.target or drive.seen["agent_pos"]) + STRIDE * np.array(ARROWS[name])
-            drive.target = (float(x), float(y))
-            wake()
+            x, y = np.array(self.drive.target or self.drive.seen["agent_pos"]) + STRIDE * np.array(ARROWS[name])
+            self.drive.target = (float(x), float(y))
+            self.wake()
         elif name == "Escape":
-            release()
+            self.release()
 
-    def show(problem: str = "") -> None:
-        draw_drive(canvas, drive)
-        words.value = f'<div role="status">{html.escape(problem or drive.describe())}</div>'
+    def show(self, problem: str = "") -> None:
+        """Draw the board, and say below how it goes, or the problem."""
+        import html
 
-    def begin(_: Any = None) -> None:
-        release()
-        policy.value = False
-        drive.start(drive.seed + 1)
+        draw_drive(self.canvas, self.drive)
+        self.words.value = f'<div role="status">{html.escape(problem or self.drive.describe())}</div>'
+
+    def begin(self, _: Any = None) -> None:
+        """Save what was driven, and start the next episode."""
+        self.release()
+        self.policy.value = False
+        self.drive.start(self.drive.seed + 1)
         try:
-            save_driven(drive, out)
+            save_driven(self.drive, self.out)
         except BadInput as error:
-            show(str(error))
+            self.show(str(error))
         else:
-            show()
+            self.show()
 
-    def wake(_: Any = None) -> None:
-        nonlocal drives
-        if drives is None or drives.done():
-            drives = asyncio.ensure_future(go())
+    def wake(self, _: Any = None) -> None:
+        """Let time run, unless it does."""
+        import asyncio
 
-    async def go() -> None:
-        due = time.monotonic()
-        while drive.target is not None or policy.value:
-            if drive.step():
-                begin()
+        if self.driving is None or self.driving.done():
+            self.driving = asyncio.ensure_future(self.go())
+
+    async def go(self) -> None:
+        """Step at the rate of the task for as long as somebody drives; a late step is not followed by hurried ones."""
+        import asyncio
+        import time
+
+        due, period = time.monotonic(), 1 / self.drive.task.contract.data.fps
+        while self.drive.target is not None or self.policy.value:
+            if self.drive.step():
+                self.begin()
             else:
-                show()
-            due = max(due + 1 / drive.task.contract.data.fps, time.monotonic())  # a late step is followed by no hurried ones
+                self.show()
+            due = max(due + period, time.monotonic())
             await asyncio.sleep(due - time.monotonic())
-
-    canvas.on_mouse_down(drag)
-    canvas.on_mouse_move(move)
-    canvas.on_mouse_up(release)
-    canvas.on_mouse_out(release)
-    canvas.on_key_down(key)
-    leave_by_tab(canvas)
-    again.on_click(begin)
-    policy.observe(wake, names="value")
-    show()
-    return ipywidgets.VBox([ipywidgets.HBox([again] if drive.run is None else [again, policy]), canvas, words])
 
 
 ARROWS = {"ArrowLeft": (-1, 0), "ArrowRight": (1, 0), "ArrowUp": (0, -1), "ArrowDown": (0, 1)}

@@ -24,6 +24,8 @@ class PushTEnv(gym_pusht.envs.pusht.PushTEnv):
     Observation: environment_state (16,) and agent_pos (2,), float64 pixels; action: where to send the pusher, (2,) pixels.
     """
 
+    obs_type: str
+
     def __init__(self, **options: Any):
         super().__init__(**{"obs_type": "environment_state_agent_pos", "render_mode": "rgb_array",
                             "visualization_width": SIZE, "visualization_height": SIZE} | options)
