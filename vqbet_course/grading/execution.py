@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from vqbet_course.core.notebooks import has_directive
 from vqbet_course.grading.lessons import Lab
 from vqbet_course.grading.limits import Limits
 from vqbet_course.grading.sandbox import (
-    ENVIRONMENT, PACKAGE, bind, bubblewrap, bubblewrap_works, interpreter, where_it_runs)
+    ENVIRONMENT, PACKAGE, bind, bubblewrap, bubblewrap_works, interpreter, scratch_folder, where_it_runs)
 
 RUNNER = Path(__file__).with_name("papermill_runner.py")
 LIMITS = Limits(seconds=300, wall=300, memory=8 << 30, output=32 << 20, processes=256)
@@ -43,17 +44,17 @@ def command() -> list[str]:
 
 def execute(data: bytes, lab: Lab, limits: Limits = LIMITS) -> tuple[bytes, str]:
     """The executed copy (empty if there is none), and what its reader should know."""
-    with tempfile.TemporaryDirectory(prefix="vqbet-course-notebook-") as home, \
-            tempfile.TemporaryFile() as notebook, tempfile.TemporaryFile() as copy:
+    with ExitStack() as files, tempfile.TemporaryFile() as notebook, tempfile.TemporaryFile() as copy:
+        home = "/tmp" if bubblewrap_works() else str(files.enter_context(scratch_folder()))
         notebook.write(without_slow_cells(data, lab))
         notebook.seek(0)
-        files = [notebook.fileno(), copy.fileno()]
-        place = "/tmp" if bubblewrap_works() else home
-        environment = ENVIRONMENT | {"HOME": place, "IPYTHONDIR": place, "PATH": f"{Path(sys.executable).parent}:/bin",
+        inherited = [notebook.fileno(), copy.fileno()]
+        environment = ENVIRONMENT | {"HOME": home, "IPYTHONDIR": home, "PATH": f"{Path(sys.executable).parent}:/bin",
                                      "JUPYTER_PATH": f"{sys.prefix}/share/jupyter", "HF_HUB_OFFLINE": "1",
                                      "PYTHONPATH": str(PACKAGE.parent)}
         process = subprocess.Popen(
-            [*command(), *map(str, files), json.dumps(asdict(where_it_runs(limits)))], pass_fds=files, env=environment,
+            [*command(), *map(str, inherited), json.dumps(asdict(where_it_runs(limits)))], pass_fds=inherited,
+            env=environment,
             cwd=home, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL)
         try:

@@ -45,7 +45,8 @@ class OneQuantizer(Check):
         Misconception("codes move in evaluation, too", {
             "if self.training:\n            self.follow": "if True:\n            self.follow",
         }, "In eval mode the same input has to give the same answer twice."),
-        Misconception("codes are placed in evaluation, too", {"if self.training and not self.started": "if not self.started"},
+        Misconception("codes are placed in evaluation, too", {
+            "if self.training and not self.started": "if not self.started"},
             "The docstring says which batch places the codes."),
         Misconception("no straight-through", {
             "Quantized(straight_through(x, values), ": "Quantized(values, ",
@@ -75,6 +76,10 @@ class OneQuantizer(Check):
         Misconception("a revived code keeps its count", {
             "self.count[dead] = max(self.revive_below, 1.0)": "pass",
         }, "A revived code starts anew. What would its old count do to it in the next step?"),
+        Misconception("the total of a revived code does not fit its count", {
+            "self.total[dead] = self.codebook[dead] * self.count[dead].unsqueeze(1)":
+                "self.total[dead] = self.codebook[dead]",
+        }, "A code is its total divided by its count. Where does yours stand after the next step?"),
         Misconception("draws of its own", {"len(self.codebook), generator=generator)": "len(self.codebook))"},
             "Two runs with the same generator should place the codes alike. Who draws in k-means?"),
     ]
@@ -100,6 +105,9 @@ class OneQuantizer(Check):
         dying.place(codebook)
         dying.count[1:3] = 0.1
         dying.revive(alike)
+        renewed = answer(4, 3, revive_below=3.0)
+        renewed.place(codebook)
+        renewed.revive(alike)
         fresh, smooth = answer(2, 3).train(), answer(4, 3, eps=0.5).train()
         fresh(alike)
         resting = answer(4, 3).eval()
@@ -121,7 +129,8 @@ class OneQuantizer(Check):
 
         twins = torch.stack([placed(low) - placed(low) for low in (0.0, 2.0)])
         return outputs | {"codebook after revival": dying.codebook, "count after revival": dying.count,
-                          "total after revival": dying.total, "codebook placed by the first batch": fresh.codebook,
+                          "total after revival": dying.total, "total after revival, a count of 3": renewed.total,
+                          "count after revival, a count of 3": renewed.count, "codebook placed by the first batch": fresh.codebook,
                           "codebook before any training": resting.codebook, "count of the crowded": crowded.count,
                           "codebook, smoothed": smooth.codebook, "codebook, the lonely revived": lonely.codebook,
                           "revived codes are rows of x": (torch.cdist(crowded.codebook, x).amin(1) < 1e-3).tolist(),

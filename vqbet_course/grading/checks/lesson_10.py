@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from vqbet_course.grading.checks import Check, Misconception, normal
-from vqbet_course.grading.runner import set_parameters
+from vqbet_course.grading.runner import parameter_gradients, set_parameters
 from vqbet_course.policy import VQBeTConfig
 
 
@@ -13,7 +13,8 @@ class Cloning(Check):
     id = "10.1"
     answer = "BC"
     blank = ("forward", "loss")
-    hint = "Everything that was seen, in one row per window, in the order of the configuration. Which chunk is it to do?"
+    hint = ("Everything that was seen, in one row per window, in the order of the configuration. Which chunk is it to "
+            "do?")
     misconceptions = [
         Misconception("the chunk of the first observation", {"chunks[:, -1]": "chunks[:, 0]"},
             "A window shows the past and the present. Which of its steps is now?"),
@@ -41,18 +42,22 @@ class Cloning(Check):
     def probe(answer: Any, a: Tensor, b: Tensor, chunks: Tensor, numbers: Tensor) -> dict[str, Any]:
         shapes = VQBeTConfig.laptop(observation_sizes={"a": 3, "b": 2}, action_chunk_size=4, use_relative_actions=False)
         policy = set_parameters(answer(shapes, width=6), numbers)
-        return {"chunk": policy({"b": b, "a": a}), "loss": policy.loss({"a": a, "b": b}, chunks)}
+        loss = policy.loss({"a": a, "b": b}, chunks)
+        return {"chunk": policy({"b": b, "a": a}), "loss": loss,
+                "gradient of the loss at the parameters": parameter_gradients(loss, policy)}
 
 
 class Bins(Check):
     id = "10.2"
     answer = "BeT"
     blank = ("features", "decide", "loss")
-    hint = "The same in `decide` and `loss`: features, a bin, an offset. Only `loss` knows the true bin: whose is nearest?"
+    hint = ("The same in `decide` and `loss`: features, a bin, an offset. Only `loss` knows the true bin: whose is "
+            "nearest?")
     misconceptions = [
         Misconception("no offset", {"Decision(decoded + offset,": "Decision(decoded,"},
             "With bins alone, how many different actions can the policy do?"),
-        Misconception("decides for the first observation", {"self.features(window)[:, -1]": "self.features(window)[:, 0]"},
+        Misconception("decides for the first observation", {
+            "self.features(window)[:, -1]": "self.features(window)[:, 0]"},
             "A window shows the past and the present. At which of its steps does the policy act?"),
         Misconception("one temperature fits all", {"features, uniform, self.temperature)": "features, uniform, 1.0)"},
             "Try another temperature: do the bins change?"),
@@ -87,6 +92,7 @@ class Bins(Check):
         policy = set_parameters(answer(shapes, n_bins=6, width=8, n_layer=1, n_head=2, temperature=0.4), numbers)
         policy.bins = bins
         policy.reset([torch.Generator().manual_seed(seed) for seed in range(len(seen))])
-        decision = policy.decide({"a": seen})
+        decision, loss = policy.decide({"a": seen}), policy.loss({"a": seen}, chunks)
         return {"actions": decision.actions, "codes": decision.codes, "decoded": decision.decoded,
-                "offset": decision.offset, "logits": decision.logits, "loss": policy.loss({"a": seen}, chunks)}
+                "offset": decision.offset, "logits": decision.logits, "loss": loss,
+                "gradient of the loss at the parameters": parameter_gradients(loss, policy)}
