@@ -92,6 +92,7 @@ class Sampling(Check):
             "codes at temperature 2": answer(logits, 2.0, uniform),
             "codes at temperature 0": answer(logits, 0.0, uniform),
             "the highest draw finds a code": bool((answer(logits, 1.0, 0 * uniform + 1 - 2**-24) < 6).all()),
+            "codes of the lowest draw": answer(logits - 200 * torch.eye(6)[0], 1.0, 0 * uniform),
             "which temperatures are refused": [refuses(lambda: answer(logits, t, uniform)) for t in (-1.0, 0.5, -0.1)],
         }
 

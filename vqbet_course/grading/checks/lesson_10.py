@@ -35,12 +35,13 @@ class Cloning(Check):
 
     @staticmethod
     def draw(g: torch.Generator) -> dict[str, Tensor]:
-        return {"a": normal(g, 5, 2, 3), "b": normal(g, 5, 2, 2), "chunks": normal(g, 5, 2, 4, 2),
+        return {"a": normal(g, 5, 3, 3), "b": normal(g, 5, 3, 2), "chunks": normal(g, 5, 3, 4, 2),
                 "numbers": 0.3 * normal(g, 997)}
 
     @staticmethod
     def probe(answer: Any, a: Tensor, b: Tensor, chunks: Tensor, numbers: Tensor) -> dict[str, Any]:
-        shapes = VQBeTConfig.laptop(observation_sizes={"a": 3, "b": 2}, action_chunk_size=4, use_relative_actions=False)
+        shapes = VQBeTConfig.laptop(observation_sizes={"a": 3, "b": 2}, n_obs_steps=3, action_chunk_size=4,
+                                    use_relative_actions=False)
         policy = set_parameters(answer(shapes, width=6), numbers)
         loss = policy.loss({"a": a, "b": b}, chunks)
         return {"chunk": policy({"b": b, "a": a}), "loss": loss,
@@ -82,13 +83,13 @@ class Bins(Check):
 
     @staticmethod
     def draw(g: torch.Generator) -> dict[str, Tensor]:
-        return {"seen": normal(g, 12, 2, 3), "chunks": normal(g, 12, 2, 1, 2), "bins": normal(g, 6, 2),
+        return {"seen": normal(g, 12, 3, 3), "chunks": normal(g, 12, 3, 1, 2), "bins": normal(g, 6, 2),
                 "numbers": 0.3 * normal(g, 997)}
 
     @staticmethod
     def probe(answer: Any, seen: Tensor, chunks: Tensor, bins: Tensor, numbers: Tensor) -> dict[str, Any]:
-        shapes = VQBeTConfig.laptop(observation_sizes={"a": 3}, action_chunk_size=1, n_action_steps=1,
-                                    use_relative_actions=False)
+        shapes = VQBeTConfig.laptop(observation_sizes={"a": 3}, n_obs_steps=3, action_chunk_size=1,
+                                    n_action_steps=1, use_relative_actions=False)
         policy = set_parameters(answer(shapes, n_bins=6, width=8, n_layer=1, n_head=2, temperature=0.4), numbers)
         policy.bins = bins
         policy.reset([torch.Generator().manual_seed(seed) for seed in range(len(seen))])
