@@ -15,13 +15,12 @@ from torch import Tensor
 from vqbet_course.grading.answers import Answer
 from vqbet_course.grading.checks import Check, Misconception, all_checks
 from vqbet_course.grading.lessons import Lab, lab_of
+from vqbet_course.grading.diagnosis import diagnose, smallest_example
 from vqbet_course.grading.grades import Verdict
 from vqbet_course.grading.runner import Outputs, ask, metadata_of
 
 LONGEST_HEADER = 100_000
 """Bytes of names that an answer may have; reading them takes many times as much memory."""
-
-FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 
 def released_module(lab: Lab) -> Any:
@@ -77,16 +76,20 @@ def error_message(error: str, line: str, name: str, words: str) -> str:
 
 
 def verdict(check: type[Check], lab: Lab, seed: int, got: Outputs) -> Verdict:
-    """Compare outputs with the solution's, then with those of the known misconceptions."""
-    inputs = check.inputs(seed)
-    expected = ask(check.probe, getattr(released_module(lab), check.answer), inputs)
-    wrong = difference(expected, got, check.tolerance)
+    """Compare outputs with the solution's; where they differ, find out what the mistake is."""
+    inputs, names = check.inputs(seed), dict(vars(released_module(lab)))
+    expected = ask(check.probe, names[check.answer], inputs)
+    wrong = difference(expected, got, check)
     if not wrong:
         return Verdict("passed", "passed")
     for misconception in check.misconceptions:
-        if not difference(outputs_of(misconception, check, lab, inputs), got, check.tolerance):
+        if not difference(outputs_of(misconception, check, lab, inputs), got, check):
             return Verdict("wrong", wrong, misconception.name, misconception.hint)
-    return Verdict("wrong", wrong, hint=check.hint)
+    kind, hint = diagnose(check, lab, names, inputs, expected, got,
+                          lambda right, mine: bool(difference(right, mine, check)))
+    example = "" if kind else smallest_example(
+        inputs, expected, got, lambda right, mine: bool(tensor_difference(right, mine, check)))
+    return Verdict("wrong", wrong, kind, hint or check.hint, example)
 
 
 def outputs_of(misconception: Misconception, check: type[Check], lab: Lab, inputs: Outputs) -> Outputs:
@@ -96,27 +99,30 @@ def outputs_of(misconception: Misconception, check: type[Check], lab: Lab, input
     return ask(check.probe, names[check.answer], inputs)
 
 
-def difference(expected: Outputs, got: Outputs, tolerance: float) -> str:
+def difference(expected: Outputs, got: Outputs, check: type[Check]) -> str:
     """The first thing that differs, in words; empty if the outputs agree. Inputs first: a changed one spoils others."""
     names = {key: key.split(".", 1)[1] for key in expected}
     for key, name in sorted(names.items(), key=lambda item: not item[1].startswith("input ")):
         if key not in got:
             return f"`{name}` is missing"
-        if wrong := tensor_difference(expected[key], got[key], tolerance):
+        if wrong := tensor_difference(expected[key], got[key], check):
             changed = name.removeprefix("input ")
             return f"`{name}` {wrong}" if changed == name else f"it changes its input `{changed}`"
     return ""
 
 
-def tensor_difference(right: Tensor, mine: Tensor, tolerance: float) -> str:
-    """What is wrong with one tensor. Floats may be of any width, and a single number is just a number."""
+def tensor_difference(right: Tensor, mine: Tensor, check: type[Check]) -> str:
+    """What is wrong with one tensor. A number may come as any kind of number, unless the exercise asks for whole ones;
+    and a single number is just a number."""
+    if mine.numel() == right.numel() == 1:
+        mine = mine.reshape(right.shape)
     if mine.shape != right.shape:
         small = len(mine.shape) < 5 and max(mine.shape, default=0) < 100  # a large one could tell what was asked
         return f"has {f'shape {tuple(mine.shape)}' if small else 'another shape'}, expected {tuple(right.shape)}"
-    if mine.dtype != right.dtype and not {mine.dtype, right.dtype} <= FLOATS:
+    if mine.is_complex() or check.whole and mine.is_floating_point() and not right.is_floating_point():
         return f"is of type {str(mine.dtype)[6:]}, expected {str(right.dtype)[6:]}"
     mine, right = mine.double(), right.double()
     if mine.isnan().any() and not right.isnan().any():
         return "holds NaN"
-    close = torch.isclose(mine, right, rtol=tolerance, atol=tolerance, equal_nan=True)
+    close = torch.isclose(mine, right, rtol=check.tolerance, atol=check.tolerance, equal_nan=True)
     return "" if close.all() else "is wrong"

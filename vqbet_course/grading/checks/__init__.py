@@ -43,7 +43,8 @@ class Check:
 
     id: as in the cell's metadata; answer: the name that the cell defines and that is asked; blank: the functions and
     methods whose bodies the student writes (`answer` itself when empty); tolerance: how far a number may be off,
-    absolute for small numbers and relative for large ones.
+    absolute for small numbers and relative for large ones; whole: whether what is a whole number has to be of such a
+    type, because the docstring says so.
     """
 
     id: ClassVar[str]
@@ -51,6 +52,7 @@ class Check:
     blank: ClassVar[tuple[str, ...]] = ()
     hint: ClassVar[str]
     tolerance: ClassVar[float] = 1e-4
+    whole: ClassVar[bool] = False
     misconceptions: ClassVar[list[Misconception]]
 
     @staticmethod

@@ -45,6 +45,7 @@ class SquaredDistances(Check):
 class NearestCode(Check):
     id = "1.2"
     answer = "nearest_code"
+    whole = True
     tolerance = 0.0
     hint = ("`squared_distances` gives (B, K). Which axis holds the codes? Then read the docstring's last "
             "line again.")

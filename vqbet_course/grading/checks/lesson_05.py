@@ -50,6 +50,7 @@ class Focal(Check):
 class Sampling(Check):
     id = "5.2"
     answer = "sample_codes"
+    whole = True
     tolerance = 0.0
     hint = ("Divide, softmax, cumulative sum; then count the steps that `uniform` has climbed. And at "
             "temperature 0?")

@@ -114,6 +114,7 @@ class Rows(Check):
         seen, done, asked = answer(int(start), int(end), T, Q, int(chunk_size))
         short = answer(int(start), int(start) + 1, T, Q, int(chunk_size))
         return {"observation rows": seen, "chunk rows": done, "chunks of the queries": asked,
+                "observation rows for chunks of one action": answer(int(start), int(end), T, T, 1)[0],
                 "windows of an episode that is too short": len(short[0])}
 
 
