@@ -4,11 +4,15 @@ What an exercise asks for becomes `raise NotImplementedError`; signature, docstr
 with its `check`, and the released definition, with which the lesson goes on.
 """
 import ast
+import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from vqbet_course.course.runner import LESSONS
-from vqbet_course.core.io import write_text
+from vqbet_course import __version__
+from vqbet_course.core.errors import BadInput
+from vqbet_course.core.io import write_json, write_text
 from vqbet_course.core.notebooks import Cell, notebook_text, source_lines, source_of, without_directives
 from vqbet_course.grading.checks import Check, all_checks
 from vqbet_course.grading.lessons import NBDEV, Exercise, Lab, all_labs
@@ -89,3 +93,22 @@ def write_editions(out: Path = LABS) -> list[Path]:
     for path in paths:
         write_text(path, student_edition(all_labs()[path.stem]))
     return paths
+
+
+def release(out: Path, numbers: Sequence[str] | None = None) -> list[Path]:
+    """Write the student editions, or those of some numbers, into a folder to hand out; returns the paths.
+
+    `SHA256SUMS` has their checksums (`sha256sum -c SHA256SUMS` tells whether a file is as it was released), and
+    `release.json` the version of the course. Raises BadInput for a number that no lab has.
+    """
+    known = {name.split("_")[0]: name for name in all_labs()}
+    if unknown := [number for number in numbers or [] if number not in known]:
+        raise BadInput(f"--labs {unknown[0]}: no lab has this number; choose from {','.join(known)}")
+    chosen = [known[number] for number in numbers or known]
+    texts = {f"{name}.ipynb": student_edition(all_labs()[name]) for name in chosen}
+    sums = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    for name, text in texts.items():
+        write_text(out / name, text)
+    write_text(out / "SHA256SUMS", "".join(f"{checksum}  {name}\n" for name, checksum in sums.items()))
+    write_json(out / "release.json", {"version": __version__, "labs": sums})
+    return [out / name for name in (*texts, "SHA256SUMS", "release.json")]

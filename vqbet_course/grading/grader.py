@@ -173,7 +173,8 @@ class ClassRun:
                 self.refuse(submission, "", str(problem))
                 continue
             self.present[submission.name] = digest_of(data)
-            if (submission.name, self.present[submission.name]) not in self.done:
+            written = (report.folder_of(self.out, submission.name) / "report.json").is_file()
+            if not written or (submission.name, self.present[submission.name]) not in self.done:
                 yield submission, (data, self.options)
 
     def keep(self, submission: Submission, future: "Future[Grade]") -> None:
