@@ -9,6 +9,7 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.grading import judging
 from vqbet_course.grading.checks import Misconception, all_checks
 from vqbet_course.grading.editions import LABS, blanked, pointing_home, student_edition
+from vqbet_course.grading.explanations import EXPLANATIONS
 from vqbet_course.core.notebooks import source_of
 from vqbet_course.grading.lessons import all_labs, lab_of
 from vqbet_course.grading.runner import ask, refuses
@@ -100,6 +101,25 @@ def test_an_edition_is_a_clean_notebook_without_solutions(name: str) -> None:
         blank, checked, released = (source_of(notebook["cells"][at + i]) for i in range(3))
         assert "raise NotImplementedError" in blank and '"""' in blank
         assert checked == f"check({all_checks()[exercise.id].answer})" and released.startswith("from vqbet_course.")
+
+
+def test_a_teachers_edition_has_every_solution_with_an_explanation() -> None:
+    assert set(EXPLANATIONS) == set(IDS)
+    for lab in all_labs().values():
+        text = student_edition(lab, teacher=True)
+        nbformat.validate(json.loads(text))
+        cells = {cell["id"]: source_of(cell) for cell in json.loads(text)["cells"]}
+        for exercise in lab.exercises.values():
+            folded = cells[f"{exercise.cell_id}-solution"]
+            assert EXPLANATIONS[exercise.id] in folded and exercise.solution.splitlines()[-1] in folded
+
+
+@every_lab
+def test_hints_render_as_markdown(name: str) -> None:
+    """JupyterLab reads Markdown inside <details> only after an empty line."""
+    for cell in json.loads((LABS / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]:
+        if cell["id"].endswith("-task"):
+            assert "</summary>\n\n" in source_of(cell)
 
 
 def test_blanking_keeps_signature_and_docstring() -> None:

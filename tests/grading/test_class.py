@@ -16,6 +16,7 @@ from grading_labs import notebook_of, solved, solved_with
 
 from vqbet_course.cli import main
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.notebooks import source_of
 from vqbet_course.grading import execution, grader, judging, report, sandbox
 from vqbet_course.grading.answers import Answer
 from vqbet_course.grading.checks import all_checks
@@ -320,3 +321,46 @@ def test_what_a_sandbox_shows_may_lie_below_tmp() -> None:
         command = sandbox.bubblewrap([*sandbox.interpreter(), *sandbox.bind(shown)], 1 << 20)
         read = [os.path.realpath(sys.executable), "-I", "-S", "-c", f"print(open({str(shown)!r}).read())"]
         assert subprocess.run([*command, *read], capture_output=True, text=True).stdout == "here\n"
+
+
+@pytest.mark.timeout(600)
+def test_what_a_lab_builds_on_loads_with_what_a_sandbox_holds(tmp_path: Path) -> None:
+    """The cells before an exercise, and the modules that they import, in a Python that has nothing else."""
+    for lab in all_labs().values():
+        sandbox.write_modules(lab, tmp_path / lab.name)
+        (tmp_path / lab.name / "cells.json").write_text(json.dumps([source_of(cell) for cell in lab.exported]))
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", LOADS_ALL, str(sandbox.RUNNER), *map(
+        str, sorted(tmp_path.iterdir()))], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+LOADS_ALL = """
+import importlib, json, os, runpy, sys, traceback
+failed = False
+for number, lab in enumerate(sys.argv[2:]):
+    if number == 0:
+        sys.path += [lab + "/packages"]
+        import torch
+    pid = os.fork()
+    if pid == 0:
+        sys.path += [lab + "/course"]
+        try:
+            from vqbet_course.grading.limits import Limits
+            for folder, _, names in os.walk(lab + "/course/vqbet_course"):
+                for name in [name for name in names if name.endswith(".py")]:
+                    place = os.path.relpath(folder + "/" + name, lab + "/course")[:-3].replace("/", ".")
+                    importlib.import_module(place.removesuffix(".__init__"))
+            sys.argv[1:] = sys.argv[1:2]
+            runner = runpy.run_path(sys.argv[1], run_name="runner")
+            with open(lab + "/cells.json") as file:
+                names, problem = runner["released"](json.load(file))
+            if problem is not None:
+                raise problem
+        except BaseException:
+            traceback.print_exc()
+            print(lab, flush=True)
+            os._exit(1)
+        os._exit(0)
+    failed |= os.waitpid(pid, 0)[1] != 0
+sys.exit(failed)
+"""

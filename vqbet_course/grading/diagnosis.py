@@ -32,8 +32,9 @@ def diagnose(check: type[Check], lab: Lab, names: dict[str, Any], inputs: Output
 
     Args: names, what the lesson's module defines; differ, whether two answers differ.
     """
-    if relation := known_relation(expected, got):
-        return relation
+    kind, hint = known_relation(expected, got)
+    if kind:
+        return kind, hint
     kinds = changed_solutions(check, lab, names, inputs, got, differ)
     if len(kinds) == 1:
         return kinds[0], HINTS[kinds[0]]
@@ -90,9 +91,10 @@ def known_relation(expected: Outputs, got: Outputs) -> tuple[str, str]:
         ratios = [ratio_of(right, mine) for right, mine in values]
         if all(ratio is not None for ratio in ratios):
             equal = max(ratios) - min(ratios) < 1e-3 * abs(ratios[0])  # type: ignore[operator, type-var, arg-type]
-            by = f"every number is {ratios[0]:.4g} times what is expected" if equal else \
-                "the numbers of each case are off by one factor, another in each case: a wrong denominator"
-            return f"{FACTOR}: {by}", HINTS[FACTOR]
+            if equal:
+                return f"{FACTOR}: every number is {ratios[0]:.4g} times what is expected", HINTS[FACTOR]
+            if all(right.numel() > 2 for right, _ in values):
+                return f"{FACTOR}: the numbers are off by a factor that changes from case to case", HINTS[FACTOR]
     return "", ""
 
 
@@ -125,7 +127,7 @@ def transposed(right: Tensor, mine: Tensor) -> bool:
 
 def one_off(right: Tensor, mine: Tensor) -> bool:
     """Whether all whole numbers are one too large, or all one too small."""
-    if right.shape != mine.shape or right.is_floating_point() or right.dtype == torch.bool or right.numel() < 2:
+    if right.shape != mine.shape or right.is_floating_point() or right.dtype == torch.bool or not right.numel():
         return False
     step = (mine.double() - right.double()).unique()
     return len(step) == 1 and abs(float(step[0])) == 1
@@ -176,9 +178,12 @@ def smallest_example(inputs: Outputs, expected: Outputs, got: Outputs, differ: C
                       if input_name.startswith(f"{case}.") and value.numel() <= FEW)
     where = ""
     if right.shape == mine.shape and right.numel() > FEW:
-        place = [int(i[0]) for i in torch.where((right.double() - mine.double()).abs() > 1e-6)]
-        where = f"[{', '.join(map(str, place))}]" if place else ""
-        right, mine = right[tuple(place)], mine[tuple(place)]
+        off = (~torch.isclose(right.double(), mine.double(), 1e-3, 1e-6, equal_nan=True)).nonzero()
+        if not len(off):
+            return ""
+        place = tuple(off[0].tolist())
+        where = f"[{', '.join(map(str, place))}]"
+        right, mine = right[place], mine[place]
     parts = f"`{name}`{where}: expected {shown(right)}, got {shown(mine)}"
     return f"{parts} (with {given})" if given else parts
 

@@ -18,6 +18,7 @@ from vqbet_course.core.notebooks import source_of, without_directives
 from vqbet_course.core.pages import render
 from vqbet_course.grading.answers import Answer, Source, answers_in, same_code
 from vqbet_course.grading.checks import Check, all_checks
+from vqbet_course.grading.explanations import EXPLANATIONS
 from vqbet_course.grading.grades import Ungradable, Verdict
 from vqbet_course.grading.judging import judge_answer, make_job
 from vqbet_course.grading.lessons import NBDEV, Lab, lab_of
@@ -83,6 +84,7 @@ def card_of(answer: Callable[..., Any]) -> Card:
         verdict, note = Verdict("error", f"it could not be checked ({type(error).__name__}: {error})"), ""
     if verdict.status == "passed":
         PASSED.setdefault(lab.name, set()).add(check.id)
+        note = " ".join(filter(None, (note, EXPLANATIONS[check.id])))
     so_far = sum(lab.exercises[solved].points for solved in PASSED.get(lab.name, ()))
     return Card(title, verdict, f"{so_far} of {lab.max_score} points", note)
 

@@ -122,7 +122,7 @@ def as_csv(entries: Sequence[dict[str, Any]], kind: str) -> str:
     else:
         lines.writerow(["Identifier", "Full name", *labs, "Feedback comments"])
     for student, number in students:
-        own = ["" if (value := points.get((student, number, lab))) is None else value for lab in labs]
+        own = ["" if (value := points.get((student, number, lab))) is None else f"{value:g}" for lab in labs]
         if kind == "canvas":
             lines.writerow([as_text(student), number, "", "", "", *own])
         else:
@@ -163,4 +163,4 @@ def correlation(one: Sequence[float], other: Sequence[float]) -> float | None:
     spread = [math.sqrt(sum((x - mean) ** 2 for x in row)) for row, mean in zip((one, other), means)]
     if min(spread) < 1e-12:
         return None
-    return sum((x - means[0]) * (y - means[1]) for x, y in zip(one, other)) / (spread[0] * spread[1])
+    return round(sum((x - means[0]) * (y - means[1]) for x, y in zip(one, other)) / (spread[0] * spread[1]), 9)

@@ -85,10 +85,14 @@ def verdict(check: type[Check], lab: Lab, seed: int, got: Outputs) -> Verdict:
     for misconception in check.misconceptions:
         if not difference(outputs_of(misconception, check, lab, inputs), got, check):
             return Verdict("wrong", wrong, misconception.name, misconception.hint)
-    kind, hint = diagnose(check, lab, names, inputs, expected, got,
-                          lambda right, mine: bool(difference(right, mine, check)))
-    example = "" if kind else smallest_example(
-        inputs, expected, got, lambda right, mine: bool(tensor_difference(right, mine, check)))
+    kind, hint, example = "", "", ""
+    try:
+        kind, hint = diagnose(check, lab, names, inputs, expected, got,
+                              lambda right, mine: bool(difference(right, mine, check)))
+        example = "" if kind else smallest_example(
+            inputs, expected, got, lambda right, mine: bool(tensor_difference(right, mine, check)))
+    except Exception:  # whatever an answer holds: it is wrong, and only the words about it are missing
+        pass
     return Verdict("wrong", wrong, kind, hint or check.hint, example)
 
 

@@ -38,7 +38,7 @@ REFUSED: dict[str, tuple[int, int, str]] = {
     "ptrace": (101, 117, ""), "process_vm_readv": (310, 270, ""), "process_vm_writev": (311, 271, ""),
     "pidfd_getfd": (438, 438, ""), "bpf": (321, 280, ""), "perf_event_open": (298, 241, ""), "userfaultfd": (323, 282, ""),
     # the processor that a sandbox is given
-    "sched_setaffinity": (203, 122, ""), "sched_setscheduler": (144, 119, ""), "sched_setattr": (314, 274, ""),
+    "sched_setaffinity": (203, 122, ""),
     # O_DIRECT, which makes a file refuse its reader
     "open": (2, -1, "direct 1"), "openat": (257, 56, "direct 2"), "openat2": (437, 437, "unknown"),
     "fcntl": (72, 25, "set direct"),

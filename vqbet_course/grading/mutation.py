@@ -160,7 +160,7 @@ def of_binary(node: ast.BinOp, _: object) -> Iterator[Replacement]:
     if op is ast.FloorDiv:
         yield OFF_BY_ONE, ast.UnaryOp(ast.USub(), ast.BinOp(ast.UnaryOp(ast.USub(), node.left), ast.FloorDiv(), node.right))
     if op in (ast.Sub, ast.Div, ast.MatMult, ast.Pow):
-        yield EXCHANGED, ast.BinOp(node.right, node.op, node.left)
+        yield SIGN if op is ast.Sub else EXCHANGED, ast.BinOp(node.right, node.op, node.left)
     yield kind, node.left
     yield kind, node.right
 
@@ -199,7 +199,11 @@ def of_constant(node: ast.Constant, parents: tuple[ast.AST, ...]) -> Iterator[Re
 
 def kind_of_number(node: ast.AST, parents: tuple[ast.AST, ...]) -> str:
     """What a wrong number is, from where it stands."""
-    for inner, outer in zip((node, *parents), parents):
+    if isinstance(parents[0], ast.BinOp):
+        return FACTOR if isinstance(parents[0].op, ast.Mult | ast.Div | ast.Pow) else OFF_BY_ONE
+    for outer in parents:
+        if isinstance(outer, ast.Compare):
+            return OFF_BY_ONE
         if isinstance(outer, ast.keyword) and outer.arg in AXES:
             return AXIS
         if isinstance(outer, ast.Subscript | ast.Slice):
@@ -209,8 +213,6 @@ def kind_of_number(node: ast.AST, parents: tuple[ast.AST, ...]) -> str:
             if name in REDUCING or name in TRANSPOSES:
                 return AXIS
             return OFF_BY_ONE if name in ("range", "arange", "clamp", "min", "max", "maximum", "minimum") else NUMBER
-        if isinstance(outer, ast.BinOp) and isinstance(outer.op, ast.Mult | ast.Div | ast.Pow):
-            return FACTOR
         if isinstance(outer, ast.stmt):
             break
     return OFF_BY_ONE
@@ -226,6 +228,9 @@ def of_call(node: ast.Call, parents: tuple[ast.AST, ...]) -> Iterator[Replacemen
     name = name_of(node.func)
     if name in SWAPPED:
         yield REDUCTION, called(node, SWAPPED[name])
+    if name == "len":
+        yield OFF_BY_ONE, plus(node, 1)
+        yield OFF_BY_ONE, plus(node, -1)
     if name in LOSSES:
         yield ERROR_KIND, called(node, LOSSES[name])
     if name in ("range", "arange") and node.args:
@@ -234,6 +239,8 @@ def of_call(node: ast.Call, parents: tuple[ast.AST, ...]) -> Iterator[Replacemen
             yield OFF_BY_ONE, with_arguments(node, [*node.args[:at], plus(node.args[at], number), *node.args[at + 1:]])
             if at:
                 yield OFF_BY_ONE, with_arguments(node, [plus(node.args[0], number), *node.args[1:]])
+            both = [ast.Constant(0), *node.args] if not at else node.args
+            yield OFF_BY_ONE, with_arguments(node, [plus(both[0], number), plus(both[1], number), *both[2:]])
     if len(node.args) >= 2 and not any(isinstance(argument, ast.Starred) for argument in node.args[:2]):
         yield EXCHANGED, with_arguments(node, [node.args[1], node.args[0], *node.args[2:]])
     if node.args and name not in ("range", "arange"):
@@ -272,6 +279,9 @@ def of_slice(node: ast.Slice, _: object) -> Iterator[Replacement]:
     if node.lower is not None:
         yield OFF_BY_ONE, ast.Slice(plus(lower, -1), upper, node.step)
         yield OFF_BY_ONE, ast.Slice(None, upper, node.step)
+    if node.lower is not None and upper is not None:
+        for number in (1, -1):
+            yield OFF_BY_ONE, ast.Slice(plus(node.lower, number), plus(upper, number), node.step)
     if upper is None:
         yield OFF_BY_ONE, ast.Slice(node.lower, ast.UnaryOp(ast.USub(), ast.Constant(1)), node.step)
     else:

@@ -163,10 +163,11 @@ def imported(node: ast.Import | ast.ImportFrom) -> list[tuple[str, str]]:
     return [(alias.asname or alias.name.split(".")[0], module or alias.name) for alias in node.names if alias.name != "*"]
 
 
-def run_statements(sources: list[str], names: dict[str, Any], file: str) -> BaseException | None:
+def run_statements(sources: list[str], names: dict[str, Any], file: str, wanted: str = "") -> BaseException | None:
     """Run sources one statement after the other; returns the first error. After an error the next statement runs: one
-    that draws a plot, say, takes nothing from the function above it. SystemExit ends the source it stands in."""
-    first: BaseException | None = None
+    that draws a plot, say, takes nothing from the function above it. Given a `wanted` name, only a missing name or
+    module is passed over before that is defined."""
+    first, before = None, names.get(wanted)
     for source in sources:
         for statement in ast.parse(source, file).body:
             try:
@@ -179,6 +180,8 @@ def run_statements(sources: list[str], names: dict[str, Any], file: str) -> Base
                     for bound, name in imported(statement):
                         names.setdefault(bound, Missing(name))
             except Exception as error:
+                if wanted and names.get(wanted) is before and not isinstance(error, NameError):
+                    raise
                 first = first or error
     return first
 
@@ -201,7 +204,7 @@ def attempt(job: bytes, about: dict[str, str]) -> tuple[Outputs, dict[str, str]]
     problem: BaseException | None = None
     try:
         run_statements(json.loads(about["helpers"]), names, "<helpers>")
-        problem = run_statements([about["source"]], names, "<exercise>")
+        problem = run_statements([about["source"]], names, "<exercise>", about["answer"])
         run_statements(json.loads(about["after"]), names, "<helpers>")
         if names.get(about["answer"]) is before:
             raise problem or NameError(f"name '{about['answer']}' is not defined", name=about["answer"])

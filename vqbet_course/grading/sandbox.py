@@ -35,7 +35,8 @@ RUNNER = Path(__file__).with_name("runner.py")
 SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 """Where the shared libraries of the interpreter and of torch lie."""
 
-HELD = ("torch", "numpy", "einops", "safetensors", "scipy", "matplotlib", "tqdm", "gymnasium")
+HELD = ("torch", "numpy", "einops", "safetensors", "torchvision", "scipy", "matplotlib", "tqdm",
+        "gymnasium")
 """The packages that a student's code may import; safetensors carries inputs in and answers out."""
 
 STARTING_S = 600
