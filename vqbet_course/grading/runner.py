@@ -167,7 +167,8 @@ def run_statements(sources: list[str], names: dict[str, Any], file: str, wanted:
     """Run sources one statement after the other; returns the first error. After an error the next statement runs: one
     that draws a plot, say, takes nothing from the function above it. Given a `wanted` name, only a missing name or
     module is passed over before that is defined."""
-    first, before = None, names.get(wanted)
+    first: BaseException | None = None
+    before = names.get(wanted)
     for source in sources:
         for statement in ast.parse(source, file).body:
             try:
