@@ -26,7 +26,8 @@ from vqbet_course.tasks import open_source
 from vqbet_course.tasks.pusht import geometry as pusht
 from vqbet_course.tasks.pusht.augmentation import mirror_pusht
 from vqbet_course.tasks.pusht.contract import PUSHT
-from vqbet_course.train import fitting, resume, train
+from vqbet_course.train import resume, train
+from vqbet_course.training.data import fitting
 
 KEYPOINTS, PUSHER = "observation.environment_state", "observation.state"
 fewer = settings(max_examples=40, deadline=None)
@@ -326,5 +327,5 @@ def test_demonstrations_of_another_robot_can_be_trained_on(tmp_path: Path) -> No
     train(str(source), tmp_path / "run", steps=3, quiet=True)
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["observation_sizes"] == {"observation.state": 4} and not config["use_relative_actions"]
-    assert fitting(load_demos(open_source("demo"))) == VQBeTConfig.laptop()
+    assert fitting(load_demos(open_source("demo"))) == VQBeTConfig.laptop(observation_sizes=KEYPOINTS)
     assert cli.main(["eval", str(tmp_path / "run"), "--episodes", "1", "--out", str(tmp_path / "eval")]) == 2

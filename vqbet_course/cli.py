@@ -98,7 +98,7 @@ def evaluate(run: str, episodes: int, seed: int, videos: int, env: str, perturb:
              goal_pose: str | None, split: Path | None, part: str, out: Path | None) -> None:
     """Roll a policy out, and write its figures, traces, failure labels and films. RUN: a run directory or `shipped`."""
     from vqbet_course.evaluation import evaluate as evaluation
-    from vqbet_course.train import load_run
+    from vqbet_course.training.runs import load_run
 
     loaded = load_run(run)
     name = evaluation.name_of(part if split else f"seed-{seed}", perturb, goal_pose)
@@ -116,7 +116,7 @@ def evaluate(run: str, episodes: int, seed: int, videos: int, env: str, perturb:
 def export(run: str, out: Path | None, kind: str) -> None:
     """Write a run as a LeRobot checkpoint. RUN is a run directory or `shipped`."""
     from vqbet_course.lerobot_policy import export_run
-    from vqbet_course.train import load_run
+    from vqbet_course.training.runs import load_run
 
     if run == "shipped" and out is None:
         out = Path("_runs/shipped/pretrained_model")
@@ -153,10 +153,11 @@ def import_(folder: Path, out: Path) -> None:
 def compare(policies: str, data: str, demos: int, episodes: int, seeds: str, minutes: float | None, steps: int | None,
             videos: int, jobs: int, dask: str | None, out: Path) -> None:
     """Let several policies learn the same and go through one evaluator. Continues a panel that was interrupted."""
+    from vqbet_course.core.budget import Budget
     from vqbet_course.experiments import panel
 
     numbers = whole_numbers("--seeds", seeds)
-    budget = panel.Budget(5.0 if minutes is None and steps is None else minutes, steps)
+    budget = Budget(5.0 if minutes is None and steps is None else minutes, steps)
     settings = panel.Settings(data, demos, episodes, budget, videos)
     result = panel.compare(policies.split(","), numbers, settings, out, jobs, dask)
     for claim in result["claims"]:
@@ -177,9 +178,10 @@ def ablate(names: tuple[str, ...], data: str, seeds: str, minutes: float | None,
            out: Path) -> None:
     """Change one thing at a time, and see what it does. NAME is layers, chunk, offset, ...; a wrong one lists them,
     `all` does them all."""
+    from vqbet_course.core.budget import Budget
     from vqbet_course.experiments import ablations
 
-    budget = None if minutes is None and steps is None else ablations.Budget(minutes, steps)
+    budget = None if minutes is None and steps is None else Budget(minutes, steps)
     asked = [*ablations.ABLATIONS] if names == ("all",) else names
     results = ablations.ablate(asked, data, whole_numbers("--seeds", seeds), budget, episodes, out)
     for name, found in results.items():
@@ -194,7 +196,7 @@ def reproduce(run: Path, name: str | None) -> None:
     from vqbet_course.experiments import reproduce as repeating
 
     verdict = repeating.reproduce(run, name)
-    click.echo(repeating.describe(verdict))
+    click.echo(repeating.verdict_line(verdict))
     if verdict["uncommitted"]:
         click.echo("the repository holds uncommitted changes: the clone was made without them", err=True)
     if not verdict["reproduced"]:

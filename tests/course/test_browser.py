@@ -26,7 +26,7 @@ SEED, LAST, AIM = 3, 8, (197.0, 256.6)  # an environment, the steps that the mou
 EXPLORERS = ["""from vqbet_course import widgets
 from vqbet_course.demos import load_demos
 from vqbet_course.tasks import open_source
-from vqbet_course.train import load_run
+from vqbet_course.training.runs import load_run
 
 run, demos = load_run("shipped"), load_demos(open_source("demo")).select(range(10))
 moves = widgets.moves_of(run, demos)

@@ -23,8 +23,10 @@ from vqbet_course.tasks import open_source, with_drawings
 from vqbet_course.tasks.navigation import NavigationEnv
 from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
 from vqbet_course.tasks.pusht.image_observation import IMAGE, Filmed
-from vqbet_course.train import Run, fitting, load_run, prepare
+from vqbet_course.training import checkpoints
+from vqbet_course.training.data import fitting, prepare
 from vqbet_course.training.factory import for_cameras
+from vqbet_course.training.runs import Run, load_run
 from vqbet_course.vision import ImageEncoder
 
 STATE = "observation.state"
@@ -94,19 +96,19 @@ def test_the_configuration_fits_the_cameras(pictures: str) -> None:
 
 def test_a_run_that_sees_resumes_to_the_last_bit(pictures: str, run: Run, tmp_path: Path) -> None:
     """Killed in the second stage, with dropout and random crops: the weights are those of a run that was not."""
-    out, write = tmp_path / "run", train.write_checkpoint
+    out, write = tmp_path / "run", checkpoints.write_checkpoint
 
     def killed(*arguments: Any) -> None:
         write(*arguments)
         if arguments[3:] == (1, 2):
             raise KeyboardInterrupt
 
-    with patch.object(train, "write_checkpoint", killed), patch.object(train, "CHECKPOINT_SECONDS", -1.0):
+    with patch.object(checkpoints, "write_checkpoint", killed), patch.object(checkpoints, "SECONDS_BETWEEN", -1.0):
         with pytest.raises(KeyboardInterrupt):
             train.train(pictures, out, SEEING, steps=6, quiet=True, observe=SEES)
     assert not (out / "model.safetensors").exists()
     train.resume(out, quiet=True)
-    assert same(dict(load_run(out).policy.state_dict()), dict(run.policy.state_dict()))
+    assert same(dict(load_run(out).policy.network.state_dict()), dict(run.policy.network.state_dict()))
 
 
 def test_the_camera_shows_what_lerobots_environment_shows() -> None:
@@ -157,6 +159,6 @@ def test_weights_that_are_asked_for_are_where_training_starts(pictures: str) -> 
     donor = torchvision.models.resnet18()
     config = dataclasses.replace(SEEING, pretrained_backbone_weights=WEIGHTS, use_group_norm=False)
     with patch("torchvision.models._api.load_state_dict_from_url", return_value=donor.state_dict()):
-        images = train.start_policy(config).encoder.get_submodule("images")
+        images = train.start_network(config).encoder.get_submodule("images")
     assert isinstance(images, ImageEncoder)
     assert torch.equal(images.backbone.get_parameter("layer1.0.conv1.weight"), donor.layer1[0].conv1.weight)

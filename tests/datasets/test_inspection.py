@@ -15,7 +15,7 @@ from vqbet_course.tasks import open_source
 
 pytestmark = pytest.mark.fast
 
-SMALL = VQBeTConfig.laptop(action_chunk_size=3, n_action_steps=3)
+SMALL = VQBeTConfig.laptop(observation_sizes={"observation.state": 2}, action_chunk_size=3, n_action_steps=3)
 
 
 def walk(tmp_path: Path, n_episodes: int = 9, n: int = 60) -> dict[str, np.ndarray]:

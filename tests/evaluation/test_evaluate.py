@@ -12,12 +12,12 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import TaskContract
 from vqbet_course.demos import Demos, Normalizer
 from vqbet_course.evaluation.evaluate import evaluate, in_words, name_of
-from vqbet_course.experiments.panel import shapes
+from vqbet_course.experiments.panel import config_for
 from vqbet_course.rollout import rollouts
 from vqbet_course.tasks import get_task, navigation
 from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
-from vqbet_course.train import Run, load_run
 from vqbet_course.training.factory import build_policy
+from vqbet_course.training.runs import Run, load_run
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def navigator(tmp_path: Path, run: Run) -> Run:
     """An untrained policy for the navigation toy."""
     toy = navigation.make_demos(4)
     demos = Demos({"observation.state": toy.observation}, toy.action, toy.episode_ends, 10.0, "navigation")
-    policy = build_policy(shapes("vqbet", demos, use_relative_actions=False)).eval()
+    policy = build_policy(config_for("vqbet", demos, use_relative_actions=False)).eval()
     return Run(tmp_path / "nav", policy, Normalizer.fit(demos), navigation.NavigationEnv().contract.data,
                replace(run.plan, data="no longer on this machine"))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from small import CONFIG, small_run, write_npz
+from small import small_run, write_npz
 
 from vqbet_course import cli
 from vqbet_course.core.errors import BadInput
@@ -19,7 +19,7 @@ from vqbet_course.evaluation.offline import DemonstratedStart, HeldBack, action_
 from vqbet_course.experiments.reproduce import command
 from vqbet_course.rollout import make_pusht
 from vqbet_course.tasks import open_source
-from vqbet_course.train import Run, load_run
+from vqbet_course.training.runs import Run, load_run
 
 PUSHER, KEYPOINTS = "observation.state", "observation.environment_state"
 
@@ -79,7 +79,7 @@ def test_an_evaluation_starts_where_the_episodes_start(place: Path, run: Run, ca
 
 def test_the_action_error_is_that_of_the_acting_policy(place: Path, run: Run) -> None:
     policy, held = run.policy, held_back(place / "split.json", "val", run)
-    policy.config = replace(CONFIG, bet_softmax_temperature=0.0)
+    policy.acting = replace(policy.acting, temperature=0.0)
     demos, n = held.demos.select([2]), policy.config.steps_per_decision
     seen = {name: run.normalizer.normalize(name, torch.from_numpy(values)) for name, values in demos.observation.items()}
     wrong = []

@@ -12,7 +12,7 @@ from vqbet_course.tasks.navigation import NavigationEnv
 from vqbet_course.tasks.perturbations import KINDS, SHOVE_PX, parse, perturbed, pusht_world
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.tasks.pusht.geometry import place
-from vqbet_course.train import load_run
+from vqbet_course.training.runs import load_run
 
 pytestmark = pytest.mark.fast
 

@@ -13,7 +13,7 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.demos import load_demos
 from vqbet_course.tasks import open_source
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
-from vqbet_course.train import load_run
+from vqbet_course.training.runs import load_run
 from vqbet_course.widgets import Drive, drive_explorer, plot_drive, save_driven, write_driven
 
 

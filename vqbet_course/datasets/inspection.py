@@ -66,7 +66,7 @@ def inspect_source(source: Source, config: VQBeTConfig | None = None, quiet: boo
     """
     from tqdm import tqdm
 
-    config = config or VQBeTConfig.laptop()
+    config = config or VQBeTConfig.laptop(observation_sizes={"observation.state": 2})  # of which only the window counts
     tallies: dict[str, Tally] = {}
     states, actions = [], []
     for episode in tqdm(source.episodes(), total=source.n_episodes, desc="inspecting", unit="episode", disable=quiet,

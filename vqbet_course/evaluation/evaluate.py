@@ -26,7 +26,7 @@ from vqbet_course.rollout import Episode, Policy, describe, latency, measures, r
 from vqbet_course.tasks import get_task, open_source
 from vqbet_course.tasks.perturbations import perturbed
 from vqbet_course.tasks.pusht.image_observation import filmed
-from vqbet_course.train import Run
+from vqbet_course.training.runs import Run
 
 
 def assess(policy: Policy, normalizer: Normalizer, make: Callable[[], gym.Env], seeds: Sequence[int],

@@ -16,7 +16,7 @@ from vqbet_course.tasks import open_source
 from vqbet_course.tasks.perturbations import pusht_world
 from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.tasks.pusht.geometry import block_pose, place
-from vqbet_course.train import Run
+from vqbet_course.training.runs import Run
 
 KEYPOINTS, PUSHER = PUSHT.observation
 
@@ -92,8 +92,8 @@ def action_error(run: Run, held: HeldBack) -> float | None:
     draws, wrong = torch.Generator().manual_seed(0), list[torch.Tensor]()
     low, high = run.normalizer.bounds["action"]
     for rows in torch.arange(len(windows.chunk_index)).split(c.batch_size if c.image_shapes else 1024):
-        features = policy.features(windows.seen(rows))[:, c.n_obs_steps - 1]  # the query of now
+        features = policy.network.features(windows.seen(rows))[:, c.n_obs_steps - 1]  # the query of now
         uniform = torch.rand(len(rows), c.vqvae_n_layers, generator=draws)
         done = windows.chunks[windows.chunk_index[rows, c.n_obs_steps - 1]]
-        wrong.append((policy.decide(features, uniform).actions - done)[:, :c.steps_per_decision].abs())
+        wrong.append((policy.network.decide(features, uniform, policy.acting.temperature).actions - done)[:, :policy.acting.n_action_steps].abs())
     return (torch.cat(wrong) * (high - low) / 2).mean().item()

@@ -7,7 +7,8 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import read_json
 from vqbet_course.tasks import DEFAULT_TASK, every_task, get_task
 
-SCHEMAS = ("vqbet_course/run/1", "vqbet_course/panel/1", "vqbet_course/goals/1", "vqbet_course/ablation/1")
+SCHEMAS = ("vqbet_course/run/1", "vqbet_course/panel/1", "vqbet_course/panel/2", "vqbet_course/goals/1",
+           "vqbet_course/ablation/1")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ipywidgets import VBox
     from matplotlib.figure import Figure
 
-    from vqbet_course.train import Run
+    from vqbet_course.training.runs import Run
 
 OPERATOR = "human, mouse"
 SIDE = 384  # pixels of the canvas
