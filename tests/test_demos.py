@@ -193,7 +193,7 @@ def test_no_window_of_the_demonstrations_crosses_an_episode() -> None:
 
 # the mirror image
 
-def environment():  # noqa: ANN201
+def environment():
     pytest.importorskip("gym_pusht")
     from vqbet_course.rollout import make_pusht
 
@@ -202,7 +202,7 @@ def environment():  # noqa: ANN201
     return env
 
 
-def put(env, state: np.ndarray) -> dict[str, np.ndarray]:  # noqa: ANN001
+def put(env, state: np.ndarray) -> dict[str, np.ndarray]:
     """Set pusher and block exactly, at rest; returns the observation."""
     pusht.place(env, state[:2], state[2:])
     return env.get_obs()

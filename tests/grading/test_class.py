@@ -249,7 +249,7 @@ def test_the_time_of_a_notebook_is_shared_by_its_exercises(monkeypatch: pytest.M
     monkeypatch.setattr(sandbox.Sandbox, "start", lambda self: None)
     monkeypatch.setattr(sandbox.Sandbox, "run", lambda self, job, limits: ("out of time", b""))
     lab = all_labs()[LAB]
-    answers = {id: "" for id in lab.exercises}
+    answers = dict.fromkeys(lab.exercises, "")
     verdicts = grader.score(lab, answers, grader.Options(seconds=0))
     assert all("all the time" in verdict.message for verdict in verdicts.values())
 
