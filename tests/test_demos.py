@@ -327,5 +327,5 @@ def test_demonstrations_of_another_robot_can_be_trained_on(tmp_path: Path) -> No
     train(str(source), tmp_path / "run", steps=3, quiet=True)
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["observation_sizes"] == {"observation.state": 4} and not config["use_relative_actions"]
-    assert fitting(load_demos(open_source("demo"))) == VQBeTConfig.laptop(observation_sizes=KEYPOINTS)
+    assert fitting(load_demos(open_source("demo"))) == VQBeTConfig.laptop(observation_sizes={KEYPOINTS: 16, PUSHER: 2})
     assert cli.main(["eval", str(tmp_path / "run"), "--episodes", "1", "--out", str(tmp_path / "eval")]) == 2
