@@ -102,6 +102,19 @@ def plane(ax: "Axes", reach: float | None = None, title: str = "") -> None:
     ax.locator_params(nbins=4)
 
 
+def sums(first: Any, second: Any, title: str) -> None:
+    """All sums of a vector of `first` (N, 2), blue arrows, and one of `second` (M, 2), purple lines."""
+    _, ax = panels(height=3.4, width=3.6)
+    for start in np.asarray(first):
+        arrow(ax, (0, 0), start, DEMO)
+        for end in start + np.asarray(second):
+            ax.plot(*zip(start, end, strict=True), color=OFFSET, linewidth=1)
+            ax.plot(*end, "o", color=OFFSET, markersize=4)
+    ax.set(aspect="equal", title=title)
+    ax.axis("off")
+    show()
+
+
 def small(ax: "Axes", title: str = "") -> None:
     """A panel without ticks and labels, for grids of many small panels."""
     ax.set(xticks=(), yticks=(), xlabel="", ylabel="")
@@ -131,15 +144,18 @@ def regions(ax: "Axes", tokens: Any, reach: float, codes: Any) -> None:
 # --- numbers ------------------------------------------------------------------------------------------------
 
 
-def curves(ax: "Axes", x: Sequence[float] | None, series: Mapping[str, Any], colors: Sequence[Any] | None = None,
-           dots: bool = True, columns: int = 3, **labels: Any) -> None:
-    """One curve per name, told apart by colour, dash and dot; y starts at 0. `labels` go to `ax.set`."""
+def curves(ax: "Axes", x: Any, series: Mapping[str, Any], colors: Sequence[Any] | None = None, dots: bool = True,
+           columns: int = 3, **labels: Any) -> None:
+    """One curve per name, told apart by colour, dash and dot; y starts at 0. `labels` go to `ax.set`.
+
+    x: places for all curves, or None for 0, 1, 2, ...; a curve that is a dict {x: y} brings its own.
+    """
     colors = shades(len(series)) if colors is None else colors
     for i, ((name, values), color) in enumerate(zip(series.items(), colors, strict=True)):
-        values = np.asarray(values)
         style = {"marker": MARKERS[i % 6], "markersize": 6} if dots else {}
-        places = np.arange(len(values)) if x is None else x
-        ax.plot(places, values, color=color, linestyle=DASHES[i % 6], label=name, **style)
+        places = list(values) if isinstance(values, dict) else range(len(values)) if x is None else x
+        heights = list(values.values()) if isinstance(values, dict) else np.asarray(values)
+        ax.plot(places, heights, color=color, linestyle=DASHES[i % 6], label=name, **style)
     ax.set(**{"ylim": (0, None)} | labels)
     if len(series) > 1:
         legend(ax, columns)
