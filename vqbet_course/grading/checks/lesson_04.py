@@ -104,7 +104,7 @@ class WholeGPT(Check):
     blank = ("forward",)
     hint = "Two embeddings are added, then the blocks one after the other, then the norm and the head."
     misconceptions = [
-        Misconception("no positions", {" + self.position_embedding(torch.arange(T, device=x.device))": ""},
+        Misconception("no positions", {"x = self.token_embedding(x) + positions": "x = self.token_embedding(x)"},
             "Shuffle the early tokens: can the last output tell the difference?"),
         Misconception("positions counted from the end", {
             "torch.arange(T, device=x.device)": "torch.arange(T, device=x.device).flip(0)",
