@@ -23,7 +23,8 @@ class CausalSelfAttention(nn.Module):
     def __init__(self, width: int, n_head: int, dropout: float = 0.0):
         super().__init__()
         if width % n_head:
-            raise ValueError(f"width {width} must be a multiple of the number of heads {n_head}")
+            raise ValueError(f"width {width} must be a multiple of "
+                             f"the number of heads {n_head}")
         self.n_head, self.dropout = n_head, dropout
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
@@ -38,9 +39,10 @@ class CausalSelfAttention(nn.Module):
         """
         B, T, D = x.shape
         q, k, v = (part.view(B, T, self.n_head, -1).transpose(1, 2)
-                   for part in self.qkv(x).split(D, dim=2))  # (B, n_head, T, D / n_head)
+                   for part in self.qkv(x).split(D, dim=2))  # each (B, n_head, T, -1)
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)
+        mixed = F.scaled_dot_product_attention(
+            q, k, v, is_causal=True, dropout_p=dropout)
         return self.drop(self.out(mixed.transpose(1, 2).reshape(B, T, D)))
 
 # %% ../nbs/04_gpt.ipynb #18fd4979
@@ -76,7 +78,7 @@ def _init_weights(module: nn.Module) -> None:
 class GPT(nn.Module):
     """Causal transformer from vectors (B, T, in_dim) to vectors (B, T, out_dim).
 
-    GPT-2's layout and initialisation (Radford et al. 2019), with a linear layer in place
+    GPT-2's layout and initialisation (Radford et al. 2019), with a linear layer instead
     of word embeddings. Args: in_dim, out_dim; width D and n_head of the n_layer blocks;
     block_size, the longest row of tokens; dropout, in training mode.
     """

@@ -87,7 +87,7 @@ class VectorQuantizer(nn.Module):
     def follow(self, x: Tensor, codes: Tensor) -> None:
         """EMA update: move each code towards the mean of the x (B, D) that chose it.
 
-        codes (B,) are the choices; `count` and `total` average count and sum of those x.
+        codes (B,) are the choices; `count` and `total` average the number and sum of x.
         A code is its total divided by its smoothed count: add `eps` to every
         count, then scale all so that their sum is unchanged (van den Oord 2017, A.1).
         """

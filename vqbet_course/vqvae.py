@@ -63,7 +63,7 @@ class ActionVQVAE(nn.Module):
                 generator: torch.Generator | None = None) -> Tokenized:
         """Tokenize chunks (B, W, A), reconstruct them, and compute both losses.
 
-        The decoder reads the quantized values; through them gradients reach the encoder.
+        The decoder reads the quantized values, and gradients pass through them.
         In training mode the codes move too, with draws from `generator`.
         """
         quantized = self.vq(self.embed(chunks), generator)

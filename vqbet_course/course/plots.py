@@ -191,9 +191,11 @@ def heatmap(ax: "Axes", matrix: Any, label: str, rows: Sequence[str] = (), colum
 # --- pictures and words -------------------------------------------------------------------------------------
 
 
-def frames(pictures: Mapping[str, Any], columns: int = 3, height: float | None = None, good: Sequence[bool] = ()) -> None:
-    """Frames {title: (H, W, 3)} side by side; `good` colours the titles: green for success, red for failure."""
-    images = [np.asarray(picture) for picture in pictures.values()]
+def frames(pictures: Mapping[str, Any] | Sequence[tuple[str, Any]], columns: int = 3, height: float | None = None,
+           good: Sequence[bool] = ()) -> None:
+    """Frames (H, W, 3) with titles side by side; `good` colours the titles: green for success, red for failure."""
+    titles, images = zip(*(pictures.items() if isinstance(pictures, Mapping) else pictures), strict=True)
+    images = [np.asarray(picture) for picture in images]
     rows = -(-len(images) // columns)
     tall = WIDTH / columns * images[0].shape[0] / images[0].shape[1] + 0.35
     _, axes = panels(rows, columns, height or rows * tall, squeeze=False)
@@ -202,7 +204,7 @@ def frames(pictures: Mapping[str, Any], columns: int = 3, height: float | None =
         if i < len(images):
             ax.imshow(images[i])
             color = "black" if not good else GOAL if good[i] else FAILURE
-            ax.set_title(list(pictures)[i], color=color, fontsize=10)
+            ax.set_title(titles[i], color=color, fontsize=10 if columns < 4 else 8)
     show()
 
 
