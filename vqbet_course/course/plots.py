@@ -208,9 +208,10 @@ def frames(pictures: Mapping[str, Any] | Sequence[tuple[str, Any]], columns: int
     show()
 
 
-def sentences(rows: Mapping[str, Sequence[Any]], moves: Mapping[Any, Any] | None = None, height: float = 3.0) -> None:
-    """Rows of tokens, a name in front and a question mark behind. A token in `moves` {token: path (W, 2)} is drawn as
-    its move from a black dot, y downwards, above its name."""
+def sentences(rows: Mapping[str, Sequence[Any]], moves: Mapping[Any, Any] | None = None, height: float = 3.0,
+              question: bool = True) -> None:
+    """Rows of tokens, a name in front and, with `question`, a question mark behind. A token in `moves`
+    {token: path (W, 2)} is drawn as its move from a black dot, y downwards, above its name."""
     moves = moves or {}
     longest = max((np.abs(np.asarray(move)).max() for move in moves.values()), default=1.0)
     _, ax = panels(height=height)
@@ -221,13 +222,13 @@ def sentences(rows: Mapping[str, Sequence[Any]], moves: Mapping[Any, Any] | None
         ax.text(-0.2, y, name, ha="right", va="center", color="0.35")
         for x, token in enumerate(tokens):
             if token in moves:
-                points = np.concatenate([np.zeros((1, 2)), np.asarray(moves[token])]) * 0.38 / longest
+                points = np.concatenate([np.zeros((1, 2)), np.asarray(moves[token])]) * 0.45 / longest
                 ax.plot(x + 0.4 + points[:, 0], y - points[:, 1], ".-", color=CODE, markersize=4)
                 ax.plot(x + 0.4, y, "ko", markersize=4)
             words = "·".join(map(str, token)) if isinstance(token, tuple) else str(token)
             ax.text(x + 0.4, y - (0.58 if token in moves else 0), words, ha="center", va="center",
                     fontsize=10 if drawn else 13)
-        ax.text(len(tokens) + 0.35, y, "?", ha="center", va="center", color=FAILURE, fontsize=18, weight="bold")
+        ax.text(len(tokens) + 0.35, y, "?" if question else "", ha="center", va="center", color=FAILURE, fontsize=18, weight="bold")
     ax.set(xlim=(-1.3, max(map(len, rows.values())) + 0.6), ylim=(y - 0.75, -0.3), aspect="equal")
     ax.axis("off")
     show()
