@@ -167,7 +167,7 @@ def rates(ax: "Axes", values: Mapping[str, tuple[float, float, float]], colors: 
     for y, (rate, low, high) in enumerate(values.values()):
         color = DEMO if colors is None else colors[y]
         ax.plot((low, high), (y, y), color=color, linewidth=4, alpha=0.4, solid_capstyle="round")
-        ax.plot(rate, y, "o", color=color, markersize=9)
+        ax.plot(rate, y, "o", color=color, markersize=9, clip_on=False)
         ax.text(1.03, y, f"{rate:.0%}", va="center", color=color if color != POLICY else "black")
     ax.set(xlim=(0, 1), ylim=(len(values) - 0.5, -0.5), xlabel=f"{label}, with its 95 % interval",
            yticks=range(len(values)), yticklabels=list(values), xticks=(0, 0.25, 0.5, 0.75, 1))
