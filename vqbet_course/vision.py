@@ -20,7 +20,7 @@ from .core.errors import BadInput
 
 # %% ../nbs/12_vision.ipynb #6c85db32
 def pixel_grid(height: int, width: int) -> Tensor:
-    """Positions x, y of a map's pixels, (height * width, 2); the corners at -1 and 1."""
+    """Positions x, y of a map's pixels, (height * width, 2); corners at -1 and 1."""
     y, x = (torch.linspace(-1, 1, n, dtype=torch.float64) for n in (height, width))
     return torch.cartesian_prod(y, x).flip(1).float()
 
@@ -115,8 +115,8 @@ def load_pretrained(encoder: ImageEncoder, name: str) -> None:
     """Load torchvision's weights `name` into the backbone of `encoder`, in place.
 
     For example `ResNet18_Weights.IMAGENET1K_V1`. torchvision downloads them once and
-    keeps them. Raises BadInput for an unknown name, for weights of another network, and when
-    they are not on this machine and cannot be downloaded.
+    keeps them. Raises BadInput for an unknown name, for weights of another network, and
+    when they are not on this machine and cannot be downloaded.
     """
     try:
         known = torchvision.models.get_weight(name)
