@@ -37,7 +37,7 @@ OTHER = "#777777"
 WIDTH = 6.4
 """Width of a figure in inches: text of 11 points is then about 9 pixels high on a screen of 390 pixels."""
 
-STYLE = {"figure.dpi": 120, "font.size": 11, "axes.titlesize": 11, "axes.labelsize": 11, "legend.fontsize": 10,
+STYLE: Any = {"figure.dpi": 120, "font.size": 11, "axes.titlesize": 11, "axes.labelsize": 11, "legend.fontsize": 10,
          "xtick.labelsize": 10, "ytick.labelsize": 10, "axes.spines.top": False, "axes.spines.right": False,
          "lines.linewidth": 2, "legend.frameon": False}
 
@@ -152,7 +152,7 @@ def curves(ax: "Axes", x: Any, series: Mapping[str, Any], colors: Sequence[Any] 
     """
     colors = shades(len(series)) if colors is None else colors
     for i, ((name, values), color) in enumerate(zip(series.items(), colors, strict=True)):
-        style = {"marker": MARKERS[i % 6], "markersize": 6} if dots else {}
+        style: Any = {"marker": MARKERS[i % 6], "markersize": 6} if dots else {}
         places = list(values) if isinstance(values, dict) else range(len(values)) if x is None else x
         heights = list(values.values()) if isinstance(values, dict) else np.asarray(values)
         ax.plot(places, heights, color=color, linestyle=DASHES[i % 6], label=name, **style)
@@ -191,20 +191,20 @@ def heatmap(ax: "Axes", matrix: Any, label: str, rows: Sequence[str] = (), colum
 # --- pictures and words -------------------------------------------------------------------------------------
 
 
-def frames(pictures: Mapping[str, Any] | Sequence[tuple[str, Any]], columns: int = 3, height: float | None = None,
+def frames(pictures: Mapping[str, Any] | Sequence[tuple[str, Any]], columns: int = 3,
            good: Sequence[bool] = ()) -> None:
     """Frames (H, W, 3) with titles side by side; `good` colours the titles: green for success, red for failure."""
-    titles, images = zip(*(pictures.items() if isinstance(pictures, Mapping) else pictures), strict=True)
-    images = [np.asarray(picture) for picture in images]
+    named = list(pictures.items() if isinstance(pictures, Mapping) else pictures)
+    images = [np.asarray(picture) for _, picture in named]
     rows = -(-len(images) // columns)
     tall = WIDTH / columns * images[0].shape[0] / images[0].shape[1] + 0.35
-    _, axes = panels(rows, columns, height or rows * tall, squeeze=False)
+    _, axes = panels(rows, columns, rows * tall, squeeze=False)
     for i, ax in enumerate(axes.flat):
         ax.axis("off")
         if i < len(images):
             ax.imshow(images[i])
             color = "black" if not good else GOAL if good[i] else FAILURE
-            ax.set_title(titles[i], color=color, fontsize=10 if columns < 4 else 8)
+            ax.set_title(named[i][0], color=color, fontsize=10 if columns < 4 else 8)
     show()
 
 
@@ -228,23 +228,21 @@ def sentences(rows: Mapping[str, Sequence[Any]], moves: Mapping[Any, Any] | None
             words = "·".join(map(str, token)) if isinstance(token, tuple) else str(token)
             ax.text(x + 0.4, y - (0.58 if token in moves else 0), words, ha="center", va="center",
                     fontsize=10 if drawn else 13)
-        ax.text(len(tokens) + 0.35, y, "?" if question else "", ha="center", va="center", color=FAILURE, fontsize=18, weight="bold")
+        if question:
+            ax.text(len(tokens) + 0.35, y, "?", ha="center", va="center", color=FAILURE, fontsize=18, weight="bold")
     ax.set(xlim=(-1.3, max(map(len, rows.values())) + 0.6), ylim=(y - 0.75, -0.3), aspect="equal")
     ax.axis("off")
     show()
 
 
-def vocabulary(moves: Any, names: Sequence[str], columns: int = 4, reach: float | None = None, real: Any = None,
-               height: float | None = None) -> None:
-    """A panel per name with its moves (P, W, 2) fanning out from the pusher, in `shades`; the last is on top, in orange,
-    when `real` is given: (P, 2) points to draw in grey below. y downwards, all panels of one scale."""
+def vocabulary(moves: Any, names: Sequence[str], columns: int = 4) -> None:
+    """A panel per name with its moves: moves (N, P, W, 2) start at the pusher and are coloured in `shades`, y downwards,
+    all panels of one scale."""
     moves = np.asarray(moves)
-    reach = 1.05 * np.abs(moves).max() if reach is None else reach
+    reach = 1.05 * np.abs(moves).max()
     rows = -(-len(moves) // columns)
-    _, axes = panels(rows, columns, height or rows * (WIDTH / columns + 0.25), squeeze=False)
+    _, axes = panels(rows, columns, rows * (WIDTH / columns + 0.25), squeeze=False)
     for ax, fan, name in zip(axes.flat, moves, names, strict=False):
-        if real is not None:
-            ax.plot(*np.asarray(real).T, ".", color="0.85", markersize=1)
         for points, color in zip(fan, shades(len(fan)), strict=True):
             ax.plot(*np.concatenate([np.zeros((1, 2)), points]).T, color=color, linewidth=1.3)
         ax.plot(0, 0, "o", color=DEMO, markersize=4)
