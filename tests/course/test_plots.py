@@ -2,6 +2,7 @@
 import itertools
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 
 import matplotlib
 import numpy as np
@@ -24,7 +25,7 @@ BLINDNESS = {
 
 
 @pytest.fixture(autouse=True)
-def no_figure_stays():
+def no_figure_stays() -> Iterator[None]:
     plt.close("all")
     with matplotlib.rc_context():
         yield
@@ -39,7 +40,7 @@ def lab(linear: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("eye", [np.eye(3), *BLINDNESS.values()], ids=["all cones", *BLINDNESS])
-def test_every_two_colours_are_told_apart(eye) -> None:
+def test_every_two_colours_are_told_apart(eye: list[list[float]]) -> None:
     linear = [np.array(to_rgb(color)) ** 2.2 for color in PALETTE]
     seen = [lab(np.array(eye) @ color) for color in linear]
     assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 10
@@ -87,7 +88,7 @@ def test_frames_say_by_colour_and_title_how_each_ended() -> None:
     lambda: plots.flow([["a", "b"], ["c"]]),
     lambda: plots.sums([(1, 0), (0, 1)], [(0.1, 0)], "sums"),
 ])
-def test_whole_figures_are_as_wide_as_a_lesson_at_most(draw) -> None:
+def test_whole_figures_are_as_wide_as_a_lesson_at_most(draw: Callable[[], None]) -> None:
     draw()
     assert plt.gcf().get_size_inches()[0] <= plots.WIDTH
 

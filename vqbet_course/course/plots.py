@@ -44,7 +44,8 @@ STYLE: Any = {"figure.dpi": 120, "font.size": 11, "axes.titlesize": 11, "axes.la
 MARKERS, DASHES = "osD^vP", ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 
 
-def panels(rows: int = 1, columns: int = 1, height: float = 2.8, width: float = WIDTH, **more: Any) -> "tuple[Figure, Any]":
+def panels(rows: int = 1, columns: int = 1, height: float = 2.8, width: float = WIDTH,
+           **more: Any) -> "tuple[Figure, Any]":
     """A figure of the lessons' size and fonts with (rows, columns) axes, as `plt.subplots` returns it; inches."""
     import matplotlib.pyplot as plt
 
@@ -236,8 +237,8 @@ def sentences(rows: Mapping[str, Sequence[Any]], moves: Mapping[Any, Any] | None
 
 
 def vocabulary(moves: Any, names: Sequence[str], columns: int = 4) -> None:
-    """A panel per name with its moves: moves (N, P, W, 2) start at the pusher and are coloured in `shades`, y downwards,
-    all panels of one scale."""
+    """A panel per name with its moves: moves (N, P, W, 2) start at the pusher and are coloured in `shades`, y down,
+    one scale for all panels."""
     moves = np.asarray(moves)
     reach = 1.05 * np.abs(moves).max()
     rows = -(-len(moves) // columns)
