@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from sources import npz
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.datasets.readers import open_source, writer
+from vqbet_course.datasets import writer
 from vqbet_course.demos import Demos, load_demos
+from vqbet_course.tasks import open_source
 
 Corruption = Callable[[Path], None]
 
@@ -31,7 +32,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Demos]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writer, "FILE_BYTES", 1)
         out = writer.write_dataset(open_source(str(npz(folder)[0])), folder / "dataset", quiet=True)
-    return out, load_demos(str(out))
+    return out, load_demos(open_source(str(out)))
 
 
 def cut(file: str, keep: float) -> Corruption:
@@ -137,7 +138,7 @@ def test_a_corrupted_dataset_is_refused_or_says_the_same(sound: tuple[Path, Demo
                 break
         before = {path: path.read_bytes() for path in dataset.rglob("*") if path.is_file()}
         try:
-            read = load_demos(str(dataset))
+            read = load_demos(open_source(str(dataset)))
         except BadInput as refusal:
             assert "\n" not in str(refusal) and str(dataset) in str(refusal)
         else:

@@ -3,13 +3,13 @@ import numpy as np
 import pytest
 import torch
 
-from vqbet_course.evaluation.behaviour import FORKS, way_round, ways_round
-from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.demos import Normalizer
-from vqbet_course.tasks.pusht.demonstrator import solve
+from vqbet_course.evaluation.behaviour import FORKS, way_round, ways_round
 from vqbet_course.policy import Decision
-from vqbet_course.tasks.pusht.geometry import block_keypoints
 from vqbet_course.rollout import Episode, make_pusht
+from vqbet_course.tasks.pusht.contract import PUSHT
+from vqbet_course.tasks.pusht.demonstrator import solve
+from vqbet_course.tasks.pusht.geometry import block_keypoints
 
 BLOCK = np.array([256.0, 256.0, 0.5])
 

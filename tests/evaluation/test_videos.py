@@ -9,7 +9,7 @@ from small import small_run
 
 from vqbet_course.evaluation.videos import FRAME_SIZE, draw_frame, film_html, frames, spoken, write_film
 from vqbet_course.rollout import Episode, make_pusht, rollouts
-from vqbet_course.train import Run, load_run
+from vqbet_course.training.runs import Run, load_run
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,8 @@ import pytest
 
 from vqbet_course.experiments.verdicts import claims, compare_coverage, compare_success, holm, outcomes, paired_tests
 
+pytestmark = pytest.mark.fast
+
 
 def result(policy: str, coverage: list[float], seed: int = 1, **changes: Any) -> dict[str, Any]:
     """A row of panel.json with what verdicts read."""
@@ -44,7 +46,7 @@ def test_holm_by_hand() -> None:
 def test_equal_policies_differ_in_nothing() -> None:
     rows = [result("a", [0.2, 0.5, 0.9]), result("b", [0.2, 0.5, 0.9])]
     test = paired_tests(rows)[0]
-    assert not test["success"]["real"] and not test["coverage"]["real"]
+    assert not test["success"]["significant"] and not test["coverage"]["significant"]
     assert paired_tests(rows[:1]) == []
 
 
@@ -54,7 +56,7 @@ def test_claims_follow_the_data() -> None:
     def said(act: list[float], bc: list[float]) -> str:
         return claims([result("bc", bc), result("act", act)])[0]["verdict"]
 
-    assert (said(high, low), said(low, high), said(high, high)) == ("borne out", "not borne out", "undecided")
+    assert (said(high, low), said(low, high), said(high, high)) == ("borne out", "not borne out", "inconclusive")
 
 
 def test_a_claim_says_which_is_better_by_how_much_and_over_how_many_starts() -> None:
@@ -62,7 +64,7 @@ def test_a_claim_says_which_is_better_by_how_much_and_over_how_many_starts() -> 
     assert claims([bc, act])[0]["why"] == "ACT is on average 0.500 above BC, over 12 starts (p-value < 0.001)"
     none = [result("diffusion-ddpm100", [0.5]), result("vqbet", [0.9])]
     finer = next(c for c in claims(none) if "finer" in c["claim"])
-    assert (finer["verdict"], finer["why"]) == ("undecided", "there is no such start")
+    assert (finer["verdict"], finer["why"]) == ("inconclusive", "there is no such start")
 
 
 def test_nobody_stands_above_others_alone() -> None:

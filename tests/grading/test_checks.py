@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.grading import check, judge
+from vqbet_course.core.notebooks import source_of
+from vqbet_course.grading import check, judging
 from vqbet_course.grading.checks import Misconception, all_checks
 from vqbet_course.grading.editions import LABS, blanked, pointing_home, student_edition
-from vqbet_course.grading.lessons import all_labs, lab_of, source_of
+from vqbet_course.grading.lessons import all_labs, lab_of
 from vqbet_course.grading.runner import ask, refuses
 
 IDS = list(all_checks())
@@ -42,11 +43,11 @@ def test_a_lab_has_two_to_four_exercises_of_its_lesson(name: str) -> None:
 def test_the_solution_passes_and_every_misconception_is_recognised(exercise_id: str, seed: int) -> None:
     check, lab = all_checks()[exercise_id], lab_of(exercise_id)
     inputs = check.inputs(seed)
-    expected = ask(check.probe, getattr(judge.released_module(lab), check.answer), inputs)
+    expected = ask(check.probe, getattr(judging.released_module(lab), check.answer), inputs)
     assert not any(value.isnan().any() for value in expected.values() if value.is_floating_point())
-    assert judge.verdict(check, lab, seed, expected).status == "passed"
+    assert judging.verdict(check, lab, seed, expected).status == "passed"
     for misconception in check.misconceptions:
-        found = judge.verdict(check, lab, seed, judge.outputs_of(misconception, check, lab, inputs))
+        found = judging.verdict(check, lab, seed, judging.outputs_of(misconception, check, lab, inputs))
         assert (found.status, found.misconception) == ("wrong", misconception.name)
         assert found.hint == misconception.hint
 
@@ -79,7 +80,7 @@ def test_a_misconception_of_another_solution_is_refused() -> None:
 def written(exercise_id: str, source: str | None = None) -> FunctionType:
     """A student's function, as a notebook would define it."""
     check, lab = all_checks()[exercise_id], lab_of(exercise_id)
-    names = dict(vars(judge.released_module(lab))) | {"__name__": "__main__"}
+    names = dict(vars(judging.released_module(lab))) | {"__name__": "__main__"}
     exec(lab.exercises[exercise_id].solution if source is None else source, names)
     return names[check.answer]
 
@@ -112,7 +113,7 @@ def test_check_reports_and_never_raises(body: str, words: str, capsys: pytest.Ca
 def in_a_cell(exercise_id: str, source: str, **others: object) -> FunctionType:
     """A student's function, from a cell whose source is known, as in Jupyter, beside `others` of other cells."""
     linecache.cache["<cell>"] = (len(source), None, source.splitlines(keepends=True), "<cell>")
-    names = dict(vars(judge.released_module(lab_of(exercise_id)))) | {"__name__": "__main__"} | others
+    names = dict(vars(judging.released_module(lab_of(exercise_id)))) | {"__name__": "__main__"} | others
     exec(compile(source, "<cell>", "exec"), names)
     return names[all_checks()[exercise_id].answer]
 

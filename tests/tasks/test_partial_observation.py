@@ -4,11 +4,14 @@ import pytest
 
 from vqbet_course.demos import load_demos
 from vqbet_course.rollout import make_pusht
+from vqbet_course.tasks import open_source
 from vqbet_course.tasks.pusht.partial_observation import KEYPOINTS, VIEWS, Distractor, Hidden, ViewedPushT, seen_through
+
+pytestmark = pytest.mark.fast
 
 
 def test_half_of_all_frames_are_hidden_in_runs_of_the_length_asked_for() -> None:
-    demos = load_demos("demo").select([0, 1])
+    demos = load_demos(open_source("demo")).select([0, 1])
     seen = seen_through(Hidden(4), demos, seed=1).observation[KEYPOINTS]
     hidden = (seen == 0).all(1)
     assert 0.4 < hidden.mean() < 0.6 and np.array_equal(seen[~hidden], demos.observation[KEYPOINTS][~hidden])
@@ -18,7 +21,7 @@ def test_half_of_all_frames_are_hidden_in_runs_of_the_length_asked_for() -> None
 
 
 def test_a_distractor_wanders_on_the_board_and_tells_nothing_of_the_block() -> None:
-    demos = load_demos("demo").select([0, 1])
+    demos = load_demos(open_source("demo")).select([0, 1])
     seen, again = (seen_through(Distractor(), demos, seed=1).observation[KEYPOINTS] for _ in range(2))
     assert np.array_equal(seen[:, :16], demos.observation[KEYPOINTS]) and np.array_equal(seen, again)
     assert seen.shape[1] == 32 and 0 <= seen.min() and seen.max() <= 512

@@ -17,8 +17,9 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.demos import Demos, load_demos
 from vqbet_course.policy import interleave
 from vqbet_course.residual_vq import ResidualVQ
+from vqbet_course.tasks import open_source
 from vqbet_course.tokens import kmeans, nearest_code
-from vqbet_course.train import Run, load_run
+from vqbet_course.training.runs import Run, load_run
 from vqbet_course.widgets import DEAD, plot_token_usage, token_usage_explorer
 from vqbet_course.widgets.picture import DPI
 
@@ -91,7 +92,7 @@ def run() -> Run:
 
 @pytest.fixture(scope="module")
 def demos() -> Demos:
-    return load_demos("demo").select(range(20))
+    return load_demos(open_source("demo")).select(range(20))
 
 
 @pytest.fixture(scope="module")
@@ -124,10 +125,10 @@ def as_path(chunk):
 @pytest.fixture(scope="module")
 def reading(run, seen):
     """A row of observation and query tokens (T=4, D), as the shipped policy reads it."""
-    policy = run.policy.eval()
+    network = run.policy.eval().network
     window = {name: run.normalizer.normalize(name, values)[10:12][None] for name, values in seen.items()}
     with torch.no_grad():
-        return interleave(policy.encoder(window), policy.action_query, 0)[0][0]
+        return interleave(network.encode(window), network.action_query, 0)[0][0]
 
 
 NAMES = ["observation 0", "query 0", "observation 1", "query 1"]
@@ -142,7 +143,7 @@ def explorers(run, moves, mind, stack, reading):
         "moves": (widgets.move_explorer(moves), 1, (2, 3)),
         "decisions": (widgets.decision_explorer(mind), 1, (4, 5)),
         "layers": (widgets.layers_explorer(stack, CHUNKS.flatten(1)[:5], as_path), 1, (1, 3)),
-        "attention": (widgets.attention_explorer(run.policy.gpt, reading[None], NAMES), 2, (0, 1)),
+        "attention": (widgets.attention_explorer(run.policy.network.gpt, reading[None], NAMES), 2, (0, 1)),
     }
 
 
@@ -190,7 +191,7 @@ def pictures_of(run, moves, mind, stack, reading):
                 widgets.plot_pair_usage(moves.codes, 16), widgets.plot_pair_usage(moves.codes, 128),
                 widgets.plot_move(moves, *moves.commonest), widgets.plot_move(moves, 15, 15),
                 widgets.plot_decision(mind, 20, 0.1), widgets.plot_layers(stack, CHUNKS[0].flatten(), as_path, 3),
-                widgets.plot_attention(widgets.attention_weights(run.policy.gpt, reading), names, 0, 0),
+                widgets.plot_attention(widgets.attention_weights(run.policy.network.gpt, reading), names, 0, 0),
                 widgets.plot_drive(drive))
 
 
@@ -242,7 +243,7 @@ def test_the_pair_map_counts_what_was_said():
 
 
 def test_a_move_is_what_the_policy_decodes(run, moves):
-    decoded = run.policy.vqvae.decode(torch.tensor([[3, 5]]))[0].detach()
+    decoded = run.policy.network.vqvae.decode(torch.tensor([[3, 5]]))[0].detach()
     low, high = run.normalizer.bounds["action"]
     torch.testing.assert_close(moves.decoded[3, 5], decoded * (high - low) / 2)
     errors = [(moves.decoded[p, s] - chunk).norm(dim=-1).mean() for (p, s), chunk in zip(moves.codes, moves.chunks)]
@@ -303,7 +304,7 @@ def test_a_bar_has_the_colour_of_its_path(stack):
 
 def test_attention_weights_are_those_of_the_network(run, reading):
     """Attention's own output, made again from the weights."""
-    gpt = run.policy.gpt.eval()
+    gpt = run.policy.network.gpt.eval()
     weights = widgets.attention_weights(gpt, reading)
     torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:3]))
     assert (weights.triu(1) == 0).all()

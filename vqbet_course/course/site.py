@@ -1,4 +1,4 @@
-"""Stage the pages of the website in `pages/`, where the root `_quarto.yml` finds them: `python -m vqbet_course.course.site`.
+"""Stage the pages of the website in `pages/`, where `_quarto.yml` finds them: `python -m vqbet_course.course.site`.
 
 Quarto executes nothing and warns of every cell option that it does not know. So it is given copies: the lessons as
 `make course` executed them, the other notebooks as they run here, all without nbdev's directives, and a page for every
@@ -13,26 +13,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vqbet_course.course.runner import LESSONS, lesson_environment, run_lesson, tags_of
 from vqbet_course.core.io import write_text
+from vqbet_course.core.notebooks import directives, without_directives
+from vqbet_course.core.places import LESSONS
+from vqbet_course.course.executed import tags_of
+from vqbet_course.course.runner import lesson_environment, run_lesson
 
 REPO = LESSONS.parent
 PAGES = REPO / "pages"
 EXECUTED = REPO / "_runs" / "course"
-DIRECTIVE = re.compile(r"^#\| *([\w-]+)(?:: *(.*))?$")
 HOME = {"cell_type": "raw", "id": "home", "metadata": {},
         "source": ["---\n", "aliases: [/index.html]\n", "---\n"]}
 LINK = re.compile(r"(?<!!)\[([^\[\]]+)\]\((\.\./[^)\s]+)\)")  # to a file of the repository that is no page
 
 
 def stage(executed: Path = EXECUTED, out: Path = PAGES) -> list[str]:
-    """Fill `out` with the pages; returns the names of the lessons that had no executed copy and came without outputs."""
+    """Fill `out` with the pages; returns the names of the lessons that have not run and so came without outputs."""
     shutil.rmtree(out, ignore_errors=True)
     unexecuted = []
     for notebook in sorted(LESSONS.glob("*.ipynb")):
         copy = executed / notebook.name
         if not notebook.name[0].isdigit():
-            page = staged(run(notebook))
+            page = staged(run_page(notebook))
         elif copy.exists():
             page = staged(json.loads(copy.read_text(encoding="utf-8")))
         else:
@@ -50,7 +52,7 @@ def stage(executed: Path = EXECUTED, out: Path = PAGES) -> list[str]:
 # --- notebooks --------------------------------------------------------------------------------------------------
 
 
-def run(path: Path) -> dict[str, Any]:
+def run_page(path: Path) -> dict[str, Any]:
     """A notebook beside the lessons with the outputs of its few cells, if it has any."""
     notebook: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if all(cell["cell_type"] == "markdown" for cell in notebook["cells"]):
@@ -69,7 +71,7 @@ def staged(notebook: dict[str, Any]) -> dict[str, Any]:
     for cell in cells:
         source = "".join(cell["source"])
         if cell["cell_type"] == "code":
-            source = "\n".join([*options_of(cell, source), *without_directives(source)])
+            source = "\n".join([*options_of(cell, source), without_directives(source)])
         elif cell["cell_type"] == "markdown":
             source = LINK.sub(r"\1 (`\2`)", source).replace("(`../", "(`")
         cell |= {"source": source.splitlines(keepends=True), "metadata": {}}
@@ -79,23 +81,11 @@ def staged(notebook: dict[str, Any]) -> dict[str, Any]:
 
 def options_of(cell: dict[str, Any], source: str) -> Iterator[str]:
     """The lines of YAML that Quarto reads: alternative text, and a solution's fold."""
-    for name, value in filter(None, map(directive, source.splitlines())):
-        if name == "fig-alt":
-            yield f"#| fig-alt: {json.dumps(value, ensure_ascii=False)}"
+    if alt := directives(source).get("fig-alt"):
+        yield f"#| fig-alt: {json.dumps(alt, ensure_ascii=False)}"
     if exercise := cell["metadata"].get("exercise"):
         yield "#| code-fold: true"
         yield f'#| code-summary: "Exercise {exercise["id"]}: unfold the solution"'
-
-
-def directive(line: str) -> tuple[str, str] | None:
-    """Name and value of a line like `#| fig-alt: words`, None for any other line."""
-    match = DIRECTIVE.match(line)
-    return (match[1], (match[2] or "").strip("\"' ")) if match else None
-
-
-def without_directives(source: str) -> list[str]:
-    """The lines of a cell that are code."""
-    return [line for line in source.splitlines() if not line.startswith("#|")]
 
 
 # --- modules ----------------------------------------------------------------------------------------------------

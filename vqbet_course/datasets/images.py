@@ -1,20 +1,15 @@
-"""Pictures: from arrays of any number type, encoded or not, and drawn from PushT's states."""
+"""Images: from arrays of any number type, encoded or not."""
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.datasets.source import Episode, Frames, Source, readable
-from vqbet_course.tasks.pusht.geometry import block_pose, place
 
 BLOCK_BYTES = 16e6  # of pictures that are read at once
-RENDERED = "observation.image"
-KEYPOINTS, PUSHER = PUSHT.observation
 
 
 def slices_of(array: Any, start: int, end: int, place: str) -> Frames:
@@ -77,7 +72,8 @@ def chosen(source: Source, episodes: Sequence[Episode], numbers: dict[str, np.nd
     for name in observe:
         if name not in numbers and name not in source.image_sizes:
             known = ", ".join([*numbers, *source.image_sizes])
-            hint = "" if source.image_sizes else "; draw PushT with: vqbet-course demos convert SOURCE --render --out DIR"
+            hint = "" if source.image_sizes else ("; a task that can draw its states does: vqbet-course demos convert "
+                                                  "SOURCE --render --out DIR")
             raise BadInput(f"{source.path}: has no {name!r}, but {known}{hint}")
     return {name: numbers[name] if name in numbers else in_memory(episodes, name, source.image_sizes[name])
             for name in observe}
@@ -91,30 +87,3 @@ def in_memory(episodes: Sequence[Episode], name: str, size: tuple[int, ...]) -> 
     for picture, frame in zip(pictures, frames, strict=True):
         picture[:] = frame.transpose(2, 0, 1)
     return pictures
-
-
-def with_drawings(source: Source) -> Source:
-    """The source with a picture drawn for every frame. Raises BadInput where it has some, or is not PushT's."""
-    if source.image_sizes:
-        raise BadInput(f"{source.path}: has pictures already ({', '.join(source.image_sizes)}); leave --render out")
-    if source.units.get(KEYPOINTS) != "px":
-        raise BadInput(f"{source.path}: is not PushT, whose states --render can draw; leave --render out")
-
-    def read(start: int) -> Iterator[Episode]:
-        for episode in source.read(start):
-            yield replace(episode, images={RENDERED: drawings_of(episode)})
-    return replace(source, read=read, image_sizes={RENDERED: (96, 96, 3)})
-
-
-def drawings_of(episode: Episode) -> Frames:
-    """PushT's scenes, drawn by gym-pusht in 96 x 96."""
-    def frames() -> Iterator[np.ndarray]:
-        from gym_pusht.envs.pusht import PushTEnv
-
-        env = PushTEnv(obs_type="pixels", render_mode="rgb_array")
-        env.reset(seed=0)
-        pushers = episode.numbers[PUSHER].astype(float)
-        for pusher, pose in zip(pushers, block_pose(episode.numbers[KEYPOINTS]), strict=True):
-            place(env, pusher, pose)
-            yield env._render()
-    return frames

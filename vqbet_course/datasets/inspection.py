@@ -1,17 +1,15 @@
 """What a source of demonstrations holds: its contract, what it yields, and which episodes are unlike the others."""
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vqbet_course.tasks.pusht.contract import PUSHT
-from vqbet_course.datasets.source import UNSTATED, Source, is_state_or_action
-from vqbet_course.demos import Demos, episode_rows
 from vqbet_course.core.io import write_atomically
+from vqbet_course.datasets.source import UNSTATED, Source, is_state_or_action
+from vqbet_course.demos import episode_rows
 from vqbet_course.policy import VQBeTConfig
-from vqbet_course.tasks.pusht.geometry import AROUND, GOAL_POSE, SIZE, block_keypoints
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,10 +19,14 @@ LONG = 3.0  # interquartile ranges beyond the quartiles at which a length is an 
 JUMP = 5.0  # times the median of the episodes' largest steps
 SATURATED = 0.2  # share of frames whose action is at the end of its range
 STUCK_SECONDS = 3.0  # of standing still
+ASSUMED_FPS = 10.0  # for these seconds, where the source does not say
 
 WINDOW = ("n_obs_steps", "n_action_pred_token", "action_chunk_size")  # what of a configuration shapes windows
 
 Report = dict[str, Any]
+
+PlotScene = Callable[["Axes"], bool]
+"""Plots what does not move, like `Task.plot_scene`; False where there is nothing to plot."""
 
 
 @dataclass
@@ -64,7 +66,7 @@ def inspect_source(source: Source, config: VQBeTConfig | None = None, quiet: boo
     """
     from tqdm import tqdm
 
-    config = config or VQBeTConfig.laptop()
+    config = config or VQBeTConfig.laptop(observation_sizes={"observation.state": 2})  # of which only the window counts
     tallies: dict[str, Tally] = {}
     states, actions = [], []
     for episode in tqdm(source.episodes(), total=source.n_episodes, desc="inspecting", unit="episode", disable=quiet,
@@ -84,7 +86,7 @@ def inspect_source(source: Source, config: VQBeTConfig | None = None, quiet: boo
         "lengths": {"shortest": int(lengths.min()), "median": float(np.median(lengths)), "longest": int(lengths.max())},
         "features": features, "config": {name: getattr(config, name) for name in WINDOW}, **yields(lengths, config),
         "outliers": [{"episode": number, "reason": reason} for number, reason in
-                     outliers(states, actions, source.fps or PUSHT.fps)],
+                     outliers(states, actions, source.fps or ASSUMED_FPS)],
     }
     return Inspection(report, states, actions)
 
@@ -150,67 +152,47 @@ def table_of(report: Report) -> str:
     return "\n".join(lines)
 
 
-def plot(inspection: Inspection, path: Path) -> None:
+def plot(inspection: Inspection, path: Path, plot_scene: PlotScene | None = None) -> None:
     """What `draw_inspection` draws as a PNG, written whole or not at all."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 4.2), layout="constrained")
-    draw_inspection(figure, inspection)
+    draw_inspection(figure, inspection, plot_scene)
     write_atomically(path, lambda partial: figure.savefig(partial, dpi=110, format="png"))
 
 
-def draw_inspection(figure: "Figure", inspection: Inspection) -> None:
-    """The lengths, the actions (for PushT, over the board) and a few traces."""
+def draw_inspection(figure: "Figure", inspection: Inspection, plot_scene: PlotScene | None = None) -> None:
+    """The lengths, the actions and a few traces; over the scene, where the first two numbers are positions in one that
+    `plot_scene` plots."""
     lengths, heat, traces = figure.subplots(1, 3)
-    report, pixels = inspection.report, inspection.report["features"]["action"]["unit"] == "px"
+    report = inspection.report
     lengths.hist([len(action) for action in inspection.actions], bins=30, color="#0072B2")
     lengths.yaxis.get_major_locator().set_params(integer=True)
     lengths.set(xlabel="frames", ylabel="episodes", title=f"lengths of {report['episodes']} episodes")
-    draw_actions(heat, np.concatenate(inspection.actions), pixels)
+    draw_actions(heat, np.concatenate(inspection.actions), plot_scene)
+    planar = plot_scene is not None and plot_scene(traces)
     chosen = np.linspace(0, len(inspection.states) - 1, min(4, len(inspection.states))).astype(int)
     for number, colour in zip(chosen, ("#0072B2", "#D55E00", "#009E73", "#CC79A7"), strict=False):
         state = inspection.states[number]
-        across = state.T[:2] if pixels else (np.arange(len(state)), state[:, 0])
+        across = state.T[:2] if planar else (np.arange(len(state)), state[:, 0])
         traces.plot(*across, color=colour, lw=1.2, label=f"episode {number}")
         traces.plot(across[0][0], across[1][0], "o", color=colour)
-    if pixels:
-        draw_board(traces)
     traces.set(title="some traces; a dot is the start",
-               **({} if pixels else {"xlabel": "frame", "ylabel": "first number of the state"}))
+               **({} if planar else {"xlabel": "frame", "ylabel": "first number of the state"}))
     traces.legend(fontsize=8)
 
 
-def draw_actions(axes: "Axes", actions: np.ndarray, pixels: bool) -> None:
+def draw_actions(axes: "Axes", actions: np.ndarray, plot_scene: PlotScene | None) -> None:
     """Where the first two numbers of the actions lie."""
     finite = actions[np.isfinite(actions).all(1)]
     second = finite[:, min(1, finite.shape[1] - 1)]
-    *_, image = axes.hist2d(finite[:, 0], second, bins=40, cmin=1, range=[[0, SIZE]] * 2 if pixels else None)
+    planar = plot_scene is not None and plot_scene(axes)
+    limits = (axes.get_xlim(), axes.get_ylim())
+    within = [sorted(ends) for ends in limits] if planar else None
+    *_, image = axes.hist2d(finite[:, 0], second, bins=40, cmin=1, range=within)
     axes.figure.colorbar(image, ax=axes, label="frames per cell")
-    if pixels:
-        draw_board(axes)
+    if planar:
+        axes.set(xlim=limits[0], ylim=limits[1])  # the histogram has turned the y axis over
     else:
         axes.set(xlabel="first number", ylabel="second number")
     axes.set(title=f"{len(actions)} actions")
-
-
-def draw_board(axes: "Axes", title: str | None = None) -> None:
-    """PushT's board with the goal."""
-    draw_t(axes, block_keypoints(GOAL_POSE[None])[0], fc="none", ec="#009E73", lw=3, zorder=2)
-    axes.set(xlim=(0, SIZE), ylim=(SIZE, 0), aspect="equal", xlabel="x (px)", ylabel="y (px)")
-    if title:
-        axes.set_title(title)
-
-
-def draw_t(axes: "Axes", keypoints: np.ndarray, **style: Any) -> None:
-    """The T whose keypoints are (16,) pixels."""
-    axes.fill(*keypoints.reshape(8, 2)[AROUND].T, **style)
-
-
-def draw_episode(axes: "Axes", demos: Demos, number: int, title: str) -> None:
-    """A PushT demonstration: six moments of the T, fading in, and the path of the pusher, from dark to light."""
-    draw_board(axes, title)
-    one = demos.select([number])
-    keypoints, pusher = (one.observation[name] for name in PUSHT.observation)
-    for frame in np.linspace(0, len(pusher) - 1, 6).astype(int):
-        draw_t(axes, keypoints[frame], fc="0.4", ec="black", alpha=0.12 + 0.5 * frame / len(pusher))
-    axes.scatter(pusher[:, 0], pusher[:, 1], c=np.arange(len(pusher)), s=9, cmap="viridis", zorder=2)

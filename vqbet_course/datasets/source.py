@@ -3,10 +3,12 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.specs import Contract, Field
 
 UNSTATED = "unstated"
 
@@ -18,8 +20,8 @@ Frames = Callable[[], Iterator[np.ndarray]]
 class Episode:
     """One demonstration of T frames.
 
-    numbers {feature: (T, size)}, of which `observation.*` and `action` are float32 in the source's units; images
-    {feature: its Frames}; place, file and number of the episode, for messages.
+    numbers {feature: (T, size)}, of which `observation.*` and `action` are in the source's units; images {feature: its
+    Frames}; place, file and number of the episode, for messages.
     """
 
     numbers: dict[str, np.ndarray]
@@ -49,9 +51,10 @@ def is_state_or_action(feature: str) -> bool:
 
 @dataclass(frozen=True)
 class Source:
-    """Demonstrations where they lie. `read(i)` gives episodes i, i + 1, ...; None for fps: not stated.
+    """Demonstrations where they lie. `read(i)` gives episodes i, i + 1, ... as they are stored; fps None: not stated.
 
-    image_sizes {feature: (H, W, 3)}; units and names {feature: unit, a name for each number}, where they are known.
+    image_sizes {feature: (H, W, 3)}; units and names {feature: unit, a name for each number}, where they are known;
+    check: raises BadInput for an episode that cannot be used, beyond what `check_episode` asks of any.
     """
 
     path: str
@@ -66,6 +69,7 @@ class Source:
     robot: str = UNSTATED
     operator: str = UNSTATED
     license: str = UNSTATED
+    check: Callable[[Episode], None] = lambda episode: None
 
     def __post_init__(self) -> None:
         if self.n_episodes < 1:
@@ -76,23 +80,34 @@ class Source:
         """Frames a second. Raises BadInput where the source does not say."""
         if self.fps is None:
             raise BadInput(f"{self.path}: does not say how many frames a second it has; "
-                           "convert it with: vqbet-course demos convert ... --fps N")
+                           "convert it with: vqbet-course demos convert ... --fps N, or name its task with --task")
         return self.fps
 
+    @cached_property
+    def contract(self) -> Contract:
+        """Sizes and units of states and actions, by the first episode, and sizes of images; fps 0: not stated."""
+        first = next(self.episodes()).numbers
+        images = {name: Field(size) for name, size in self.image_sizes.items()}
+        numbers = {name: Field(int(np.prod(values.shape[1:])), self.units.get(name, UNSTATED))
+                   for name, values in first.items() if is_state_or_action(name)}
+        action = numbers.pop("action")
+        return Contract(images | numbers, action, self.fps or 0.0)
+
     def episodes(self, start: int = 0) -> Iterator[Episode]:
-        """Episodes from number `start` on, as they are. Raises BadInput for what cannot be read."""
+        """Episodes from number `start` on, states and actions as float32. Raises BadInput for what cannot be read."""
         with readable(self.path):
             for episode in self.read(start):
+                numbers = {name: values.astype(np.float32, copy=False) if is_state_or_action(name) else values
+                           for name, values in episode.numbers.items()}
                 guarded = {name: guard(frames, episode.place) for name, frames in episode.images.items()}
-                yield replace(episode, images=guarded)
+                yield replace(episode, numbers=numbers, images=guarded)
 
     def sound_episodes(self, start: int = 0) -> Iterator[Episode]:
         """Episodes from number `start` on. Raises BadInput, naming episode and row, for one that cannot be used."""
         sizes: dict[str, int] = {}
         for episode in self.episodes(start):
             sizes = check_episode(episode, sizes)
-            if self.units.get("action") == "px":
-                check_pixels(episode)
+            self.check(episode)
             yield episode
 
 
@@ -163,16 +178,3 @@ def check_frames(place: str, columns: dict[str, np.ndarray], ends: np.ndarray) -
             episode = int(np.searchsorted(ends, bad[0], side="right"))
             row = bad[0] - (ends[episode - 1] if episode else 0)
             raise BadInput(f"{place}, episode {episode}, row {row}: {name} is not finite; repair or drop that episode")
-
-
-def check_pixels(episode: Episode) -> None:
-    """Raise BadInput for PushT numbers that are plainly in other units."""
-    action = episode.numbers["action"]
-    if np.abs(action).max() <= 1:
-        raise BadInput(f"{episode.place}, row 0: actions lie in -1..1, PushT's are pixels in 0..512; undo the "
-                       "normalisation first")
-    angle = np.abs(episode.numbers["source.state"][:, 4]) if "source.state" in episode.numbers else np.zeros(1)
-    if (angle > 2 * np.pi + 1e-5).any():
-        row = int(np.argmax(angle > 2 * np.pi + 1e-5))
-        raise BadInput(f"{episode.place}, row {row}: the T's angle is {angle[row]:.1f}, more than 2 pi; convert "
-                       "degrees to radians")

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.core.specs import Contract, Field
-from vqbet_course.datasets.readers import lerobot_dataset
-from vqbet_course.datasets.card import data_card
-from vqbet_course.datasets.source import UNSTATED, Episode, Source
 from vqbet_course.core.io import drop_partials, in_plain_words, write_atomically, write_json, write_text
+from vqbet_course.core.specs import Contract, Field
+from vqbet_course.datasets.card import data_card
+from vqbet_course.datasets.readers import lerobot_dataset
+from vqbet_course.datasets.source import UNSTATED, Episode, Source
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,6 +1,6 @@
 """Graded labs: exercises made from the lessons, instant feedback in the notebook, and a grade for a class.
 
-    lessons > checks > judge      what is asked, with which inputs, and whether an answer is right
+    lessons > checks > judging    what is asked, with which inputs, and whether an answer is right
     runner > sandbox              where a student's code runs
     grader > report               submissions in, grades out
     editions                      the notebooks that students get
@@ -13,6 +13,6 @@ from typing import Any
 
 def check(answer: Callable[..., Any]) -> None:
     """Say whether an exercise is solved, or what is wrong, in words. Never raises."""
-    from vqbet_course.grading.judge import feedback
+    from vqbet_course.grading.judging import feedback
 
     print(feedback(answer))

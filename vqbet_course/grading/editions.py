@@ -4,16 +4,15 @@ What an exercise asks for becomes `raise NotImplementedError`; signature, docstr
 with its `check`, and the released definition, with which the lesson goes on.
 """
 import ast
-import json
 import re
 from pathlib import Path
 
-from vqbet_course.course.runner import LESSONS
 from vqbet_course.core.io import write_text
+from vqbet_course.core.notebooks import Cell, notebook_text, source_lines, source_of, without_directives
+from vqbet_course.core.places import LABS
 from vqbet_course.grading.checks import Check, all_checks
-from vqbet_course.grading.lessons import Cell, Exercise, Lab, all_labs, source_of, without_directives
+from vqbet_course.grading.lessons import NBDEV, Exercise, Lab, all_labs
 
-LABS = LESSONS.parent / "labs"
 STARS = {1: "★", 2: "★★", 3: "★★★"}
 
 
@@ -40,8 +39,7 @@ def pointing_home(text: str, labs: set[str]) -> str:
 def cell(kind: str, cell_id: str, source: str, **metadata: object) -> Cell:
     """A cell in the form of a notebook file."""
     outputs: Cell = {"execution_count": None, "outputs": []} if kind == "code" else {}
-    lines = source.splitlines(keepends=True)
-    return {"cell_type": kind, "id": cell_id, "metadata": metadata, "source": lines} | outputs
+    return {"cell_type": kind, "id": cell_id, "metadata": metadata, "source": source_lines(source)} | outputs
 
 
 def exercise_cells(lab: Lab, exercise: Exercise, check: type[Check]) -> list[Cell]:
@@ -52,7 +50,7 @@ def exercise_cells(lab: Lab, exercise: Exercise, check: type[Check]) -> list[Cel
             "Replace each `raise NotImplementedError` below, then run the next cell. Put imports and helpers of "
             "your own into the same cell: it is graded alone.\n\n"
             f"<details><summary>Hint</summary>{check.hint}</details>")
-    source = blanked(without_directives(exercise.solution), check.blank or (check.answer,))
+    source = blanked(without_directives(exercise.solution, NBDEV), check.blank or (check.answer,))
     about = {name: getattr(exercise, name) for name in ("id", "points", "difficulty", "minutes")}
     released = f"from vqbet_course.{lab.module} import {check.answer}  # the lesson goes on with the released one"
     return [cell("markdown", f"{exercise.cell_id}-task", task),
@@ -73,7 +71,7 @@ def student_edition(lab: Lab) -> str:
             cells += exercise_cells(lab, exercise, all_checks()[exercise.id])
         elif original["cell_type"] == "markdown":
             cells.append(cell("markdown", original["id"], pointing_home(source, labs), **about))
-        elif source := without_directives(source):
+        elif source := without_directives(source, NBDEV):
             about |= {"deletable": False, "editable": False} if original["id"] in locked else {}
             cells.append(cell(original["cell_type"], original["id"], source, **about))
     first = next(i for i, made in enumerate(cells) if made["id"] in locked)
@@ -81,7 +79,7 @@ def student_edition(lab: Lab) -> str:
     kernel = {"display_name": "python3", "language": "python", "name": "python3"}
     metadata = {"kernelspec": kernel, "vqbet_course": {"lab": lab.name}}
     notebook = {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
-    return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    return notebook_text(notebook)
 
 
 def write_editions(out: Path = LABS) -> list[Path]:

@@ -9,10 +9,18 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from vqbet_course.grading.lessons import Lab, has_directive
+from vqbet_course.core.notebooks import has_directive
+from vqbet_course.grading.lessons import Lab
 from vqbet_course.grading.limits import Limits
 from vqbet_course.grading.sandbox import (
-    ENVIRONMENT, PACKAGE, bind, bubblewrap, bubblewrap_works, interpreter, where_it_runs)
+    ENVIRONMENT,
+    PACKAGE,
+    bind,
+    bubblewrap,
+    bubblewrap_works,
+    interpreter,
+    where_it_runs,
+)
 
 RUNNER = Path(__file__).with_name("papermill_runner.py")
 LIMITS = Limits(seconds=300, wall=300, memory=8 << 30, output=32 << 20, processes=256)
@@ -49,7 +57,8 @@ def execute(data: bytes, lab: Lab, limits: Limits = LIMITS) -> tuple[bytes, str]
         files = [notebook.fileno(), copy.fileno()]
         place = "/tmp" if bubblewrap_works() else home
         environment = ENVIRONMENT | {"HOME": place, "IPYTHONDIR": place, "PATH": f"{Path(sys.executable).parent}:/bin",
-                                     "JUPYTER_PATH": f"{sys.prefix}/share/jupyter", "HF_HUB_OFFLINE": "1"}
+                                     "JUPYTER_PATH": f"{sys.prefix}/share/jupyter", "HF_HUB_OFFLINE": "1",
+                                     "PYTHONPATH": str(PACKAGE.parent)}
         process = subprocess.Popen(
             [*command(), *map(str, files), json.dumps(asdict(where_it_runs(limits)))], pass_fds=files, env=environment,
             cwd=home, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,

@@ -1,41 +1,36 @@
 """`vqbet-course grade`: submissions in, grades out.
 
 For each submission, the students' functions are taken from the notebook by exercise id, run in a sandbox on inputs
-drawn for this grading alone, and judged here. This process imports no torch: one helper process does, for all jobs.
+drawn for this grading alone, and judged in a process that never runs them. The command itself imports no torch: the
+processes that grade do.
 """
 import functools
 import hashlib
 import json
-import multiprocessing
 import os
 import secrets
 import stat
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.executor import completed, executor
+from vqbet_course.core.notebooks import Cell, source_of, without_directives
 from vqbet_course.grading import report
 from vqbet_course.grading.execution import execute
-from vqbet_course.grading.lessons import Cell, Lab, all_labs, source_of, without_directives
+from vqbet_course.grading.grades import Grade, Marked, Ungradable, Verdict
+from vqbet_course.grading.lessons import NBDEV, Lab, all_labs
 from vqbet_course.grading.limits import Limits
-from vqbet_course.grading.results import Grade, Marked, Ungradable, Verdict
 from vqbet_course.grading.sandbox import Sandbox, bubblewrap_works, unenforced
 
 LARGEST = 10 << 20
 """Bytes that a submitted notebook may have; parsed, it can take twenty times as much."""
-
-Call = Callable[..., Any]
-"""Calls a function of `judge` by name: (name, *args) -> what it returns."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +88,7 @@ def find_answers(lab: Lab, cells: list[Cell]) -> tuple[dict[str, str], list[str]
             answers[exercise.id] = source_of(found[0]).encode("utf-8", "replace").decode()
     held = Counter((cell.get("id"), source_of(cell).strip()) for cell in cells if isinstance(cell.get("id"), str))
     for cell in lab.locked:
-        released = without_directives(source_of(cell)).strip()
+        released = without_directives(source_of(cell), NBDEV).strip()
         if not held[cell["id"], released]:
             there = any(other.get("id") == cell["id"] for other in cells)
             first = released.splitlines()[0]
@@ -104,30 +99,26 @@ def find_answers(lab: Lab, cells: list[Cell]) -> tuple[dict[str, str], list[str]
 # --- grading one submission ---------------------------------------------------------------------------------
 
 
-def call_here(name: str, *args: Any) -> Any:
-    """Call a function of `judge` in this process."""
-    from vqbet_course.grading import judge
-
-    return getattr(judge, name)(*args)
-
-
-def grade_submission(data: bytes, options: Options, call: Call = call_here) -> Grade:
+def grade_submission(data: bytes, options: Options) -> Grade:
     """The grade of a submitted notebook. Raises Ungradable."""
     lab, cells = parse(data)
     answers, notes = find_answers(lab, cells)
-    verdicts = score(lab, answers, options, call)
+    verdicts = score(lab, answers, options)
     executed, problem = execute(data, lab) if options.execute else (b"", "")
     notes += [problem] if problem else []
     notes += [f"not enforced on this machine: {what}" for what in unenforced()]
-    return Grade(lab.name, [Marked(e.id, e.points, verdicts[e.id]) for e in lab.exercises.values()], notes, executed)
+    marked = [Marked(e.id, e.points, verdicts[e.id]) for e in lab.exercises.values()]
+    return Grade(lab.name, marked, notes, executed, digest_of(data))
 
 
-def score(lab: Lab, answers: dict[str, str], options: Options, call: Call) -> dict[str, Verdict]:
+def score(lab: Lab, answers: dict[str, str], options: Options) -> dict[str, Verdict]:
     """A verdict for every exercise of a lab, in the order of the lab.
 
     The order matters: a later exercise may build on the released solution of an earlier one, so that solution comes
     into the sandbox, but only after the earlier answer has been taken out of it.
     """
+    from vqbet_course.grading.judging import judge_answer, make_job
+
     verdicts, left = {}, float(options.seconds)
     with Sandbox(lab) as sandbox:
         for exercise_id in lab.exercises:
@@ -139,12 +130,12 @@ def score(lab: Lab, answers: dict[str, str], options: Options, call: Call) -> di
                 verdicts[exercise_id] = Verdict("stopped", "the exercises before took all the time of the notebook")
                 continue
             seed = secrets.randbits(62)
-            job = call("make_job", exercise_id, seed, answers[exercise_id])
+            job = make_job(exercise_id, seed, answers[exercise_id])
             sandbox.start()
             started = time.monotonic()
             ended, answer = sandbox.run(job, limits)
             left -= time.monotonic() - started
-            verdicts[exercise_id] = stopped(ended, limits) or call("judge", exercise_id, seed, answer)
+            verdicts[exercise_id] = stopped(ended, limits) or judge_answer(exercise_id, seed, answer)
     return verdicts
 
 
@@ -190,57 +181,6 @@ def lessons_digest() -> bytes:
     return hashlib.sha256(json.dumps(cells).encode()).digest()
 
 
-def watch_parent() -> None:
-    """End this process when the one that started it has ended, however that happened."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
-@contextmanager
-def workers(jobs: int, dask: str | None) -> Iterator[tuple[Executor, Call]]:
-    """Threads that each see one submission through, and what grades it for them: here, or on a Dask worker."""
-    if dask is not None:
-        from distributed import Client
-
-        try:
-            client = Client(dask, timeout=20)
-        except (OSError, ValueError) as error:
-            raise BadInput(f"--dask {dask}: no scheduler answers there ({error})") from None
-        with client, threads(sum(client.nthreads().values()) or 1) as pool:
-            yield pool, lambda data, options: client.submit(grade_submission, data, options, pure=False).result()
-        return
-    spawn = multiprocessing.get_context("spawn")
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with ProcessPoolExecutor(1, spawn, watch_parent) as judge, threads(jobs) as pool:
-        def call(name: str, *args: Any) -> Any:
-            return judge.submit(call_here, name, *args).result()
-
-        yield pool, lambda data, options: grade_submission(data, options, call)
-
-
-@contextmanager
-def threads(number: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads; an error, Ctrl-C too, does not wait for what they have not begun."""
-    with ThreadPoolExecutor(number) as pool:
-        try:
-            yield pool
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def grade_file(path: Path, options: Options, grade_data: Call) -> tuple[str, Grade]:
-    """The digest and the grade of a submission, which is read here: a class need not fit into memory."""
-    data = read_submission(path)
-    return digest_of(data), grade_data(data, options)
-
-
 def grade(target: Path, out: Path, jobs: int = 1, dask: str | None = None, execute: bool = True,
           require_sandbox: bool = False, limits: Limits = Limits(), quiet: bool = False) -> dict[str, str]:
     """Grade a submission or a folder of them into `out`; returns {name: why} of those that could not be graded.
@@ -272,15 +212,22 @@ def run_class(todo: dict[str, Path], out: Path, jobs: int, dask: str | None, opt
     """Grade the submissions in `todo`; each report is written as soon as its grade is there."""
     if not todo:
         return
-    with workers(jobs, dask) as (pool, grade_data):
-        futures = {pool.submit(grade_file, path, options, grade_data): name for name, path in todo.items()}
-        for future in tqdm(as_completed(futures), total=len(futures), desc="grading", unit="submission",
-                           disable=quiet, dynamic_ncols=True, file=sys.stderr):
-            name = futures.pop(future)
+    with executor(jobs, dask) as pool:
+        done = completed(pool, grade_submission, ((name, (data, options)) for name, data in read_all(todo, problems)))
+        for name, future in tqdm(done, total=len(todo), desc="grading", unit="submission", disable=quiet,
+                                 dynamic_ncols=True, file=sys.stderr):
             try:
-                digest, grade = future.result()
-                report.write_student(report.folder_of(out, name), name, digest, grade)
+                report.write_student(report.folder_of(out, name), name, future.result())
             except Ungradable as problem:
                 problems[name] = str(problem)
             except Exception as error:  # one submission must not cost the others their grades
                 problems[name] = f"the grader failed on it ({type(error).__name__}: {' '.join(str(error).split())})"
+
+
+def read_all(todo: dict[str, Path], problems: dict[str, str]) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of submissions, read when they are asked for; what cannot be read goes into `problems`."""
+    for name, path in todo.items():
+        try:
+            yield name, read_submission(path)
+        except Ungradable as problem:
+            problems[name] = str(problem)

@@ -1,34 +1,14 @@
 """The lessons as labs: which exported cells are exercises, and what an exercise may build on."""
 import functools
-import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.course.runner import LESSONS, find_lessons
+from vqbet_course.core.notebooks import Cell, directives, has_directive, read_notebook, source_of
+from vqbet_course.core.places import LESSONS, find_lessons
 
-Cell = dict[str, Any]
-"""A cell as a notebook file holds it."""
-
-
-def source_of(cell: Cell) -> str:
-    """The source of a cell; a file may hold it as one string or as a list of lines."""
-    source = cell.get("source", "")
-    return source if isinstance(source, str) else "".join(source)
-
-
-def has_directive(cell: Cell, directive: str) -> bool:
-    """Whether a code cell starts with `#| directive`, maybe after other directives."""
-    lines = source_of(cell).splitlines()
-    return cell["cell_type"] == "code" and any(
-        re.match(rf"#\|\s*{directive}\b", line) for line in lines if line.startswith("#|"))
-
-
-def without_directives(source: str) -> str:
-    """A cell's source without what speaks to nbdev alone."""
-    return re.sub(r"^#\|\s*(export|default_exp)\b.*\n?", "", source, flags=re.MULTILINE)
+NBDEV = ("export", "default_exp")
+"""The directives that speak to nbdev alone."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +58,9 @@ class Lab:
 
 def read_lab(path: Path) -> Lab | None:
     """The lab that a lesson is; None for a lesson without exercises."""
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    names = re.findall(r"^#\|\s*default_exp (\w+)", "\n".join(source_of(cell) for cell in cells), re.MULTILINE)
-    lab = Lab(path.stem, names[0] if names else "", cells)
+    cells = read_notebook(path)["cells"]
+    names = directives("\n".join(source_of(cell) for cell in cells))
+    lab = Lab(path.stem, names.get("default_exp", ""), cells)
     return lab if lab.exercises else None
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from urllib.parse import quote
 
 from vqbet_course.core.io import write_atomically, write_json, write_text
-from vqbet_course.grading.results import STATUSES, Grade
+from vqbet_course.core.pages import render
+from vqbet_course.grading.grades import STATUSES, Grade
 
 LONGEST = 200
 """Characters of a folder's name; no file system takes more than 255."""
@@ -36,21 +37,12 @@ def digest(folder: Path) -> str:
         return ""
 
 
-def write_student(folder: Path, student: str, submitted: str, grade: Grade) -> None:
+def write_student(folder: Path, student: str, grade: Grade) -> None:
     """A student's reports. report.json comes last: where it is, the grade is complete."""
     if grade.executed:
         write_atomically(folder / "executed.ipynb", lambda path: path.write_bytes(grade.executed))
     write_text(folder / "report.html", render("student_report.html", student=student, grade=grade))
-    write_json(folder / "report.json", grade.to_dict() | {"student": student, "digest": submitted})
-
-
-def render(template: str, **values: Any) -> str:
-    """A page from its template; whatever a student wrote is escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(loader=PackageLoader("vqbet_course"), autoescape=True, undefined=StrictUndefined,
-                              trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template(template).render(**values)
+    write_json(folder / "report.json", grade.to_dict() | {"student": student, "digest": grade.digest})
 
 
 def write_class(out: Path, students: list[str], problems: dict[str, str]) -> None:

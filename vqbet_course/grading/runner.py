@@ -56,7 +56,7 @@ def gradients(value: Tensor, *at: Tensor) -> tuple[Tensor, ...]:
 
 
 @torch.no_grad()
-def fill(module: Any, numbers: Tensor) -> Any:
+def set_parameters(module: Any, numbers: Tensor) -> Any:
     """Set all parameters of a module from `numbers` (n,), over and over; returns the module, in eval mode."""
     start = 0
     for parameter in module.parameters():
@@ -97,8 +97,8 @@ def ask(probe: Callable[..., dict[str, Any]], answer: Callable[..., Any], inputs
 
 def released(sources: list[str]) -> dict[str, Any]:
     """The names that the cells before define. What needs a package that is not here is left out."""
-    names: dict[str, Any] = {"__name__": "__main__", "refuses": refuses, "fill": fill, "gradients": gradients,
-                             "np": np, "torch": torch, "F": F, "nn": nn, "Tensor": Tensor, "Any": Any}
+    names: dict[str, Any] = {"__name__": "__main__", "refuses": refuses, "set_parameters": set_parameters,
+                             "gradients": gradients, "np": np, "torch": torch, "F": F, "nn": nn, "Tensor": Tensor, "Any": Any}
     for source in sources:
         for statement in ast.parse(source).body:
             try:

@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vqbet_course.datasets.images import hdf5_frames
 from vqbet_course.datasets.source import Episode, Source
 
@@ -50,7 +48,7 @@ def open_source(path: Path, fps: float | None) -> Source:
 
 def episode_of(path: Path, file: Any, number: int) -> Episode:
     place = f"{path}, episode {number}"
-    numbers = {feature: file[name][:].astype(np.float32) for name, feature in NUMBERS.items() if name in file}
+    numbers = {feature: file[name][:] for name, feature in NUMBERS.items() if name in file}
     cameras = file.get("observations/images", {})
     images = {f"observation.images.{name}": hdf5_frames(path, cameras[name].name, place) for name in cameras}
     return Episode(numbers, place, images)

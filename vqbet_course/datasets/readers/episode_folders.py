@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.tasks.pusht.contract import PUSHT
-from vqbet_course.datasets.readers.lerobot_dataset import as_array
 from vqbet_course.datasets.images import decoded, film_frames
-from vqbet_course.datasets.readers.replay import NAMES, TASK, pusht_numbers
+from vqbet_course.datasets.readers.lerobot_dataset import as_array
 from vqbet_course.datasets.source import Episode, Frames, Source, readable
 
 KIND = "folder of episode_*/"
@@ -38,23 +36,19 @@ def open_source(path: Path, fps: float | None) -> Source:
     folders = episode_folders(path)
     columns, table = read_table(folders[0])
     stated = rate_of(columns, str(table))
-    pusht = widths(columns) == (5, 2)
     images = cameras(folders[0])
     sizes = {name: next(frames()).shape for name, frames in images.items()}
-    rate = fps or stated or (PUSHT.fps if pusht else None)
 
     def read(first: int) -> Iterator[Episode]:
         for number in range(first, len(folders)):
             columns, table = read_table(folders[number])
             place = f"{table}, episode {number}"
             check_rate(place, rate_of(columns, place), stated)
-            yield Episode(numbers_of(columns, place, pusht), place, cameras(folders[number]))
+            yield Episode(numbers_of(columns, place), place, cameras(folders[number]))
 
-    if pusht:
-        return Source(str(path), KIND, len(folders), read, rate, sizes, PUSHT.units(), NAMES, TASK)
     names = {"observation.state": component_names(columns, state_columns(columns)),
              "action": component_names(columns, action_columns(columns))}
-    return Source(str(path), KIND, len(folders), read, rate, sizes, names=names)
+    return Source(str(path), KIND, len(folders), read, fps or stated, sizes, names=names)
 
 
 def read_table(folder: Path) -> tuple[dict[str, np.ndarray], Path]:
@@ -101,24 +95,15 @@ def component_names(columns: dict[str, np.ndarray], chosen: list[str]) -> list[s
     return [name if n == 1 else f"{name}_{i}" for name, n in wide.items() for i in range(n)]
 
 
-def widths(columns: dict[str, np.ndarray]) -> tuple[int, int]:
-    """Numbers of state and action."""
-    state, action = (sum(columns[n].shape[1] for n in chosen(columns)) for chosen in (state_columns, action_columns))
-    return state, action
-
-
-def numbers_of(columns: dict[str, np.ndarray], place: str, pusht: bool) -> dict[str, np.ndarray]:
-    """State and action; five numbers of state with two of action are PushT's. Raises BadInput for frames that are
-    doubled or out of order."""
+def numbers_of(columns: dict[str, np.ndarray], place: str) -> dict[str, np.ndarray]:
+    """State and action. Raises BadInput for frames that are doubled or out of order."""
     if "frame_index" in columns:
         wrong = np.flatnonzero(np.diff(columns["frame_index"][:, 0]) != 1)
         if len(wrong):
             raise BadInput(f"{place}, row {wrong[0] + 1}: frame_index does not follow the row before; frames are "
                            "missing, doubled or out of order")
-    state, action = (np.concatenate([columns[name] for name in chosen(columns)], axis=1).astype(np.float32)
+    state, action = (np.concatenate([columns[name] for name in chosen(columns)], axis=1)
                      for chosen in (state_columns, action_columns))
-    if pusht:
-        return pusht_numbers({"state": state, "action": action})
     return {"observation.state": state, "action": action}
 
 

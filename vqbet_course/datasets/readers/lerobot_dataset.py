@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.io import read_json
 from vqbet_course.core.specs import Contract
-from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.datasets.images import decoded, film_frames
 from vqbet_course.datasets.source import UNSTATED, Episode, Frames, Source, is_state_or_action, readable
-from vqbet_course.core.io import read_json
 
 KIND = "LeRobotDataset"
 CLOCKS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
@@ -95,8 +94,6 @@ def read_facts(path: Path, info: dict[str, Any]) -> dict[str, Any]:
     if contract.exists():
         facts["units"] = read_json(contract, Contract.from_dict).units()
         facts["operator"] = read_json(contract, lambda values: str(values.get("operator", UNSTATED)))
-    elif all(info["features"].get(n, {}).get("shape") == [f.size] for n, f in PUSHT.features().items()):
-        facts["units"] = PUSHT.units()
     stated = re.search(r"^license: *(\S+)", card.read_text(encoding="utf-8"), re.M) if card.exists() else None
     return facts | {"license": stated[1] if stated else UNSTATED}
 

@@ -64,11 +64,11 @@ def episode_of(path: Path, demo: Any, number: int) -> Episode:
     """`object` becomes the environment's state; everything else, side by side in order of its name, the robot's."""
     observations, place = demo["obs"], f"{path}, episode {number} ({demo.name.split('/')[-1]})"
     parts = [observations[name][:].reshape(len(observations[name]), -1) for name in states_of(observations)]
-    numbers = {"action": demo["actions"][:].astype(np.float32)}
+    numbers = {"action": demo["actions"][:]}
     if parts:
-        numbers["observation.state"] = np.concatenate(parts, axis=1).astype(np.float32)
+        numbers["observation.state"] = np.concatenate(parts, axis=1)
     if "object" in observations:
-        numbers["observation.environment_state"] = observations["object"][:].astype(np.float32)
+        numbers["observation.environment_state"] = observations["object"][:]
     images = {f"observation.images.{name}": hdf5_frames(path, observations[name].name, place)
               for name in pictures(observations)}
     return Episode(numbers, place, images)

@@ -60,7 +60,8 @@ class Check:
 
     probe: ClassVar[Any]
     """Static: (answer, **inputs) -> numbers, lists or tensors by name. Its source runs in the sandbox, where it may
-    use torch, nn, F, np, `fill`, `gradients` and `refuses` of `runner`, and what the lesson's cells before define."""
+    use torch, nn, F, np, `set_parameters`, `gradients` and `refuses` of `runner`, and what the lesson's cells before
+    define."""
 
     @classmethod
     def probe_source(cls) -> str:

@@ -2,10 +2,10 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vqbet_course.grading.checks import Check, Misconception, normal
-from vqbet_course.grading.runner import fill, gradients, refuses
+from vqbet_course.grading.runner import gradients, refuses, set_parameters
 from vqbet_course.vqvae import Tokenized
 
 
@@ -30,7 +30,7 @@ class Layers(Check):
 
     @staticmethod
     def probe(answer: Any, x: Tensor, numbers: Tensor) -> dict[str, Any]:
-        deep, flat = fill(answer(3, 5, 5, 4), numbers), fill(answer(3, 4), numbers)
+        deep, flat = set_parameters(answer(3, 5, 5, 4), numbers), set_parameters(answer(3, 4), numbers)
         return {"output": deep(x), "output without hidden layers": flat(x),
                 "number of parameters": sum(p.numel() for p in deep.parameters())}
 
@@ -72,13 +72,13 @@ class ChunksAndCodes(Check):
 
     @staticmethod
     def probe(answer: Any, chunks: Tensor, numbers: Tensor, codebooks: Tensor) -> dict[str, Any]:
-        vqvae = fill(answer(4, 2, n_codes=5, n_layers=2, embedding_dim=3, hidden_dim=8), numbers)
+        vqvae = set_parameters(answer(4, 2, n_codes=5, n_layers=2, embedding_dim=3, hidden_dim=8), numbers)
         for layer, codebook in zip(vqvae.vq.layers, codebooks):
             layer.place(codebook)
         out = vqvae(chunks)
         first = next(vqvae.encoder.parameters())
         learned = gradients(out.recon_loss, first)
-        twins = [fill(answer(4, 2, n_codes=5, embedding_dim=3, hidden_dim=8), numbers).train() for _ in range(2)]
+        twins = [set_parameters(answer(4, 2, n_codes=5, embedding_dim=3, hidden_dim=8), numbers).train() for _ in range(2)]
         for twin in twins:
             twin(chunks, torch.Generator().manual_seed(1))
         return {

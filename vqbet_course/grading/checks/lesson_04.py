@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from vqbet_course.grading.checks import Check, Misconception, normal
-from vqbet_course.grading.runner import fill, refuses
+from vqbet_course.grading.runner import refuses, set_parameters
 
 
 class Attention(Check):
@@ -50,7 +50,7 @@ class Attention(Check):
 
     @staticmethod
     def probe(answer: Any, x: Tensor, numbers: Tensor) -> dict[str, Any]:
-        attention, dropping = fill(answer(8, 2), numbers), fill(answer(8, 2, dropout=0.5), numbers)
+        attention, dropping = set_parameters(answer(8, 2), numbers), set_parameters(answer(8, 2, dropout=0.5), numbers)
         whole, dropped = dropping(x), dropping.train()(x)  # dropout doubles what it leaves
         return {"output": attention(x), "output for the first tokens": attention(x[:, :3]),
                 "output in evaluation": whole,
@@ -95,7 +95,7 @@ class OneBlock(Check):
 
     @staticmethod
     def probe(answer: Any, x: Tensor, numbers: Tensor) -> dict[str, Any]:
-        return {"output": fill(answer(8, 2), numbers)(x)}
+        return {"output": set_parameters(answer(8, 2), numbers)(x)}
 
 
 class WholeGPT(Check):
@@ -128,7 +128,7 @@ class WholeGPT(Check):
 
     @staticmethod
     def probe(answer: Any, x: Tensor, numbers: Tensor) -> dict[str, Any]:
-        gpt = fill(answer(3, 4, width=8, n_layer=2, n_head=2, block_size=6), numbers)
+        gpt = set_parameters(answer(3, 4, width=8, n_layer=2, n_head=2, block_size=6), numbers)
         bare = answer(3, 4, width=8, n_layer=1, n_head=2, block_size=6, dropout=0.5).train()
         bare.blocks[0] = bare.norm = bare.head = nn.Identity()  # so that zeros stay zeros
         return {"output": gpt(x), "output for the first tokens": gpt(x[:, :3]),

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from vqbet_course.grading.checks import Check, Misconception, integers, normal
-from vqbet_course.grading.runner import fill, gradients, refuses
+from vqbet_course.grading.runner import gradients, refuses, set_parameters
 
 
 class Focal(Check):
@@ -98,13 +98,13 @@ class Sampling(Check):
 class Predictor(Check):
     id = "5.3"
     answer = "CodePredictor"
-    blank = ("forward", "logits_given")
-    hint = ("Start with `logits_given`: what do the later layers get to read? `forward` then has to sample "
+    blank = ("forward", "logits_given", "append_later")
+    hint = ("Start with `append_later`: what do the later layers get to read? `forward` then has to sample "
             "the first code first.")
     misconceptions = [
         Misconception("told the most probable code, not the sampled one", {
-            "first = sample_codes(self.primary(features), temperature, uniform[:, 0])":
-                "first = self.primary(features).argmax(dim=-1)",
+            "sampled = sample_codes(primary_logits, temperature, uniform[:, 0])":
+                "sampled = primary_logits.argmax(dim=-1)",
         }, "The second word of a sentence has to fit the first word that was said, likely or not."),
         Misconception("told nothing", {
             "F.one_hot(primary, self.n_codes)": "0 * F.one_hot(primary, self.n_codes)",
@@ -113,8 +113,8 @@ class Predictor(Check):
             "temperature, uniform[:, 0])": "temperature, uniform[:, 1])",
         }, "Each layer has a draw of its own."),
         Misconception("layers and codes exchanged", {
-            "return self.joint(features).unflatten(1, (self.n_layers, self.n_codes))":
-                "return self.joint(features).unflatten(1, (self.n_codes, self.n_layers)).transpose(1, 2)",
+            "self.joint(features).unflatten(1, (self.n_layers, self.n_codes))":
+                "self.joint(features).unflatten(1, (self.n_codes, self.n_layers)).transpose(1, 2)",
         }, "In the joint form, the logits of one layer lie side by side."),
         Misconception("sampled at temperature 1", {
             "return logits, sample_codes(logits, temperature, uniform)":
@@ -132,7 +132,7 @@ class Predictor(Check):
               primary: Tensor) -> dict[str, Any]:
         outputs: dict[str, Any] = {}
         for name, sequential in [("joint", False), ("sequential", True)]:
-            head = fill(answer(4, 5, 3, sequential), numbers)
+            head = set_parameters(answer(4, 5, 3, sequential), numbers)
             logits, codes = head(features, uniform, 0.5)
             outputs |= {f"logits, {name}": logits, f"codes, {name}": codes,
                         f"logits_given, {name}": head.logits_given(features, primary)}
@@ -167,4 +167,4 @@ class Offsets(Check):
 
     @staticmethod
     def probe(answer: Any, features: Tensor, codes: Tensor, numbers: Tensor) -> dict[str, Any]:
-        return {"offset": fill(answer(4, 5, 2, chunk_size=3, action_dim=2), numbers)(features, codes)}
+        return {"offset": set_parameters(answer(4, 5, 2, chunk_size=3, action_dim=2), numbers)(features, codes)}

@@ -82,8 +82,8 @@ class StageTwoLoss(Check):
     def probe(answer: Any, logits: Tensor, codes: Tensor, predicted: Tensor, chunks: Tensor,
               weights: Tensor) -> dict[str, Any]:
         primary, secondary, offset = weights.tolist()
-        config = VQBeTConfig(vqvae_n_layers=3, primary_code_loss_weight=primary, secondary_code_loss_weight=secondary,
-                             offset_loss_weight=offset)
+        config = VQBeTConfig(observation_sizes={"a": 1}, vqvae_n_layers=3, primary_code_loss_weight=primary,
+                             secondary_code_loss_weight=secondary, offset_loss_weight=offset)
         loss, parts = answer(config, logits.clone().requires_grad_(), codes, predicted, chunks)
         return {"loss": loss, "a part has a gradient": any(part.requires_grad for part in parts.values()),
                 **{name: parts[name] for name in ("code_loss", "offset_loss", "primary_accuracy")}}

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from vqbet_course.grading.checks import Check, Misconception, integers, normal
-from vqbet_course.grading.runner import fill
+from vqbet_course.grading.runner import set_parameters
 
 
 class Batches(Check):
@@ -42,9 +42,9 @@ class Batches(Check):
         return batches | {"batch of a small data set": answer(3, 8, int(seed), 2)}
 
 
-class Rate(Check):
+class LearningRate(Check):
     id = "8.2"
-    answer = "rate"
+    answer = "lr_factor"
     hint = ("Two curves, multiplied. The warm-up is done after `warmup` steps; half a cosine goes from 1 "
             "down to 0.")
     misconceptions = [
@@ -112,7 +112,7 @@ class Optimizer(Check):
     @staticmethod
     def probe(answer: Any, decay: Tensor, lr: Tensor, numbers: Tensor) -> dict[str, Any]:
         frozen = nn.Linear(4, 2).requires_grad_(False)
-        module = fill(nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Embedding(5, 4), nn.Conv1d(2, 2, 1), frozen),
+        module = set_parameters(nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Embedding(5, 4), nn.Conv1d(2, 2, 1), frozen),
                       numbers)
         optimizer = answer(module, decay.item(), lr=lr.item(), betas=(0.5, 0.6))
         decay_of = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
@@ -125,7 +125,7 @@ class Optimizer(Check):
 
 class MovingAverage(Check):
     id = "8.4"
-    answer = "follow"
+    answer = "ema_update"
     hint = ("How far to move: little when the memory is long. In the first steps it is short. Buffers are "
             "counts: no average.")
     misconceptions = [
@@ -153,8 +153,8 @@ class MovingAverage(Check):
         outputs: dict[str, Any] = {}
         for step in (0, 5, 1000):
             average, module = (nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)) for _ in range(2))
-            fill(average, slow)
-            fill(module, fast).get_buffer("1.running_mean").copy_(fast[:4])
+            set_parameters(average, slow)
+            set_parameters(module, fast).get_buffer("1.running_mean").copy_(fast[:4])
             answer(average, module, step, decay.item())
             outputs |= {f"weights, step {step}": torch.cat([p.flatten() for p in average.parameters()]),
                         f"buffers, step {step}": average.get_buffer("1.running_mean"),

@@ -16,8 +16,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from vqbet_course.grading.checks import Check, Misconception, all_checks
+from vqbet_course.grading.grades import Verdict
 from vqbet_course.grading.lessons import Lab, lab_of
-from vqbet_course.grading.results import Verdict
 from vqbet_course.grading.runner import Outputs, ask, attempt, metadata_of, untouched
 
 LONGEST_HEADER = 100_000
@@ -39,7 +39,7 @@ def make_job(exercise_id: str, seed: int, source: str) -> bytes:
     return save(check.inputs(seed), about)
 
 
-def judge(exercise_id: str, seed: int, answer: bytes) -> Verdict:
+def judge_answer(exercise_id: str, seed: int, answer: bytes) -> Verdict:
     """What an answer from the sandbox is worth. Nothing in it is trusted: it may be any bytes."""
     try:
         if int.from_bytes(answer[:8], "little") > LONGEST_HEADER:
@@ -78,7 +78,7 @@ def outputs_of(misconception: Misconception, check: type[Check], lab: Lab, input
 
 
 def difference(expected: Outputs, got: Outputs, tolerance: float) -> str:
-    """The first thing that differs, in words; nothing if the outputs agree. Inputs first: a changed one spoils others."""
+    """The first thing that differs, in words; empty if the outputs agree. Inputs first: a changed one spoils others."""
     names = {key: key.split(".", 1)[1] for key in expected}
     for key, name in sorted(names.items(), key=lambda item: not item[1].startswith("input ")):
         if key not in got:

@@ -34,12 +34,14 @@ class Marked:
 
 @dataclass(frozen=True)
 class Grade:
-    """A graded submission; `notes` for its reader, `executed`: the notebook after it ran, if it was asked to."""
+    """A graded submission; `notes` for its reader, `executed`: the notebook after it ran, if it was asked to;
+    `digest`: of what it depends on."""
 
     lab: str
     exercises: list[Marked]
     notes: list[str] = field(default_factory=list)
     executed: bytes = b""
+    digest: str = ""
 
     @property
     def score(self) -> int:
