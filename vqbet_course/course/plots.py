@@ -37,7 +37,7 @@ OTHER = "#777777"
 WIDTH = 6.4
 """Width of a figure in inches: text of 11 points is then about 9 pixels high on a screen of 390 pixels."""
 
-STYLE = {"figure.dpi": 120, "font.size": 11, "axes.titlesize": 11, "axes.labelsize": 11, "legend.fontsize": 10,
+STYLE: dict[Any, Any] = {"figure.dpi": 120, "font.size": 11, "axes.titlesize": 11, "axes.labelsize": 11, "legend.fontsize": 10,
          "xtick.labelsize": 10, "ytick.labelsize": 10, "axes.spines.top": False, "axes.spines.right": False,
          "lines.linewidth": 2, "legend.frameon": False}
 
@@ -137,7 +137,7 @@ def curves(ax: "Axes", x: Sequence[float] | None, series: Mapping[str, Any], col
     colors = shades(len(series)) if colors is None else colors
     for i, ((name, values), color) in enumerate(zip(series.items(), colors, strict=True)):
         values = np.asarray(values)
-        style = {"marker": MARKERS[i % 6], "markersize": 6} if dots else {}
+        style: dict[str, Any] = {"marker": MARKERS[i % 6], "markersize": 6} if dots else {}
         places = np.arange(len(values)) if x is None else x
         ax.plot(places, values, color=color, linestyle=DASHES[i % 6], label=name, **style)
     ax.set(**{"ylim": (0, None)} | labels)
