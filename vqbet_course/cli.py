@@ -139,7 +139,7 @@ def import_(folder: Path, out: Path) -> None:
 
 @cli.command()
 @click.option("--policies", default="bc,bet,act,diffusion,vqbet", show_default=True, metavar="NAME,NAME")
-@click.option("--data", default="demo", show_default=True, metavar="SOURCE", help="PushT demonstrations.")
+@click.option("--data", default="demo", show_default=True, metavar="SOURCE", help="Demonstrations of a task.")
 @click.option("--demos", type=int, default=120, show_default=True, help="Demonstrations, chosen by the training seed.")
 @click.option("--episodes", type=int, default=30, show_default=True, help="Episodes of each trained policy.")
 @click.option("--seeds", default="1,2,3", show_default=True, metavar="N,N", help="Training seeds.")
@@ -150,8 +150,9 @@ def import_(folder: Path, out: Path) -> None:
 @click.option("--dask", metavar="ADDRESS", help="Send the jobs to this Dask scheduler instead.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR",
               help="Where the panel goes; what is finished there is not done again.")
+@TASK
 def compare(policies: str, data: str, demos: int, episodes: int, seeds: str, minutes: float | None, steps: int | None,
-            videos: int, jobs: int, dask: str | None, out: Path) -> None:
+            videos: int, jobs: int, dask: str | None, out: Path, task: str | None) -> None:
     """Let several policies learn the same and go through one evaluator. Continues a panel that was interrupted."""
     from vqbet_course.core.budget import Budget
     from vqbet_course.experiments import panel
@@ -159,7 +160,7 @@ def compare(policies: str, data: str, demos: int, episodes: int, seeds: str, min
     numbers = whole_numbers("--seeds", seeds)
     budget = Budget(5.0 if minutes is None and steps is None else minutes, steps)
     settings = panel.Settings(data, demos, episodes, budget, videos)
-    result = panel.compare(policies.split(","), numbers, settings, out, jobs, dask)
+    result = panel.compare(policies.split(","), numbers, settings, out, jobs, dask, task)
     for claim in result["claims"]:
         click.echo(f"{claim['verdict']:>13}: {claim['claim']}: {claim['why']}")
     click.echo(f"written: {out / 'panel.json'} and {out / 'report.html'}")
