@@ -10,10 +10,10 @@ import pytest
 
 matplotlib.use("Agg")
 
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.colors import to_rgb  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_rgb
 
-from vqbet_course.course import plots  # noqa: E402
+from vqbet_course.course import plots
 
 PALETTE = [plots.DEMO, plots.CODE, plots.OFFSET, plots.POLICY, plots.GOAL, plots.FAILURE, plots.OTHER]
 
