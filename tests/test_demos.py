@@ -42,6 +42,18 @@ def make_demos(lengths: list[int], seed: int = 0, size: int = 2) -> Demos:
                  "made up")
 
 
+@pytest.mark.parametrize(("fixed", "wobble"), [(0.25, 0.0), (0.25, 1e-7), (0.0, 1e-9), (-7.5, 0.0), (1e6, 0.5)])
+def test_a_number_that_hardly_changes_cannot_blow_up(fixed: float, wobble: float) -> None:
+    demos = make_demos([30], size=3)
+    demos.observation[PUSHER][:, 1] = fixed + wobble * np.sin(np.arange(30))
+    demos.action[:, 2] = fixed
+    normalizer = Normalizer.fit(demos)
+    moved = torch.from_numpy(demos.observation[PUSHER] + np.float32(0.001))
+    assert normalizer.normalize(PUSHER, moved).abs().max() < 3
+    back = normalizer.unnormalize("action", normalizer.normalize("action", torch.from_numpy(demos.action)))
+    assert_close(back, torch.from_numpy(demos.action))
+
+
 def pusht_state(n: int, seed: int = 0) -> np.ndarray:
     """Random states (n, 5) of PushT."""
     draw = np.random.default_rng(seed)
