@@ -16,17 +16,28 @@ UV = $(or $(shell uv --version >/dev/null 2>&1 && echo uv),$(BIN)/uv)
 export JUPYTER_PREFER_ENV_PATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help course test test-browser jupyter labs readme stage site lock clean
+.PHONY: help course check test test-slow test-browser jupyter labs readme stage site wheel lock clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1:/p' Makefile | awk -F: '{ printf "%-16s%s\n", $$1, $$2 }'
 
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4
+
 course: $(READY) ## run every lesson and write _runs/course/report.html (ARGS="--profile full --only 01,02")
 	@$(BIN)/vqbet-course course $(ARGS)
 
-test: $(READY) ## unit tests, package and lessons in step, the lessons' own test cells (ARGS="-k tokens")
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
+check: $(READY) ## a minute: ruff, mypy, and the fast tests, the one of imports among them
+	@$(BIN)/ruff check --quiet && $(BIN)/ruff format --check --quiet
+	@$(BIN)/mypy & types=$$!; $(PYTEST) --dist load -q -m "fast and not slow" $(ARGS); tests=$$?; \
+		wait $$types && exit $$tests
+	@echo "make check: all passed - ruff, mypy, and the fast tests, with the contract of imports."
+
+test: $(READY) ## all tests but the slow ones: units, package and lessons in step, the lessons' own cells (ARGS="-k tokens")
+	@$(PYTEST) --dist loadfile -m "not slow" $(ARGS)
 	@echo "make test: all passed - units, package and lessons in step, the lessons' own test cells."
+
+test-slow: $(READY) ## the slow tests that make test leaves out
+	@$(PYTEST) --dist loadfile -m slow $(ARGS)
 
 test-browser: $(READY) ## the lessons and explorers in a real Chromium, which must be installed
 	@VQBET_BROWSER=required $(BIN)/python -m pytest tests/course/test_browser.py $(ARGS)
@@ -54,6 +65,9 @@ site: $(READY) ## render the website into _docs/ with Quarto
 		"quarto.org/docs/get-started, then run make site again" >&2; exit 2; }
 	@quarto render
 
+wheel: $(READY) ## build dist/*.tar.gz and dist/*.whl
+	@$(BIN)/python -m build --no-isolation
+
 lock: $(READY) ## pin the newest versions that settings.ini allows in requirements.lock
 	@$(UV) pip compile setup.py --extra dev --universal --python-version 3.12 --upgrade --quiet \
 		--no-annotate --no-header --no-emit-index-url --no-emit-find-links -o $(VENV)/requirements.lock
@@ -61,7 +75,7 @@ lock: $(READY) ## pin the newest versions that settings.ini allows in requiremen
 	@mv requirements.lock.tmp requirements.lock
 
 clean: ## remove the course's report, the site and all caches; your own runs and .venv stay
-	@rm -rf _runs/course _docs pages build dist *.egg-info .pytest_cache .mypy_cache .hypothesis
+	@rm -rf _runs/course _docs pages build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name .venv -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 $(READY): requirements.lock settings.ini setup.py pyproject.toml

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import click
 
-from vqbet_course.datasets.readers import Source, open_source
-from vqbet_course.datasets.writer import write_dataset
 from vqbet_course.core.records import made_by
+from vqbet_course.datasets.source import Source
+from vqbet_course.datasets.writer import write_dataset
+from vqbet_course.tasks import open_source
 
 RESULTS = Path(__file__).parent / "results"
 

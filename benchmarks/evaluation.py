@@ -20,10 +20,10 @@ from typing import Any
 import click
 import torch
 
-from vqbet_course.evaluation.evaluate import assess
 from vqbet_course.core.records import made_by
+from vqbet_course.evaluation.evaluate import assess
 from vqbet_course.rollout import make_pusht, rollouts
-from vqbet_course.train import load_run
+from vqbet_course.training.runs import load_run
 
 RESULT = Path(__file__).parent / "results" / "evaluation.json"
 

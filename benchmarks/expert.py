@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from vqbet_course.tasks.pusht.demonstrator import solve
 from vqbet_course.core.records import made_by
+from vqbet_course.tasks.pusht.demonstrator import solve
 
 RESULT = Path(__file__).parent / "results" / "expert.json"
 

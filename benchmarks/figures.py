@@ -91,7 +91,7 @@ def panel_table(results: Path) -> str:
     if not path.exists():
         return ""
     panel = json.loads(path.read_text(encoding="utf-8"))
-    budget = "{demos} of the human demonstrations, {rollouts} starts".format(**panel["settings"])
+    budget = "{demos} of the human demonstrations, {episodes} starts".format(**panel["settings"])
     lines = [f"\nThe [panel](10_compare.ipynb): {panel['settings']['budget']['minutes']:g} minutes each on {budget}.\n",
              "| policy | average max reward | success, 95 % interval | ms a decision |", "|---|---|---|---|"]
     for run in sorted(panel["results"], key=lambda run: -run["metrics"]["avg_max_reward"]):
@@ -105,7 +105,7 @@ def panel_table(results: Path) -> str:
 
 def told_apart(tests: list[dict[str, Any]]) -> str:
     """The policies whose difference to VQ-BeT is real."""
-    pairs = [{test["first"], test["second"]} for test in tests if test["coverage"]["real"]]
+    pairs = [{test["first"], test["second"]} for test in tests if test["coverage"]["significant"]]
     return ", ".join(name for pair in pairs if "vqbet" in pair for name in pair - {"vqbet"}) or "none"
 
 

@@ -16,15 +16,16 @@ import click
 import torch
 from tqdm.auto import tqdm
 
-from vqbet_course.evaluation.behaviour import behaviour
-from vqbet_course.experiments.panel import Budget, learn, shapes
+from vqbet_course.core.io import write_json
+from vqbet_course.core.records import made_by
 from vqbet_course.core.specs import TaskContract
 from vqbet_course.demos import load_demos
-from vqbet_course.core.io import write_json
+from vqbet_course.evaluation.behaviour import behaviour
+from vqbet_course.experiments.panel import Budget, config_for, learn
 from vqbet_course.goals import PushTGoal, goal_shape
-from vqbet_course.core.records import made_by
-from vqbet_course.rollout import Policy, describe, make_pusht, measures, rollouts
-from vqbet_course.train import prepare
+from vqbet_course.rollout import describe, make_pusht, measures, rollouts
+from vqbet_course.tasks import open_source
+from vqbet_course.training.data import prepare
 
 RESULTS = Path(__file__).parent / "results"
 FIRST_START = 400_000
@@ -36,9 +37,9 @@ ARMS = {"vqbet-future": ("vqbet", "future", 1), "vqbet-none": ("vqbet", "none", 
 def run(arm: str, seed: int, steps: int, episodes: int) -> dict[str, Any]:
     """Train one policy and evaluate it on unseen goals."""
     policy, goal, more = ARMS[arm]
-    demos = load_demos("demo")
+    demos = load_demos(open_source("demo"))
     shape = None if goal == "none" else goal_shape(goal, {k: v.shape[1] for k, v in demos.observation.items()})
-    config = shapes(policy, demos, goal_shape=shape, batch_size=128, n_action_steps=4)
+    config = config_for(policy, demos, goal_shape=shape, batch_size=128, n_action_steps=4)
     began = time.process_time()
     learned = learn(policy, prepare(demos, config, True, goal), config, Budget(steps=more * steps), seed)
     spent = time.process_time() - began
@@ -47,7 +48,7 @@ def run(arm: str, seed: int, steps: int, episodes: int) -> dict[str, Any]:
         return PushTGoal(make_pusht(), None, shown=shape is not None)
 
     starts = range(FIRST_START, FIRST_START + episodes)
-    played = rollouts(cast(Policy, learned.policy), learned.normalizer, starts, make)
+    played = rollouts(learned.policy, learned.normalizer, starts, make)
     task = cast(TaskContract, make().contract)
     return {"schema": "vqbet_course/goals/1", "arm": arm, "seed": FIRST_START, "contract": task.to_dict(),
             "training": {"seed": seed, "steps": learned.steps, "seconds": learned.seconds, "cpu_seconds": spent},

@@ -24,10 +24,10 @@ import click
 import psutil
 
 from vqbet_course.core.io import write_json
+from vqbet_course.core.records import made_by
 from vqbet_course.grading.checks import all_checks
 from vqbet_course.grading.editions import LABS
 from vqbet_course.grading.lessons import all_labs
-from vqbet_course.core.records import made_by
 
 COMMAND = Path(sys.executable).with_name("vqbet-course")
 RESULT = Path(__file__).parent / "results" / "grading.json"

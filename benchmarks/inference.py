@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqbet_course.training.factory import build_policy
 from vqbet_course.core.io import write_json
-from vqbet_course.lerobot_policy import to_lerobot
-from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
 from vqbet_course.core.records import made_by
+from vqbet_course.lerobot_policy import to_lerobot
+from vqbet_course.policy import ActingConfig, VQBeTConfig, VQBeTPolicy
+from vqbet_course.training.factory import build_policy
 
 IMAGE, STATE, ACTION = "observation.image", "observation.state", "action"
 
@@ -35,7 +35,7 @@ def make_policy(seed: int) -> VQBeTPolicy:
     """Random weights: how long a decision takes does not depend on them. Codes differ, so that offsets matter."""
     torch.manual_seed(seed)
     policy = build_policy(VQBeTConfig(image_shapes={IMAGE: (3, 96, 96)}, observation_sizes={STATE: 2}))
-    for layer in policy.vqvae.vq.layers:
+    for layer in policy.network.vqvae.vq.layers:
         layer.place(torch.randn_like(layer.get_buffer("codebook")))
     return policy.eval()
 
@@ -55,8 +55,7 @@ def compare(seed: int, replan: bool, decisions: int) -> dict[str, Any]:
     """Milliseconds of the steps in which a decision is due, both policies on the same frames."""
     ours = make_policy(seed)
     theirs = to_lerobot(ours)
-    changes = {"bet_softmax_temperature": 0.0} | ({"n_action_steps": 1} if replan else {})
-    ours.config = VQBeTConfig(**ours.config.to_dict() | changes)
+    ours = VQBeTPolicy(ours.network, ActingConfig(0.0, 1 if replan else ours.acting.n_action_steps))
     frames, spent, differ = torch.Generator().manual_seed(seed), {"ours": [], "lerobot": []}, 0.0
     ours.reset()
     theirs.reset()
@@ -88,7 +87,7 @@ def bandwidth(megabytes: int = 256) -> float:
 
 def floor_ms(policy: VQBeTPolicy, bytes_per_second: float) -> float:
     """Milliseconds to read once the weights of a decision: all but the tokenizer's encoder, which only learns."""
-    acting = [p for name, p in policy.named_parameters() if not name.startswith("vqvae.encoder.")]
+    acting = [p for name, p in policy.network.named_parameters() if not name.startswith("vqvae.encoder.")]
     return 1000 * sum(p.numel() * p.element_size() for p in acting) / bytes_per_second
 
 
@@ -104,7 +103,7 @@ def main() -> None:
     policy = make_policy(options.seed)
     result: dict[str, Any] = {
         "command": " ".join(["python", *sys.argv]), "seed": options.seed,
-        "parameters": sum(p.numel() for p in policy.parameters()), "memory_gb_per_s": speed / 1e9,
+        "parameters": sum(p.numel() for p in policy.network.parameters()), "memory_gb_per_s": speed / 1e9,
         "floor_ms": floor_ms(policy, speed),
         "open_loop": compare(options.seed, False, options.decisions),
         "replan": compare(options.seed, True, options.decisions),

@@ -13,10 +13,11 @@ from pathlib import Path
 import click
 import torch
 
-from vqbet_course.experiments.panel import SAMPLERS, build, shapes
-from vqbet_course.demos import Normalizer, load_demos
 from vqbet_course.core.records import made_by
+from vqbet_course.demos import Normalizer, load_demos
+from vqbet_course.experiments.panel import SAMPLERS, as_policy, build, config_for
 from vqbet_course.rollout import latency, percentiles
+from vqbet_course.tasks import open_source
 
 RESULT = Path(__file__).parent / "results" / "latency.json"
 
@@ -26,10 +27,10 @@ RESULT = Path(__file__).parent / "results" / "latency.json"
 @click.option("--decisions", default=50, show_default=True, help="Decisions of a policy in a round.")
 @click.option("--seed", default=0, show_default=True, help="The first environment seed.")
 def main(rounds: int, decisions: int, seed: int) -> None:
-    demos = load_demos("demo")
+    demos = load_demos(open_source("demo"))
     normalizer = Normalizer.fit(demos, relative=True)
     torch.manual_seed(seed)
-    vqbet, diffusion = (build(name, shapes(name, demos)) for name in ("vqbet", "diffusion"))
+    vqbet, diffusion = (as_policy(build(name, config_for(name, demos))) for name in ("vqbet", "diffusion"))
     turns = {"vqbet": (vqbet, None), **{name: (diffusion, how) for name, how in SAMPLERS.items()}}
     measured: dict[str, list[dict]] = {name: [] for name in turns}
     for _ in range(rounds):
@@ -41,9 +42,8 @@ def main(rounds: int, decisions: int, seed: int) -> None:
     for name, (policy, _) in turns.items():
         p50 = percentiles([m["latency_ms"]["p50"] for m in measured[name]])["p50"]
         result["policies"][name] = {
-            "parameters": sum(p.numel() for p in policy.parameters()), "rounds": measured[name], "p50_ms": p50,
-            "actions_per_decision": policy.shapes.steps_per_decision if hasattr(policy, "shapes")
-            else policy.config.steps_per_decision}
+            "parameters": sum(p.numel() for p in getattr(policy, "network", policy).parameters()),
+            "rounds": measured[name], "p50_ms": p50, "actions_per_decision": policy.config.steps_per_decision}
     fast = result["policies"]["vqbet"]
     for name in SAMPLERS:
         slow = result["policies"][name]

@@ -24,13 +24,14 @@ from ipycanvas import Canvas
 from matplotlib.figure import Figure
 
 from vqbet_course import widgets
+from vqbet_course.core.records import made_by
 from vqbet_course.demos import load_demos
 from vqbet_course.policy import interleave
 from vqbet_course.residual_vq import ResidualVQ
-from vqbet_course.core.records import made_by
 from vqbet_course.rollout import percentiles
+from vqbet_course.tasks import open_source
 from vqbet_course.tokens import kmeans, nearest_code
-from vqbet_course.train import load_run
+from vqbet_course.training.runs import load_run
 from vqbet_course.widgets.drive import draw_drive
 from vqbet_course.widgets.picture import DPI, young_figures
 
@@ -42,7 +43,7 @@ Draw = Callable[[int], Any]
 def explorers(seed: int) -> dict[str, tuple[Draw, Draw]]:
     """{name: (draws state i anew, makes the same figure)}."""
     torch.manual_seed(seed)
-    run, demos = load_run("shipped"), load_demos("demo").select(range(20))
+    run, demos = load_run("shipped"), load_demos(open_source("demo")).select(range(20))
     moves = widgets.moves_of(run, demos)
     K, W = len(moves.decoded), moves.chunks.shape[1]
     flat = moves.chunks.flatten(1)
@@ -54,9 +55,9 @@ def explorers(seed: int) -> dict[str, tuple[Draw, Draw]]:
     mind = widgets.mind_of(run, seen)
     window = {name: run.normalizer.normalize(name, values)[10:12][None] for name, values in seen.items()}
     with torch.no_grad():
-        policy = run.policy.eval()
-        row = interleave(policy.encoder(window), policy.action_query, 0)[0][0]
-    weights = widgets.attention_weights(policy.gpt, row)
+        network = run.policy.eval().network
+        row = interleave(network.encode(window), network.action_query, 0)[0][0]
+    weights = widgets.attention_weights(network.gpt, row)
     names = [f"token {t}" for t in range(len(row))]
     drive, canvas = widgets.Drive(run, seed), Canvas(width=384, height=384)
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from vqbet_course.core.io import write_json
-from vqbet_course.train import load_run
+from vqbet_course.training.runs import load_run
 
 RESULT = Path(__file__).parent / "results" / "shipped.json"
 OUT = Path("_runs/shipped/eval/seed-100000")

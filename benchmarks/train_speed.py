@@ -24,12 +24,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vqbet_course.tasks.pusht.augmentation import augment_pusht
-from vqbet_course.training.factory import build_policy
-from vqbet_course.demos import Demos, Normalizer, Windows, load_demos
 from vqbet_course.core.io import write_text
-from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
-from vqbet_course.train import Stage, policy_stage, prepare, run_randomness, vqvae_stage
+from vqbet_course.demos import Demos, Normalizer, Windows, load_demos
+from vqbet_course.policy import VQBeT, VQBeTConfig
+from vqbet_course.tasks import augmented, open_source
+from vqbet_course.train import Stage, policy_stage, run_randomness, vqvae_stage
+from vqbet_course.training.data import fitting, prepare
+from vqbet_course.training.factory import build_network
 from vqbet_course.vqvae import vqvae_loss
 
 RESULTS = Path(__file__).parent / "results"
@@ -88,25 +89,25 @@ def endless(dataset: Dataset, batch_size: int) -> Iterator:
     return itertools.chain.from_iterable(itertools.repeat(loader))
 
 
-def plain_policy(policy: VQBeTPolicy, demos: Demos, normalizer: Normalizer) -> Callable:
+def plain_policy(network: VQBeT, demos: Demos, normalizer: Normalizer) -> Callable:
     """Stage 2's loss on the next batch of windows, its codes computed for it."""
-    batches = endless(PlainWindows(demos, normalizer, policy.config), policy.config.batch_size)
+    batches = endless(PlainWindows(demos, normalizer, network.config), network.config.batch_size)
 
     def loss(_: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         observation, chunks = next(batches)
         with torch.no_grad():
-            codes = policy.vqvae.encode(chunks.flatten(0, 1)).unflatten(0, chunks.shape[:2])
-        return policy.loss(observation, chunks, codes)
+            codes = network.vqvae.encode(chunks.flatten(0, 1)).unflatten(0, chunks.shape[:2])
+        return network.loss(observation, chunks, codes)
 
     return loss
 
 
-def plain_vqvae(policy: VQBeTPolicy, demos: Demos, normalizer: Normalizer) -> Callable:
+def plain_vqvae(network: VQBeT, demos: Demos, normalizer: Normalizer) -> Callable:
     """Stage 1's loss on the next batch of chunks."""
-    batches = endless(PlainChunks(demos, normalizer, policy.config), policy.config.vqvae_batch_size)
+    batches = endless(PlainChunks(demos, normalizer, network.config), network.config.vqvae_batch_size)
 
     def loss(_: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        out = policy.vqvae(next(batches))
+        out = network.vqvae(next(batches))
         used = torch.tensor(float(len(torch.unique(out.codes, dim=0))))
         return vqvae_loss(out), {"reconstruction": out.recon_loss.detach(), "code_pairs": used}
 
@@ -143,17 +144,18 @@ def compare(stage: Stage, plain: Callable, rounds: int, steps: int) -> dict[str,
 @click.option("--steps", default=30, show_default=True, help="Steps in each turn.")
 @click.option("--seed", default=0, show_default=True)
 def main(data: str, rounds: int, steps: int, seed: int) -> None:
-    config, demos = VQBeTConfig.laptop(), load_demos(data)
+    demos = load_demos(open_source(data))
+    config = fitting(demos)
     setup = prepare(demos, config, augment=True)
-    both = augment_pusht(demos, config.action_chunk_size)
+    both = augmented(demos, config.action_chunk_size)
     check_same(PlainWindows(both, setup.normalizer, config), setup.windows)
     stages: dict[str, dict[str, float]] = {}
     with run_randomness(seed):
-        policy = build_policy(config)
-        stage = vqvae_stage(policy, setup.windows, 1000)
-        stages["tokenizer"] = compare(stage, plain_vqvae(policy, both, setup.normalizer), rounds, steps)
-        stage = policy_stage(policy, setup.windows, 1000)
-        stages["policy"] = compare(stage, plain_policy(policy, both, setup.normalizer), rounds, steps)
+        network = build_network(config)
+        stage = vqvae_stage(network, setup.windows, 1000)
+        stages["tokenizer"] = compare(stage, plain_vqvae(network, both, setup.normalizer), rounds, steps)
+        stage = policy_stage(network, setup.windows, 1000)
+        stages["policy"] = compare(stage, plain_policy(network, both, setup.normalizer), rounds, steps)
     for name, figures in stages.items():
         click.echo(f"{name}: {figures['ratio']:.2f} times the plain way's samples a second "
                    f"({figures['lowest_ratio']:.2f} to {figures['highest_ratio']:.2f})")

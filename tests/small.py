@@ -7,7 +7,10 @@ import torch
 from vqbet_course.policy import VQBeTConfig
 from vqbet_course.train import train
 
+KEYPOINTS = {"observation.environment_state": 16, "observation.state": 2}
+
 CONFIG = VQBeTConfig.laptop(
+    observation_sizes=KEYPOINTS,
     gpt_n_layer=1, gpt_n_head=2, gpt_hidden_dim=16, gpt_input_dim=16, gpt_output_dim=16, vqvae_embedding_dim=8,
     vqvae_enc_hidden_dim=32, n_vqvae_training_steps=40, batch_size=32, vqvae_batch_size=64, scheduler_warmup_steps=5,
     optimizer_lr=5e-3, optimizer_vqvae_lr=1e-2,
@@ -25,7 +28,7 @@ def arrays(lengths: tuple[int, ...] = (40, 30, 50)) -> dict[str, np.ndarray]:
 
 def write_npz(path: Path, **changes: np.ndarray) -> str:
     """The arrays in a file, some of them replaced; returns the path as a SOURCE."""
-    np.savez(path, **(arrays() | changes))
+    np.savez(path, allow_pickle=True, **(arrays() | changes))
     return str(path)
 
 

@@ -15,8 +15,8 @@ from conftest import REPO
 from small import CONFIG, arrays, small_run, write_npz
 
 from vqbet_course import cli
-from vqbet_course.core import io as files
 from vqbet_course import train as training
+from vqbet_course.core import io as files
 from vqbet_course.core.errors import BadInput
 
 Say = Callable[..., str]

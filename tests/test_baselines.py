@@ -9,28 +9,29 @@ from small import write_npz
 from torch import nn
 
 from vqbet_course.baselines import BC, BeT, ChunkPolicy, chunk_stage
-from vqbet_course.experiments.panel import POLICIES, build, shapes
 from vqbet_course.demos import Demos, load_demos
+from vqbet_course.experiments.panel import POLICIES, as_policy, build, config_for
 from vqbet_course.rollout import Episode, rollouts
+from vqbet_course.tasks import open_source
 from vqbet_course.tokens import nearest_code
-from vqbet_course.train import Setup, prepare
+from vqbet_course.training.data import Setup, prepare
 
 
 @pytest.fixture(scope="module")
 def demos(tmp_path_factory: pytest.TempPathFactory) -> Demos:
-    return load_demos(write_npz(tmp_path_factory.mktemp("demos") / "d.npz"))
+    return load_demos(open_source(write_npz(tmp_path_factory.mktemp("demos") / "d.npz")))
 
 
 def trained(name: str, demos: Demos, steps: int = 3) -> tuple[Any, Setup]:
     """A policy after a few steps, and what it learned from."""
-    setup = prepare(demos, config := shapes(name, demos, use_relative_actions=True), augment=False)
+    setup = prepare(demos, config := config_for(name, demos, use_relative_actions=True), augment=False)
     torch.manual_seed(0)
     policy: nn.Module = build(name, config)
     if isinstance(policy, ChunkPolicy):
         stage = chunk_stage(policy, setup.windows, steps)
         for step in range(steps):
             stage.step(step, seed=0)
-    return policy.eval(), setup
+    return (policy if isinstance(policy, ChunkPolicy) else as_policy(policy)).eval(), setup
 
 
 def same(one: Episode, two: Episode) -> bool:
@@ -64,7 +65,7 @@ def ShortPusht() -> Any:
 
 @pytest.mark.parametrize("name", ["bc", "bet", "act", "diffusion"])
 def test_every_policy_learns(name: str, demos: Demos) -> None:
-    setup = prepare(demos, config := shapes(name, demos, use_relative_actions=True, scheduler_warmup_steps=1), False)
+    setup = prepare(demos, config := config_for(name, demos, use_relative_actions=True, scheduler_warmup_steps=1), False)
     torch.manual_seed(0)
     policy = build(name, config)
     assert isinstance(policy, ChunkPolicy)
@@ -104,7 +105,7 @@ def test_chunks_are_told_from_where_the_robot_is(kind: type[ChunkPolicy], demos:
             decision = kind.decide(self, window)
             return decision._replace(actions=torch.zeros_like(decision.actions))
 
-    still = Still(policy.shapes)
+    still = Still(policy.config)
     assert torch.allclose(still.select_action(here), here["observation.state"])
 
 

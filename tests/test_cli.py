@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from vqbet_course import cli
-from vqbet_course.course import runner as course
 from vqbet_course.core.errors import BadInput
+from vqbet_course.course import runner as course
+from vqbet_course.course.executed import LessonFailure, LessonResult
+
+pytestmark = pytest.mark.fast
 
 Failing = Callable[[BaseException], int]
 
@@ -94,7 +97,7 @@ def test_an_unknown_lesson_is_2(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_the_status_tells_whether_lessons_failed(
     ok: bool, status: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    failure = None if ok else course.Failure("cell 1 of 1", "", "broken")
-    result = course.LessonResult("00_lesson", "A lesson", 1.0, failure=failure)
+    failure = None if ok else LessonFailure("cell 1 of 1", "", "broken")
+    result = LessonResult("00_lesson", "A lesson", 1.0, failure=failure)
     monkeypatch.setattr(course, "run_course", lambda *_, **__: [result])
     assert cli.main(["course", "--out", str(tmp_path)]) == status

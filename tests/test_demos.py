@@ -2,6 +2,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,20 +12,23 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from vqbet_course import cli
-from vqbet_course.tasks.pusht import geometry as pusht
 from vqbet_course.core.errors import BadInput
-from vqbet_course.tasks.pusht.contract import PUSHT
-from vqbet_course.datasets.readers import DEMO_FOLDER, open_source, writer
+from vqbet_course.datasets import writer
+from vqbet_course.datasets.readers import DEMO_FOLDER
+from vqbet_course.datasets.splits import read_split, split_demos
 from vqbet_course.demos import (
     Demos,
     Normalizer,
     load_demos,
     make_windows,
-    mirror_pusht,
 )
 from vqbet_course.policy import VQBeTConfig
-from vqbet_course.datasets.splits import read_split, split_demos
-from vqbet_course.train import fitting, resume, train
+from vqbet_course.tasks import open_source
+from vqbet_course.tasks.pusht import geometry as pusht
+from vqbet_course.tasks.pusht.augmentation import mirror_pusht
+from vqbet_course.tasks.pusht.contract import PUSHT
+from vqbet_course.train import resume, train
+from vqbet_course.training.data import fitting
 
 KEYPOINTS, PUSHER = "observation.environment_state", "observation.state"
 fewer = settings(max_examples=40, deadline=None)
@@ -36,6 +40,18 @@ def make_demos(lengths: list[int], seed: int = 0, size: int = 2) -> Demos:
     places = draw.normal(size=(n, size)).astype(np.float32)
     return Demos({PUSHER: places}, places + draw.normal(size=(n, size)).astype(np.float32), np.cumsum(lengths), 10.0,
                  "made up")
+
+
+@pytest.mark.parametrize(("fixed", "wobble"), [(0.25, 0.0), (0.25, 1e-7), (0.0, 1e-9), (-7.5, 0.0), (1e6, 0.5)])
+def test_a_number_that_hardly_changes_cannot_blow_up(fixed: float, wobble: float) -> None:
+    demos = make_demos([30], size=3)
+    demos.observation[PUSHER][:, 1] = fixed + wobble * np.sin(np.arange(30))
+    demos.action[:, 2] = fixed
+    normalizer = Normalizer.fit(demos)
+    moved = torch.from_numpy(demos.observation[PUSHER] + np.float32(0.001))
+    assert normalizer.normalize(PUSHER, moved).abs().max() < 3
+    back = normalizer.unnormalize("action", normalizer.normalize("action", torch.from_numpy(demos.action)))
+    assert_close(back, torch.from_numpy(demos.action))
 
 
 def pusht_state(n: int, seed: int = 0) -> np.ndarray:
@@ -51,7 +67,8 @@ def npz(tmp_path: Path) -> Callable[..., Path]:
     def write(**changes: object) -> Path:
         state = pusht_state(10)
         arrays = {"state": state, "action": state[:, :2] + 5, "episode_ends": np.array([6, 10])} | changes
-        np.savez(tmp_path / "demos.npz", **{k: v for k, v in arrays.items() if v is not None})
+        kept: dict[str, Any] = {k: v for k, v in arrays.items() if v is not None}
+        np.savez(tmp_path / "demos.npz", **kept)
         return tmp_path / "demos.npz"
 
     return write
@@ -68,7 +85,7 @@ def complaint(f: Callable[..., object], *args: object, **kwargs: object) -> str:
 # reading
 
 def test_an_npz_becomes_keypoints_pusher_and_actions(npz: Callable[..., Path]) -> None:
-    demos, state = load_demos(str(npz())), pusht_state(10)
+    demos, state = load_demos(open_source(str(npz()))), pusht_state(10)
     assert len(demos) == 2 and demos.episode_ends.tolist() == [6, 10] and demos.contract == PUSHT
     assert_close(demos.observation[PUSHER], state[:, :2].astype(np.float32))
     assert_close(demos.observation[KEYPOINTS], pusht.block_keypoints(state[:, 2:]).astype(np.float32))
@@ -76,7 +93,7 @@ def test_an_npz_becomes_keypoints_pusher_and_actions(npz: Callable[..., Path]) -
 
 
 def test_the_demonstrations_of_the_course() -> None:
-    demos = load_demos("demo")
+    demos = load_demos(open_source("demo"))
     assert demos.source == "demo" and demos.contract == PUSHT
     assert len(demos) == json.loads((DEMO_FOLDER / "meta" / "info.json").read_text())["total_episodes"]
     assert demos.action.min() >= 0 and demos.action.max() <= 512
@@ -86,7 +103,7 @@ def test_lerobot_itself_reads_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     theirs = pytest.importorskip("lerobot.datasets.lerobot_dataset").LeRobotDataset("local/demo", root=DEMO_FOLDER)
     table = theirs.hf_dataset.with_format("numpy")
-    demos = load_demos("demo")
+    demos = load_demos(open_source("demo"))
     for name, values in (demos.observation | {"action": demos.action}).items():
         assert np.array_equal(np.asarray(table[name]), values)
     assert np.array_equal(np.cumsum(np.bincount(np.asarray(table["episode_index"]))), demos.episode_ends)
@@ -177,7 +194,7 @@ def test_windows_are_those_of_the_plain_loop(lengths: list[int], T: int, Q: int,
 
 
 def test_no_window_of_the_demonstrations_crosses_an_episode() -> None:
-    demos = load_demos("demo").select(range(20))
+    demos = load_demos(open_source("demo")).select(list(range(20)))
     frames = np.arange(len(demos.action), dtype=np.float32)
     marked = Demos({PUSHER: frames[:, None]}, frames[:, None], demos.episode_ends, 10.0, "frame numbers")
     identity = Normalizer({name: (torch.tensor([-1.0]), torch.tensor([1.0])) for name in (PUSHER, "action")})
@@ -190,7 +207,7 @@ def test_no_window_of_the_demonstrations_crosses_an_episode() -> None:
 
 # the mirror image
 
-def environment():  # noqa: ANN201
+def environment() -> Any:
     pytest.importorskip("gym_pusht")
     from vqbet_course.rollout import make_pusht
 
@@ -199,14 +216,14 @@ def environment():  # noqa: ANN201
     return env
 
 
-def put(env, state: np.ndarray) -> dict[str, np.ndarray]:  # noqa: ANN001
+def put(env: Any, state: np.ndarray) -> dict[str, np.ndarray]:
     """Set pusher and block exactly, at rest; returns the observation."""
     pusht.place(env, state[:2], state[2:])
     return env.get_obs()
 
 
 def test_keypoints_of_an_npz_are_those_that_the_environment_shows(npz: Callable[..., Path]) -> None:
-    env, demos = environment(), load_demos(str(npz()))
+    env, demos = environment(), load_demos(open_source(str(npz())))
     for state, keypoints, pusher in zip(pusht_state(10), demos.observation[KEYPOINTS], demos.observation[PUSHER], strict=True):
         seen = put(env, state)
         assert_close(keypoints, seen["environment_state"].astype(np.float32), atol=1e-4, rtol=0)
@@ -214,7 +231,7 @@ def test_keypoints_of_an_npz_are_those_that_the_environment_shows(npz: Callable[
 
 
 def test_the_mirror_image_of_the_mirror_image_is_the_demonstration(npz: Callable[..., Path]) -> None:
-    demos = load_demos(str(npz()))
+    demos = load_demos(open_source(str(npz())))
     both = mirror_pusht(demos)
     assert len(both) == 4 and both.episode_ends.tolist() == [6, 10, 16, 20]
     again = mirror_pusht(both.select([2, 3])).select([2, 3])
@@ -226,7 +243,7 @@ def test_the_mirror_image_of_the_mirror_image_is_the_demonstration(npz: Callable
 
 
 def test_the_mirror_image_shows_the_keypoints_of_the_mirrored_pose(npz: Callable[..., Path]) -> None:
-    mirrored = mirror_pusht(load_demos(str(npz()))).select([2, 3])
+    mirrored = mirror_pusht(load_demos(open_source(str(npz())))).select([2, 3])
     state = pusht.mirror_state(pusht_state(10))
     assert_close(mirrored.observation[KEYPOINTS], pusht.block_keypoints(state[:, 2:]).astype(np.float32), atol=1e-3, rtol=0)
     assert_close(mirrored.observation[PUSHER], state[:, :2].astype(np.float32), atol=1e-3, rtol=0)
@@ -271,7 +288,7 @@ def test_a_split_puts_every_episode_in_one_part_at_most(n_train: int, n_val: int
 
 
 def test_the_stress_part_starts_far_from_what_is_trained_on() -> None:
-    demos = load_demos("demo")
+    demos = load_demos(open_source("demo"))
     split = split_demos(demos, 120, 30)
     starts = np.concatenate([values[demos.episode_starts] for values in demos.observation.values()], axis=1)
     trained = demos.select(split.train).observation.values()
@@ -320,9 +337,9 @@ def test_demonstrations_of_another_robot_can_be_trained_on(tmp_path: Path) -> No
     state = np.tile(some_numbers(4, 0), (5, 1))
     np.savez(tmp_path / "arm.npz", state=state, action=state[:, :3], episode_ends=[20, 50])
     source = writer.write_dataset(open_source(str(tmp_path / "arm.npz"), fps=20), tmp_path / "arm", quiet=True)
-    assert fitting(load_demos(str(source))).action_dim == 3
+    assert fitting(load_demos(open_source(str(source)))).action_dim == 3
     train(str(source), tmp_path / "run", steps=3, quiet=True)
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["observation_sizes"] == {"observation.state": 4} and not config["use_relative_actions"]
-    assert fitting(load_demos("demo")) == VQBeTConfig.laptop()
+    assert fitting(load_demos(open_source("demo"))) == VQBeTConfig.laptop(observation_sizes={KEYPOINTS: 16, PUSHER: 2})
     assert cli.main(["eval", str(tmp_path / "run"), "--episodes", "1", "--out", str(tmp_path / "eval")]) == 2

@@ -11,19 +11,17 @@ from conftest import REPO
 from small import CONFIG, arrays, same, small_run, write_npz
 from torch import Tensor
 
-from vqbet_course.tasks import navigation
-from vqbet_course.tasks.pusht import geometry as pusht
 from vqbet_course.baselines import BC, chunk_stage
-from vqbet_course.training.factory import build_policy
 from vqbet_course.cli import main
-from vqbet_course.experiments.panel import build
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import GOAL
-from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.demos import Demos, load_demos
-from vqbet_course.experiments.design import Hypothesis, judge
 from vqbet_course.evaluation.evaluate import evaluate
+from vqbet_course.evaluation.results import rows_of
+from vqbet_course.experiments.design import Hypothesis, judge_hypothesis
+from vqbet_course.experiments.panel import as_policy, build
 from vqbet_course.goals import (
+    BlockFrame,
     PushTGoal,
     ShownGoal,
     draw_pose,
@@ -33,18 +31,23 @@ from vqbet_course.goals import (
     parse_pose,
     turn_back,
 )
-from vqbet_course.tasks.perturbations import perturbed
-from vqbet_course.policy import VQBeTConfig
-from vqbet_course.core.records import rows_of
+from vqbet_course.policy import StateFrame, VQBeTConfig
 from vqbet_course.rollout import make_pusht, rollouts
-from vqbet_course.train import Setup, load_run, prepare, read_plan, resume, train
+from vqbet_course.tasks import navigation, open_source
+from vqbet_course.tasks.perturbations import perturbed
+from vqbet_course.tasks.pusht import geometry as pusht
+from vqbet_course.tasks.pusht.contract import PUSHT_TASK
+from vqbet_course.train import resume, train
+from vqbet_course.training.data import Setup, prepare
+from vqbet_course.training.factory import build_policy
+from vqbet_course.training.runs import load_run, read_plan
 
 GOALS = dataclasses.replace(CONFIG, goal_shape=(1, 16))
 
 
 @pytest.fixture(scope="module")
 def demos(tmp_path_factory: pytest.TempPathFactory) -> Demos:
-    return load_demos(write_npz(tmp_path_factory.mktemp("data") / "data.npz"))
+    return load_demos(open_source(write_npz(tmp_path_factory.mktemp("data") / "data.npz")))
 
 
 def setup_of(demos: Demos, kind: str, augment: bool = False) -> Setup:
@@ -92,18 +95,18 @@ def window(config: VQBeTConfig) -> dict[str, Tensor]:
 
 def test_no_goal_is_the_policy_as_it_was() -> None:
     torch.manual_seed(0)
-    with_goals = build_policy(GOALS).eval()
+    with_goals = build_policy(GOALS).eval().network
     torch.manual_seed(0)
-    without = build_policy(CONFIG).eval()
-    assert type(without).__name__ == "VQBeTPolicy" and type(with_goals).__name__ == "BlockPolicy"
-    assert without.goals(window(CONFIG)) is None
+    without = build_policy(CONFIG).eval().network
+    assert type(without.frame) is StateFrame and type(with_goals.frame) is BlockFrame
+    assert without.encode_goals(window(CONFIG)) is None
 
 
 def test_every_query_hears_the_goal_and_acts_on_it() -> None:
     torch.manual_seed(0)
     policy, one = build_policy(GOALS).eval(), window(GOALS)
     two = one | {GOAL: torch.randn(3, 2, 16)}
-    assert (policy.features(one) != policy.features(two)).any(-1).all()
+    assert (policy.network.features(one) != policy.network.features(two)).any(-1).all()
     moment = {name: values[:, -1] for name, values in one.items()}
     actions = []
     for goal in (one[GOAL][:, -1], two[GOAL][:, -1]):
@@ -121,10 +124,10 @@ def test_what_acting_sees_is_what_training_showed() -> None:
     policy.tokens.popleft()
     policy.select_action({name: values[:, 1] for name, values in seen.items()})
     assert policy.decision is not None
-    features = policy.features(seen)[:, 1]
+    features = policy.network.features(seen)[:, 1]
     uniform = torch.stack([torch.rand(4, generator=torch.Generator().manual_seed(i))[2:] for i in range(3)])
     axis = frame_of(seen["observation.environment_state"][:, 1])[1]
-    expected = turn_back(policy.decide(features, uniform).actions, axis) + seen["observation.state"][:, 1:]
+    expected = turn_back(policy.network.decide(features, uniform, policy.acting.temperature).actions, axis) + seen["observation.state"][:, 1:]
     assert torch.allclose(policy.decision.actions, expected, atol=1e-5)
 
 
@@ -140,7 +143,7 @@ def scene(angle: float, shift: float = 0.0) -> tuple[dict[str, Tensor], np.ndarr
 @pytest.mark.parametrize("kind", ["vqbet", "bc"])
 def test_a_scene_that_is_turned_and_shifted_is_acted_on_alike(kind: str) -> None:
     torch.manual_seed(0)
-    policy: Any = build(kind, dataclasses.replace(GOALS, n_obs_steps=2)).eval()
+    policy: Any = as_policy(build(kind, dataclasses.replace(GOALS, n_obs_steps=2))).eval()
     actions = []
     for angle, shift in ((0.0, 0.0), (1.0, 20.0), (-2.5, -30.0)):
         seen, turned = scene(angle, shift)
@@ -222,10 +225,10 @@ def test_resuming_draws_the_same_goals(run: Path, tmp_path: Path, monkeypatch: p
         return as_usual(stage, step, seed)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("vqbet_course.train.CHECKPOINT_SECONDS", 0.0)
+        patch.setattr("vqbet_course.training.checkpoints.SECONDS_BETWEEN", 0.0)
         patch.setattr(Stage, "step", dies)
         train(data, tmp_path / "broken", CONFIG, steps=12, goal="future", quiet=True)
-    assert same(whole.state_dict(), resume(tmp_path / "broken", quiet=True).state_dict())
+    assert same(whole.network.state_dict(), resume(tmp_path / "broken", quiet=True).network.state_dict())
 
 
 def test_a_plan_from_before_there_were_goals_is_read(run: Path, tmp_path: Path) -> None:
@@ -327,7 +330,7 @@ def test_the_toy_shows_its_goals_first() -> None:
                                    "vqbet-future.avg_max_coverage >= bc-future.avg_max_coverage"])
 def test_the_stored_results_confirm_that_goals_are_followed(claim: str) -> None:
     rows = [row for path in (REPO / "benchmarks" / "results").glob("goals_*.json") for row in rows_of(path)]
-    assert judge(Hypothesis.parse(claim), rows)["verdict"] == "confirmed"
+    assert judge_hypothesis(Hypothesis.parse(claim), rows)["verdict"] == "confirmed"
 
 
 # --- the command line -------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vqbet_course.gpt import GPT, Block, CausalSelfAttention
+
+pytestmark = pytest.mark.fast
 
 
 def make_gpt(seed: int = 0, **changes: int | float) -> GPT:
@@ -22,7 +25,7 @@ def make_gpt(seed: int = 0, **changes: int | float) -> GPT:
 @settings(max_examples=25, deadline=None)
 @given(batch=st.integers(1, 3), tokens=st.integers(2, 12), n_head=st.sampled_from([1, 2, 4]),
        n_layer=st.integers(1, 3), seed=st.integers(0, 1000), data=st.data())
-def test_changing_a_later_token_moves_no_earlier_output(batch, tokens, n_head, n_layer, seed, data):
+def test_changing_a_later_token_moves_no_earlier_output(batch: int, tokens: int, n_head: int, n_layer: int, seed: int, data: Any) -> None:
     gpt = make_gpt(seed, n_head=n_head, n_layer=n_layer)
     changed_at = data.draw(st.integers(1, tokens - 1), label="changed_at")
     x = torch.randn(batch, tokens, 5)
@@ -35,12 +38,12 @@ def test_changing_a_later_token_moves_no_earlier_output(batch, tokens, n_head, n
     assert (moved > 0).all(), "every output from the changed token on reads it"
 
 
-def test_a_shorter_row_gives_the_same_outputs():
+def test_a_shorter_row_gives_the_same_outputs() -> None:
     gpt, x = make_gpt(), torch.randn(2, 9, 5)
     torch.testing.assert_close(gpt(x[:, :4]), gpt(x)[:, :4])
 
 
-def test_rows_of_a_batch_do_not_mix():
+def test_rows_of_a_batch_do_not_mix() -> None:
     gpt, x = make_gpt(), torch.randn(3, 6, 5)
     other = x.clone()
     other[1] = torch.randn(6, 5)
@@ -48,7 +51,7 @@ def test_rows_of_a_batch_do_not_mix():
     assert not torch.allclose(gpt(x)[1], gpt(other)[1])
 
 
-def test_attention_is_a_masked_softmax_of_scaled_inner_products():
+def test_attention_is_a_masked_softmax_of_scaled_inner_products() -> None:
     torch.manual_seed(0)
     layer, x = CausalSelfAttention(width=12, n_head=3), torch.randn(2, 5, 12)
     q, k, v = layer.qkv(x).chunk(3, dim=-1)
@@ -63,7 +66,7 @@ def test_attention_is_a_masked_softmax_of_scaled_inner_products():
     torch.testing.assert_close(layer(x), layer.out(torch.cat(heads, dim=-1)), atol=1e-6, rtol=1e-5)
 
 
-def test_attention_alone_knows_no_order_but_the_gpt_does():
+def test_attention_alone_knows_no_order_but_the_gpt_does() -> None:
     torch.manual_seed(0)
     order = [2, 0, 3, 1, 4]
     layer, x = CausalSelfAttention(width=8, n_head=2), torch.randn(1, 5, 8)
@@ -72,16 +75,17 @@ def test_attention_alone_knows_no_order_but_the_gpt_does():
     assert not torch.allclose(gpt(x[:, order])[:, -1], gpt(x)[:, -1])
 
 
-def test_a_block_adds_to_what_was_there():
+def test_a_block_adds_to_what_was_there() -> None:
     torch.manual_seed(0)
     block, x = Block(width=8, n_head=2), torch.randn(2, 4, 8)
-    for last in (block.attention.out, block.mlp[2]):
+    lasts: list[Any] = [block.attention.out, block.mlp[2]]
+    for last in lasts:
         torch.nn.init.zeros_(last.weight)
         torch.nn.init.zeros_(last.bias)
     assert torch.equal(block(x), x)
 
 
-def test_dropout_acts_in_training_only():
+def test_dropout_acts_in_training_only() -> None:
     gpt, x = make_gpt(dropout=0.5), torch.randn(2, 6, 5)
     assert torch.equal(gpt(x), gpt(x))
     gpt.train()
@@ -93,13 +97,13 @@ def test_dropout_acts_in_training_only():
     assert torch.equal(layer(x), layer(x))
 
 
-def test_every_weight_learns():
+def test_every_weight_learns() -> None:
     gpt = make_gpt()
     gpt(torch.randn(2, 12, 5)).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in gpt.parameters())
 
 
-def test_initialisation_is_gpt2s():
+def test_initialisation_is_gpt2s() -> None:
     gpt = make_gpt(width=128, n_layer=8)
     expected = {"qkv": 0.02, "out": 0.02 / 4}  # 0.02 / sqrt(2 * 8)
     for name, std in expected.items():
@@ -112,7 +116,7 @@ def test_initialisation_is_gpt2s():
     (lambda: CausalSelfAttention(width=10, n_head=4), "multiple of the number of heads 4"),
     (lambda: make_gpt()(torch.randn(1, 13, 5)), "13 tokens do not fit into gpt_block_size 12"),
 ])
-def test_what_does_not_fit_is_said(make, message):
+def test_what_does_not_fit_is_said(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -133,7 +137,7 @@ def weights_from_lerobot(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("n_layer, n_head, tokens", [(1, 1, 1), (2, 4, 9), (3, 2, 16)])
-def test_same_outputs_as_lerobot_on_the_same_weights(n_layer, n_head, tokens):
+def test_same_outputs_as_lerobot_on_the_same_weights(n_layer: int, n_head: int, tokens: int) -> None:
     from lerobot.policies.vqbet.vqbet_utils import GPT as LeRobotGPT
 
     torch.manual_seed(n_layer)

@@ -1,5 +1,7 @@
 """The heads: losses, draws that stay in range and follow the softmax, two ways to choose codes, offsets."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,8 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from vqbet_course.heads import CodePredictor, OffsetHead, focal_loss, sample_codes
+
+pytestmark = pytest.mark.fast
 
 shapes = st.tuples(st.integers(1, 5), st.integers(2, 20))
 
@@ -21,21 +25,21 @@ def logits_of(shape: tuple[int, ...], seed: int, scale: float = 3.0) -> torch.Te
 
 @settings(max_examples=30, deadline=None)
 @given(shape=shapes, seed=st.integers(0, 1000))
-def test_focal_loss_without_gamma_is_cross_entropy(shape, seed):
+def test_focal_loss_without_gamma_is_cross_entropy(shape: Any, seed: int) -> None:
     logits = logits_of(shape, seed)
     targets = torch.arange(shape[0]) % shape[1]
     torch.testing.assert_close(focal_loss(logits, targets, gamma=0.0), F.cross_entropy(logits, targets))
 
 
 @pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0, 3.5])
-def test_focal_loss_is_lerobots(gamma):
+def test_focal_loss_is_lerobots(gamma: float) -> None:
     from lerobot.policies.vqbet.modeling_vqbet import FocalLoss
 
     logits, targets = logits_of((64, 16), 0), torch.arange(64) % 16
     torch.testing.assert_close(focal_loss(logits, targets, gamma), FocalLoss(gamma=gamma)(logits, targets))
 
 
-def test_focal_loss_by_hand_and_its_gradient():
+def test_focal_loss_by_hand_and_its_gradient() -> None:
     logits = torch.tensor([[0.9, 0.1]]).log().requires_grad_()
     loss = focal_loss(logits, torch.tensor([0]))
     assert loss.item() == pytest.approx(-(0.1**2) * np.log(0.9), rel=1e-5)
@@ -43,7 +47,7 @@ def test_focal_loss_by_hand_and_its_gradient():
     assert logits.grad is not None and logits.grad.isfinite().all() and logits.grad[0, 0] < 0
 
 
-def test_focal_loss_of_a_certain_answer_is_finite():
+def test_focal_loss_of_a_certain_answer_is_finite() -> None:
     logits = torch.tensor([[1e4, -1e4], [1e4, -1e4]]).requires_grad_()
     loss = focal_loss(logits, torch.tensor([0, 1]))  # certainly right, certainly wrong
     loss.backward()
@@ -53,7 +57,7 @@ def test_focal_loss_of_a_certain_answer_is_finite():
 # --- sampling ---
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_draws_follow_the_softmax(temperature):
+def test_draws_follow_the_softmax(temperature: float) -> None:
     logits = torch.tensor([1.0, -0.5, 0.3, 2.0, -1.0])
     n = 20_000
     uniform = torch.rand(n, generator=torch.Generator().manual_seed(0))
@@ -66,7 +70,7 @@ def test_draws_follow_the_softmax(temperature):
 @given(shape=shapes, seed=st.integers(0, 1000), scale=st.sampled_from([1e-3, 1.0, 1e4]),
        temperature=st.sampled_from([1e-60, 1e-30, 1e-8, 1e-3, 0.1, 1.0, 1e8, 1e30]),
        uniform=st.sampled_from([0.0, 1e-8, 0.5, 1 - 2**-24]))
-def test_extreme_draws_are_codes_that_can_occur(shape, seed, scale, temperature, uniform):
+def test_extreme_draws_are_codes_that_can_occur(shape: Any, seed: int, scale: float, temperature: float, uniform: float) -> None:
     logits = logits_of(shape, seed, scale)
     codes = sample_codes(logits, temperature, torch.full(shape[:1], uniform))
     assert codes.dtype == torch.int64 and codes.shape == shape[:1]
@@ -75,7 +79,7 @@ def test_extreme_draws_are_codes_that_can_occur(shape, seed, scale, temperature,
     assert (gap <= 110 * temperature).all(), "a code of probability 0 in float32 was drawn"
 
 
-def test_a_code_of_probability_zero_is_never_drawn_at_the_edges():
+def test_a_code_of_probability_zero_is_never_drawn_at_the_edges() -> None:
     logits = torch.tensor([[-1e9, 0.0, 0.3, -1e9]])
     assert sample_codes(logits, 1.0, torch.tensor([0.0])).item() == 1
     assert sample_codes(logits, 1.0, torch.tensor([1 - 2**-24])).item() == 2
@@ -83,17 +87,17 @@ def test_a_code_of_probability_zero_is_never_drawn_at_the_edges():
 
 @settings(max_examples=30, deadline=None)
 @given(shape=shapes, seed=st.integers(0, 1000), uniform=st.sampled_from([0.0, 0.3, 1 - 2**-24]))
-def test_temperature_zero_is_the_most_probable_code(shape, seed, uniform):
+def test_temperature_zero_is_the_most_probable_code(shape: Any, seed: int, uniform: float) -> None:
     logits = logits_of(shape, seed)
     assert torch.equal(sample_codes(logits, 0.0, torch.full(shape[:1], uniform)), logits.argmax(-1))
 
 
-def test_negative_temperature_is_refused():
+def test_negative_temperature_is_refused() -> None:
     with pytest.raises(ValueError, match="temperature -1.0"):
         sample_codes(torch.zeros(1, 3), -1.0, torch.zeros(1))
 
 
-def test_the_caller_owns_the_randomness():
+def test_the_caller_owns_the_randomness() -> None:
     logits, uniform = logits_of((6, 4), 0), torch.rand(6)
     state = torch.get_rng_state()
     codes = sample_codes(logits, 1.0, uniform)
@@ -106,7 +110,7 @@ def test_the_caller_owns_the_randomness():
 
 @pytest.mark.parametrize("sequential", [False, True])
 @pytest.mark.parametrize("n_layers", [2, 3])
-def test_predictor_shapes_and_draws(sequential, n_layers):
+def test_predictor_shapes_and_draws(sequential: bool, n_layers: int) -> None:
     torch.manual_seed(0)
     predictor = CodePredictor(width=8, n_codes=5, n_layers=n_layers, sequential=sequential)
     features, uniform = torch.randn(7, 8), torch.rand(7, n_layers)
@@ -117,7 +121,7 @@ def test_predictor_shapes_and_draws(sequential, n_layers):
     assert torch.equal(codes, logits.argmax(-1))
 
 
-def test_only_the_sequential_form_hears_the_primary_code():
+def test_only_the_sequential_form_hears_the_primary_code() -> None:
     torch.manual_seed(0)
     features, zeros, ones = torch.randn(4, 8), torch.tensor([0, 0, 0, 0]), torch.tensor([1, 1, 1, 1])
     joint, sequential = (CodePredictor(8, 5, 2, sequential=s) for s in (False, True))
@@ -126,7 +130,7 @@ def test_only_the_sequential_form_hears_the_primary_code():
     assert torch.equal(told_0[:, 0], told_1[:, 0]) and not torch.allclose(told_0[:, 1], told_1[:, 1])
 
 
-def test_forward_gives_the_logits_of_the_sampled_primary_code():
+def test_forward_gives_the_logits_of_the_sampled_primary_code() -> None:
     torch.manual_seed(0)
     predictor = CodePredictor(8, 5, 3, sequential=True)
     features = torch.randn(9, 8)
@@ -151,7 +155,7 @@ def impossible_share(sequential: bool) -> float:
     return (codes[:, 0] != codes[:, 1]).float().mean().item()
 
 
-def test_codes_that_depend_on_each_other():
+def test_codes_that_depend_on_each_other() -> None:
     assert impossible_share(sequential=True) < 0.02
     assert impossible_share(sequential=False) == pytest.approx(2 / 3, abs=0.1)
 
@@ -161,7 +165,7 @@ def test_codes_that_depend_on_each_other():
 @settings(max_examples=25, deadline=None)
 @given(n=st.integers(1, 5), n_codes=st.integers(2, 6), n_layers=st.integers(1, 3), chunk=st.integers(1, 4),
        action=st.integers(1, 3), seed=st.integers(0, 1000))
-def test_offset_is_the_sum_over_layers_of_the_chosen_codes_offsets(n, n_codes, n_layers, chunk, action, seed):
+def test_offset_is_the_sum_over_layers_of_the_chosen_codes_offsets(n: int, n_codes: int, n_layers: int, chunk: int, action: int, seed: int) -> None:
     torch.manual_seed(seed)
     head = OffsetHead(4, n_codes, n_layers, chunk, action)
     features, codes = torch.randn(n, 4), torch.randint(n_codes, (n, n_layers))
@@ -173,7 +177,7 @@ def test_offset_is_the_sum_over_layers_of_the_chosen_codes_offsets(n, n_codes, n
     torch.testing.assert_close(head(features, codes), expected)
 
 
-def test_only_the_chosen_offsets_learn():
+def test_only_the_chosen_offsets_learn() -> None:
     head = OffsetHead(width=4, n_codes=3, n_layers=2, chunk_size=2, action_dim=1)
     head(torch.randn(1, 4), torch.tensor([[1, 2]])).sum().backward()
     assert head.linear.bias.grad is not None

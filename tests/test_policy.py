@@ -7,21 +7,25 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small import KEYPOINTS
 from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
 from vqbet_course.core.errors import BadInput
+from vqbet_course.heads import draw_uniform
 from vqbet_course.policy import (
-    LeRobotTraining,
+    ActingConfig,
     StateEncoder,
+    VQBeT,
     VQBeTConfig,
     VQBeTPolicy,
     average_overlaps,
-    draw_uniform,
     interleave,
     stage2_loss,
 )
+
+pytestmark = pytest.mark.fast
 
 few = settings(max_examples=15, deadline=None)
 
@@ -32,9 +36,9 @@ def make_policy(**changes: object) -> VQBeTPolicy:
                  gpt_hidden_dim=16, gpt_n_layer=2, gpt_n_head=2, gpt_block_size=32, vqvae_embedding_dim=8,
                  vqvae_enc_hidden_dim=16, bet_softmax_temperature=1.0, offset_loss_weight=10.0)
     torch.manual_seed(0)
-    config = VQBeTConfig(**(sizes | changes))
-    policy = VQBeTPolicy(config, StateEncoder(config.observation_sizes, config.gpt_input_dim))
-    for layer in policy.vqvae.vq.layers:
+    config = VQBeTConfig(**({"observation_sizes": KEYPOINTS} | sizes | changes))
+    policy = VQBeTPolicy(VQBeT(config, StateEncoder(config.observation_sizes, config.gpt_input_dim)))
+    for layer in policy.network.vqvae.vq.layers:
         layer.codebook.normal_()
     return policy.eval()
 
@@ -43,7 +47,7 @@ def observe(*shape: int, seed: int = 0) -> dict[str, Tensor]:
     """A random observation of PushT {name: (*shape, size)}."""
     generator = torch.Generator().manual_seed(seed)
     return {name: torch.randn(*shape, size, generator=generator)
-            for name, size in VQBeTConfig().observation_sizes.items()}
+            for name, size in KEYPOINTS.items()}
 
 
 def owned(*seeds: int) -> list[torch.Generator]:
@@ -65,20 +69,19 @@ def episode(policy: VQBeTPolicy, *seeds: int, steps: int = 10, worlds: tuple[int
 def test_names_and_defaults_are_those_of_the_installed_lerobot() -> None:
     theirs = pytest.importorskip("lerobot.policies.vqbet.configuration_vqbet").VQBeTConfig
     names = set(theirs.__annotations__) - {"normalization_mapping"}
-    assert {f.name for f in fields(LeRobotTraining)} == names
     defaults = {f.name: f.default for f in fields(theirs) if f.name in names}
-    assert {f.name: f.default for f in fields(LeRobotTraining)} == defaults
+    assert {f.name: f.default for f in fields(VQBeTConfig)[:len(names)]} == defaults
 
 
 @pytest.mark.parametrize("config", [
-    VQBeTConfig(), VQBeTConfig.laptop(), VQBeTConfig(crop_shape=None, n_action_steps=2, observation_sizes={"a": 3})])
+    VQBeTConfig(observation_sizes=KEYPOINTS), VQBeTConfig.laptop(observation_sizes=KEYPOINTS), VQBeTConfig(crop_shape=None, n_action_steps=2, observation_sizes={"a": 3})])
 def test_a_configuration_survives_json(config: VQBeTConfig) -> None:
     assert VQBeTConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_laptop_takes_changes() -> None:
-    assert VQBeTConfig.laptop(dropout=0.3).dropout == 0.3
-    assert VQBeTConfig.laptop() != VQBeTConfig()
+    assert VQBeTConfig.laptop(observation_sizes=KEYPOINTS, dropout=0.3).dropout == 0.3
+    assert VQBeTConfig.laptop(observation_sizes=KEYPOINTS) != VQBeTConfig(observation_sizes=KEYPOINTS)
 
 
 @pytest.mark.parametrize(("changes", "named"), [
@@ -104,7 +107,7 @@ def test_laptop_takes_changes() -> None:
 ])
 def test_values_that_do_not_fit_are_refused_in_one_line(changes: dict[str, object], named: str) -> None:
     with pytest.raises(BadInput) as caught:
-        VQBeTConfig(**changes)  # type: ignore[arg-type]
+        VQBeTConfig(**{"observation_sizes": KEYPOINTS} | changes)  # type: ignore[arg-type]
     assert named in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -113,7 +116,7 @@ def test_values_that_do_not_fit_are_refused_in_one_line(changes: dict[str, objec
     ({"observation_sizes": {"x": "many"}}, "wrong type"), ({"observation_sizes": 3}, "wrong type")])
 def test_from_dict_refuses_what_is_no_configuration(values: dict[str, object], named: str) -> None:
     with pytest.raises(BadInput, match=named):
-        VQBeTConfig.from_dict(values)
+        VQBeTConfig.from_dict({"observation_sizes": KEYPOINTS} | values)
 
 
 # what it reads
@@ -144,7 +147,7 @@ def test_no_query_sees_a_later_observation(T: int, n_pred: int, data: st.DataObj
     before, after = observe(2, T), observe(2, T)
     after["observation.state"][:, changed] += 1
     with torch.no_grad():
-        moved = (policy.features(before) != policy.features(after)).any(dim=2)  # (B, Q)
+        moved = (policy.network.features(before) != policy.network.features(after)).any(dim=2)  # (B, Q)
     assert moved.shape == (2, T + n_pred - 1)
     assert not moved[:, :changed].any() and moved[:, changed:].all()
 
@@ -152,11 +155,11 @@ def test_no_query_sees_a_later_observation(T: int, n_pred: int, data: st.DataObj
 @pytest.mark.parametrize("sequential", [False, True])
 def test_a_decision_is_its_decoded_codes_plus_offset(sequential: bool) -> None:
     policy = make_policy(sequentially_select=sequential, vqvae_n_layers=3)
-    decision = policy.decide(torch.randn(7, 16), torch.rand(7, 3))
+    decision = policy.network.decide(torch.randn(7, 16), torch.rand(7, 3), 1.0)
     assert decision.codes.shape == (7, 3) and decision.logits.shape == (7, 3, 16)
     assert decision.actions.shape == (7, 4, 2)
     assert torch.equal(decision.actions, decision.decoded + decision.offset)
-    assert torch.equal(decision.decoded, policy.vqvae.decode(decision.codes))
+    assert torch.equal(decision.decoded, policy.network.vqvae.decode(decision.codes))
 
 
 # what it learns from
@@ -165,7 +168,7 @@ def test_the_loss_weighs_its_parts() -> None:
     logits, codes, right, wrong = torch.randn(9, 3, 16), torch.randint(16, (9, 3)), torch.zeros(9, 4, 2), torch.ones(9, 4, 2)
 
     def loss(predicted: Tensor, **weights: float) -> float:
-        return stage2_loss(VQBeTConfig(vqvae_n_layers=3, **weights), logits, codes, predicted, right)[0].item()  # type: ignore[arg-type]
+        return stage2_loss(VQBeTConfig(observation_sizes=KEYPOINTS, vqvae_n_layers=3, **weights), logits, codes, predicted, right)[0].item()  # type: ignore[arg-type]
 
     none = dict(offset_loss_weight=0.0, primary_code_loss_weight=0.0, secondary_code_loss_weight=0.0)
     assert loss(wrong, **none) == 0
@@ -176,33 +179,55 @@ def test_the_loss_weighs_its_parts() -> None:
     assert loss(right, **none | {"secondary_code_loss_weight": 2.0}) == pytest.approx(2 * focal[1:].sum().item(), rel=1e-4)
 
 
-def batch(policy: VQBeTPolicy, B: int = 12) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+def batch(network: VQBeT, B: int = 12) -> tuple[dict[str, Tensor], Tensor, Tensor]:
     """Observations, chunks that some codes decode to exactly, and those codes."""
-    c = policy.config
+    c = network.config
     codes = torch.randint(c.vqvae_n_embed, (B, c.n_queries, c.vqvae_n_layers))
-    chunks = policy.vqvae.decode(codes.flatten(0, 1)).unflatten(0, (B, c.n_queries)).detach()
+    chunks = network.vqvae.decode(codes.flatten(0, 1)).unflatten(0, (B, c.n_queries)).detach()
     return observe(B, c.n_obs_steps), chunks, codes
 
 
 @pytest.mark.parametrize(("offset_code", "perfect"), [("ground_truth", True), ("sampled", False)])
 def test_the_offset_is_trained_on_the_code_that_was_asked_for(offset_code: str, perfect: bool) -> None:
-    policy = make_policy(offset_code=offset_code)
-    torch.nn.init.zeros_(policy.offset_head.linear.weight)
-    torch.nn.init.zeros_(policy.offset_head.linear.bias)
-    _, parts = policy.loss(*batch(policy))
+    network = make_policy(offset_code=offset_code).network
+    torch.nn.init.zeros_(network.offset_head.linear.weight)
+    torch.nn.init.zeros_(network.offset_head.linear.bias)
+    _, parts = network.loss(*batch(network))
     assert (parts["offset_loss"] < 1e-6) == perfect  # without offset, true codes decode to the very chunks
 
 
 def test_stage_two_trains_everything_but_the_tokenizer() -> None:
-    policy = make_policy(n_action_pred_token=3)
-    policy.loss(*batch(policy))[0].backward()
-    missed = [name for name, p in policy.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    network = make_policy(n_action_pred_token=3).network
+    network.loss(*batch(network))[0].backward()
+    missed = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert {name.split(".")[0] for name in missed} <= {"vqvae", "gpt"}
     assert all(name.startswith("vqvae") or "position" in name for name in missed), missed
-    assert all(p.grad is None for p in policy.vqvae.parameters())
+    assert all(p.grad is None for p in network.vqvae.parameters())
+
+
+@pytest.mark.parametrize("offset_code", ["ground_truth", "sampled"])
+def test_a_loss_decodes_and_corrects_once(offset_code: str) -> None:
+    network, calls = make_policy(offset_code=offset_code).network, []
+    network.offset_head.register_forward_hook(lambda *_: calls.append("offset"))
+    network.vqvae.decoder.register_forward_hook(lambda *_: calls.append("decoder"))
+    before = batch(network)
+    calls.clear()
+    network.loss(*before)
+    assert sorted(calls) == ["decoder", "offset"]
 
 
 # how it acts
+
+def test_how_a_policy_acts_follows_from_its_flat_fields_and_can_be_replaced() -> None:
+    policy = make_policy(bet_softmax_temperature=0.3, n_action_steps=2, average_chunks=True)
+    assert policy.acting == ActingConfig(0.3, 2, True) == policy.config.acting
+    other = VQBeTPolicy(policy.network, ActingConfig(0.0, 1))
+    assert other.config.bet_softmax_temperature == 0 and other.config.n_action_steps == 1
+    assert policy.network.config.n_action_steps == 2 == policy.config.n_action_steps
+    for wrong in (ActingConfig(0.1, 5), ActingConfig(0.1, 0), ActingConfig(-1.0, 1)):
+        with pytest.raises(BadInput):
+            VQBeTPolicy(policy.network, wrong)
+
 
 def test_the_same_generators_give_the_same_episodes_and_others_do_not() -> None:
     policy = make_policy()
@@ -266,14 +291,14 @@ def test_a_decision_reads_the_last_observations_in_order() -> None:
         seen = [observe(1, seed=max(0, t - back)) for back in (2, 1, 0)]  # before the start, the first one repeats
         window = {name: torch.stack([one[name] for one in seen], dim=1) for name in seen[0]}
         assert policy.decision is not None
-        expected = policy.decide(policy.features(window)[:, 2], torch.zeros(1, 2))
+        expected = policy.network.decide(policy.network.features(window)[:, 2], torch.zeros(1, 2), 1.0)
         assert_close(policy.decision.logits, expected.logits)
         assert torch.equal(action, policy.decision.actions[:, 0])
 
 
 def test_every_frame_is_encoded_once_when_it_arrives() -> None:
     policy, encoded = make_policy(n_obs_steps=3, n_action_steps=1), []
-    policy.encoder.register_forward_hook(lambda _, __, tokens: encoded.append(tokens.shape))
+    policy.network.encoder.register_forward_hook(lambda _, __, tokens: encoded.append(tokens.shape))
     episode(policy, 1, 2, steps=6)
     assert encoded == [(2, 1, 1, 16)] * 6  # both episodes, one step, one token of 16 numbers
 
@@ -296,7 +321,7 @@ def test_overlapping_chunks_are_averaged_where_they_overlap(W: int, data: st.Dat
     n, decisions = data.draw(st.integers(1, W)), data.draw(st.integers(1, 8))
     policy = make_policy(action_chunk_size=W, n_action_steps=n, average_chunks=True)
     chunks = torch.randn(decisions, 2, W, 2)
-    acted = [action for chunk in chunks for action in policy.plan(chunk)]
+    acted = [action for chunk in chunks for action in policy.actions_of(chunk)]
     assert len(acted) == n * decisions
     for t, action in enumerate(acted):
         said = [chunks[d, :, t - d * n] for d in range(t // n + 1) if t - d * n < W]

@@ -1,15 +1,19 @@
 """The quantizers against vector-quantize-pytorch and LeRobot's copy of it, and what they promise."""
+import itertools
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.residual_vq import ResidualVQ, VectorQuantizer, straight_through
 from vqbet_course.tokens import token_usage
+
+pytestmark = pytest.mark.fast
 
 few = settings(max_examples=10, deadline=None)
 seeds = st.integers(0, 2**31)
@@ -38,19 +42,19 @@ def trained(seed: int, n_layers: int, n_codes: int = 8, steps: int = 30) -> tupl
 # --- against the references ---------------------------------------------------------------------------
 
 
-def vq_pytorch(n_layers: int, n_codes: int, dim: int) -> nn.Module:
+def vq_pytorch(n_layers: int, n_codes: int, dim: int) -> Any:
     library = pytest.importorskip("vector_quantize_pytorch")
     return library.ResidualVQ(dim=dim, num_quantizers=n_layers, codebook_size=n_codes, decay=0.8, eps=1e-5,
                               kmeans_init=False, threshold_ema_dead_code=0, commitment_weight=1.0,
                               rotation_trick=False)
 
 
-def lerobot(n_layers: int, n_codes: int, dim: int) -> nn.Module:
+def lerobot(n_layers: int, n_codes: int, dim: int) -> Any:
     utils = pytest.importorskip("lerobot.policies.vqbet.vqbet_utils")
     return utils.ResidualVQ(dim=dim, num_quantizers=n_layers, codebook_size=n_codes)
 
 
-def twins(reference: nn.Module, n_layers: int, n_codes: int, dim: int) -> ResidualVQ:
+def twins(reference: Any, n_layers: int, n_codes: int, dim: int) -> ResidualVQ:
     """Our stack, with the codebooks of `reference`. Both count each code once.
 
     LeRobot starts its counts at 0, which throws every code that the first batch does not choose 1/eps away.
@@ -64,7 +68,7 @@ def twins(reference: nn.Module, n_layers: int, n_codes: int, dim: int) -> Residu
 
 @pytest.mark.parametrize("make", [vq_pytorch, lerobot])
 @pytest.mark.parametrize(("n_layers", "n_codes", "dim"), [(1, 8, 3), (2, 16, 10), (4, 5, 16)])
-def test_parity_over_training(make: Callable[..., nn.Module], n_layers: int, n_codes: int, dim: int) -> None:
+def test_parity_over_training(make: Callable[..., Any], n_layers: int, n_codes: int, dim: int) -> None:
     """Values, codes, losses, gradients and moved codebooks agree, step by step, then in evaluation mode."""
     torch.manual_seed(3)
     reference = make(n_layers, n_codes, dim)
@@ -105,7 +109,7 @@ def test_straight_through_is_the_code_forward_and_the_identity_backward(seed: in
     out = straight_through(x, quantized)
     torch.testing.assert_close(out, quantized)
     (out * weight).sum().backward()
-    assert torch.equal(x.grad, weight)
+    assert x.grad is not None and torch.equal(x.grad, weight)
     assert quantized.grad is None
 
 
@@ -137,7 +141,7 @@ def test_no_layer_makes_the_residual_larger_on_its_training_data(seed: int) -> N
     rvq, x = trained(seed, 4)
     codes = rvq(x).codes
     left = [x.pow(2).sum()] + [(x - rvq.lookup(codes[:, :g])).pow(2).sum() for g in range(1, 5)]
-    assert all(after <= before * (1 + 1e-4) for before, after in zip(left[:-1], left[1:], strict=True))
+    assert all(after <= before * (1 + 1e-4) for before, after in itertools.pairwise(left))
     assert left[4] < 0.5 * left[1]
 
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from small import CONFIG, small_run
 
 from vqbet_course import rollout
-from vqbet_course.tasks.pusht.contract import PUSHT_TASK
+from vqbet_course.policy import VQBeTPolicy
 from vqbet_course.rollout import Episode, describe, latency, measures, rollouts
-from vqbet_course.train import Run, load_run
+from vqbet_course.tasks.pusht.contract import PUSHT_TASK
+from vqbet_course.training.runs import Run, load_run
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +30,7 @@ def played(run: Run) -> list[Episode]:
 
 def acting(run: Run, **changes: Any) -> Run:
     """The same weights with another way of acting."""
-    policy = load_run(run.path).policy
-    policy.config = replace(policy.config, **changes)
-    return replace(run, policy=policy)
+    return replace(run, policy=VQBeTPolicy(run.policy.network, replace(run.policy.config, **changes).acting))
 
 
 def same_episode(one: Episode, two: Episode) -> bool:

@@ -19,10 +19,17 @@ from small import CONFIG, same, write_npz
 from torch import nn
 
 from vqbet_course import train as training
+from vqbet_course.core.budget import Budget
 from vqbet_course.core.errors import BadInput
-from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.demos import load_demos
-from vqbet_course.train import Stage, batch_rows, follow, load_run, rate, read_log, resume, train
+from vqbet_course.tasks import open_source
+from vqbet_course.tasks.pusht.contract import PUSHT
+from vqbet_course.train import Stage, batch_rows, ema_update, lr_factor, resume, train
+from vqbet_course.training import checkpoints
+from vqbet_course.training.checkpoints import read_checkpoint
+from vqbet_course.training.data import prepare
+from vqbet_course.training.log import read_log
+from vqbet_course.training.runs import SHIPPED, load_run
 
 STEPS = 60  # 20 of the tokenizer, 40 of the policy
 
@@ -73,35 +80,35 @@ def test_epochs_and_seeds_have_their_own_order() -> None:
 
 
 def test_the_rate_warms_up_and_falls_to_nothing() -> None:
-    rates = [rate(step, 100, warmup=10) for step in range(100)]
+    rates = [lr_factor(step, 100, warmup=10) for step in range(100)]
     assert rates[:10] == sorted(rates[:10]) and rates[10:] == sorted(rates[10:], reverse=True)
     assert 0 <= rates[-1] < 0.01 and max(rates) <= 1
 
 
-def test_follow_is_the_moving_average() -> None:
+def test_ema_update_is_the_moving_average() -> None:
     learner, average = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
     expected = 0.0
     for step in range(50):
         learner.weight.data.fill_(float(step))
-        follow(average, learner, step, decay=0.9)
+        ema_update(average, learner, step, decay=0.9)
         keep = min(0.9, (1 + step) / (10 + step))
         expected = (average.weight.item() if step == 0 else keep * expected + (1 - keep) * step)
     assert average.weight.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_follow_forgets_where_it_started_in_a_short_run() -> None:
+def test_ema_update_forgets_where_it_started_in_a_short_run() -> None:
     learner, average = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
     learner.weight.data.fill_(1.0)
     average.weight.data.fill_(100.0)
     for step in range(100):
-        follow(average, learner, step, decay=0.999)
+        ema_update(average, learner, step, decay=0.999)
     assert average.weight.item() == pytest.approx(1.0, abs=0.01)
 
 
-def test_follow_copies_buffers() -> None:
+def test_ema_update_copies_buffers() -> None:
     learner, average = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
     learner.running_mean.fill_(3.0)  # type: ignore[union-attr]
-    follow(average, learner, 0, decay=0.9)
+    ema_update(average, learner, 0, decay=0.9)
     assert torch.equal(average.running_mean, learner.running_mean)  # type: ignore[arg-type]
 
 
@@ -112,7 +119,7 @@ def test_the_same_plan_twice_gives_the_same_weights(data: str, straight: Path, t
     torch.manual_seed(99)  # whatever the caller did before
     policy = train(data, tmp_path / "again", CONFIG, steps=STEPS, quiet=True)
     assert same(weights(tmp_path / "again"), weights(straight))
-    assert same(dict(policy.state_dict()), weights(straight))
+    assert same(dict(policy.network.state_dict()), weights(straight))
     assert (tmp_path / "again" / "log.jsonl").read_text() == (straight / "log.jsonl").read_text()
 
 
@@ -135,13 +142,13 @@ def test_a_run_directory_holds_what_acting_needs(straight: Path, data: str) -> N
                      "train_state.json", "contract.json", "split.json", "log.jsonl"}
     run = load_run(straight)
     assert (run.policy.config, run.contract, run.plan.data, run.plan.steps) == (CONFIG, PUSHT, data, STEPS)
-    assert not run.policy.training
+    assert not run.policy.network.training
     assert json.loads((straight / "split.json").read_text()) == {
         "source": data, "n_episodes": 3, "train": [0, 1, 2], "val": [], "stress": [], "seed": None}
 
 
 def test_the_moving_average_acts_not_the_weights_that_learn(straight: Path) -> None:
-    saved = training.read_checkpoint(straight)
+    saved = read_checkpoint(straight)
     assert saved is not None
     assert same(saved.part("average"), weights(straight))
     assert not same(saved.part("policy"), weights(straight))
@@ -150,7 +157,7 @@ def test_the_moving_average_acts_not_the_weights_that_learn(straight: Path) -> N
 def test_stage_2_leaves_the_tokenizer_as_stage_1_made_it(data: str, straight: Path, tmp_path: Path) -> None:
     with unplugged("policy", 0), pytest.raises(KeyboardInterrupt):
         train(data, tmp_path / "run", CONFIG, steps=STEPS, quiet=True)
-    saved = training.read_checkpoint(tmp_path / "run")
+    saved = read_checkpoint(tmp_path / "run")
     assert saved is not None and (saved.stage, saved.step) == (0, 20)
     after = weights(straight)
     tokenizer = {name: value for name, value in saved.part("policy").items() if name.startswith("vqvae.")}
@@ -168,8 +175,8 @@ def test_both_stages_learn(data: str, tmp_path: Path) -> None:
 
 
 def test_augmenting_adds_windows_and_is_the_default_for_pusht(data: str, tmp_path: Path) -> None:
-    demos = load_demos(data)
-    plain, more = (training.prepare(demos, CONFIG, augment) for augment in (False, True))
+    demos = load_demos(open_source(data))
+    plain, more = (prepare(demos, CONFIG, augment) for augment in (False, True))
     assert len(more.windows.chunk_index) >= 2 * len(plain.windows.chunk_index)  # hindsight finds pushes only in pushes
     train(data, tmp_path / "run", CONFIG, steps=3, quiet=True)
     assert load_run(tmp_path / "run").plan.augment
@@ -185,9 +192,9 @@ def test_minutes_become_steps_that_repeat_the_run(data: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("seconds", "expected"), [((0.01, 0.1), 40 + 596), ((1.0, 1.0), 60)])
 def test_calibration_divides_the_time(seconds: tuple[float, float], expected: int, data: str) -> None:
-    setup = training.prepare(load_demos(data), CONFIG, augment=False)
+    setup = prepare(load_demos(open_source(data)), CONFIG, augment=False)
     with patch.object(training, "seconds_per_step", side_effect=seconds):
-        assert training.calibrate(1.0, CONFIG, setup, seed=0) == expected
+        assert training.calibrated_steps(Budget(1.0), CONFIG, setup, seed=0) == expected
 
 
 # --- interrupted ------------------------------------------------------------------------------------------------
@@ -211,7 +218,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
     stops: list[tuple[str, int]], every: float, data: str, straight: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    with patch.object(training, "CHECKPOINT_SECONDS", every):
+    with patch.object(checkpoints, "SECONDS_BETWEEN", every):
         for number, stop in enumerate(stops):
             with unplugged(*stop), pytest.raises(KeyboardInterrupt):
                 resume(out, quiet=True) if number else train(data, out, CONFIG, steps=STEPS, quiet=True)
@@ -245,8 +252,12 @@ import torch
 torch.set_num_threads(1)
 from small import CONFIG
 from vqbet_course import train as training
+from vqbet_course.core.budget import Budget
 
-training.CHECKPOINT_SECONDS = 0.02
+from vqbet_course.training import checkpoints
+from vqbet_course.training.log import read_log
+
+checkpoints.SECONDS_BETWEEN = 0.02
 data, out, steps, draw = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), random.Random(int(sys.argv[4]))
 
 
@@ -258,7 +269,7 @@ def work():
 
 
 def reached(stage, step):
-    return any((line["stage"], line["step"] >= step) == (stage, True) for line in training.read_log(out / "log.jsonl"))
+    return any((line["stage"], line["step"] >= step) == (stage, True) for line in read_log(out / "log.jsonl"))
 
 
 for stage, step in [("tokenizer", 10), ("tokenizer", 30), ("policy", 20), ("policy", 90)]:
@@ -271,7 +282,7 @@ for stage, step in [("tokenizer", 10), ("tokenizer", 30), ("policy", 20), ("poli
     time.sleep(draw.uniform(0, 0.03))
     os.kill(child, signal.SIGKILL)
     killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    print(stage if killed else "ended before the kill", training.read_log(out / "log.jsonl")[-1]["stage"])
+    print(stage if killed else "ended before the kill", read_log(out / "log.jsonl")[-1]["stage"])
 work()
 """
 
@@ -324,7 +335,7 @@ def test_a_budget_that_is_none_is_refused(budget: dict[str, float], data: str, t
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.skipif(not training.SHIPPED.is_dir(), reason="the shipped policy is not there")
+@pytest.mark.skipif(not SHIPPED.is_dir(), reason="the shipped policy is not there")
 def test_the_shipped_policy_loads_and_is_small() -> None:
     assert load_run("shipped").contract == PUSHT
-    assert sum(path.stat().st_size for path in training.SHIPPED.rglob("*")) < 4_000_000
+    assert sum(path.stat().st_size for path in SHIPPED.rglob("*")) < 4_000_000

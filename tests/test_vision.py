@@ -7,12 +7,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small import KEYPOINTS
 from torch.testing import assert_close
 
-from vqbet_course.training.factory import build_policy
 from vqbet_course.core.errors import BadInput
 from vqbet_course.policy import StateEncoder, VQBeTConfig
+from vqbet_course.training.factory import build_policy
 from vqbet_course.vision import CameraEncoder, ImageEncoder, SpatialSoftmax, load_pretrained, pixel_grid, resnet
+
+pytestmark = pytest.mark.fast
 
 few = settings(max_examples=20, deadline=None)
 WEIGHTS = "ResNet18_Weights.IMAGENET1K_V1"
@@ -77,9 +80,9 @@ def test_cameras_come_in_order_and_the_numbers_last() -> None:
     ({}, 2), ({"observation_sizes": {}, "use_relative_actions": False}, 1), ({"image_shapes": {}}, 1),
     ({"image_shapes": {"a": (3, 96, 96), "b": (3, 96, 96)}}, 3)])
 def test_build_chooses_the_encoder(changes: dict[str, Any], tokens: int) -> None:
-    config = VQBeTConfig.laptop(**{"image_shapes": {"a": (3, 96, 96)}} | changes)
+    config = VQBeTConfig.laptop(**{"observation_sizes": KEYPOINTS, "image_shapes": {"a": (3, 96, 96)}} | changes)
     policy = build_policy(config)
-    assert config.tokens_per_step == tokens and isinstance(policy.encoder, CameraEncoder) == bool(config.image_shapes)
+    assert config.tokens_per_step == tokens and isinstance(policy.network.encoder, CameraEncoder) == bool(config.image_shapes)
     shapes = config.image_shapes | {name: (size,) for name, size in config.observation_sizes.items()}
     assert policy.select_action({name: torch.rand(1, *shape) for name, shape in shapes.items()}).shape == (1, 2)
 
@@ -88,18 +91,18 @@ def test_build_chooses_the_encoder(changes: dict[str, Any], tokens: int) -> None
     ({"image_shapes": {"a": (3, 80, 96)}}, "crop_shape"),
     ({"image_shapes": {"a": (96, 96, 3)}}, "image_shapes"),
     ({"image_shapes": {"a": (96, 96)}}, "image_shapes"),
-    ({"image_shapes": {}, "observation_sizes": {}}, "nothing to see"),
+    ({"image_shapes": {}, "observation_sizes": {}}, "nothing is observed"),
     ({"image_shapes": {"a": (3, 96, 96)}, "pretrained_backbone_weights": WEIGHTS}, "use_group_norm"),
     ({"image_shapes": {"a": (3, 96, 96)}, "gpt_block_size": 5}, "6 tokens"),
 ])
 def test_cameras_that_do_not_fit_are_refused(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(BadInput, match=named):
-        VQBeTConfig.laptop(**changes)
+        VQBeTConfig.laptop(**{"observation_sizes": KEYPOINTS} | changes)
 
 
 def test_building_fetches_nothing() -> None:
     with patch("torchvision.models._api.load_state_dict_from_url", side_effect=AssertionError("fetched")):
-        build_policy(VQBeTConfig(image_shapes={"a": (3, 96, 96)}))
+        build_policy(VQBeTConfig(observation_sizes={}, image_shapes={"a": (3, 96, 96)}))
 
 
 @pytest.mark.parametrize("problem", [URLError("no network"), ConnectionError("reset")])

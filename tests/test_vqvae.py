@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from vqbet_course.core.errors import BadInput
 from vqbet_course.vqvae import ActionVQVAE, Tokenized, mlp, vqvae_loss
 
+pytestmark = pytest.mark.fast
+
 
 def lines(n: int, chunk_size: int, seed: int = 0) -> Tensor:
     """Chunks (n, chunk_size, 2) that run straight from one random place to another."""
@@ -56,7 +58,7 @@ def test_shapes_and_the_way_there_and_back(W: int, A: int, G: int, K: int, B: in
 def test_a_chunk_keeps_the_order_of_its_actions() -> None:
     """With identities for networks, what comes back is the chunk, action by action."""
     vqvae = ActionVQVAE(3, 2, n_codes=2, n_layers=1, embedding_dim=6).eval()
-    vqvae.encoder = vqvae.decoder = nn.Identity()
+    vqvae.encoder = vqvae.decoder = nn.Sequential(nn.Identity())
     chunk = torch.arange(6.0).view(1, 3, 2)
     vqvae.vq.layers[0].place(torch.stack([torch.zeros(6), chunk.flatten()]))
     assert torch.equal(vqvae.embed(chunk), chunk.flatten(1))

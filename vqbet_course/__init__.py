@@ -7,4 +7,4 @@ import warnings
 # Of pygame, which gym-pusht loads: nothing that a reader of a lesson could change.
 warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

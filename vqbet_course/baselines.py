@@ -16,59 +16,57 @@ from torch import Tensor, nn
 
 from .demos import Windows
 from .gpt import GPT
-from .heads import CodePredictor, OffsetHead, focal_loss
-from .policy import Decision, StateEncoder, VQBeTConfig, draw_uniform
+from .heads import CodePredictor, OffsetHead, draw_uniform, focal_loss
+from .policy import AbsoluteFrame, Decision, StateEncoder, StateFrame, VQBeTConfig
 from .tokens import kmeans, nearest_code
 from .train import Stage, adamw
 
 # %% ../nbs/10_compare.ipynb #10b00001
 class ChunkPolicy(nn.Module):
-    """What the policies beside VQ-BeT share: they see a window, decide a chunk, and queue what they execute of it.
+    """What the baselines share: they observe a window, decide a chunk, and queue the actions to execute.
 
-    Args: shapes, what it shares with VQ-BeT: observation_sizes, action_dim, n_obs_steps T, action_chunk_size W,
-    n_action_steps, use_relative_actions, and how it is optimised. All numbers are normalised.
+    Args: config, of which it takes observation_sizes, action_dim, n_obs_steps T, action_chunk_size W, n_action_steps,
+    use_relative_actions and the optimizer; frame, in which it sees and decides, by default that of the configuration's
+    absolute or relative actions. All numbers are normalised.
     """
 
-    def __init__(self, shapes: VQBeTConfig):
+    def __init__(self, config: VQBeTConfig, frame: AbsoluteFrame | None = None):
         super().__init__()
-        self.shapes = shapes
+        self.config = config
+        self.frame = frame or (StateFrame() if config.use_relative_actions else AbsoluteFrame())
         self.reset()
 
     def reset(self, generators: Sequence[torch.Generator] | None = None) -> None:
         """Forget the episode. `generators`: one per row of the batch, owner of that episode's draws."""
         self.generators = generators
-        self.observations: deque[dict[str, Tensor]] = deque(maxlen=self.shapes.n_obs_steps)
+        self.observations: deque[dict[str, Tensor]] = deque(maxlen=self.config.n_obs_steps)
         self.actions: deque[Tensor] = deque()
         self.decision: Decision | None = None
 
     @torch.no_grad()
     def select_action(self, observation: dict[str, Tensor]) -> Tensor:
         """{name: (B, size)} of one moment -> action (B, A). Decides anew when no action is queued."""
-        self.observations.extend([observation] * (1 if self.observations else self.shapes.n_obs_steps))
+        self.observations.extend([observation] * (1 if self.observations else self.config.n_obs_steps))
         if not self.actions:
             self.decision = self.act_once()
-            self.actions.extend(self.decision.actions[:, :self.shapes.steps_per_decision].unbind(1))
+            self.actions.extend(self.decision.actions[:, :self.config.steps_per_decision].unbind(1))
         return self.actions.popleft()
 
     def act_once(self) -> Decision:
         """Decide from the queued observations."""
         window = {name: torch.stack([o[name] for o in self.observations], 1) for name in self.observations[0]}
-        decision = self.decide(window)
-        if self.shapes.use_relative_actions:
-            here = self.observations[-1]["observation.state"].unsqueeze(1)
-            decision = decision._replace(actions=decision.actions + here, decoded=decision.decoded + here)
-        return decision
+        return self.frame.to_absolute(self.decide(self.frame.observe(window)), window)
 
     @abstractmethod
     def decide(self, window: dict[str, Tensor]) -> Decision:
-        """{name: (B, T, size)} -> a Decision for each row."""
+        """{name: (B, T, size)} in the frame -> a Decision for each row, in the frame."""
 
     @abstractmethod
     def loss(self, window: dict[str, Tensor], chunks: Tensor) -> Tensor:
-        """{name: (B, T, size)} and the true chunk of each of its steps, (B, T, W, A) -> ()."""
+        """{name: (B, T, size)} and the true chunk of each of its steps, (B, T, W, A), in the frame -> ()."""
 
     def learn_scales(self, chunks: Tensor) -> None:
-        """Look at all chunks (M, W, A) before training."""
+        """Compute from all chunks (M, W, A), before training, what scales or bins actions; nothing by default."""
 
 
 def without_codes(chunk: Tensor) -> Decision:
@@ -80,20 +78,22 @@ def without_codes(chunk: Tensor) -> Decision:
 class BC(ChunkPolicy):
     """Behaviour cloning: an MLP from the window to one chunk, by least squares (the oldest idea: Pomerleau 1988)."""
 
-    def __init__(self, shapes: VQBeTConfig, width: int = 512):
-        super().__init__(shapes)
-        self.names = [*shapes.observation_sizes, *shapes.goal_sizes]
-        seen = shapes.n_obs_steps * sum((shapes.observation_sizes | shapes.goal_sizes).values())
-        done = shapes.action_chunk_size * shapes.action_dim
+    def __init__(self, config: VQBeTConfig, frame: AbsoluteFrame | None = None, width: int = 512):
+        super().__init__(config, frame)
+        sizes = self.frame.sizes(config.observation_sizes) | config.goal_sizes
+        self.names = list(sizes)
+        seen = config.n_obs_steps * sum(sizes.values())
+        done = config.action_chunk_size * config.action_dim
         self.mlp = nn.Sequential(nn.Linear(seen, width), nn.GELU(), nn.Linear(width, width), nn.GELU(),
                                  nn.Linear(width, width), nn.GELU(), nn.Linear(width, done))
 
     def forward(self, window: dict[str, Tensor]) -> Tensor:
         """{name: (B, T, size)} -> chunk (B, W, A). The MLP reads name after name, of each its T steps."""
         seen = torch.cat([window[name].flatten(1) for name in self.names], dim=1)
-        return self.mlp(seen).unflatten(1, (self.shapes.action_chunk_size, self.shapes.action_dim))
+        return self.mlp(seen).unflatten(1, (self.config.action_chunk_size, self.config.action_dim))
 
     def decide(self, window: dict[str, Tensor]) -> Decision:
+        """The predicted chunk of each row."""
         return without_codes(self(window))
 
     def loss(self, window: dict[str, Tensor], chunks: Tensor) -> Tensor:
@@ -107,15 +107,15 @@ class BeT(ChunkPolicy):
     Chunks are one action long. Args: n_bins K; the GPT's width D, n_layer and n_head; temperature of the choice.
     """
 
-    def __init__(self, shapes: VQBeTConfig, n_bins: int = 32, width: int = 96, n_layer: int = 3, n_head: int = 4,
-                 temperature: float = 1.0):
-        super().__init__(shapes)
+    def __init__(self, config: VQBeTConfig, frame: AbsoluteFrame | None = None, n_bins: int = 32, width: int = 96,
+                 n_layer: int = 3, n_head: int = 4, temperature: float = 1.0):
+        super().__init__(config, frame)
         self.temperature = temperature
-        self.encoder = StateEncoder(shapes.observation_sizes, width)
-        self.gpt = GPT(width, width, width, n_layer, n_head, shapes.n_obs_steps, dropout=0.05)
+        self.encoder = StateEncoder(self.frame.sizes(config.observation_sizes), width)
+        self.gpt = GPT(width, width, width, n_layer, n_head, config.n_obs_steps, dropout=0.05)
         self.bin_predictor = CodePredictor(width, n_bins, n_layers=1)
-        self.offset_head = OffsetHead(width, n_bins, 1, 1, shapes.action_dim)
-        self.register_buffer("bins", torch.zeros(n_bins, shapes.action_dim))
+        self.offset_head = OffsetHead(width, n_bins, 1, 1, config.action_dim)
+        self.register_buffer("bins", torch.zeros(n_bins, config.action_dim))
         self.bins: Tensor
 
     def learn_scales(self, chunks: Tensor) -> None:
@@ -123,7 +123,7 @@ class BeT(ChunkPolicy):
         self.bins = kmeans(chunks.flatten(0, 1), len(self.bins), generator=torch.Generator().manual_seed(0))
 
     def features(self, window: dict[str, Tensor]) -> Tensor:
-        """{name: (B, T, size)} -> what the GPT says at each of T observations, (B, T, D)."""
+        """{name: (B, T, size)} -> GPT outputs at the T observations, (B, T, D)."""
         return self.gpt(self.encoder(window).squeeze(2))
 
     def decide(self, window: dict[str, Tensor]) -> Decision:
@@ -146,11 +146,11 @@ class BeT(ChunkPolicy):
 # %% ../nbs/10_compare.ipynb #10b00004
 def chunk_stage(policy: ChunkPolicy, windows: Windows, steps: int) -> Stage:
     """The one stage of training that a policy without a tokenizer needs; recipe as VQ-BeT's second stage."""
-    c = policy.shapes
+    c = policy.config
     policy.train().learn_scales(windows.chunks)
 
     def loss(rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        return policy.loss(windows.seen(rows), windows.chunks[windows.chunk_index[rows]]), {}
+        return policy.loss(policy.frame.observe(windows.seen(rows)), windows.chunks[windows.chunk_index[rows]]), {}
 
     optimizer = adamw(policy, c.optimizer_weight_decay, lr=c.optimizer_lr, betas=c.optimizer_betas)
     return Stage("policy", policy, loss, len(windows.chunk_index), c.batch_size, steps, c.optimizer_lr, optimizer,

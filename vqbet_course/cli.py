@@ -5,15 +5,40 @@ A command that cannot go on raises `BadInput`; `main` makes one line and exit st
 """
 import errno
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
 from vqbet_course import __version__
 from vqbet_course.core.errors import BadInput
 from vqbet_course.course.profiles import CELL_TIMEOUT_S
+
+FPS = click.option("--fps", type=float, help="Frames a second, where the source does not say.")
+TASK = click.option("--task", metavar="TASK",
+                    help="Whose demonstrations they are: `pusht`, `navigation`, module:Class, or `none` to read them as "
+                         "they are stored. [default: what the source shows]")
+
+CHOICE = (
+    click.option("--features", metavar="NAME,NAME", help="Features of numbers to take, `none` for none. [default: all]"),
+    click.option("--cameras", metavar="NAME,NAME", help="Cameras to take, `none` for none. [default: all]"),
+    click.option("--rename", multiple=True, metavar="OLD=NEW", help="Another name for a feature or a camera."),
+    click.option("--drop-episodes", metavar="N,N-N", help="Episodes to leave out, by number."),
+    click.option("--only-task", metavar="TEXT", help="Only the episodes in which this task is done."),
+    click.option("--resize", metavar="HxW", help="Height and width to give to all images."),
+    click.option("--ignore-gaps", is_flag=True, help="Take frames as evenly spaced, whatever their clock says."),
+    click.option("--topics", multiple=True, metavar="FEATURE=TOPIC", help="What to take of a ROS 2 bag."),
+    FPS,
+)
+
+
+def choosing[F: Callable[..., Any]](command: F) -> F:
+    """Give a command the options that say what of a source is taken; they are the arguments of `choice_of`."""
+    for option in reversed(CHOICE):
+        command = option(command)
+    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -44,7 +69,7 @@ def course(profile: str, only: str | None, out: Path) -> None:
 @click.option("--steps", type=int, help="Train for exactly this many steps of both stages together.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--augment/--no-augment", default=None,
-              help="Add mirror images and hindsight segments of PushT demonstrations. [default: PushT]")
+              help="Add demonstrations that the task makes of them, like mirror images. [default: where it can]")
 @click.option("--split", type=click.Path(path_type=Path), metavar="FILE", help="Train on these episodes only.")
 @click.option("--observe", metavar="NAME,NAME",
               help="What the policy sees, like observation.image,observation.state. [default: all numbers]")
@@ -54,8 +79,9 @@ def course(profile: str, only: str | None, out: Path) -> None:
               help="Train towards goals: any later moment of the demonstration, or its end.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="RUN", help="The run directory to make.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="The interrupted run to continue.")
+@TASK
 def train(data: str, minutes: float | None, steps: int | None, seed: int, augment: bool | None, split: Path | None,
-          observe: str | None, weights: str | None, goal: str, out: Path | None, resume: Path | None) -> None:
+          observe: str | None, weights: str | None, goal: str, out: Path | None, resume: Path | None, task: str | None) -> None:
     """Train a VQ-BeT: first the tokenizer, then the policy."""
     from vqbet_course import train as training
 
@@ -70,7 +96,7 @@ def train(data: str, minutes: float | None, steps: int | None, seed: int, augmen
         training.resume(resume)
     elif out is not None:
         training.train(data, out, steps=steps, minutes=minutes, seed=seed, augment=augment, split=split, goal=goal,
-                       observe=observe.split(",") if observe is not None else None, weights=weights)
+                       observe=observe.split(",") if observe is not None else None, weights=weights, task=task)
     click.echo(f"trained: {out or resume}; see how it does with: vqbet-course eval {out or resume}")
 
 
@@ -93,7 +119,7 @@ def evaluate(run: str, episodes: int, seed: int, videos: int, env: str, perturb:
              goal_pose: str | None, split: Path | None, part: str, out: Path | None) -> None:
     """Roll a policy out, and write its figures, traces, failure labels and films. RUN: a run directory or `shipped`."""
     from vqbet_course.evaluation import evaluate as evaluation
-    from vqbet_course.train import load_run
+    from vqbet_course.training.runs import load_run
 
     loaded = load_run(run)
     name = evaluation.name_of(part if split else f"seed-{seed}", perturb, goal_pose)
@@ -111,7 +137,7 @@ def evaluate(run: str, episodes: int, seed: int, videos: int, env: str, perturb:
 def export(run: str, out: Path | None, kind: str) -> None:
     """Write a run as a LeRobot checkpoint. RUN is a run directory or `shipped`."""
     from vqbet_course.lerobot_policy import export_run
-    from vqbet_course.train import load_run
+    from vqbet_course.training.runs import load_run
 
     if run == "shipped" and out is None:
         out = Path("_runs/shipped/pretrained_model")
@@ -134,7 +160,7 @@ def import_(folder: Path, out: Path) -> None:
 
 @cli.command()
 @click.option("--policies", default="bc,bet,act,diffusion,vqbet", show_default=True, metavar="NAME,NAME")
-@click.option("--data", default="demo", show_default=True, metavar="SOURCE", help="PushT demonstrations.")
+@click.option("--data", default="demo", show_default=True, metavar="SOURCE", help="Demonstrations of a task.")
 @click.option("--demos", type=int, default=120, show_default=True, help="Demonstrations, chosen by the training seed.")
 @click.option("--episodes", type=int, default=30, show_default=True, help="Episodes of each trained policy.")
 @click.option("--seeds", default="1,2,3", show_default=True, metavar="N,N", help="Training seeds.")
@@ -145,15 +171,17 @@ def import_(folder: Path, out: Path) -> None:
 @click.option("--dask", metavar="ADDRESS", help="Send the jobs to this Dask scheduler instead.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR",
               help="Where the panel goes; what is finished there is not done again.")
+@TASK
 def compare(policies: str, data: str, demos: int, episodes: int, seeds: str, minutes: float | None, steps: int | None,
-            videos: int, jobs: int, dask: str | None, out: Path) -> None:
+            videos: int, jobs: int, dask: str | None, out: Path, task: str | None) -> None:
     """Let several policies learn the same and go through one evaluator. Continues a panel that was interrupted."""
+    from vqbet_course.core.budget import Budget
     from vqbet_course.experiments import panel
 
     numbers = whole_numbers("--seeds", seeds)
-    budget = panel.Budget(5.0 if minutes is None and steps is None else minutes, steps)
+    budget = Budget(5.0 if minutes is None and steps is None else minutes, steps)
     settings = panel.Settings(data, demos, episodes, budget, videos)
-    result = panel.compare(policies.split(","), numbers, settings, out, jobs, dask)
+    result = panel.compare(policies.split(","), numbers, settings, out, jobs, dask, task)
     for claim in result["claims"]:
         click.echo(f"{claim['verdict']:>13}: {claim['claim']}: {claim['why']}")
     click.echo(f"written: {out / 'panel.json'} and {out / 'report.html'}")
@@ -172,9 +200,10 @@ def ablate(names: tuple[str, ...], data: str, seeds: str, minutes: float | None,
            out: Path) -> None:
     """Change one thing at a time, and see what it does. NAME is layers, chunk, offset, ...; a wrong one lists them,
     `all` does them all."""
+    from vqbet_course.core.budget import Budget
     from vqbet_course.experiments import ablations
 
-    budget = None if minutes is None and steps is None else ablations.Budget(minutes, steps)
+    budget = None if minutes is None and steps is None else Budget(minutes, steps)
     asked = [*ablations.ABLATIONS] if names == ("all",) else names
     results = ablations.ablate(asked, data, whole_numbers("--seeds", seeds), budget, episodes, out)
     for name, found in results.items():
@@ -189,7 +218,7 @@ def reproduce(run: Path, name: str | None) -> None:
     from vqbet_course.experiments import reproduce as repeating
 
     verdict = repeating.reproduce(run, name)
-    click.echo(repeating.describe(verdict))
+    click.echo(repeating.verdict_line(verdict))
     if verdict["uncommitted"]:
         click.echo("the repository holds uncommitted changes: the clone was made without them", err=True)
     if not verdict["reproduced"]:
@@ -321,46 +350,55 @@ def demos() -> None:
     """
 
 
-FPS = click.option("--fps", type=float, help="Frames a second, where the source does not say.")
-
-
 @demos.command()
 @click.argument("source")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Where to draw the plots.")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE",
               help="Count the windows of this config.json.  [default: that of train]")
-@FPS
-def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, fps: float | None) -> None:
+@choosing
+@TASK
+def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, task: str | None,
+            **chosen: Any) -> None:
     """Say what a source holds, what it yields, and which episodes are unlike the others."""
     import json
 
-    from vqbet_course.datasets.readers import open_source
     from vqbet_course.core.io import read_json
+    from vqbet_course.datasets.choice import choice_of
     from vqbet_course.datasets.inspection import inspect_source, plot, table_of
     from vqbet_course.policy import VQBeTConfig
+    from vqbet_course.tasks import open_source, task_of
 
     asked = read_json(config, VQBeTConfig.from_dict) if config else None
-    inspection = inspect_source(open_source(source, fps), asked)
+    opened = open_source(source, task=task, choice=choice_of(**chosen))
+    inspection, own = inspect_source(opened, asked), task_of(opened.contract)
     click.echo(json.dumps(inspection.report, indent=2) if as_json else table_of(inspection.report))
     if out is not None:
-        plot(inspection, out / "inspect.png")
+        plot(inspection, out / "inspect.png", own.plot_scene if own else None)
         click.echo(f"written: {out / 'inspect.png'}", err=as_json)
 
 
 @demos.command()
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR")
-@click.option("--render", is_flag=True, help="Draw pictures of PushT's states, where the source has none.")
-@FPS
+@click.option("--render", is_flag=True, help="Draw the states, where the source has no images and its task can.")
+@choosing
+@TASK
 @click.option("--unit", "units", multiple=True, metavar="FEATURE=UNIT", help="A unit that the source does not state.")
-def convert(sources: tuple[str, ...], out: Path, render: bool, fps: float | None, units: tuple[str, ...]) -> None:
+def convert(sources: tuple[str, ...], out: Path, render: bool, task: str | None, units: tuple[str, ...],
+            **chosen: Any) -> None:
     """Write a source, or several end to end, as a LeRobotDataset v3. The same command goes on where it was interrupted."""
-    from vqbet_course.datasets.readers import joined, with_units
-    from vqbet_course.datasets.images import with_drawings
+    from vqbet_course.datasets.choice import choice_of, joined
+    from vqbet_course.datasets.readers import with_units
     from vqbet_course.datasets.writer import write_dataset
+    from vqbet_course.tasks import open_source, with_drawings
 
-    opened = with_units(joined(sources, fps), units)
+    if len(sources) > 1 and chosen["drop_episodes"]:
+        raise BadInput("--drop-episodes: numbers are those of one source; convert the sources one by one, then join them")
+    choice = choice_of(**chosen)
+    opened = with_units(joined([open_source(source, task=task, choice=choice) for source in sources]), units)
+    for name, why in opened.left_out.items():
+        click.echo(f"left out: {name}: {why}", err=True)
     write_dataset(with_drawings(opened) if render else opened, out)
     click.echo(f"written and verified: {out}")
 
@@ -371,13 +409,15 @@ def convert(sources: tuple[str, ...], out: Path, render: bool, fps: float | None
 @click.option("--val", "n_val", type=int, required=True, help="Episodes to hold out, and as many for the stress test.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("_runs/split.json"), show_default=True, metavar="FILE")
-def split(source: str, n_train: int, n_val: int, seed: int, out: Path) -> None:
+@TASK
+def split(source: str, n_train: int, n_val: int, seed: int, out: Path, task: str | None) -> None:
     """Split a source by episode, and write which episodes are for what."""
-    from vqbet_course.demos import load_demos
     from vqbet_course.core.io import write_json
     from vqbet_course.datasets.splits import split_demos
+    from vqbet_course.demos import load_demos
+    from vqbet_course.tasks import open_source
 
-    parts = split_demos(load_demos(source), n_train, n_val, seed)
+    parts = split_demos(load_demos(open_source(source, task=task)), n_train, n_val, seed)
     write_json(out, parts.to_dict())
     click.echo(f"{len(parts.train)} to train on, {len(parts.val)} to validate, {len(parts.stress)} for the stress test")
     click.echo(f"written: {out}; use it with: vqbet-course train --data {source} --split {out}, then "

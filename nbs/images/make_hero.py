@@ -14,7 +14,7 @@ from PIL import Image
 from vqbet_course.core.io import write_atomically
 from vqbet_course.evaluation.videos import frames
 from vqbet_course.rollout import Episode, rollouts
-from vqbet_course.train import load_run
+from vqbet_course.training.runs import load_run
 
 HERO = Path(__file__).with_name("hero.gif")
 SIZE = (256, 320)  # width and height of one film, in pixels

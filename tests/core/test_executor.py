@@ -11,6 +11,8 @@ import pytest
 from vqbet_course.core import executor
 from vqbet_course.core.errors import BadInput
 
+pytestmark = pytest.mark.fast
+
 
 def test_jobs_finish_in_any_order_and_each_keeps_its_name() -> None:
     with executor.executor(2, None) as pool:

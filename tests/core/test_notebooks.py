@@ -1,7 +1,16 @@
 """Cells of notebook files and the directives in them."""
 import pytest
 
-from vqbet_course.core.notebooks import directive, directives, has_directive, source_lines, source_of, without_directives
+from vqbet_course.core.notebooks import (
+    directive,
+    directives,
+    has_directive,
+    source_lines,
+    source_of,
+    without_directives,
+)
+
+pytestmark = pytest.mark.fast
 
 
 @pytest.mark.parametrize(("line", "found"), [

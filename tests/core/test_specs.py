@@ -12,6 +12,8 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import Contract, Field, TaskContract
 from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
 
+pytestmark = pytest.mark.fast
+
 a_size = st.integers(1, 99) | st.tuples(st.integers(1, 99), st.integers(1, 99), st.just(3))
 a_field = st.builds(Field, a_size, st.sampled_from(["px", "rad", "unstated"]), st.none() | st.floats(-9, 9))
 a_contract = st.builds(Contract, st.dictionaries(st.text(min_size=1, max_size=5), a_field, max_size=3), a_field,

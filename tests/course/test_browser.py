@@ -25,9 +25,10 @@ WAIT_MS = 300_000  # patience for a busy machine
 SEED, LAST, AIM = 3, 8, (197.0, 256.6)  # an environment, the steps that the mouse drives, and where to
 EXPLORERS = ["""from vqbet_course import widgets
 from vqbet_course.demos import load_demos
-from vqbet_course.train import load_run
+from vqbet_course.tasks import open_source
+from vqbet_course.training.runs import load_run
 
-run, demos = load_run("shipped"), load_demos("demo").select(range(10))
+run, demos = load_run("shipped"), load_demos(open_source("demo")).select(range(10))
 moves = widgets.moves_of(run, demos)
 widgets.move_explorer(moves)""", f"""from pathlib import Path
 from IPython.display import HTML
@@ -45,7 +46,7 @@ widgets.plot_drive(corrected)""", """import torch
 seen = {name: torch.from_numpy(values) for name, values in demos.select([3]).observation.items()}
 widgets.decision_explorer(widgets.mind_of(run, seen), step=20, temperature=1.0)"""]
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 if CHROMIUM is None and os.environ.get("VQBET_BROWSER") != "required":
     pytest.skip("no Chromium here: install it (Debian: apt-get install chromium)", allow_module_level=True)
@@ -58,15 +59,17 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     shutil.copytree(REPO / "nbs", root / "nbs", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     kernel = {"name": "python3", "display_name": "python3"}
     cells = [nbformat.v4.new_code_cell(source) for source in EXPLORERS]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), root / "nbs" / "explorers.ipynb")
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    nbformat.write(notebook, root / "nbs" / "explorers.ipynb")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     options = f"--no-browser --port {port} --IdentityProvider.token= --LabApp.expose_app_in_browser=True"
     with lesson_environment(), open(root / "log", "w") as log:
         server = subprocess.Popen(
-            ["make", "-f", REPO / "Makefile", "-o", "fresh", "jupyter", "READY=fresh", f"BIN={Path(sys.executable).parent}",
-             f"ARGS={options}"], cwd=root, stdout=log, stderr=log, start_new_session=True)
+            ["make", "-f", REPO / "Makefile", "-o", "fresh", "jupyter", "READY=fresh",
+             f"BIN={Path(sys.executable).parent}", f"ARGS={options}"],
+            cwd=root, stdout=log, stderr=log, start_new_session=True)
         try:
             wait_for(f"http://127.0.0.1:{port}/api", server, root / "log")
             yield f"http://127.0.0.1:{port}/lab/tree/nbs", root / "nbs"
@@ -102,7 +105,8 @@ def opened(browser: Any, url: str, name: str) -> Any:
     page.set_default_timeout(WAIT_MS)
     page.goto(f"{url}/{name}?reset")  # without the notebooks that another page has open
     page.wait_for_function("""name => { const shown = window.jupyterapp?.shell.currentWidget;
-        return shown?.context?.path.endsWith(name) && shown.sessionContext.session?.kernel?.status === 'idle'; }""", arg=name)
+        return shown?.context?.path.endsWith(name)
+            && shown.sessionContext.session?.kernel?.status === 'idle'; }""", arg=name)
     return page
 
 
@@ -112,7 +116,8 @@ def run_all(page: Any) -> list[dict[str, Any]]:
     return page.evaluate("""() => [...window.jupyterapp.shell.currentWidget.content.model.cells]
         .map((cell, at) => ({cell, at})).filter(({cell}) => cell.type === 'code')
         .map(({cell, at}) => ({at, source: cell.sharedModel.source, count: cell.executionCount,
-            errors: cell.outputs.toJSON().filter(output => output.output_type === 'error').map(output => output.evalue)}))""")
+            errors: cell.outputs.toJSON().filter(output => output.output_type === 'error')
+                .map(output => output.evalue)}))""")
 
 
 def go_to(page: Any, cell: int) -> None:
@@ -268,10 +273,13 @@ def pair_of(alt: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def test_the_executed_lesson_shows_every_static_picture(browser: Any, lab: tuple[str, Path], tokens: tuple[Any, Any]) -> None:
+def test_the_executed_lesson_shows_every_figure(
+    browser: Any, lab: tuple[str, Path], tokens: tuple[Any, Any]
+) -> None:
     tokens[0].evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
     notebook = nbformat.read(lab[1] / "01_tokens.ipynb", as_version=4)
-    pictures = sum("image/png" in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", ()))
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    pictures = sum("image/png" in output.get("data", {}) for output in outputs)
     path = lab[1] / "01_tokens.html"
     path.write_text(as_html(notebook, "01 · Tokens"))
     page = browser.new_page(viewport={"width": 1200, "height": 1000})

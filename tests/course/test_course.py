@@ -12,21 +12,23 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from rich.console import Console
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.course.runner import (
-    Report, as_html, find_failure, find_lessons, lesson_environment, planned_seconds, run_course, run_lesson,
-)
+from vqbet_course.core.places import find_lessons, root_of
+from vqbet_course.course.executed import LessonResult, as_html, find_failure
+from vqbet_course.course.report import Progress, Report, planned_seconds
+from vqbet_course.course.runner import lesson_environment, run_course, run_lesson
 
 Write = Callable[..., Path]
 
-# A red pixel, shown as a picture with and without words; a film; a headline.
+# A red pixel, shown as a picture with and without words; a video; a headline.
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 )
 PICTURE = f"""from IPython.display import display
 display({{"image/png": "{PIXEL}"}}, raw=True, metadata={{"image/png": {{"alt": "a red dot"}}}})"""
-FILM = """from IPython.display import HTML
+VIDEO = """from IPython.display import HTML
 HTML('<p>before</p><video controls><source type="video/mp4" src="data:video/mp4;base64,AAAA"></video>')"""
 HEADLINE = ("headline", 'print("success 71 %,")\nprint("<b>coverage</b> 0.9")')
 
@@ -59,19 +61,19 @@ def test_pictures_on_a_lessons_page_have_their_words() -> None:
 
 
 def test_a_lesson_that_ran_is_ok_and_its_outputs_are_collected(write_lesson: Write, tmp_path: Path) -> None:
-    lesson = write_lesson("09_film", "", PICTURE, FILM, HEADLINE, title="Rollouts")
+    lesson = write_lesson("09_video", "", PICTURE, VIDEO, HEADLINE, title="Rollouts")
     with lesson_environment():
         result = run_lesson(lesson, tmp_path)
     assert result.ok, result.failure
-    assert (result.lesson, result.title) == ("09_film", "Rollouts")
+    assert (result.lesson, result.title) == ("09_video", "Rollouts")
     assert result.headline == "success 71 %, <b>coverage</b> 0.9"
     assert [figure.alt for figure in result.figures] == ["a red dot"]
-    [film] = result.films
-    assert film.startswith("<video") and film.endswith("</video>")
+    [video] = result.videos
+    assert video.startswith("<video") and video.endswith("</video>")
     assert "Rollouts" in (tmp_path / result.page).read_text()
-    executed = nbformat.read(tmp_path / "09_film.ipynb", as_version=4)
-    assert 'profile = "quick"' in [cell.source for cell in executed.cells if "injected-parameters" in
-                                   cell.metadata.get("tags", [])][0]
+    executed = nbformat.read(tmp_path / "09_video.ipynb", as_version=4)
+    [injected] = [cell for cell in executed.cells if "injected-parameters" in cell.metadata.get("tags", [])]
+    assert 'profile = "quick"' in injected.source
 
 
 FAILURES = {
@@ -83,10 +85,12 @@ FAILURES = {
 }
 
 
-LAST = [(kind, "at the end") for kind in ("an exit that papermill forgives", "a killed kernel")]
-
-
-@pytest.mark.parametrize(("kind", "position"), [(kind, "in the middle") for kind in FAILURES] + LAST)
+@pytest.mark.parametrize(("kind", "position"), [
+    *[(kind, "in the middle") for kind in FAILURES if kind != "a kernel that leaves"],
+    ("an exit that papermill forgives", "at the end"),
+    pytest.param("a kernel that leaves", "in the middle", marks=pytest.mark.slow),
+    pytest.param("a killed kernel", "at the end", marks=pytest.mark.slow),
+])
 def test_a_failing_cell_fails_the_lesson_and_is_named(
     kind: str, position: str, write_lesson: Write, tmp_path: Path
 ) -> None:
@@ -137,14 +141,14 @@ def test_the_course_goes_on_after_a_failure(
 ) -> None:
     write_lesson("00_good", PICTURE, ("headline", 'print("one [bold]line[/bold]")'))
     write_lesson("01_bad", "raise KeyError('<script>')", HEADLINE)
-    write_lesson("09_film", FILM, HEADLINE)
+    write_lesson("09_video", VIDEO, HEADLINE)
     out = tmp_path / "out"
     results = run_course(out, folder=tmp_path / "nbs")
     assert [result.ok for result in results] == [True, False, True]
     assert [list(row) for row in rows(out)] == [["lesson", "ok", "seconds", "headline"]] * 3
     assert [(row["lesson"], row["ok"], row["headline"]) for row in rows(out)] == [
         ("00_good", True, "one [bold]line[/bold]"), ("01_bad", False, ""),
-        ("09_film", True, "success 71 %, <b>coverage</b> 0.9"),
+        ("09_video", True, "success 71 %, <b>coverage</b> 0.9"),
     ]
     printed = capsys.readouterr().out
     assert "one [bold]line[/bold]" in printed and str(out / "report.html") in printed
@@ -154,13 +158,62 @@ def test_the_course_goes_on_after_a_failure(
     html = (out / "report.html").read_text()
     page = Page(html)
     assert "1 of 3 lessons failed" in html and "cell 3 of 4" in html
-    assert html.index("<video") < html.index("<table"), "the film comes first"
+    assert html.index("<video") < html.index("<table"), "the video comes first"
     assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
     assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe", "b")]
     for _, attributes in page.tags:
         for target in (attributes.get("src"), attributes.get("href")):
             assert not target or target.startswith(("data:", "#")) or (out / target).exists(), target
     assert not re.search(r"url\(|@import", html)
+
+
+def test_two_lessons_run_at_a_time_and_are_reported_in_order(write_lesson: Write, tmp_path: Path) -> None:
+    wait = """import pathlib, time
+pathlib.Path({mine!r}).write_text("here")
+deadline = time.monotonic() + 60
+while not pathlib.Path({other!r}).exists():
+    assert time.monotonic() < deadline
+    time.sleep(0.05)
+"""
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    write_lesson("00_one", wait.format(mine=one, other=two), "time.sleep(1)")
+    write_lesson("01_two", wait.format(mine=two, other=one))
+    results = run_course(tmp_path / "out", folder=tmp_path / "nbs", jobs=2)
+    assert [(result.lesson, result.failure) for result in results] == [("00_one", None), ("01_two", None)]
+
+
+def test_a_lesson_whose_process_dies_failed_and_the_next_one_runs(write_lesson: Write, tmp_path: Path) -> None:
+    write_lesson("00_murder", "import os, signal; os.kill(os.getppid(), signal.SIGKILL)\nwhile True: pass")
+    write_lesson("01_after", HEADLINE)
+    results = run_course(tmp_path / "out", folder=tmp_path / "nbs", jobs=1)
+    assert results[0].failure is not None and "died" in results[0].failure.error
+    assert results[1].ok, results[1].failure
+
+
+def test_the_time_left_shrinks_with_every_cell_and_lesson(write_lesson: Write, tmp_path: Path) -> None:
+    lessons = [write_lesson(name, *["pass"] * 100) for name in ("00_one", "01_two")]
+    progress = Progress(lessons, tmp_path / "out", Console(), jobs=2)
+
+    def left() -> int:
+        minutes, seconds = progress.left().removesuffix(" left").split(":")
+        return 60 * int(minutes) + int(seconds)
+
+    times = [left()]
+    for step in (lambda: progress.at("00_one", 50), lambda: progress.at("01_two", 80),
+                 lambda: progress.finished(LessonResult("01_two", "", 1.0))):
+        step()
+        times.append(left())
+    assert times == sorted(set(times), reverse=True)
+    progress.finished(LessonResult("00_one", "", 1.0))
+    assert progress.left() == "" and progress.table().row_count == 2
+
+
+def test_lessons_of_a_clone_and_of_an_installed_package_are_found(tmp_path: Path) -> None:
+    package = tmp_path / "place" / "vqbet_course"
+    assert root_of(package) == package
+    (tmp_path / "place" / "nbs").mkdir(parents=True)
+    (tmp_path / "place" / "settings.ini").touch()
+    assert root_of(package) == package.parent
 
 
 def test_only_what_was_asked_for_runs(write_lesson: Write, tmp_path: Path) -> None:
@@ -242,15 +295,17 @@ def test_an_interrupt_leaves_a_report_and_no_kernel(write_lesson: Write, tmp_pat
     write_lesson("01_endless", f"{say_who}\nwhile True: pass")
     out = tmp_path / "out"
     code = (
-        "import signal, sys; from pathlib import Path; from vqbet_course import cli, course;"
+        "import signal, sys; from pathlib import Path;"
+        "from vqbet_course import cli; from vqbet_course.course import runner;"
         "signal.signal(signal.SIGINT, signal.default_int_handler);"  # a background shell hands down SIG_IGN
-        f"course.run_course.__defaults__ = ('quick', None, Path({str(tmp_path / 'nbs')!r}));"
+        f"runner.run_course.__defaults__ = ('quick', None, Path({str(tmp_path / 'nbs')!r}), None);"
         f"sys.exit(cli.main(['course', '--out', {str(out)!r}]))"
     )
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe, text=True) as running:
         try:
-            wait_until(lambda: marker.exists() and marker.read_text() != "", seconds=200)
+            both = (marker, out / "report.json")
+            wait_until(lambda: all(path.exists() and path.read_text() != "" for path in both), seconds=200)
             running.send_signal(signal.SIGINT)
             printed, errors = running.communicate(timeout=60)
         finally:

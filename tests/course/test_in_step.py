@@ -9,6 +9,7 @@ import nbformat
 import pytest
 from conftest import REPO
 
+from vqbet_course.course.profiles import CELL_TIMEOUT_S
 from vqbet_course.course.runner import lesson_environment
 
 BIN = Path(sys.executable).parent
@@ -52,15 +53,18 @@ def differing(left: dict[str, bytes], right: dict[str, bytes]) -> list[str]:
     return sorted(name for name in left.keys() | right.keys() if left.get(name) != right.get(name))
 
 
+@pytest.mark.fast
 def test_there_are_lessons() -> None:
     assert LESSONS, "no lesson found in nbs/"
 
 
+@pytest.mark.fast
 def test_lesson_numbers_are_unique() -> None:
     numbers = [path.name[:2] for path in LESSONS]
     assert len(set(numbers)) == len(numbers)
 
 
+@pytest.mark.fast
 def test_exporting_the_lessons_changes_no_module(copy: Path) -> None:
     run(BIN / "nbdev_export", cwd=copy)
     changed = differing(contents(REPO / "vqbet_course", "*.py"), contents(copy / "vqbet_course", "*.py"))
@@ -68,6 +72,7 @@ def test_exporting_the_lessons_changes_no_module(copy: Path) -> None:
     assert (copy / "pyproject.toml").read_bytes() == (REPO / "pyproject.toml").read_bytes()
 
 
+@pytest.mark.fast
 def test_cleaning_changes_no_notebook(copy: Path) -> None:
     run(BIN / "nbdev_clean", cwd=copy)
     unclean = differing(contents(REPO / "nbs", "*.ipynb"), contents(copy / "nbs", "*.ipynb"))
@@ -80,6 +85,7 @@ def test_the_readme_is_made_from_the_index(tmp_path: Path) -> None:
     assert (REPO / "README.md").read_text() == made.read_text(), "run make readme: nbs/index.ipynb changed"
 
 
+@pytest.mark.fast
 @every_notebook
 def test_notebooks_are_sound_and_clean(path: Path) -> None:
     notebook = json.loads(path.read_text(encoding="utf-8"))
@@ -94,14 +100,16 @@ def test_notebooks_are_sound_and_clean(path: Path) -> None:
         assert not cell.get("outputs") and not cell.get("execution_count")
 
 
+@pytest.mark.fast
 @every_lesson
 def test_a_lesson_has_a_title_its_parameters_and_a_headline(path: Path) -> None:
     cells = nbformat.read(path, as_version=4).cells
     tagged = {tag: [cell.source for cell in cells if tag in cell.metadata.get("tags", [])]
               for tag in ("parameters", "headline")}
-    of_data = '\ndata = "demo"' if any("load_demos(data" in cell.source for cell in cells) else ""
-    assert tagged["parameters"] == ['profile = "quick"' + of_data]
-    assert len(tagged["headline"]) == 1
+    [parameters], [_] = tagged["parameters"], tagged["headline"]
+    values: dict[str, object] = {}
+    exec(parameters, values)
+    assert values["profile"] in CELL_TIMEOUT_S
     assert any(cell.cell_type == "markdown" and cell.source.startswith("# ") for cell in cells[:2])
 
 
@@ -110,7 +118,3 @@ def test_the_lessons_own_test_cells_pass(path: Path) -> None:
     """All cells but the slow ones; nbdev_test has no time limit of its own."""
     printed = run(BIN / "nbdev_test", "--path", path, "--n_workers", "0")
     assert "Success." in printed, printed
-
-
-def test_types() -> None:
-    run(sys.executable, "-m", "mypy")

@@ -21,11 +21,12 @@ from sources import ENDS, LENGTHS, MAKERS, Make, Truth, aloha, csv_folder, lerob
 from vqbet_course import cli
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import Contract, Field
-from vqbet_course.tasks.pusht.contract import PUSHT
-from vqbet_course.datasets.readers import open_source, writer
-from vqbet_course.datasets.images import drawings_of, with_drawings
+from vqbet_course.datasets import writer
 from vqbet_course.datasets.source import Source
 from vqbet_course.demos import load_demos
+from vqbet_course.tasks import open_source, with_drawings
+from vqbet_course.tasks.pusht.contract import PUSHT
+from vqbet_course.tasks.pusht.drawing import drawings_of
 
 HUMAN = REPO / ".." / "shared" / "data"
 
@@ -78,7 +79,7 @@ def test_reading_can_begin_in_the_middle(make: Make, tmp_path: Path) -> None:
 @every_kind
 def test_demonstrations_are_loaded_from_any_kind(make: Make, tmp_path: Path) -> None:
     path, truth = make(tmp_path)
-    demos = load_demos(str(path))
+    demos = load_demos(open_source(str(path)))
     assert demos.fps == truth.fps and demos.episode_ends.tolist() == ENDS.tolist()
     expected = {k: v for k, v in truth.numbers.items() if k.startswith("observation.")}
     assert demos.observation.keys() == expected.keys()
@@ -130,7 +131,7 @@ def test_a_hub_id_is_downloaded_and_read(monkeypatch: pytest.MonkeyPatch, tmp_pa
     asked: list[str] = []
     dataset, _ = lerobot(tmp_path)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda repo, **_: asked.append(repo) or str(dataset))
-    assert len(load_demos("lerobot/pusht_keypoints")) == 2
+    assert len(load_demos(open_source("lerobot/pusht_keypoints"))) == 2
     assert asked == ["lerobot/pusht_keypoints"]
 
 
@@ -141,7 +142,7 @@ def test_a_hub_id_in_the_cache_is_read_without_network(tmp_path: Path) -> None:
     (repo / "refs" / "main").write_text("0" * 40)
     (repo / "snapshots").mkdir()
     dataset.rename(repo / "snapshots" / ("0" * 40))
-    code = "from vqbet_course.demos import load_demos; print(len(load_demos('somebody/pushes')))"
+    code = "from vqbet_course.tasks import open_source; print(sum(1 for _ in open_source('somebody/pushes').sound_episodes()))"
     offline = os.environ | {"HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=offline, capture_output=True, text=True)
     assert done.stdout == "2\n", done.stderr
@@ -230,8 +231,8 @@ def test_states_can_be_drawn(tmp_path: Path) -> None:
     for picture, (x, y) in zip(drawn, episode.numbers["observation.state"], strict=True):
         red, green, blue = picture[int(y * 96 / 512), int(x * 96 / 512)].astype(int)
         assert blue > red + 80  # the pusher is where it should be
-    assert "has pictures already" in complaint(with_drawings, open_source(str(out)))
-    assert "is not PushT" in complaint(with_drawings, open_source(str(MAKERS["parquet_folder"](tmp_path)[0])))
+    assert "has images already" in complaint(with_drawings, open_source(str(out)))
+    assert "not demonstrations of a task that can draw" in complaint(with_drawings, open_source(str(MAKERS["parquet_folder"](tmp_path)[0])))
 
 
 @pytest.mark.skipif(not HUMAN.exists(), reason="the human demonstrations are not here")
@@ -253,7 +254,8 @@ def test_all_human_demonstrations_are_converted(tmp_path: Path) -> None:
 MEMORY = """
 import re, sys
 from pathlib import Path
-from vqbet_course.datasets.readers import open_source, writer
+from vqbet_course.datasets import writer
+from vqbet_course.tasks import open_source
 for name in sys.argv[1:]:
     writer.write_dataset(open_source(name, fps=10), Path(name).with_name(Path(name).stem + "-out"), quiet=True)
     print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024)
@@ -292,7 +294,8 @@ SLOWLY = """
 import sys, time
 from dataclasses import replace
 from pathlib import Path
-from vqbet_course.datasets.readers import open_source, writer
+from vqbet_course.datasets import writer
+from vqbet_course.tasks import open_source
 writer.FILE_BYTES = 1
 source = open_source(sys.argv[1])
 def read(first):
@@ -317,7 +320,7 @@ def test_a_killed_conversion_goes_on_where_it_stopped(tmp_path: Path) -> None:
     source, begun = open_source(str(path)), []
     resumed = replace(source, read=lambda start: begun.append(start) or source.read(start))
     writer.write_dataset(resumed, out, quiet=True)
-    assert begun == [1]
+    assert begun[-1] == 1
     check(open_source(str(out)), truth)
     assert not (tmp_path / ".out.partial").exists() and not list(out.rglob("*.partial"))
 
@@ -393,7 +396,7 @@ def test_the_units_of_another_robot_are_stated_when_it_is_converted(reach: Path,
     asked = ["--fps", "10", "--unit", "observation.state=m", "--unit", "action=m"]
     assert cli.main(["demos", "convert", str(reach), "--out", str(tmp_path / "out"), *asked]) == 0
     stated = Contract({"observation.state": Field(2, "m")}, Field(2, "m"), 10.0)
-    assert stated.difference(load_demos(str(tmp_path / "out")).contract) is None
+    assert stated.difference(load_demos(open_source(str(tmp_path / "out"))).contract) is None
 
 
 @pytest.mark.parametrize("unit", ["m", "action", "action=", "state=m"])

@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,14 +15,15 @@ from hypothesis import strategies as st
 from sources import npz
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.datasets.readers import open_source, writer
+from vqbet_course.datasets import writer
 from vqbet_course.demos import Demos, load_demos
+from vqbet_course.tasks import open_source
 
-Corruption = Callable[[Path], None]
+Corruption = Callable[[Path], object]
 
 FILES = ["data/chunk-000/file-000.parquet", "data/chunk-000/file-001.parquet", "meta/info.json", "meta/contract.json",
          "meta/episodes/chunk-000/file-000.parquet", "meta/episodes/chunk-000/file-001.parquet", "meta/tasks.parquet"]
-JUNK = [None, 0, -1, 7, 1e9, 0.5, "", "x", "float64", [], [3], {}, True]
+JUNK: list[Any] = [None, 0, -1, 7, 1e9, 0.5, "", "x", "float64", [], [3], {}, True]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Demos]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writer, "FILE_BYTES", 1)
         out = writer.write_dataset(open_source(str(npz(folder)[0])), folder / "dataset", quiet=True)
-    return out, load_demos(str(out))
+    return out, load_demos(open_source(str(out)))
 
 
 def cut(file: str, keep: float) -> Corruption:
@@ -137,7 +139,7 @@ def test_a_corrupted_dataset_is_refused_or_says_the_same(sound: tuple[Path, Demo
                 break
         before = {path: path.read_bytes() for path in dataset.rglob("*") if path.is_file()}
         try:
-            read = load_demos(str(dataset))
+            read = load_demos(open_source(str(dataset)))
         except BadInput as refusal:
             assert "\n" not in str(refusal) and str(dataset) in str(refusal)
         else:

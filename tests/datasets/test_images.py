@@ -13,19 +13,20 @@ import torch
 from small import CONFIG, arrays, same, write_npz
 
 from vqbet_course import cli, train
-from vqbet_course.evaluation import evaluate
-from vqbet_course.training.factory import for_cameras
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import Field
-from vqbet_course.tasks.pusht.contract import PUSHT
-from vqbet_course.datasets.readers import open_source
-from vqbet_course.datasets.images import with_drawings
 from vqbet_course.datasets.writer import write_dataset
 from vqbet_course.demos import load_demos
-from vqbet_course.tasks.pusht.image_observation import IMAGE, Filmed
-from vqbet_course.tasks.navigation import NavigationEnv
+from vqbet_course.evaluation import evaluate
 from vqbet_course.rollout import make_pusht, observe, rollouts
-from vqbet_course.train import Run, fitting, load_run, prepare
+from vqbet_course.tasks import open_source, with_drawings
+from vqbet_course.tasks.navigation import NavigationEnv
+from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
+from vqbet_course.tasks.pusht.image_observation import IMAGE, Filmed
+from vqbet_course.training import checkpoints
+from vqbet_course.training.data import fitting, prepare
+from vqbet_course.training.factory import for_cameras
+from vqbet_course.training.runs import Run, load_run
 from vqbet_course.vision import ImageEncoder
 
 STATE = "observation.state"
@@ -52,8 +53,8 @@ def run(pictures: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_pictures_are_loaded_when_they_are_asked_for(pictures: str) -> None:
-    assert IMAGE not in load_demos(pictures).observation
-    demos = load_demos(pictures, [STATE, IMAGE])
+    assert IMAGE not in load_demos(open_source(pictures)).observation
+    demos = load_demos(open_source(pictures), [STATE, IMAGE])
     drawn = [frame for e in open_source(pictures).episodes() for frame in e.images[IMAGE]()]
     assert [*demos.observation] == [STATE, IMAGE]
     assert np.array_equal(demos.observation[IMAGE].transpose(0, 2, 3, 1), drawn)
@@ -64,16 +65,16 @@ def test_pictures_are_loaded_when_they_are_asked_for(pictures: str) -> None:
 @pytest.mark.parametrize("name", ["observation.images.wrist", "", "action"])
 def test_an_observation_that_is_not_there_is_refused_by_name(pictures: str, name: str) -> None:
     with pytest.raises(BadInput, match=f"has no '{name}', but .*{IMAGE}"):
-        load_demos(pictures, [STATE, name])
+        load_demos(open_source(pictures), [STATE, name])
 
 
 def test_where_pictures_come_from_is_said() -> None:
     with pytest.raises(BadInput, match="--render"):
-        load_demos("demo", [IMAGE])
+        load_demos(open_source("demo"), [IMAGE])
 
 
 def test_windows_show_pictures_of_their_own_frames_from_0_to_1(pictures: str) -> None:
-    demos = load_demos(pictures, SEES)
+    demos = load_demos(open_source(pictures), SEES)
     windows = prepare(demos, SEEING, augment=False).windows
     rows = torch.tensor([0, 11, len(windows.chunk_index) - 1])
     seen = windows.seen(rows)
@@ -83,10 +84,10 @@ def test_windows_show_pictures_of_their_own_frames_from_0_to_1(pictures: str) ->
 
 
 def test_the_configuration_fits_the_cameras(pictures: str) -> None:
-    config = fitting(load_demos(pictures, SEES))
+    config = fitting(load_demos(open_source(pictures), SEES))
     assert config.image_shapes == {IMAGE: (3, 96, 96)} and config.crop_shape == (84, 84)
     assert config.use_group_norm and config.pretrained_backbone_weights is None and config.use_relative_actions
-    alone = fitting(load_demos(pictures, [IMAGE]))
+    alone = fitting(load_demos(open_source(pictures), [IMAGE]))
     assert alone.observation_sizes == {} and not alone.use_relative_actions
     started = for_cameras({IMAGE: (3, 48, 64)}, "ResNet34_Weights.IMAGENET1K_V1")
     assert started["crop_shape"] == (42, 56) and started["vision_backbone"] == "resnet34"
@@ -95,19 +96,19 @@ def test_the_configuration_fits_the_cameras(pictures: str) -> None:
 
 def test_a_run_that_sees_resumes_to_the_last_bit(pictures: str, run: Run, tmp_path: Path) -> None:
     """Killed in the second stage, with dropout and random crops: the weights are those of a run that was not."""
-    out, write = tmp_path / "run", train.write_checkpoint
+    out, write = tmp_path / "run", checkpoints.write_checkpoint
 
     def killed(*arguments: Any) -> None:
         write(*arguments)
         if arguments[3:] == (1, 2):
             raise KeyboardInterrupt
 
-    with patch.object(train, "write_checkpoint", killed), patch.object(train, "CHECKPOINT_SECONDS", -1.0):
+    with patch.object(checkpoints, "write_checkpoint", killed), patch.object(checkpoints, "SECONDS_BETWEEN", -1.0):
         with pytest.raises(KeyboardInterrupt):
             train.train(pictures, out, SEEING, steps=6, quiet=True, observe=SEES)
     assert not (out / "model.safetensors").exists()
     train.resume(out, quiet=True)
-    assert same(dict(load_run(out).policy.state_dict()), dict(run.policy.state_dict()))
+    assert same(dict(load_run(out).policy.network.state_dict()), dict(run.policy.network.state_dict()))
 
 
 def test_the_camera_shows_what_lerobots_environment_shows() -> None:
@@ -124,8 +125,8 @@ def test_the_camera_shows_what_lerobots_environment_shows() -> None:
 
 
 def test_it_is_evaluated_before_a_camera(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    short = dataclasses.replace(evaluate.make_pusht().get_wrapper_attr("contract"), horizon=4)
-    monkeypatch.setattr("vqbet_course.rollout.PUSHT_TASK", short)
+    short = dataclasses.replace(PUSHT_TASK, horizon=4)
+    monkeypatch.setattr("vqbet_course.tasks.pusht.environment.PUSHT_TASK", short)
     monkeypatch.setattr("vqbet_course.evaluation.evaluate.latency", lambda *_: {"latency_ms": {}})
     result = evaluate.evaluate(run, 2, 7, tmp_path, videos=0, perturb=["frozen-frames"], quiet=True)
     assert [*result["contract"]["data"]["observation"]] == SEES
@@ -158,6 +159,6 @@ def test_weights_that_are_asked_for_are_where_training_starts(pictures: str) -> 
     donor = torchvision.models.resnet18()
     config = dataclasses.replace(SEEING, pretrained_backbone_weights=WEIGHTS, use_group_norm=False)
     with patch("torchvision.models._api.load_state_dict_from_url", return_value=donor.state_dict()):
-        images = train.start_policy(config).encoder.get_submodule("images")
+        images = train.start_network(config).encoder.get_submodule("images")
     assert isinstance(images, ImageEncoder)
     assert torch.equal(images.backbone.get_parameter("layer1.0.conv1.weight"), donor.layer1[0].conv1.weight)

@@ -2,18 +2,21 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from sources import MAKERS, npz, states
 
 from vqbet_course import cli
-from vqbet_course.datasets.readers import open_source
-from vqbet_course.demos import Normalizer, load_demos, make_windows
 from vqbet_course.datasets.inspection import inspect_source, longest_run, plot, table_of
+from vqbet_course.demos import Normalizer, load_demos, make_windows
 from vqbet_course.policy import VQBeTConfig
+from vqbet_course.tasks import open_source
 
-SMALL = VQBeTConfig.laptop(action_chunk_size=3, n_action_steps=3)
+pytestmark = pytest.mark.fast
+
+SMALL = VQBeTConfig.laptop(observation_sizes={"observation.state": 2}, action_chunk_size=3, n_action_steps=3)
 
 
 def walk(tmp_path: Path, n_episodes: int = 9, n: int = 60) -> dict[str, np.ndarray]:
@@ -41,7 +44,7 @@ def test_the_report_counts_what_there_is(tmp_path: Path) -> None:
     action = truth.numbers["action"]
     assert report["features"]["action"] == {"shape": [2], "unit": "px", "low": float(action.min()), "high": float(action.max()),
                                             "missing": 0}
-    demos = load_demos(str(path))
+    demos = load_demos(open_source(str(path)))
     windows = make_windows(demos, Normalizer.fit(demos), SMALL.n_obs_steps, SMALL.n_queries, SMALL.action_chunk_size)
     assert (report["windows"], report["chunks"]) == (len(windows.chunk_index), len(windows.chunks))
     assert inspect_source(open_source(str(path))).report["too_short"] == 2  # chunks of 8
@@ -56,7 +59,7 @@ def test_what_is_missing_is_counted_not_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
-def test_every_kind_is_inspected_and_plotted(make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: ANN001
+def test_every_kind_is_inspected_and_plotted(make: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, truth = make(tmp_path)
     assert cli.main(["demos", "inspect", str(path), "--json", "--out", str(tmp_path / "plots")]) == 0
     report = json.loads(capsys.readouterr().out)

@@ -7,17 +7,17 @@ import pyarrow.parquet as pq
 import pytest
 from small import small_run
 
-from vqbet_course.tasks import navigation
-from vqbet_course.training.factory import build_policy
 from vqbet_course.cli import main
-from vqbet_course.experiments.panel import shapes
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import TaskContract
-from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
 from vqbet_course.demos import Demos, Normalizer
-from vqbet_course.evaluation.evaluate import environment, evaluate, in_words, name_of
+from vqbet_course.evaluation.evaluate import evaluate, in_words, name_of
+from vqbet_course.experiments.panel import config_for
 from vqbet_course.rollout import rollouts
-from vqbet_course.train import Run, load_run
+from vqbet_course.tasks import get_task, navigation
+from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
+from vqbet_course.training.factory import build_policy
+from vqbet_course.training.runs import Run, load_run
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def navigator(tmp_path: Path, run: Run) -> Run:
     """An untrained policy for the navigation toy."""
     toy = navigation.make_demos(4)
     demos = Demos({"observation.state": toy.observation}, toy.action, toy.episode_ends, 10.0, "navigation")
-    policy = build_policy(shapes("vqbet", demos, use_relative_actions=False)).eval()
+    policy = build_policy(config_for("vqbet", demos, use_relative_actions=False)).eval()
     return Run(tmp_path / "nav", policy, Normalizer.fit(demos), navigation.NavigationEnv().contract.data,
                replace(run.plan, data="no longer on this machine"))
 
@@ -152,15 +152,15 @@ def test_an_environment_of_ones_own_needs_a_contract_and_a_file(navigator: Run, 
     assert [e["steps"] for e in written["episodes"]] == [7, 7]
 
 
-@pytest.mark.parametrize(("name", "why"), [("kitchen", "unknown environment 'kitchen'"), ("no_module:Reach", "No module"),
+@pytest.mark.parametrize(("name", "why"), [("kitchen", "unknown task 'kitchen'"), ("no_module:Reach", "No module"),
                                            ("json:loads", "not an environment with a contract")])
 def test_an_environment_that_is_none(name: str, why: str) -> None:
     with pytest.raises(BadInput, match=why):
-        environment(name)
+        get_task(name)
 
 
 @pytest.mark.parametrize(("arguments", "why"), [(["--perturb", "wind"], "unknown perturbation 'wind'"),
-                                                (["--env", "kitchen"], "unknown environment 'kitchen'"),
+                                                (["--env", "kitchen"], "unknown task 'kitchen'"),
                                                 (["--env", "navigation"], "trained on other data")])
 def test_what_cannot_be_evaluated_is_one_line_and_status_2(arguments: list[str], why: str, run: Run, tmp_path: Path,
                                                            capsys: pytest.CaptureFixture[str]) -> None:

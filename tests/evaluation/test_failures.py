@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 from small import write_npz
 
-from vqbet_course.evaluation.behaviour import behaviour, jerk, offset_outweighs, switches
 from vqbet_course.core.errors import BadInput
-from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.demos import Normalizer, load_demos
+from vqbet_course.evaluation.behaviour import behaviour, jerk, offset_outweighs, switches
 from vqbet_course.evaluation.failures import Known, diagnose, failures_of, keep_persons_word
 from vqbet_course.rollout import Episode
+from vqbet_course.tasks import open_source
+from vqbet_course.tasks.pusht.contract import PUSHT_TASK
+
+pytestmark = pytest.mark.fast
 
 N = 300
 
@@ -63,7 +66,7 @@ def test_no_rule_speaks_where_the_trace_cannot_tell(changes: dict[str, object]) 
 
 
 def test_states_far_from_all_demonstrations(tmp_path: Path) -> None:
-    demos = load_demos(write_npz(tmp_path / "d.npz"))
+    demos = load_demos(open_source(write_npz(tmp_path / "d.npz")))
     known = Known.of(demos, Normalizer.fit(demos))
     rows = [np.append(demos.observation["observation.environment_state"][i], demos.observation["observation.state"][i])
             for i in range(100)]
@@ -106,7 +109,7 @@ def test_a_file_of_labels_that_is_none_is_left_alone(content: str, why: str, tmp
 
 
 def test_switches_are_between_decisions() -> None:
-    said = [(1, 0), (1, 9), (1, 3), (2, 3), (2, 3), (1, 3)]
+    said: list[tuple[int, ...]] = [(1, 0), (1, 9), (1, 3), (2, 3), (2, 3), (1, 3)]
     assert switches(Episode(0, tokens=said, decided=[True] * 6)) == 2
     assert switches(Episode(0, tokens=said, decided=[True, False, False, True, False, False])) == 1
 

@@ -7,18 +7,19 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from small import CONFIG, small_run, write_npz
+from small import small_run, write_npz
 
 from vqbet_course import cli
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.io import write_json
+from vqbet_course.datasets.splits import Split
 from vqbet_course.demos import load_demos
 from vqbet_course.evaluation.evaluate import evaluate
-from vqbet_course.core.io import write_json
 from vqbet_course.evaluation.offline import DemonstratedStart, HeldBack, action_error, held_back
 from vqbet_course.experiments.reproduce import command
 from vqbet_course.rollout import make_pusht
-from vqbet_course.datasets.splits import Split
-from vqbet_course.train import Run, load_run
+from vqbet_course.tasks import open_source
+from vqbet_course.training.runs import Run, load_run
 
 PUSHER, KEYPOINTS = "observation.state", "observation.environment_state"
 
@@ -48,7 +49,7 @@ def test_what_was_done_from_a_start_leads_to_what_was_seen(tmp_path: Path) -> No
         states.append(np.array([*env.agent.position, *env.block.position, env.block.angle]))  # type: ignore[attr-defined]
     assert np.abs(states[-1][2:4] - states[0][2:4]).max() > 10  # the T was pushed
     path = write_npz(tmp_path / "one.npz", state=np.array(states[:-1]), action=actions, episode_ends=np.array([25]))
-    demos = load_demos(path)
+    demos = load_demos(open_source(path))
     again = DemonstratedStart(make_pusht(), HeldBack(Split(path, 1, [0]), "val", demos))
     seen, _ = again.reset(seed=7)  # round and round: there is one demonstration only
     for frame, action in enumerate(actions):
@@ -61,7 +62,7 @@ def test_an_evaluation_starts_where_the_episodes_start(place: Path, run: Run, ca
     arguments = ["eval", str(run.path), "--split", str(place / "split.json"), "--videos", "0"]
     assert cli.main([*arguments, "--part", "stress"]) == 0 and cli.main(arguments) == 0
     assert "action error on the demonstrations held back: " in capsys.readouterr().out
-    demos = load_demos(str(place / "data.npz"))
+    demos = load_demos(open_source(str(place / "data.npz")))
     for part, episode in (("val", 2), ("stress", 1)):
         result = json.loads((run.path / "eval" / part / "run.json").read_text())
         assert result["split"] == {"file": str(place / "split.json"), "part": part}
@@ -78,7 +79,7 @@ def test_an_evaluation_starts_where_the_episodes_start(place: Path, run: Run, ca
 
 def test_the_action_error_is_that_of_the_acting_policy(place: Path, run: Run) -> None:
     policy, held = run.policy, held_back(place / "split.json", "val", run)
-    policy.config = replace(CONFIG, bet_softmax_temperature=0.0)
+    policy.acting = replace(policy.acting, temperature=0.0)
     demos, n = held.demos.select([2]), policy.config.steps_per_decision
     seen = {name: run.normalizer.normalize(name, torch.from_numpy(values)) for name, values in demos.observation.items()}
     wrong = []

@@ -8,8 +8,8 @@ import nbformat
 import pytest
 from conftest import REPO
 
-from vqbet_course.experiments.ablations import ABLATIONS, path_of
 from vqbet_course.cli import cli
+from vqbet_course.experiments.ablations import ABLATIONS, path_of
 
 RESULTS = REPO / "benchmarks" / "results"
 FILES = sorted(RESULTS.rglob("*.json"))

@@ -9,7 +9,7 @@ from small import small_run
 
 from vqbet_course.evaluation.videos import FRAME_SIZE, draw_frame, film_html, frames, spoken, write_film
 from vqbet_course.rollout import Episode, make_pusht, rollouts
-from vqbet_course.train import Run, load_run
+from vqbet_course.training.runs import Run, load_run
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,8 @@ def test_a_film_names_as_many_rows_of_tokens_as_the_policy_speaks(tokens: tuple[
 
 
 def test_what_was_spoken_up_to_a_step() -> None:
-    episode = Episode(0, tokens=[(3, 1)] * 4 + [(5, 0)] * 3, decided=[True, False, False, False, True, False, False],
+    said: list[tuple[int, ...]] = [*[(3, 1)] * 4, *[(5, 0)] * 3]
+    episode = Episode(0, tokens=said, decided=[True, False, False, False, True, False, False],
                       actions=[np.zeros(2)] * 7)
     assert spoken(episode, 0) == ([(3, 1)], 0.25, 4)
     assert spoken(episode, 3) == ([(3, 1)], 1.0, 4)

@@ -7,16 +7,31 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from small import KEYPOINTS
 
-from vqbet_course.experiments import ablations as module
-from vqbet_course.experiments.ablations import (ABLATIONS, SCHEMA, Ablation, Variant, ablate, apart, changed, conclusion, draw, interval,
-                                 key, stored, training_of)
 from vqbet_course.cli import main
-from vqbet_course.experiments.panel import Budget
+from vqbet_course.core.budget import Budget
 from vqbet_course.core.errors import BadInput
 from vqbet_course.demos import load_demos
+from vqbet_course.evaluation.results import rows_of
+from vqbet_course.experiments import ablations as module
+from vqbet_course.experiments.ablations import (
+    ABLATIONS,
+    SCHEMA,
+    Ablation,
+    Variant,
+    ablate,
+    changed,
+    conclusion,
+    draw,
+    interval,
+    key,
+    significantly_different,
+    stored,
+    training_of,
+)
 from vqbet_course.policy import VQBeTConfig
-from vqbet_course.core.records import rows_of
+from vqbet_course.tasks import open_source
 
 SMALL: dict[str, Any] = {"gpt_n_layer": 1, "gpt_hidden_dim": 16, "gpt_n_head": 2, "batch_size": 16, "vqvae_batch_size": 64}
 
@@ -37,7 +52,7 @@ def test_every_variant_is_a_configuration_and_no_two_share_a_file(name: str) -> 
     variants = ABLATIONS[name].variants
     assert len({key(v) for v in variants.values()}) == len(variants) >= 2
     for variant in variants.values():
-        VQBeTConfig.laptop(**variant.changes)
+        VQBeTConfig.laptop(observation_sizes=KEYPOINTS, **variant.changes)
         assert variant.demos <= 200
 
 
@@ -53,8 +68,8 @@ def test_a_run_is_a_file_and_is_not_done_again(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(module, "BATCH", SMALL)
     variants = {"usual": Variant(), "hot": changed(bet_softmax_temperature=1.0), "no offset": changed(offset_loss_weight=0.0)}
     monkeypatch.setitem(ABLATIONS, "small", Ablation("How?", variants))
-    trained, practise = [], module.practise
-    monkeypatch.setattr(module, "practise", lambda variant, *a: trained.append(variant) or practise(variant, *a))
+    trained, train_variant = [], module.train_variant
+    monkeypatch.setattr(module, "train_variant", lambda variant, *a: trained.append(variant) or train_variant(variant, *a))
     arguments: dict[str, Any] = {"seeds": [1], "budget": Budget(steps=3), "episodes": 1, "out": tmp_path, "quiet": True}
     found = ablate(["small"], **arguments)["small"]
     assert {label: len(made) for label, made in found.items()} == {"usual": 1, "hot": 1, "no offset": 1}
@@ -62,7 +77,7 @@ def test_a_run_is_a_file_and_is_not_done_again(tmp_path: Path, monkeypatch: pyte
     made = found["usual"][0]
     assert made["made_by"]["torch"] and "ablate small" in made["command"] and made["training"]["seed"] == 1
     assert made["training"]["steps"] == 3 and made["episodes"][0]["seed"] == 300_000
-    monkeypatch.setattr(module, "practise", lambda *_: pytest.fail("it was done already"))
+    monkeypatch.setattr(module, "train_variant", lambda *_: pytest.fail("it was done already"))
     assert ablate(["small"], **arguments)["small"] == found
     with pytest.raises(BadInput, match="made with episodes 1; ask for the same, or choose another --out"):
         ablate(["small"], **arguments | {"episodes": 2})
@@ -73,25 +88,25 @@ def test_a_run_is_a_file_and_is_not_done_again(tmp_path: Path, monkeypatch: pyte
 def test_an_untrained_offset_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BATCH", SMALL)
     for weight in (0.0, 10.0):
-        learned = module.practise(Variant({"offset_loss_weight": weight}, demos=5), 1, "demo", Budget(steps=3))
-        decision = learned.policy.decide(torch.randn(4, 128), torch.rand(4, 2))
+        learned = module.train_variant(Variant({"offset_loss_weight": weight}, demos=5), 1, "demo", Budget(steps=3))
+        decision = learned.network.decide(torch.randn(4, 128), torch.rand(4, 2), 1.0)
         assert bool(decision.offset.any()) == bool(weight)
 
 
 def test_a_view_is_the_same_in_training_and_in_acting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BATCH", SMALL)
     variant = Variant({"n_obs_steps": 1}, demos=5, view="distractor")
-    learned = module.practise(variant, 1, "demo", Budget(steps=3))
-    assert learned.policy.config.observation_sizes["observation.environment_state"] == 32
-    assert module.try_out(learned, variant, 1)["metrics"]["episodes"] == 1
+    learned = module.train_variant(variant, 1, "demo", Budget(steps=3))
+    assert learned.network.config.observation_sizes["observation.environment_state"] == 32
+    assert module.evaluate_variant(learned, variant, 1)["metrics"]["episodes"] == 1
 
 
 def test_an_unsteady_hand_is_recorded_as_it_went(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BATCH", SMALL)
-    shaky, steady = module.unsteady(1), load_demos("demo").select([0])
+    shaky, steady = module.unsteady(1), load_demos(open_source("demo")).select([0])
     rough, smooth = (np.abs(np.diff(d.action, n=3, axis=0)).mean() for d in (shaky, steady))
     assert rough > 1.5 * smooth and shaky.contract == steady.contract
-    both = module.joined(steady, shaky)
+    both = module.concatenate_demos(steady, shaky)
     assert len(both) == 2 and np.array_equal(both.action[both.episode_starts[1]:], shaky.action)
 
 
@@ -112,20 +127,20 @@ def test_the_interval_is_students() -> None:
 
 
 def test_what_is_told_apart_is_told_apart_by_pairs_of_a_seed() -> None:
-    assert apart(results(0.3, 0.5, 0.7), results(0.4, 0.61, 0.8), "avg_max_reward")  # overlap, but always by the same
-    assert not apart(results(0.3, 0.5, 0.7), results(0.7, 0.5, 0.4), "avg_max_reward")
-    assert not apart(results(0.3), results(0.9), "avg_max_reward")  # one pair says nothing
-    assert not apart([result(0.1, seed=1), result(0.1, seed=2)], [result(0.9, seed=3), result(0.9, seed=4)], "avg_max_reward")
+    assert significantly_different(results(0.3, 0.5, 0.7), results(0.4, 0.61, 0.8), "avg_max_reward")  # overlap, but always by the same
+    assert not significantly_different(results(0.3, 0.5, 0.7), results(0.7, 0.5, 0.4), "avg_max_reward")
+    assert not significantly_different(results(0.3), results(0.9), "avg_max_reward")  # one pair says nothing
+    assert not significantly_different([result(0.1, seed=1), result(0.1, seed=2)], [result(0.9, seed=3), result(0.9, seed=4)], "avg_max_reward")
 
 
 def test_a_sentence_says_no_more_than_the_figures() -> None:
     found = {"1 layer": results(0.3, 0.4, 0.35), "2 layers": results(0.6, 0.7, 0.65), "3 layers": []}
     said = conclusion("layers", found)
-    assert "Highest average max reward: 2 layers, 0.65 (0.526 to 0.774), told apart from all others" in said
+    assert "Highest average max reward: 2 layers, 0.65 (0.526 to 0.774), significantly different from all others" in said
     assert "Not run: 3 layers." in said and "3 training seed(s)" in said
-    assert "not told apart from 1 layer" in conclusion("layers", found | {"1 layer": results(0.3, 0.7, 0.7)})
+    assert "not significantly different from 1 layer" in conclusion("layers", found | {"1 layer": results(0.3, 0.7, 0.7)})
     one = {"1 layer": results(0.3), "2 layers": results(0.9), "3 layers": results(0.1)}
-    assert "not told apart from 1 layer, 3 layers" in conclusion("layers", one)
+    assert "not significantly different from 1 layer, 3 layers" in conclusion("layers", one)
 
 
 def test_only_those_of_a_group_compete() -> None:

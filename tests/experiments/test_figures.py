@@ -13,6 +13,8 @@ from conftest import REPO
 
 from vqbet_course.core.errors import BadInput
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.fixture(scope="module")
 def figures() -> ModuleType:

@@ -10,11 +10,11 @@ from conftest import REPO
 
 from vqbet_course.cli import main
 from vqbet_course.core.errors import BadInput
-from vqbet_course.tasks.pusht.contract import PUSHT_TASK
-from vqbet_course.experiments.design import Hypothesis, budget, hypotheses, judge, judged
-from vqbet_course.experiments.reproduce import command, compare, describe, recorded, reproduce
-from vqbet_course.core.records import Row, rows_of
+from vqbet_course.evaluation.results import Row, rows_of
+from vqbet_course.experiments.design import Hypothesis, compute_budget, hypotheses, judge_hypothesis, with_verdicts
+from vqbet_course.experiments.reproduce import command, compare, recorded, reproduce, verdict_line
 from vqbet_course.experiments.retro import retro
+from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 
 PANEL = REPO / "benchmarks" / "results" / "panel.json"
 MADE_BY = {"machine": "x86_64", "torch": "2.11.0", "gym-pusht": "0.1.8", "threads": 1, "python": "3.12.1"}
@@ -69,40 +69,40 @@ def test_hypotheses_that_say_nothing_to_a_machine(text: str) -> None:
 
 @pytest.mark.parametrize(("text", "verdict"), [
     ("a.success_rate >= b.success_rate + 0.05", "confirmed"), ("b.success_rate >= a.success_rate", "falsified"),
-    ("b.success_rate <= a.success_rate - 0.05", "confirmed"), ("a.success_rate >= 0.9", "undecided"),
+    ("b.success_rate <= a.success_rate - 0.05", "confirmed"), ("a.success_rate >= 0.9", "inconclusive"),
     ("a.success_rate <= 0.5", "falsified"), ("a.success_rate >= a.success_rate", "confirmed"),
 ])
 def test_verdicts(text: str, verdict: str) -> None:
-    assert judge(Hypothesis.parse(text), [rows("a", 36), rows("b", 12)])["verdict"] == verdict
+    assert judge_hypothesis(Hypothesis.parse(text), [rows("a", 36), rows("b", 12)])["verdict"] == verdict
 
 
 def test_few_starts_decide_nothing() -> None:
-    found = judge(Hypothesis.parse("a.success_rate >= 0.5"), [rows("a", 9, n=9)])
-    assert found["verdict"] == "undecided" and "9 shared starts" in found["why"]
+    found = judge_hypothesis(Hypothesis.parse("a.success_rate >= 0.5"), [rows("a", 9, n=9)])
+    assert found["verdict"] == "inconclusive" and "9 shared starts" in found["why"]
 
 
 def test_training_seeds_are_averaged_and_not_counted_as_starts() -> None:
-    found = judge(Hypothesis.parse("a.success_rate >= 0.5"), [rows("a", 36, seed=s) for s in (1, 2, 3)])
+    found = judge_hypothesis(Hypothesis.parse("a.success_rate >= 0.5"), [rows("a", 36, seed=s) for s in (1, 2, 3)])
     assert found["starts"] == 40
 
 
 def test_a_method_without_results_is_named() -> None:
     with pytest.raises(BadInput, match="no results of 'c'; there are a"):
-        judge(Hypothesis.parse("c.success_rate >= 0.5"), [rows("a", 3)])
+        judge_hypothesis(Hypothesis.parse("c.success_rate >= 0.5"), [rows("a", 3)])
 
 
 def test_a_perturbed_evaluation_is_a_side_of_its_own(tmp_path: Path) -> None:
     write_run(tmp_path / "calm", 18)
     write_run(tmp_path / "shoved", 4, perturb=["shove=60", "friction=0.5"])
     text = "vqbet@shove=60+friction=0.5.success_rate >= vqbet.success_rate - 0.2"
-    assert judge(Hypothesis.parse(text), rows_of(tmp_path))["verdict"] == "falsified"
+    assert judge_hypothesis(Hypothesis.parse(text), rows_of(tmp_path))["verdict"] == "falsified"
 
 
 def test_results_that_cannot_be_told_apart_are_not_judged(tmp_path: Path) -> None:
     write_run(tmp_path / "a", 10)
     write_run(tmp_path / "b", 12)
     with pytest.raises(BadInput, match="2 results of 'vqbet' cannot be told apart"):
-        judge(Hypothesis.parse("vqbet.success_rate >= 0.5"), rows_of(tmp_path))
+        judge_hypothesis(Hypothesis.parse("vqbet.success_rate >= 0.5"), rows_of(tmp_path))
 
 
 def test_the_record_of_a_reproduction_is_no_result(tmp_path: Path) -> None:
@@ -113,10 +113,10 @@ def test_the_record_of_a_reproduction_is_no_result(tmp_path: Path) -> None:
 
 def test_a_page_is_judged_and_judged_again() -> None:
     page = "- H1: `a.success_rate >= 0.5`\ntext\n- H2: `a.success_rate <= 0.5`\n"
-    once = judged(page, [rows("a", 36)])
+    once = with_verdicts(page, [rows("a", 36)])
     assert "`a.success_rate >= 0.5` — **confirmed**" in once and "**falsified**" in once and "\ntext\n" in once
-    assert judged(once, [rows("a", 36)]) == once
-    assert "confirmed" not in judged(once, [rows("a", 20)]).split("\n")[0]
+    assert with_verdicts(once, [rows("a", 36)]) == once
+    assert "confirmed" not in with_verdicts(once, [rows("a", 20)]).split("\n")[0]
     with pytest.raises(BadInput, match="no hypothesis"):
         hypotheses("# nothing here")
 
@@ -131,11 +131,11 @@ def test_the_command_writes_a_page_and_judges_it(tmp_path: Path, capsys: pytest.
     assert main(["design", "mine", "--judge", str(PANEL), *out]) == 0
     said = capsys.readouterr().out
     assert said.count("H1 ") == said.count("H2 ") == 1
-    assert any(f"**{v}**" in (tmp_path / "mine.md").read_text() for v in ("confirmed", "falsified", "undecided"))
+    assert any(f"**{v}**" in (tmp_path / "mine.md").read_text() for v in ("confirmed", "falsified", "inconclusive"))
 
 
 def test_a_budget_without_measurements_says_so() -> None:
-    assert "not measured yet" in budget(5)
+    assert "not measured yet" in compute_budget(5)
 
 
 # --- the week's page --------------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ def test_the_same_episodes_where_versions_agree() -> None:
     after["episodes"][3]["max_coverage"] -= 1e-9
     verdict = compare(before, after)
     assert not verdict["reproduced"] and verdict["other_episodes"] == [100_003]
-    assert "NOT reproduced (the same episodes)" in describe(verdict) and "differ: 100003" in describe(verdict)
+    assert "NOT reproduced (the same episodes)" in verdict_line(verdict) and "differ: 100003" in verdict_line(verdict)
 
 
 def test_a_figure_that_its_episodes_do_not_bear_out_is_named() -> None:
@@ -207,14 +207,14 @@ def test_a_figure_that_its_episodes_do_not_bear_out_is_named() -> None:
     before["metrics"]["avg_final_coverage"] = 0.9
     verdict = compare(before, evaluation(10))
     assert not verdict["reproduced"] and verdict["other_episodes"] == []
-    assert "avg_final_coverage 0.9 against 0.5" in describe(verdict)
+    assert "avg_final_coverage 0.9 against 0.5" in verdict_line(verdict)
 
 
 @pytest.mark.parametrize(("wins", "reproduced"), [(11, True), (9, True), (12, False), (8, False)])
 def test_within_a_twentieth_where_versions_differ(wins: int, reproduced: bool) -> None:
     verdict = compare(evaluation(10), evaluation(wins, made_by=MADE_BY | {"torch": "3.0"}))
     assert verdict["reproduced"] is reproduced and verdict["differs"] == {"torch": ["2.11.0", "3.0"]}
-    assert "torch 2.11.0 against 3.0" in describe(verdict)
+    assert "torch 2.11.0 against 3.0" in verdict_line(verdict)
 
 
 def test_it_is_asked_for_as_it_was(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 """Paired tests computed by hand, and claims that can go either way."""
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -6,8 +7,10 @@ import pytest
 
 from vqbet_course.experiments.verdicts import claims, compare_coverage, compare_success, holm, outcomes, paired_tests
 
+pytestmark = pytest.mark.fast
 
-def result(policy: str, coverage: list[float], seed: int = 1, **changes: Any) -> dict[str, Any]:
+
+def result(policy: str, coverage: Sequence[float], seed: int = 1, **changes: Any) -> dict[str, Any]:
     """A row of panel.json with what verdicts read."""
     return {"policy": policy, "seed": seed, "parameters": 500_000, "chunk": {"n_action_steps": 2},
             "metrics": {"latency_ms": {"p50": 1.0}, "avg_max_reward": float(np.mean(coverage))},
@@ -44,7 +47,7 @@ def test_holm_by_hand() -> None:
 def test_equal_policies_differ_in_nothing() -> None:
     rows = [result("a", [0.2, 0.5, 0.9]), result("b", [0.2, 0.5, 0.9])]
     test = paired_tests(rows)[0]
-    assert not test["success"]["real"] and not test["coverage"]["real"]
+    assert not test["success"]["significant"] and not test["coverage"]["significant"]
     assert paired_tests(rows[:1]) == []
 
 
@@ -54,7 +57,7 @@ def test_claims_follow_the_data() -> None:
     def said(act: list[float], bc: list[float]) -> str:
         return claims([result("bc", bc), result("act", act)])[0]["verdict"]
 
-    assert (said(high, low), said(low, high), said(high, high)) == ("borne out", "not borne out", "undecided")
+    assert (said(high, low), said(low, high), said(high, high)) == ("borne out", "not borne out", "inconclusive")
 
 
 def test_a_claim_says_which_is_better_by_how_much_and_over_how_many_starts() -> None:
@@ -62,7 +65,7 @@ def test_a_claim_says_which_is_better_by_how_much_and_over_how_many_starts() -> 
     assert claims([bc, act])[0]["why"] == "ACT is on average 0.500 above BC, over 12 starts (p-value < 0.001)"
     none = [result("diffusion-ddpm100", [0.5]), result("vqbet", [0.9])]
     finer = next(c for c in claims(none) if "finer" in c["claim"])
-    assert (finer["verdict"], finer["why"]) == ("undecided", "there is no such start")
+    assert (finer["verdict"], finer["why"]) == ("inconclusive", "there is no such start")
 
 
 def test_nobody_stands_above_others_alone() -> None:
@@ -80,7 +83,7 @@ def test_who_leads_says_whether_by_chance() -> None:
 
 
 def test_speed_is_a_ratio_with_sizes_beside_it() -> None:
-    slow = {"metrics": {"latency_ms": {"p50": 4.9}, "avg_max_reward": 0.5}, "chunk": {"n_action_steps": 7}}
+    slow: dict[str, Any] = {"metrics": {"latency_ms": {"p50": 4.9}, "avg_max_reward": 0.5}, "chunk": {"n_action_steps": 7}}
     found = {c["claim"]: c for c in claims([result("diffusion-ddim10", [0.5], **slow), result("vqbet", [0.5])])}
     speed = found["VQ-BeT decides 5 times as fast as diffusion-ddim10"]
     assert speed["verdict"] == "not borne out" and "4.9 times" in speed["why"] and "0.50 million" in speed["why"]

@@ -16,9 +16,9 @@ from conftest import REPO
 from grading_labs import notebook_of, solved, solved_with
 
 from vqbet_course.grading import grader, sandbox
+from vqbet_course.grading.grades import Ungradable
 from vqbet_course.grading.limits import Limits
 from vqbet_course.grading.submissions import find_answers, read_file, read_notebook_of
-from vqbet_course.grading.grades import Ungradable
 
 ATTACKS = sorted((REPO / "tests" / "grading" / "attacks").glob("*.py"))
 LAB = "01_tokens"

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.notebooks import source_of
 from vqbet_course.grading import judging
 from vqbet_course.grading.checks import Misconception, all_checks
 from vqbet_course.grading.editions import LABS, blanked, pointing_home, student_edition
 from vqbet_course.grading.explanations import EXPLANATIONS
-from vqbet_course.core.notebooks import source_of
 from vqbet_course.grading.lessons import all_labs, lab_of
 from vqbet_course.grading.runner import ask, refuses
 

@@ -21,11 +21,11 @@ from vqbet_course.grading import execution, grader, judging, report, sandbox
 from vqbet_course.grading.answers import Answer
 from vqbet_course.grading.checks import all_checks
 from vqbet_course.grading.editions import blanked
+from vqbet_course.grading.grades import Grade, Marked, Ungradable, Verdict
 from vqbet_course.grading.lessons import all_labs
 from vqbet_course.grading.limits import Limits
 from vqbet_course.grading.report import folder_of
 from vqbet_course.grading.submissions import LARGEST, find_submissions, read_file, read_notebook_of
-from vqbet_course.grading.grades import Grade, Marked, Ungradable, Verdict
 
 LAB = "01_tokens"
 MISTAKE = all_checks()["1.2"].misconceptions[0]

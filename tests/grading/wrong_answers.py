@@ -1,7 +1,19 @@
 """Wrong answers as learners write them, with the kinds of mistake that they hold: (exercise, {old: new}, kinds)."""
 from vqbet_course.grading.mutation import (
-    AXIS, CONDITION, DETACHED, ERROR_KIND, EXCHANGED, FACTOR, MISSING_STEP, NUMBER, OFF_BY_ONE, REDUCTION, SIGN, TERM,
-    TRANSPOSE)
+    AXIS,
+    CONDITION,
+    DETACHED,
+    ERROR_KIND,
+    EXCHANGED,
+    FACTOR,
+    MISSING_STEP,
+    NUMBER,
+    OFF_BY_ONE,
+    REDUCTION,
+    SIGN,
+    TERM,
+    TRANSPOSE,
+)
 
 Wrong = tuple[str, dict[str, str], set[str]]
 

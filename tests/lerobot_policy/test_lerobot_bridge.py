@@ -3,7 +3,7 @@ import copy
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 from unittest.mock import patch
 
@@ -18,12 +18,12 @@ from lerobot.policies.vqbet.modeling_vqbet import VQBeTPolicy as LeRobotPolicy
 from torch import Tensor
 from torch.testing import assert_close
 
-from vqbet_course.training.factory import build_policy
 from vqbet_course.core.errors import BadInput
 from vqbet_course.heads import sample_codes
 from vqbet_course.lerobot_policy import from_lerobot, to_lerobot, to_lerobot_model
-from vqbet_course.lerobot_policy.bridge import lerobot_name
-from vqbet_course.policy import LeRobotTraining, VQBeTConfig, VQBeTPolicy
+from vqbet_course.lerobot_policy.bridge import SHARED, lerobot_name
+from vqbet_course.policy import VQBeT, VQBeTConfig, VQBeTPolicy
+from vqbet_course.training.factory import build_policy
 from vqbet_course.vqvae import vqvae_loss
 
 CAMERA, STATE, B = "observation.image", "observation.state", 3
@@ -52,10 +52,10 @@ def make_policy(seed: int = 0, **changes: Any) -> VQBeTPolicy:
     """A policy of random weights large enough to matter, with a codebook in which codes differ."""
     torch.manual_seed(seed)
     policy = build_policy(make_config(**changes))
-    for parameter in policy.parameters():
+    for parameter in policy.network.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
-    for layer in policy.vqvae.vq.layers:
-        layer.place(torch.randn_like(layer.codebook))
+    for layer in policy.network.vqvae.vq.layers:
+        layer.place(torch.randn_like(layer.codebook))  # type: ignore[arg-type]
     return policy.eval()
 
 
@@ -96,7 +96,7 @@ def close(one: Tensor, two: Tensor, atol: float = 1e-5) -> None:
     assert_close(one, two, atol=atol, rtol=1e-5)
 
 
-def assert_parity(ours: VQBeTPolicy, theirs: VQBeTModel, seed: int = 0) -> None:
+def assert_parity(ours: VQBeT, theirs: VQBeTModel, seed: int = 0) -> None:
     """Equal weights, equal answers: part by part, then the loss and its gradients, in training mode too."""
     c, head = ours.config, theirs.action_head
     seen, actions = make_batch(c, seed)
@@ -117,7 +117,7 @@ def assert_parity(ours: VQBeTPolicy, theirs: VQBeTModel, seed: int = 0) -> None:
         with dice(uniform, c.sequentially_select):
             torch.manual_seed(seed)  # crops and dropout fall alike
             features = ours.features(seen).flatten(0, 1)
-            decision = ours.decide(features, uniform.repeat_interleave(c.n_queries, 0))
+            decision = ours.decide(features, uniform.repeat_interleave(c.n_queries, 0), c.bet_softmax_temperature)
             torch.manual_seed(seed)
             loss, parts = ours.loss(seen, chunks, codes.unflatten(0, (B, -1)))
             torch.manual_seed(seed)
@@ -150,7 +150,8 @@ def test_names_and_defaults_are_those_of_the_lerobot_that_is_installed() -> None
     """Both ways, so that a release that adds, drops or changes a field is noticed."""
     elsewhere = {f.name for f in fields(PreTrainedConfig)} - {"n_obs_steps"} | {"normalization_mapping"}
     theirs = {f.name: getattr(LeRobotConfig(), f.name) for f in fields(LeRobotConfig) if f.name not in elsewhere}
-    assert theirs == asdict(LeRobotTraining())
+    ours = VQBeTConfig(observation_sizes={STATE: 2}).to_dict()
+    assert theirs == {name: ours[name] for name in SHARED} and list(ours)[:len(theirs)] == SHARED
     assert {kind: mode.value for kind, mode in LeRobotConfig().normalization_mapping.items()} == {
         "VISUAL": "IDENTITY", "STATE": "MIN_MAX", "ACTION": "MIN_MAX"}
 
@@ -159,7 +160,7 @@ def test_names_and_defaults_are_those_of_the_lerobot_that_is_installed() -> None
 @given(changes=configs, seed=st.integers(0, 99))
 def test_random_weights_give_equal_answers_losses_and_gradients(changes: dict[str, Any], seed: int) -> None:
     ours = make_policy(seed, **changes)
-    assert_parity(ours, to_lerobot_model(ours), seed)
+    assert_parity(ours.network, to_lerobot_model(ours), seed)
 
 
 @few
@@ -168,7 +169,7 @@ def test_to_lerobot_and_back_changes_nothing(changes: dict[str, Any]) -> None:
     ours = make_policy(**changes)
     back = from_lerobot(to_lerobot_model(ours))
     assert back.config == ours.config
-    assert_same(back.state_dict(), ours.state_dict())
+    assert_same(back.network.state_dict(), ours.network.state_dict())
 
 
 def trained_by_lerobot(**changes: Any) -> LeRobotPolicy:
@@ -184,8 +185,8 @@ def trained_by_lerobot(**changes: Any) -> LeRobotPolicy:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    changed = from_lerobot(theirs).state_dict()
-    before = ours.state_dict()
+    changed = from_lerobot(theirs).network.state_dict()
+    before = ours.network.state_dict()
     for name in ("encoder.project.weight", "vqvae.encoder.0.weight", "vqvae.vq.layers.0.codebook", "gpt.head.weight"):
         assert not torch.equal(changed[name], before[name]), name
     return theirs.eval()
@@ -194,19 +195,19 @@ def trained_by_lerobot(**changes: Any) -> LeRobotPolicy:
 @pytest.mark.parametrize("sequential", [False, True])
 def test_weights_trained_by_lerobot_give_equal_answers(sequential: bool) -> None:
     theirs = trained_by_lerobot(sequentially_select=sequential)
-    assert_parity(from_lerobot(theirs), copy.deepcopy(theirs.vqbet))
+    assert_parity(from_lerobot(theirs).network, copy.deepcopy(theirs.vqbet))
     assert_same(to_lerobot(from_lerobot(theirs)).state_dict(), theirs.state_dict())
 
 
 def test_the_first_stage_has_equal_losses() -> None:
-    ours = make_policy()
-    theirs = to_lerobot(ours).vqbet.action_head.vqvae_model.train()
+    policy = make_policy()
+    ours, theirs = policy.network, to_lerobot(policy).vqbet.action_head.vqvae_model.train()
     chunks = torch.rand(20, 5, 2) * 2 - 1
     loss = vqvae_loss(ours.vqvae.train()(chunks))
     wanted, _ = theirs.vqvae_forward(chunks)
     close(loss, wanted)
     loss.backward(), wanted.backward()
-    close(ours.vqvae.encoder[0].weight.grad, theirs.encoder[0].weight.grad, atol=1e-4)
+    close(ours.vqvae.encoder[0].weight.grad, theirs.encoder[0].weight.grad, atol=1e-4)  # type: ignore[arg-type]
 
 
 @few

@@ -17,22 +17,22 @@ from lerobot.policies.factory import make_pre_post_processors
 from lerobot.policies.vqbet.configuration_vqbet import VQBeTConfig as LeRobotConfig
 from lerobot.scripts import lerobot_eval, lerobot_train
 from safetensors.torch import load_file, save
-from small import CONFIG, same
+from small import CONFIG, KEYPOINTS, same
 from test_lerobot_bridge import CAMERA, STATE, make_batch, make_policy
 
 import vqbet_course.lerobot_policy
 from vqbet_course import cli, rollout
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import Contract, Field
-from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
 from vqbet_course.datasets.readers import DEMO_FOLDER
 from vqbet_course.demos import Normalizer
-from vqbet_course.tasks.pusht.image_observation import Filmed
 from vqbet_course.lerobot_policy import VQBeTCourseConfig, export_run, import_checkpoint
 from vqbet_course.lerobot_policy.modeling_vqbet_course import VQBeTCoursePolicy
 from vqbet_course.lerobot_policy.processor_vqbet_course import shared_bounds
 from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
-from vqbet_course.train import Plan, Run, load_run
+from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
+from vqbet_course.tasks.pusht.image_observation import Filmed
+from vqbet_course.training.runs import Run, TrainingPlan, load_run
 
 PLUGIN = "--policy.discover_packages_path=vqbet_course.lerobot_policy"
 PUSHT_ENV = ["--env.type=pusht", "--env.obs_type=environment_state_agent_pos", "--eval.use_async_envs=false"]
@@ -57,14 +57,18 @@ def image_run(path: Path, **changes: Any) -> Run:
     sizes = policy.config.observation_sizes | {"action": policy.config.action_dim}
     bounds = {name: (torch.rand(size), 1 + torch.rand(size)) for name, size in sizes.items()}
     contract = Contract({STATE: Field(2, "px")}, Field(2, "px"), 10.0)
-    return Run(path, policy, Normalizer(bounds), contract, Plan("nowhere", 3, 1, 0, False, 1))
+    return Run(path, policy, Normalizer(bounds), contract, TrainingPlan("nowhere", 3, 1, 0, False, 1))
+
+
+def laptop(**changes: Any) -> VQBeTConfig:
+    return VQBeTConfig.laptop(observation_sizes=KEYPOINTS, **changes)
 
 
 # the configuration
 
 @pytest.mark.parametrize("config", [
-    VQBeTConfig(), VQBeTConfig.laptop(), VQBeTConfig.laptop(image_shapes={CAMERA: (3, 96, 96)}, crop_shape=None),
-    VQBeTConfig.laptop(n_action_steps=2, average_chunks=True, ema_decay=0.5, offset_code="sampled")])
+    VQBeTConfig(observation_sizes=KEYPOINTS), laptop(), laptop(image_shapes={CAMERA: (3, 96, 96)}, crop_shape=None),
+    laptop(n_action_steps=2, average_chunks=True, ema_decay=0.5, offset_code="sampled")])
 def test_every_field_survives_lerobots_json(config: VQBeTConfig, tmp_path: Path) -> None:
     VQBeTCourseConfig.of(config, device="cpu").save_pretrained(tmp_path)
     read = PreTrainedConfig.from_pretrained(tmp_path)
@@ -72,11 +76,11 @@ def test_every_field_survives_lerobots_json(config: VQBeTConfig, tmp_path: Path)
 
 
 def test_values_that_do_not_fit_are_refused() -> None:
-    config = VQBeTCourseConfig.of(VQBeTConfig.laptop(), device="cpu")
+    config = VQBeTCourseConfig.of(laptop(), device="cpu")
     config.gpt_n_head = 5
     with pytest.raises(BadInput, match="gpt_n_head"):
         VQBeTCoursePolicy(config)
-    config = VQBeTCourseConfig.of(VQBeTConfig.laptop(), device="cpu")
+    config = VQBeTCourseConfig.of(laptop(), device="cpu")
     config.normalization_mapping["STATE"] = NormalizationMode.MEAN_STD
     with pytest.raises(BadInput, match="STATE MEAN_STD, ACTION MIN_MAX"):
         VQBeTCoursePolicy(config)
@@ -165,7 +169,7 @@ def test_lerobot_trains_resumes_and_evaluates_it(tmp_path: Path) -> None:
     import_checkpoint(tmp_path / "run/checkpoints/000006/pretrained_model", tmp_path / "imported")
     run = load_run(tmp_path / "imported")
     acting = {k.removeprefix("average."): v for k, v in finished.items() if k.startswith("average.")}
-    assert same(dict(run.policy.state_dict()), acting)
+    assert same(dict(run.policy.network.state_dict()), acting)
     low, high = run.normalizer.bounds["action"]
     assert torch.equal(low, run.normalizer.bounds[STATE][0]) and (high > 400).all()
 
@@ -188,8 +192,7 @@ def played_by_lerobot(checkpoint: Path, out: Path, env: list[str], seed: int, n:
 
 def test_both_evaluators_agree_episode_by_episode(tmp_path: Path) -> None:
     shipped = load_run("shipped")
-    policy = VQBeTPolicy(dataclasses.replace(shipped.policy.config, bet_softmax_temperature=0.0), shipped.policy.encoder)
-    policy.load_state_dict(shipped.policy.state_dict())
+    policy = VQBeTPolicy(shipped.policy.network, dataclasses.replace(shipped.policy.acting, temperature=0.0))
     export_run(dataclasses.replace(shipped, policy=policy), tmp_path / "cold")
     played = rollout.rollouts(policy, shipped.normalizer, range(100_002, 100_005), short_pusht)
     ours = [max(e.coverage) / rollout.SUCCESS_COVERAGE for e in played]
@@ -221,7 +224,7 @@ def test_export_and_import_give_the_run_back(tmp_path: Path) -> None:
     assert cli.main(["import", str(tmp_path / "there"), "--out", str(tmp_path / "back")]) == 0
     shipped, back = load_run("shipped"), load_run(tmp_path / "back")
     assert back.policy.config == shipped.policy.config and back.contract == shipped.contract == PUSHT
-    assert same(dict(back.policy.state_dict()), dict(shipped.policy.state_dict()))
+    assert same(dict(back.policy.network.state_dict()), dict(shipped.policy.network.state_dict()))
     for name, bounds in shipped.normalizer.bounds.items():
         assert all(torch.equal(*pair) for pair in zip(bounds, back.normalizer.bounds[name], strict=True))
 
@@ -244,7 +247,7 @@ def test_a_checkpoint_of_lerobots_own_vqbet_comes_and_goes(checkpoint: Path, tmp
     import_checkpoint(checkpoint, tmp_path / "back")
     back = load_run(tmp_path / "back")
     assert json.loads((checkpoint / "config.json").read_text())["type"] == "vqbet"
-    assert same(dict(back.policy.state_dict()), dict(image_run(tmp_path).policy.state_dict()))
+    assert same(dict(back.policy.network.state_dict()), dict(image_run(tmp_path).policy.network.state_dict()))
 
 
 def with_processors(checkpoint: Path, **modes: str) -> tuple[Any, Any]:

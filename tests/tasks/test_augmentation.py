@@ -6,23 +6,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqbet_course.tasks.pusht import geometry as pusht
-from vqbet_course.tasks.pusht.augmentation import EVERY, KEYPOINTS, PUSHER, augment_pusht, hindsight_pusht
 from vqbet_course.core.errors import BadInput
 from vqbet_course.demos import Demos, Normalizer, load_demos, make_windows
+from vqbet_course.tasks import open_source
+from vqbet_course.tasks.pusht import geometry as pusht
+from vqbet_course.tasks.pusht.augmentation import EVERY, KEYPOINTS, PUSHER, augment_pusht, hindsight_pusht
+
+pytestmark = pytest.mark.fast
 
 pose = st.tuples(st.floats(50, 450), st.floats(50, 450), st.floats(-3.1, 3.1)).map(np.array)
 
 
 @pytest.fixture(scope="module")
 def demos() -> Demos:
-    return load_demos("demo").select(range(6))
+    return load_demos(open_source("demo")).select(list(range(6)))
 
 
 @pytest.fixture(scope="module")
 def segments(demos: Demos) -> Demos:
     both = hindsight_pusht(demos)
-    return both.select(range(len(demos), len(both)))
+    return both.select(list(range(len(demos), len(both))))
 
 
 @given(pose)

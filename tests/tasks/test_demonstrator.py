@@ -5,14 +5,23 @@ import numpy as np
 import pytest
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.datasets.readers import DEMO_FOLDER, open_source
+from vqbet_course.datasets.readers import DEMO_FOLDER
 from vqbet_course.demos import load_demos
-from vqbet_course.tasks.pusht.demonstrator import STYLES, Expert, columns_of, expert_source, make_demos, make_episodes, solve
+from vqbet_course.tasks import open_source
+from vqbet_course.tasks.pusht.demonstrator import (
+    STYLES,
+    Expert,
+    columns_of,
+    expert_source,
+    make_demos,
+    make_episodes,
+    solve,
+)
 from vqbet_course.tasks.pusht.geometry import GOAL_POSE, block_keypoints, mirror_keypoints, mirror_points, mirror_state
 
 
 def test_the_embedded_demonstrations_are_the_experts() -> None:
-    demos = load_demos("demo")
+    demos = load_demos(open_source("demo"))
     made = list(make_episodes(3, seed=0))
     for start, end, episode in zip(demos.episode_starts, demos.episode_ends, made, strict=False):
         np.testing.assert_array_equal(demos.action[start:end], episode.actions)

@@ -3,16 +3,18 @@ import numpy as np
 import pytest
 from small import small_run
 
-from vqbet_course.evaluation.behaviour import recovery, shoved_at, steps_to_recover
 from vqbet_course.core.errors import BadInput
-from vqbet_course.tasks.pusht.contract import PUSHT_TASK
+from vqbet_course.evaluation.behaviour import recovery, shoved_at, steps_to_recover
 from vqbet_course.evaluation.evaluate import evaluate
 from vqbet_course.evaluation.failures import Rule, perception, state_estimation
+from vqbet_course.rollout import Episode, flat, make_pusht
 from vqbet_course.tasks.navigation import NavigationEnv
 from vqbet_course.tasks.perturbations import KINDS, SHOVE_PX, parse, perturbed, pusht_world
+from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.tasks.pusht.geometry import place
-from vqbet_course.rollout import Episode, flat, make_pusht
-from vqbet_course.train import load_run
+from vqbet_course.training.runs import load_run
+
+pytestmark = pytest.mark.fast
 
 ACTION = np.array([300.0, 200.0])
 

@@ -1,5 +1,7 @@
 """The T's geometry against gym-pusht."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,8 @@ from vqbet_course.tasks.pusht.geometry import (
     mirror_points,
     mirror_state,
 )
+
+pytestmark = pytest.mark.fast
 
 
 def some_states(n: int, seed: int = 0) -> np.ndarray:
@@ -71,6 +75,6 @@ def test_the_mirrored_scene_obeys_the_same_physics() -> None:
 
 
 @pytest.mark.parametrize("function", [block_keypoints, block_pose, mirror_points, mirror_state, mirror_keypoints])
-def test_geometry_refuses_another_shape(function) -> None:
+def test_geometry_refuses_another_shape(function: Any) -> None:
     with pytest.raises(BadInput, match="must have shape"):
         function(np.zeros(7))

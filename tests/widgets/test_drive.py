@@ -10,9 +10,10 @@ from click.testing import CliRunner
 
 from vqbet_course.cli import cli
 from vqbet_course.core.errors import BadInput
-from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.demos import load_demos
-from vqbet_course.train import load_run
+from vqbet_course.tasks import open_source
+from vqbet_course.tasks.pusht.contract import PUSHT_TASK
+from vqbet_course.training.runs import load_run
 from vqbet_course.widgets import Drive, drive_explorer, plot_drive, save_driven, write_driven
 
 
@@ -64,7 +65,7 @@ def test_episodes_are_appended_to_a_dataset_that_can_be_trained_on(tmp_path: Pat
     out = write_driven(drive.unsolved, tmp_path / "mine")
     driven(drive, 7).start(3)
     write_driven(drive.unsolved[1:], out)
-    demos = load_demos(str(out))
+    demos = load_demos(open_source(str(out)))
     assert np.diff(demos.episode_ends, prepend=0).tolist() == [5, 7] and demos.fps == 10
     assert json.loads((out / "meta" / "contract.json").read_text())["operator"] == "human, mouse"
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
@@ -104,7 +105,7 @@ def test_interventions_join_the_training_data(tmp_path: Path) -> None:
     assert contract["operator"] == "a policy, and where `intervention` is 1: human, mouse"
     done = CliRunner().invoke(cli, ["demos", "convert", "demo", str(tmp_path / "mine"), "--out", str(tmp_path / "both")])
     assert done.exit_code == 0, done.output
-    both, ours = load_demos(str(tmp_path / "both")), load_demos("demo")
+    both, ours = load_demos(open_source(str(tmp_path / "both"))), load_demos(open_source("demo"))
     assert len(both) == len(ours) + 1 and replace(both.contract, fps=ours.fps).fields() == ours.contract.fields()
     assert (both.action[:len(ours.action)] == ours.action).all()
     assert (both.action[len(ours.action):][:4] == [256, 400]).all()
@@ -115,8 +116,8 @@ def test_what_is_saved_goes_where_it_belongs(tmp_path: Path) -> None:
     drive.finish(success=True)
     driven(drive, 6).start(2)
     save_driven(drive, tmp_path / "mine")
-    assert len(load_demos(str(tmp_path / "mine")).action) == 5
-    assert len(load_demos(str(tmp_path / "mine-unsolved")).action) == 6
+    assert len(load_demos(open_source(str(tmp_path / "mine"))).action) == 5
+    assert len(load_demos(open_source(str(tmp_path / "mine-unsolved"))).action) == 6
     results = json.loads((tmp_path / "mine-results.json").read_text())["episodes"]
     assert [result["success"] for result in results] == [True, False]
     assert not drive.solved and not drive.unsolved
@@ -128,7 +129,7 @@ def test_what_a_killed_process_had_moved_aside_is_found_again(tmp_path: Path) ->
     out = write_driven(drive.unsolved, tmp_path / "mine")
     out.rename(tmp_path / ".mine.old")
     write_driven(drive.unsolved, out)
-    assert len(load_demos(str(out))) == 2
+    assert len(load_demos(open_source(str(out)))) == 2
 
 
 def test_the_explorer_drives_in_time_and_saves(tmp_path: Path) -> None:
@@ -174,7 +175,7 @@ def test_arrow_keys_drive_and_escape_lets_go(tmp_path: Path) -> None:
 def test_the_static_picture_shows_the_way_so_far() -> None:
     drive = driven(Drive(seed=5))
     [ax] = plot_drive(drive).axes
-    assert len(ax.lines[0].get_xdata()) == 5 and "step 5" in ax.get_title()
+    assert np.size(ax.lines[0].get_xdata()) == 5 and "step 5" in ax.get_title()
 
 
 def test_nothing_to_write_is_bad_input(tmp_path: Path) -> None:

@@ -9,11 +9,9 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 from vqbet_course.core.errors import BadInput
-
-Item = TypeVar("Item")
 
 AHEAD = 32
 """Jobs that wait in an executor's queue; each carries its data, so that all of them might not fit into memory."""
@@ -22,12 +20,17 @@ AHEAD = 32
 def end_with_parent() -> None:
     """End this process when its parent is killed, or at Ctrl-C: nobody would wait for its result."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    when_parent_ends(lambda: os._exit(1))
+
+
+def when_parent_ends(act: Callable[[], None]) -> None:
+    """Call `act`, in a thread, when the process that started this one is gone."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
     def watch() -> None:
         parent.join()
-        os._exit(1)
+        act()
 
     threading.Thread(target=watch, daemon=True).start()
 
@@ -81,7 +84,7 @@ def dask_workers(address: str) -> Iterator[Executor]:
                            "the same command: what is finished is kept") from None
 
 
-def completed(pool: Executor, function: Callable[..., Any],
+def completed[Item](pool: Executor, function: Callable[..., Any],
               calls: Iterable[tuple[Item, tuple[Any, ...]]]) -> Iterator[tuple[Item, "Future[Any]"]]:
     """Pairs of an item and its finished future, for calls (item, arguments), in the order in which they finish.
 

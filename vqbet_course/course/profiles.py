@@ -44,6 +44,6 @@ SEEING_STEPS: dict[str, int] = {"quick": 12, "full": 200}
 #: Steps of LeRobot's own VQ-BeT in lesson 13, both stages together.
 LEROBOT_STEPS: dict[str, int] = {"quick": 4, "full": 100}
 
-#: Training steps of the one variant of an ablation that lessons 02, 05 and 08 run again, and episodes of its evaluation.
+#: Training steps of the one variant of an ablation that lessons 02, 05 and 08 run again, and episodes to evaluate it.
 ABLATION_STEPS: dict[str, int] = {"quick": 60, "full": 2000}
 ABLATION_EPISODES: dict[str, int] = {"quick": 5, "full": 50}

@@ -1,116 +1,52 @@
-"""Run the lessons and report what happened: the engine of `vqbet-course course` and of `make course`.
+"""Run the lessons: the engine of `vqbet-course course` and of `make course`.
 
-A lesson is ok only when its executed copy shows it: every code cell ran, in order, without an error.
-Papermill's word is not enough: it also calls a lesson done whose kernel was told to exit half-way.
+Lessons run in processes of their own, two at a time, each kernel with its share of the cores.
 """
-import base64
 import errno
-import json
+import multiprocessing
 import os
-import platform
-import re
-import struct
+import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime
-from functools import partial
-from importlib.metadata import version
-from itertools import accumulate
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from textwrap import indent
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from vqbet_course import __version__
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.executor import when_parent_ends
 from vqbet_course.core.io import write_text
-from vqbet_course.core.notebooks import directives
-from vqbet_course.core.pages import render
+from vqbet_course.core.places import LESSONS, PACKAGE, ROOT, find_lessons
+from vqbet_course.course.executed import (
+    LessonFailure,
+    LessonResult,
+    as_html,
+    describe_crash,
+    figures_of,
+    find_failure,
+    headline_of,
+    read_executed,
+    title_of,
+    videos_of,
+)
 from vqbet_course.course.profiles import CELL_TIMEOUT_S
+from vqbet_course.course.report import Progress, Report, print_results
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-LESSONS = Path(__file__).resolve().parents[2] / "nbs"
-FILM_LESSON = "09"  # the film of its trained policy opens the report
-
-WITH_WORDS = """{%- extends 'lab/index.html.j2' -%}
-{%- block data_png -%}
-<div class="jp-RenderedImage jp-OutputArea-output">
-<img alt="{{ output.metadata.alt | escape_html }}" src="data:image/png;base64,{{ output.data['image/png'] }}">
-</div>
-{%- endblock -%}"""  # nbconvert's own template leaves the words out
-
-STARTING_S = 5.0  # a kernel and its imports
-CELL_S = 1.0  # a code cell that no earlier run has timed
-TRUST_S = 30.0  # how much of a run must have gone by before its pace outweighs the plan
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A picture of an executed lesson: base64 of a PNG, and the words that stand for it."""
-
-    png: str
-    alt: str
-
-    @property
-    def wide(self) -> bool:
-        """Whether the picture is more than twice as wide as it is high (a PNG says so in bytes 16 to 23)."""
-        width, height = struct.unpack(">II", base64.b64decode(self.png[:32])[16:24])
-        return width > 2 * height
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Where a lesson failed (`cell 7 of 23`), that cell's source, the error in one line, the traceback."""
-
-    where: str
-    source: str
-    error: str
-    traceback: str = ""
-
-
-@dataclass(frozen=True)
-class LessonResult:
-    """What running one lesson gave; `headline` is what its cell tagged so printed, films are HTML."""
-
-    lesson: str
-    title: str
-    seconds: float
-    headline: str = ""
-    failure: Failure | None = None
-    figures: Sequence[Figure] = ()
-    films: Sequence[str] = ()
-    page: str = ""  # the executed lesson as HTML, beside the report
-
-    @property
-    def ok(self) -> bool:
-        return self.failure is None
-
-
-# --- running ------------------------------------------------------------------------------------------------
-
-
-def find_lessons(folder: Path = LESSONS, only: Sequence[str] | None = None) -> list[Path]:
-    """The lessons `NN_name.ipynb` of `folder` in order; with `only`, those numbers. Raises BadInput."""
-    lessons = {path.name[:2]: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
-    if not lessons:
-        raise BadInput(f"no lessons in {folder}: run the course from a clone of its repository")
-    if only is None:
-        return list(lessons.values())
-    numbers = {number.strip().zfill(2) if number.strip() else "(empty)" for number in only}
-    if unknown := sorted(numbers - lessons.keys()):
-        raise BadInput(f"no lesson {', '.join(unknown)}: choose from {', '.join(lessons)}")
-    return [lessons[number] for number in lessons if number in numbers]
+AT_A_TIME = 2
+STOPPING_S = 20.0  # what a kernel gets to stop after Ctrl-C
 
 
 def run_course(
-    out: Path, profile: str = "quick", only: Sequence[str] | None = None, folder: Path = LESSONS
+    out: Path,
+    profile: str = "quick",
+    only: Sequence[str] | None = None,
+    folder: Path = LESSONS,
+    jobs: int | None = None,
 ) -> list[LessonResult]:
-    """Run the lessons of `folder`, print a table of them, and leave executed copies and a report in `out`.
+    """Run the lessons of `folder`, `jobs` at a time, and print a table of them; returns their results in order.
 
     `out` gets `NN_name.ipynb` and `NN_name.html` of each lesson, `report.html` and `report.json`. A failing
     lesson does not stop the others; Ctrl-C leaves the report of what ran. Raises BadInput: unknown lesson.
@@ -118,16 +54,18 @@ def run_course(
     from rich.console import Console
 
     lessons = find_lessons(folder, only)
+    jobs = min(jobs or AT_A_TIME, available_cores(), len(lessons))
     out.mkdir(parents=True, exist_ok=True)
+    for half_made in out.glob(".running-*"):  # of a process that was killed
+        shutil.rmtree(half_made)
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120)
     report = Report(out, profile, planned=[lesson.stem for lesson in lessons])
     try:
-        with lesson_environment(), Watch(lessons, out, console) as watch:
-            for lesson in lessons:
-                watch.at(lesson.stem)
-                result = run_lesson(lesson, out, profile, on_cell=partial(watch.at, lesson.stem))
+        with lesson_environment(jobs), Progress(lessons, out, console, jobs) as progress:
+            for result in run_lessons([in_a_writable_place(lesson, out) for lesson in lessons], out, profile, jobs,
+                                      progress.at):
                 report.add(result)
-                watch.finished(result)
+                progress.finished(result)
     except KeyboardInterrupt:
         report.interrupted()
         raise
@@ -136,6 +74,119 @@ def run_course(
             print_results(report.results, console)
             console.print(f"\nReport: {out / 'report.html'}", soft_wrap=True)
     return report.results
+
+
+def in_a_writable_place(lesson: Path, out: Path) -> Path:
+    """The lesson itself; of an installed wheel's lessons, a copy below `out`, beside the results that lessons read."""
+    if ROOT != PACKAGE or lesson.parent != LESSONS:
+        return lesson
+    copies = out / "installed"
+    for name in ("nbs", "benchmarks"):
+        shutil.copytree(ROOT / name, copies / name, dirs_exist_ok=True)
+    return copies / "nbs" / lesson.name
+
+
+# --- processes ----------------------------------------------------------------------------------------------
+
+
+class Worker:
+    """A process that runs lessons one after the other; `connection` brings what it says, `lesson` is at work."""
+
+    def __init__(self, out: Path, profile: str) -> None:
+        self.connection, theirs = multiprocessing.Pipe()
+        spawn = multiprocessing.get_context("spawn")
+        self.process = spawn.Process(target=work, args=(theirs, out, profile))
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # also in the process, until `work` is ready for it
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        theirs.close()
+        self.lesson: Path | None = None
+        self.begun = 0.0
+
+    def begin(self, lesson: Path | None) -> None:
+        """Send the next lesson, or None: there is no more, and the process ends."""
+        self.lesson, self.begun = lesson, time.perf_counter()
+        self.connection.send(lesson)
+
+    def heard(self) -> int | LessonResult:
+        """The position of the cell that starts, or the result of the lesson; of a process that died, a failure."""
+        assert self.lesson is not None
+        try:
+            message = self.connection.recv()
+        except EOFError:
+            self.process.join()
+            died = f"the process that ran it died (exit status {self.process.exitcode})"
+            message = LessonResult(self.lesson.stem, self.lesson.stem, time.perf_counter() - self.begun,
+                                   failure=LessonFailure("its process", "", died))
+        if isinstance(message, Exception):
+            raise message
+        return message
+
+    def stop(self) -> None:
+        """End the process and the kernel that it runs."""
+        if self.process.is_alive() and self.process.pid is not None:
+            os.kill(self.process.pid, signal.SIGINT)
+        self.connection.close()
+        self.process.join(STOPPING_S)
+        self.process.kill()
+        self.process.join()
+
+
+def run_lessons(
+    lessons: Sequence[Path], out: Path, profile: str, jobs: int, at: Callable[[str, int], None]
+) -> Iterator[LessonResult]:
+    """Run lessons in `jobs` processes; yields each result when it is there.
+
+    `at` is told the lesson's name and the position of every cell that starts; -1: its kernel does."""
+    left = iter(lessons)
+    workers = [Worker(out, profile) for _ in range(jobs)]
+
+    def next_for(worker: Worker) -> None:
+        worker.begin(lesson := next(left, None))
+        if lesson is not None:
+            at(lesson.stem, -1)
+
+    try:
+        for worker in workers:
+            next_for(worker)
+        while busy := {worker.connection: worker for worker in workers if worker.lesson is not None}:
+            for connection in wait(busy):
+                worker = busy[connection]  # type: ignore[index]
+                assert worker.lesson is not None
+                message = worker.heard()
+                if isinstance(message, int):
+                    at(worker.lesson.stem, message)
+                    continue
+                if not worker.process.is_alive():
+                    workers[workers.index(worker)] = worker = Worker(out, profile)
+                next_for(worker)
+                yield message
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+def work(connection: Connection, out: Path, profile: str) -> None:
+    """What a worker does: run the lessons that come, tell of every cell and every result, until None comes.
+
+    The process has a session of its own, so that Ctrl-C reaches it once, from its parent; it ends with its parent.
+    """
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell hands down SIG_IGN
+    when_parent_ends(lambda: os.kill(os.getpid(), signal.SIGINT))
+    with suppress(KeyboardInterrupt, EOFError, BrokenPipeError):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        while lesson := connection.recv():
+            try:
+                message: LessonResult | Exception = run_lesson(lesson, out, profile, on_cell=connection.send)
+            except (BadInput, OSError) as error:  # the disk is full
+                message = error
+            connection.send(message)
+
+
+# --- a lesson -----------------------------------------------------------------------------------------------
 
 
 def run_lesson(
@@ -149,12 +200,6 @@ def run_lesson(
 
     `on_cell` is told the position of each cell when it starts; `timeout`: seconds per cell (the profile's).
     """
-    import logging
-
-    import papermill
-
-    for chatter in ("papermill", "asyncio"):  # what they would say of a failure, the result says better
-        logging.getLogger(chatter).setLevel(logging.CRITICAL)
     timeout = timeout or CELL_TIMEOUT_S[profile]
     started, position, crash = time.perf_counter(), -1, None
 
@@ -165,24 +210,13 @@ def run_lesson(
 
     with tempfile.TemporaryDirectory(dir=out, prefix=".running-") as scratch:
         copy = Path(scratch) / lesson.name
-        try:
-            papermill.execute_notebook(
-                lesson, copy, parameters={"profile": profile}, kernel_name="python3", language="python",
-                cwd=lesson.parent, progress_bar=False, execution_timeout=timeout, coalesce_streams=True,
-                on_cell_start=note, extra_arguments=["--log-level=CRITICAL"],
-            )
-        except papermill.PapermillExecutionError:
-            pass  # the copy holds it, with the cell
-        except Exception as error:  # a dead kernel, a timeout, a file that is no notebook
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                raise
-            crash = error
+        crash = execute_lesson(lesson, copy, profile, note, timeout)
         seconds = time.perf_counter() - started
-        notebook = read_notebook(copy)
+        notebook = read_executed(copy)
         if copy.exists():
             os.replace(copy, out / lesson.name)
     if notebook is None:
-        failure = Failure("the notebook file", "", describe_crash(crash, timeout))
+        failure = LessonFailure("the notebook file", "", describe_crash(crash, timeout))
         return LessonResult(lesson.stem, lesson.stem, seconds, failure=failure)
     page = f"{lesson.stem}.html"
     title = title_of(notebook) or lesson.stem
@@ -190,14 +224,40 @@ def run_lesson(
     return LessonResult(
         lesson.stem, title, seconds,
         headline=headline_of(notebook), failure=find_failure(notebook, crash, position, timeout),
-        figures=figures_of(notebook, title), films=films_of(notebook), page=page,
+        figures=figures_of(notebook, title), videos=videos_of(notebook), page=page,
     )
 
 
+def execute_lesson(
+    lesson: Path, copy: Path, profile: str, on_cell_start: Callable[[Mapping[str, Any], int], None], timeout: float
+) -> Exception | None:
+    """Run a lesson into `copy`; returns what ended it early other than an error in a cell, which the copy holds."""
+    import logging
+
+    import papermill
+
+    for chatter in ("papermill", "asyncio"):  # what they would say of a failure, the result says better
+        logging.getLogger(chatter).setLevel(logging.CRITICAL)
+    try:
+        papermill.execute_notebook(
+            lesson, copy, parameters={"profile": profile}, kernel_name="python3", language="python",
+            cwd=lesson.parent, progress_bar=False, execution_timeout=timeout, coalesce_streams=True,
+            on_cell_start=on_cell_start, extra_arguments=["--log-level=CRITICAL"],
+        )
+    except papermill.PapermillExecutionError:
+        return None
+    except Exception as error:  # a dead kernel, a timeout, a file that is no notebook
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
+        return error
+    return None
+
+
 @contextmanager
-def lesson_environment() -> Iterator[None]:
-    """What kernels inherit: this environment's kernel, no network, the machine's cores, inline figures."""
-    threads = str(available_cores())
+def lesson_environment(jobs: int = 1) -> Iterator[None]:
+    """What kernels inherit: this environment's kernel, no network, inline figures, a share of the cores for each of
+    `jobs` kernels that run at a time."""
+    threads = str(max(1, available_cores() // jobs))
     with tempfile.TemporaryDirectory(prefix="vqbet-course-") as ipython:
         wanted = {
             "JUPYTER_PATH": str(Path(sys.prefix) / "share" / "jupyter"),  # before all kernels of the user's
@@ -225,279 +285,3 @@ def lesson_environment() -> Iterator[None]:
 def available_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-# --- reading executed lessons -------------------------------------------------------------------------------
-
-
-def read_notebook(path: Path) -> Any:
-    """The notebook at `path`, without the marks that papermill adds for an error; None if there is none."""
-    import nbformat
-
-    try:
-        notebook = nbformat.read(path, as_version=4)
-    except Exception:  # missing, truncated, not JSON, not a notebook
-        return None
-    notebook.cells = [cell for cell in notebook.cells if "papermill-error-cell-tag" not in tags_of(cell)]
-    return notebook
-
-
-def tags_of(cell: Mapping[str, Any]) -> Sequence[str]:
-    """The tags of a cell."""
-    return cell["metadata"].get("tags", ())
-
-
-def find_failure(notebook: Any, crash: Exception | None, position: int, timeout: float) -> Failure | None:
-    """Why an executed copy is not the copy of a lesson that ran, or None when it is one.
-
-    `crash` is what ended papermill early, if anything did, while the cell at `position` ran.
-    """
-    if crash is not None:
-        why = describe_crash(crash, timeout)
-        if position < 0:
-            return Failure("its start", "", why)
-        return failure_at(notebook, notebook.cells[position], why)
-    last_count = 0
-    for cell in notebook.cells:
-        if cell.cell_type != "code" or not cell.source.strip():
-            continue
-        if error := error_of(cell):
-            return failure_at(notebook, cell, describe_error(error))
-        if cell.execution_count is None:
-            return failure_at(notebook, cell, "never ran")
-        if cell.execution_count <= last_count:
-            return failure_at(notebook, cell, "ran out of order")
-        last_count = cell.execution_count
-    return None
-
-
-def error_of(cell: Any) -> Any:
-    """The error output of a cell, None without one."""
-    return next((output for output in cell.get("outputs", ()) if output.output_type == "error"), None)
-
-
-def failure_at(notebook: Any, cell: Any, error: str) -> Failure:
-    """A failure of `cell`, counted as the lesson's reader counts: without the cell that papermill injects."""
-    from nbconvert.filters import strip_ansi
-
-    cells = [other for other in notebook.cells if "injected-parameters" not in tags_of(other)]
-    number = next((n for n, other in enumerate(cells, 1) if other is cell), None)
-    where = f"cell {number} of {len(cells)}" if number else "the parameters of the course"
-    output = error_of(cell)
-    return Failure(where, cell.source, error, strip_ansi("\n".join(output.traceback)) if output else "")
-
-
-def describe_error(output: Mapping[str, Any]) -> str:
-    """An error output in one line."""
-    if output["ename"] == "SystemExit":
-        return f"SystemExit {output['evalue']}".strip() + " ended the lesson: the cells after it never ran"
-    return f"{output['ename']}: {' '.join(output['evalue'].split())}"
-
-
-def describe_crash(crash: Exception | None, timeout: float) -> str:
-    """What ended papermill early, in one line."""
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError
-
-    if isinstance(crash, DeadKernelError):
-        return "the kernel died while this cell ran"
-    if isinstance(crash, CellTimeoutError):
-        return f"still running after {timeout:g} s, the most that a cell may take"
-    return f"{type(crash).__name__}: {' '.join(str(crash).split())[:300]}"
-
-
-def title_of(notebook: Any) -> str:
-    """The first heading of a notebook."""
-    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    heading = re.search(r"^# +(.+)$", text, re.MULTILINE)
-    return heading.group(1).strip() if heading else ""
-
-
-def headline_of(notebook: Any) -> str:
-    """What the cell tagged `headline` printed, as one line."""
-    printed = "".join(
-        output.text
-        for cell in notebook.cells if cell.cell_type == "code" and "headline" in tags_of(cell)
-        for output in cell.outputs if output.output_type == "stream" and output.name == "stdout"
-    )
-    return " ".join(printed.split())
-
-
-def figures_of(notebook: Any, title: str) -> list[Figure]:
-    """The PNG outputs of a notebook, with their alternative text."""
-    figures: list[Figure] = []
-    for cell, output in outputs_of(notebook):
-        if png := output.data.get("image/png"):
-            alt = alternative_text(cell, output) or f"{title}, figure {len(figures) + 1}"
-            figures.append(Figure(png.replace("\n", ""), alt))
-    return figures
-
-
-def alternative_text(cell: Any, output: Any) -> str | None:
-    """The words that stand for a picture: from the output's metadata, or the cell's `#| fig-alt:` line."""
-    return (output.metadata.get("image/png", {}).get("alt") or output.metadata.get("alt")
-            or directives(cell.source).get("fig-alt"))
-
-
-def films_of(notebook: Any) -> list[str]:
-    """The `<video>` elements among the HTML outputs of a notebook."""
-    pages = (output.data.get("text/html", "") for _, output in outputs_of(notebook))
-    return [film for page in pages for film in re.findall(r"<video\b.*?</video>", page, re.DOTALL)]
-
-
-def outputs_of(notebook: Any) -> Iterator[tuple[Any, Any]]:
-    """Pairs of a cell and one of its outputs that carry data."""
-    for cell in notebook.cells:
-        for output in cell.get("outputs", ()):
-            if "data" in output:
-                yield cell, output
-
-
-def as_html(notebook: Any, title: str) -> str:
-    """The notebook as one HTML page, its pictures with their alternative texts."""
-    import logging
-
-    from nbconvert import HTMLExporter
-
-    for cell, output in outputs_of(notebook):
-        output.metadata["alt"] = alternative_text(cell, output) or title
-    exporter = HTMLExporter(template_name="lab", raw_template=WITH_WORDS)
-    exporter.log.setLevel(logging.ERROR)
-    return exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})[0]
-
-
-# --- telling ------------------------------------------------------------------------------------------------
-
-
-class Watch:
-    """A progress bar with the time left, from what each cell took in the run before (or a second a cell)."""
-
-    def __init__(self, lessons: Sequence[Path], out: Path, console: "Console") -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-        self.plan = {lesson.stem: planned_seconds(lesson, out / lesson.name) for lesson in lessons}
-        ends = list(accumulate(sum(cells) for cells in self.plan.values()))
-        self.begin = dict(zip(self.plan, [0.0, *ends]))
-        self.total = ends[-1]
-        self.done = 0.0
-        self.started = time.perf_counter()
-        lesson, left = TextColumn("{task.description}"), TextColumn("{task.fields[left]}")
-        columns = (lesson, BarColumn(), TimeElapsedColumn(), left)
-        self.progress = Progress(*columns, console=console, transient=True)
-        self.task = self.progress.add_task("", total=self.total, left="")
-
-    def __enter__(self) -> "Watch":
-        self.progress.start()
-        return self
-
-    def __exit__(self, *problem: object) -> None:
-        self.progress.stop()
-
-    def at(self, lesson: str, cell: int = -1) -> None:
-        """The cell at position `cell` of `lesson` starts; -1: its kernel does."""
-        self.done = self.begin[lesson] + sum(self.plan[lesson][: cell + 1])
-        self.progress.update(self.task, completed=self.done, description=lesson, left=self.left())
-
-    def finished(self, result: LessonResult) -> None:
-        """A lesson ended: say so in a line that stays."""
-        self.done = self.begin[result.lesson] + sum(self.plan[result.lesson])
-        left = f"  ({self.left()})" if self.done < self.total else ""
-        failure = result.failure
-        verdict = f"FAILED in {failure.where}: {failure.error}" if failure else "ok"
-        line = f"{result.lesson:<20} {result.seconds:6.1f} s  {verdict}{left}"
-        self.progress.console.print(line, soft_wrap=True)
-
-    def left(self) -> str:
-        """The time left, in words."""
-        pace = (time.perf_counter() - self.started + TRUST_S) / (self.done + TRUST_S)
-        return f"{clock(pace * (self.total - self.done))} left"
-
-
-def planned_seconds(lesson: Path, earlier: Path) -> list[float]:
-    """Seconds for starting a lesson and for each of its cells, the injected one included."""
-    notebook, executed = read_notebook(lesson), read_notebook(earlier)
-    cells = notebook.cells if notebook else []
-    if executed and len(executed.cells) == len(cells) + 1:
-        timings = (cell.metadata.get("papermill", {}).get("duration") for cell in executed.cells)
-        return [STARTING_S, *(seconds or 0.0 for seconds in timings)]
-    return [STARTING_S, *(CELL_S if cell.cell_type == "code" else 0.0 for cell in cells), 0.0]
-
-
-def clock(seconds: float) -> str:
-    """Seconds as `m:ss`."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
-
-
-def print_results(results: Sequence[LessonResult], console: "Console") -> None:
-    """Print the table of the lessons, then the source of every cell that failed."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("lesson", "result", header_style="bold")
-    table.add_column("seconds", justify="right")
-    table.add_column("headline", overflow="fold")
-    for result in results:
-        verdict = Text("ok", "green") if result.ok else Text("FAILED", "bold red")
-        table.add_row(result.lesson, verdict, f"{result.seconds:.1f}", Text(result.headline))
-    console.print()
-    console.print(table)
-    for result in results:
-        if failure := result.failure:
-            error = f"\n{result.lesson} failed in {failure.where}: {failure.error}"
-            console.print(error, style="red", soft_wrap=True)
-            console.print(indent(failure.source, "    "), soft_wrap=True)
-
-
-@dataclass
-class Report:
-    """`report.html` and `report.json` of one run of the course, written anew after every lesson."""
-
-    out: Path
-    profile: str
-    planned: Sequence[str]
-    results: list[LessonResult] = field(default_factory=list)
-    started: datetime = field(default_factory=lambda: datetime.now().astimezone())
-    stopped: bool = False
-
-    def add(self, result: LessonResult) -> None:
-        """Take in a lesson that ran."""
-        self.results.append(result)
-        self.write()
-
-    def interrupted(self) -> None:
-        """The run ends before all planned lessons ran."""
-        self.stopped = True
-        self.write()
-
-    def write(self) -> None:
-        """Write both files atomically."""
-        rows = [
-            {"lesson": r.lesson, "ok": r.ok, "seconds": round(r.seconds, 1), "headline": r.headline}
-            for r in self.results
-        ]
-        write_text(self.out / "report.json", json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
-        write_text(self.out / "report.html", self.html())
-
-    def html(self) -> str:
-        """The report as one self-contained page."""
-        ran = {result.lesson for result in self.results}
-        hero = next((r for r in self.results if r.films and r.lesson.startswith(FILM_LESSON)), None)
-        return render(
-            "course_report.html",
-            results=self.results,
-            failed=[result for result in self.results if not result.ok],
-            missing=[lesson for lesson in self.planned if lesson not in ran],
-            stopped=self.stopped,
-            hero=hero,
-            pictured=[r for r in self.results if r.figures or r.films[1 if r is hero else 0 :]],
-            total=clock(sum(result.seconds for result in self.results)),
-            slowest=max((result.seconds for result in self.results), default=0.0),
-            facts={
-                "Profile": self.profile,
-                "Started": self.started.strftime("%Y-%m-%d %H:%M %Z"),
-                "Machine": f"{platform.system()} {platform.machine()}, {available_cores()} cores",
-                "Python": platform.python_version(),
-                "torch": version("torch"),
-                "vqbet_course": __version__,
-            },
-        )

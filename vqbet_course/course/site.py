@@ -1,4 +1,4 @@
-"""Stage the pages of the website in `pages/`, where the root `_quarto.yml` finds them: `python -m vqbet_course.course.site`.
+"""Stage the pages of the website in `pages/`, where `_quarto.yml` finds them: `python -m vqbet_course.course.site`.
 
 Quarto executes nothing and warns of every cell option that it does not know. So it is given copies: the lessons as
 `make course` executed them, the other notebooks as they run here, all without nbdev's directives, and a page for every
@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vqbet_course.course.runner import LESSONS, lesson_environment, run_lesson, tags_of
 from vqbet_course.core.io import write_text
 from vqbet_course.core.notebooks import directives, without_directives
+from vqbet_course.core.places import LESSONS
+from vqbet_course.course.executed import tags_of
+from vqbet_course.course.runner import lesson_environment, run_lesson
 
 REPO = LESSONS.parent
 PAGES = REPO / "pages"
@@ -26,13 +28,13 @@ LINK = re.compile(r"(?<!!)\[([^\[\]]+)\]\((\.\./[^)\s]+)\)")  # to a file of the
 
 
 def stage(executed: Path = EXECUTED, out: Path = PAGES) -> list[str]:
-    """Fill `out` with the pages; returns the names of the lessons that had no executed copy and came without outputs."""
+    """Fill `out` with the pages; returns the names of the lessons that have not run and so came without outputs."""
     shutil.rmtree(out, ignore_errors=True)
     unexecuted = []
     for notebook in sorted(LESSONS.glob("*.ipynb")):
         copy = executed / notebook.name
         if not notebook.name[0].isdigit():
-            page = staged(run(notebook))
+            page = staged(run_page(notebook))
         elif copy.exists():
             page = staged(json.loads(copy.read_text(encoding="utf-8")))
         else:
@@ -50,7 +52,7 @@ def stage(executed: Path = EXECUTED, out: Path = PAGES) -> list[str]:
 # --- notebooks --------------------------------------------------------------------------------------------------
 
 
-def run(path: Path) -> dict[str, Any]:
+def run_page(path: Path) -> dict[str, Any]:
     """A notebook beside the lessons with the outputs of its few cells, if it has any."""
     notebook: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if all(cell["cell_type"] == "markdown" for cell in notebook["cells"]):

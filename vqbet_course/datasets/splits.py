@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.demos import Demos, Normalizer
 from vqbet_course.core.io import read_json
+from vqbet_course.demos import Demos, Normalizer
 
 
 @dataclass(frozen=True)

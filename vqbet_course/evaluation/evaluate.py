@@ -1,8 +1,6 @@
 """The evaluator behind `vqbet-course eval`: figures, traces, failure labels and films of a trained policy."""
 
-import importlib
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -13,45 +11,22 @@ import gymnasium as gym
 import numpy as np
 from tqdm.auto import tqdm
 
-from vqbet_course.evaluation.behaviour import behaviour, mode_entropy, recovery
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.io import write_atomically, write_json, write_text
+from vqbet_course.core.records import made_by
 from vqbet_course.core.specs import GOAL, Contract, TaskContract
 from vqbet_course.datasets.source import UNSTATED
 from vqbet_course.demos import Normalizer, load_demos
+from vqbet_course.evaluation.behaviour import behaviour, mode_entropy, recovery
 from vqbet_course.evaluation.failures import Known, failures_of, keep_persons_word
-from vqbet_course.core.io import write_atomically, write_json, write_text
-from vqbet_course.tasks.pusht.image_observation import filmed
+from vqbet_course.evaluation.offline import action_error, from_starts, held_back
 from vqbet_course.evaluation.videos import frames, write_film
 from vqbet_course.goals import goal_environment
-from vqbet_course.evaluation.offline import action_error, from_starts, held_back
-from vqbet_course.tasks.navigation import NavigationEnv
+from vqbet_course.rollout import Episode, Policy, describe, latency, measures, rollouts
+from vqbet_course.tasks import get_task, open_source
 from vqbet_course.tasks.perturbations import perturbed
-from vqbet_course.core.records import made_by
-from vqbet_course.rollout import Episode, Policy, describe, latency, make_pusht, measures, rollouts
-from vqbet_course.train import Run
-
-ENVIRONMENTS: dict[str, Callable[[], gym.Env]] = {"pusht": make_pusht, "navigation": NavigationEnv}
-
-
-def environment(name: str) -> Callable[[], gym.Env]:
-    """What makes an environment: `pusht`, `navigation`, or `module:Class` of a Gymnasium environment with a contract.
-
-    Raises BadInput for an unknown name, a module that cannot be imported, or an environment without contract."""
-    if name in ENVIRONMENTS:
-        return ENVIRONMENTS[name]
-    module, _, attribute = name.partition(":")
-    if not attribute:
-        raise BadInput(f"unknown environment {name!r}; choose from {', '.join(ENVIRONMENTS)}, or give module:Class")
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # as `python -m` does: a module in the folder that one is in
-    try:
-        make = getattr(importlib.import_module(module), attribute)
-        contract = make().contract
-    except Exception as error:  # it is somebody else's code
-        raise BadInput(f"{name}: not an environment with a contract ({type(error).__name__}: {error})") from None
-    if not isinstance(contract, TaskContract):
-        raise BadInput(f"{name}: its contract is a {type(contract).__name__}, not a TaskContract")
-    return make
+from vqbet_course.tasks.pusht.image_observation import filmed
+from vqbet_course.training.runs import Run
 
 
 def assess(policy: Policy, normalizer: Normalizer, make: Callable[[], gym.Env], seeds: Sequence[int],
@@ -82,7 +57,7 @@ def evaluate(run: Run, episodes: int = 50, seed: int = 100_000, out: Path | None
     shown = run.policy.config.goal_shape is not None
     held = held_back(split, part, run) if split else None
     seeds = held.episodes[:episodes] if held else range(seed, seed + episodes)
-    scene = goal_environment(from_starts(environment(env), held), goal_pose, shown)
+    scene = goal_environment(from_starts(get_task(env).make_env, held), goal_pose, shown)
     make = perturbed(filmed(scene, [*run.policy.config.image_shapes]), perturb)
     task: TaskContract = make().get_wrapper_attr("contract")
     task = replace(task, data=task.data.observing(run.contract.observation))
@@ -148,7 +123,7 @@ def visited(run: Run, task: TaskContract) -> Known | None:
     all the numbers that the environment does."""
     names = [name for name in task.data.observation if name != GOAL]
     try:
-        demos = load_demos(run.plan.data, names)
+        demos = load_demos(open_source(run.plan.data, task=run.plan.task), names)
     except BadInput:
         return None
     return Known.of(demos, run.normalizer if run.normalizer.bounds.keys() >= {*names} else Normalizer.fit(demos))

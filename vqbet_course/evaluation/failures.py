@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.io import write_json
 from vqbet_course.core.specs import GOAL, TaskContract
 from vqbet_course.demos import Demos, Normalizer
-from vqbet_course.core.io import write_json
 from vqbet_course.rollout import Episode
 
 LABELS = ("evaluation", "perception", "state estimation", "timing", "control", "data coverage", "planning",

@@ -10,12 +10,13 @@ import gymnasium as gym
 import torch
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.tasks.pusht.contract import PUSHT
-from vqbet_course.demos import Demos, load_demos, make_windows
-from vqbet_course.tasks.perturbations import pusht_world
-from vqbet_course.tasks.pusht.geometry import block_pose, place
 from vqbet_course.datasets.splits import Split, read_split
-from vqbet_course.train import Run
+from vqbet_course.demos import Demos, load_demos, make_windows
+from vqbet_course.tasks import open_source
+from vqbet_course.tasks.perturbations import pusht_world
+from vqbet_course.tasks.pusht.contract import PUSHT
+from vqbet_course.tasks.pusht.geometry import block_pose, place
+from vqbet_course.training.runs import Run
 
 KEYPOINTS, PUSHER = PUSHT.observation
 
@@ -37,7 +38,7 @@ class HeldBack:
 def held_back(file: Path, part: str, run: Run) -> HeldBack:
     """A part of the split in a file. Raises BadInput where it is empty, not of PushT, or was trained on."""
     split = read_split(file)
-    found = HeldBack(split, part, split.whole(load_demos(split.source)))
+    found = HeldBack(split, part, split.whole(load_demos(open_source(split.source, task=run.plan.task))))
     if not found.episodes:
         raise BadInput(f"{file}: has no episodes for {part}; make another split")
     if KEYPOINTS not in found.demos.observation or found.demos.contract.observation != PUSHT.observation:
@@ -82,14 +83,17 @@ def action_error(run: Run, held: HeldBack) -> float | None:
     policy, c = run.policy.eval(), run.policy.config
     if c.goal_shape is not None:
         return None
-    demos = load_demos(held.split.source, [*c.image_shapes, *c.observation_sizes]) if c.image_shapes else held.demos
+    demos = held.demos
+    if c.image_shapes:
+        source = open_source(held.split.source, task=run.plan.task)
+        demos = load_demos(source, [*c.image_shapes, *c.observation_sizes])
     windows = make_windows(demos.select(held.episodes), run.normalizer, c.n_obs_steps, c.n_queries,
                            c.action_chunk_size, c.use_relative_actions)
     draws, wrong = torch.Generator().manual_seed(0), list[torch.Tensor]()
     low, high = run.normalizer.bounds["action"]
     for rows in torch.arange(len(windows.chunk_index)).split(c.batch_size if c.image_shapes else 1024):
-        features = policy.features(windows.seen(rows))[:, c.n_obs_steps - 1]  # the query of now
+        features = policy.network.features(windows.seen(rows))[:, c.n_obs_steps - 1]  # the query of now
         uniform = torch.rand(len(rows), c.vqvae_n_layers, generator=draws)
         done = windows.chunks[windows.chunk_index[rows, c.n_obs_steps - 1]]
-        wrong.append((policy.decide(features, uniform).actions - done)[:, :c.steps_per_decision].abs())
+        wrong.append((policy.network.decide(features, uniform, policy.acting.temperature).actions - done)[:, :policy.acting.n_action_steps].abs())
     return (torch.cat(wrong) * (high - low) / 2).mean().item()

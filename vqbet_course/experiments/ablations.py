@@ -7,7 +7,7 @@ differ only in how they act share a training; ablations with other questions to 
 import functools
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -15,23 +15,25 @@ import gymnasium as gym
 import numpy as np
 import torch
 from scipy.stats import t as student
-from tqdm.auto import tqdm
 
-from vqbet_course.tasks.pusht.augmentation import augment_pusht
-from vqbet_course.evaluation.behaviour import behaviour
-from vqbet_course.training.factory import build_policy
-from vqbet_course.experiments.panel import Budget, Clock, fit, learn, shapes
+from vqbet_course.core.budget import Budget, Clock
 from vqbet_course.core.errors import BadInput
-from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
-from vqbet_course.demos import Demos, Normalizer, load_demos, make_windows
-from vqbet_course.tasks.pusht.demonstrator import columns_of, make_episodes
 from vqbet_course.core.io import read_json, write_json
-from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
+from vqbet_course.core.progress import progress
 from vqbet_course.core.records import made_by
+from vqbet_course.demos import Demos, Normalizer, load_demos, make_windows
+from vqbet_course.evaluation.behaviour import behaviour
+from vqbet_course.experiments.panel import config_for, deadline, learn
+from vqbet_course.policy import LAPTOP, VQBeT, VQBeTConfig, VQBeTPolicy
 from vqbet_course.rollout import make_pusht, measures, rollouts
-from vqbet_course.tokens import kmeans, nearest_code
-from vqbet_course.train import prepare, run_randomness, vqvae_stage
+from vqbet_course.tasks import augmented, open_source
+from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
+from vqbet_course.tasks.pusht.demonstrator import columns_of, make_episodes
 from vqbet_course.tasks.pusht.partial_observation import VIEWS, ViewedPushT, seen_through
+from vqbet_course.tokens import kmeans, nearest_code
+from vqbet_course.train import run_randomness, run_stage, vqvae_stage
+from vqbet_course.training.data import prepare
+from vqbet_course.training.factory import build_network
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,6 +59,9 @@ BATCH = {"batch_size": 128}
 UNSTEADY_PX = 25.0
 """Pixels by which an unsteady demonstrator's hand is shaken; the steady one's 3."""
 
+USUAL_FIELDS = {f.name: LAPTOP.get(f.name, f.default) for f in fields(VQBeTConfig)}
+"""The laptop's configuration by field, before it knows what is observed."""
+
 ACTING = ("n_action_steps", "average_chunks", "bet_softmax_temperature")
 """Fields that only say how a trained policy acts, as long as its offset learns from the true codes."""
 
@@ -75,17 +80,17 @@ class Variant:
 
 @dataclass(frozen=True)
 class Ablation:
-    """A question, its variants by name (`GROUP: NAME` where only those of a group compete), and the figure,
-    of a result's metrics, that answers it."""
+    """A question, its variants by name (`GROUP: NAME` where only those of a group compete), and the metric
+    that answers it."""
 
     question: str
     variants: dict[str, Variant]
-    figure: str = "avg_max_reward"
+    metric: str = "avg_max_reward"
 
 
-FIGURES = {"avg_max_reward": ("average max reward", max), "success_rate": ("success rate", max),
+METRICS = {"avg_max_reward": ("average max reward", max), "success_rate": ("success rate", max),
            "jerk": ("jerk (px/step³)", min), "reconstruction_px": ("reconstruction error (px)", min)}
-"""Each figure in words, and which end of it is good."""
+"""Each metric in words, and which end of it is good."""
 
 
 Results = dict[str, list[dict[str, Any]]]
@@ -93,6 +98,7 @@ Results = dict[str, list[dict[str, Any]]]
 
 
 def changed(**changes: Any) -> Variant:
+    """A variant that changes fields of the configuration and nothing else."""
     return Variant(changes)
 
 
@@ -171,81 +177,74 @@ def ablate(names: Sequence[str], data: str = "demo", seeds: Sequence[int] = SEED
             for variant in known(name).variants.values():
                 if not (path := path_of(variant, seed, out)).exists():
                     jobs.setdefault((seed, key(training_of(variant))), {}).setdefault(path, (name, variant))
-    with tqdm(total=sum(map(len, jobs.values())), desc="ablations", unit="run", disable=quiet) as bar:
+    with progress("ablations", "run", total=sum(map(len, jobs.values())), quiet=quiet) as bar:
         for (seed, _), wanted in jobs.items():
             first = next(iter(wanted.values()))[1]
-            learned = None if first.tokenizer else practise(training_of(first), seed, data, budget)
+            learned = None if first.tokenizer else train_variant(training_of(first), seed, data, budget)
             for path, (name, variant) in wanted.items():
-                found = (try_out(learned, variant, episodes) if learned
+                found = (evaluate_variant(learned, variant, episodes) if learned
                          else reconstruct(variant, seed, data, budget))
-                write_json(path, describe(name, variant, seed, settings) | found)
+                write_json(path, result_header(name, variant, seed, settings) | found)
                 bar.update()
     return {name: stored(name, out, settings) for name in names}
 
 
-def describe(name: str, variant: Variant, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
+def result_header(name: str, variant: Variant, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
     """What a result file says of itself: where it comes from, and how to make it again."""
     return {"schema": SCHEMA, "arm": key(variant), "variant": asdict(variant), "settings": settings,
             "command": f"vqbet-course ablate {name} --data {settings['data']} --seeds {seed} "
-                       f"{option(settings['budget'])} --episodes {settings['episodes']}",
+                       f"{Budget(**settings['budget']).option} --episodes {settings['episodes']}",
             "contract": PUSHT_TASK.to_dict(), "made_by": made_by()}
 
 
-def option(budget: dict[str, Any]) -> str:
-    """A budget as the command line takes it."""
-    return f"--steps {budget['steps']}" if budget["steps"] else f"--minutes {budget['minutes']:g}"
+class TrainedVariant(NamedTuple):
+    """A trained network, its normalizer, and what training took: seconds of the clock and of this process alone."""
 
-
-class Practised(NamedTuple):
-    """A policy that has learned, and what it took: of the clock, and of this process alone."""
-
-    policy: VQBeTPolicy
+    network: VQBeT
     normalizer: Normalizer
     training: dict[str, Any]
 
 
 def chosen(data: str, variant: Variant, seed: int, left_out: bool = False) -> Demos:
     """The demonstrations that a seed chooses for a variant, or those that it leaves out. Raises BadInput."""
-    demos = load_demos(data)
+    demos = load_demos(open_source(data))
     if len(demos) < variant.demos:
         raise BadInput(f"{data}: holds {len(demos)} demonstrations, {variant.demos} are needed")
     order = np.random.default_rng(seed).permutation(len(demos))
     return demos.select(np.sort(order[variant.demos:] if left_out else order[:variant.demos]))
 
 
-def practise(variant: Variant, seed: int, data: str, budget: Budget) -> Practised:
+def train_variant(variant: Variant, seed: int, data: str, budget: Budget) -> TrainedVariant:
     """Train a variant's policy."""
     demos = chosen(data, variant, seed)
     if variant.unsteady:
-        demos = joined(demos, unsteady(variant.unsteady))
-    demos = augment_pusht(demos, shapes("vqbet", demos, **variant.changes).action_chunk_size)
+        demos = concatenate_demos(demos, unsteady(variant.unsteady))
+    demos = augmented(demos, config_for("vqbet", demos, **variant.changes).action_chunk_size)
     if variant.view:
         demos = seen_through(VIEWS[variant.view](), demos, seed)
-    config = shapes("vqbet", demos, **BATCH | variant.changes)
+    config = config_for("vqbet", demos, **BATCH | variant.changes)
     began = time.process_time()
     learned = learn("vqbet", prepare(demos, config, augment=False), config, budget, seed)
-    policy = cast(VQBeTPolicy, learned.policy)
+    network = cast(VQBeT, learned.module)
     if config.offset_loss_weight == 0:  # a head that learned nothing says nothing
-        for parameter in policy.offset_head.parameters():
+        for parameter in network.offset_head.parameters():
             parameter.data.zero_()
-    return Practised(policy, learned.normalizer, {
+    return TrainedVariant(network, learned.normalizer, {
         "seed": seed, "steps": learned.steps, "seconds": learned.seconds,
         "cpu_seconds": time.process_time() - began})
 
 
-def try_out(learned: Practised, variant: Variant, episodes: int) -> dict[str, Any]:
+def evaluate_variant(learned: TrainedVariant, variant: Variant, episodes: int) -> dict[str, Any]:
     """Let a policy act as a variant says, on starts that all variants share."""
-    policy = learned.policy
-    usual = VQBeTConfig.laptop()
-    acting = {name: variant.changes.get(name, getattr(usual, name)) for name in ACTING}
-    policy.config = replace(policy.config, **acting)
+    acting = {name: variant.changes.get(name, USUAL_FIELDS[name]) for name in ACTING}
+    policy = VQBeTPolicy(learned.network, replace(learned.network.config, **acting).acting)
     view = VIEWS[variant.view] if variant.view else None
 
     def make() -> gym.Env:
         return ViewedPushT(make_pusht(), view()) if view else make_pusht()
 
     played = rollouts(policy, learned.normalizer, range(FIRST_START, FIRST_START + episodes), make)
-    return {"seed": FIRST_START, "training": learned.training,
+    return {"seed": FIRST_START, "training": learned.training, "config": stored_form(policy.config),
             "metrics": measures(played) | {"behaviour": behaviour(played)},
             "episodes": [e.summary() for e in played]}
 
@@ -253,7 +252,7 @@ def try_out(learned: Practised, variant: Variant, episodes: int) -> dict[str, An
 def reconstruct(variant: Variant, seed: int, data: str, budget: Budget) -> dict[str, Any]:
     """How far from where it was a tokenizer puts an action, in pixels, on demonstrations it never saw."""
     demos, left_out = chosen(data, variant, seed), chosen(data, variant, seed, left_out=True)
-    config = shapes("vqbet", demos, **variant.changes)
+    config = config_for("vqbet", demos, **variant.changes)
     began = time.process_time()
     setup = prepare(demos, config, augment=True)
     new = make_windows(left_out, setup.normalizer, config.n_obs_steps, config.n_queries,
@@ -264,15 +263,15 @@ def reconstruct(variant: Variant, seed: int, data: str, budget: Budget) -> dict[
             codebook = kmeans(setup.windows.chunks.flatten(1), config.vqvae_n_embed)
             back = codebook[nearest_code(flat, codebook)].view_as(new)
         else:
-            policy = build_policy(config)
+            network = build_network(config)
             most = min(config.n_vqvae_training_steps, budget.steps or 10**9)
-            end = None if budget.minutes is None else 60 * budget.minutes
-            steps, _ = fit(vqvae_stage(policy, setup.windows, most), seed, Clock(), end)
-            policy.eval()
+            stage = vqvae_stage(network, setup.windows, most)
+            steps = run_stage(stage, seed, hooks=deadline(Clock(), budget))
+            network.eval()
             with torch.no_grad():
-                back = policy.vqvae(new).reconstruction
+                back = network.vqvae(new).reconstruction
     error = (back - new).norm(dim=-1).mean() * setup.action_unit
-    return {"seed": seed, "metrics": {"reconstruction_px": error.item(), "chunks": len(new)}, "episodes": [],
+    return {"seed": seed, "config": stored_form(config), "metrics": {"reconstruction_px": error.item(), "chunks": len(new)}, "episodes": [],
             "training": {"seed": seed, "steps": steps, "cpu_seconds": time.process_time() - began}}
 
 
@@ -286,7 +285,7 @@ def unsteady(episodes: int) -> Demos:
                  np.cumsum([len(c["action"]) for c in columns]), PUSHT.fps, "an unsteady hand", PUSHT.units())
 
 
-def joined(one: Demos, two: Demos) -> Demos:
+def concatenate_demos(one: Demos, two: Demos) -> Demos:
     """Two sets of demonstrations of the same task, one after the other."""
     ends = np.concatenate([one.episode_ends, one.episode_ends[-1] + two.episode_ends])
     return replace(one, action=np.concatenate([one.action, two.action]), episode_ends=ends, observation={
@@ -298,8 +297,7 @@ def joined(one: Demos, two: Demos) -> Demos:
 
 def effective(variant: Variant) -> dict[str, Any]:
     """The fields in which a variant differs from the laptop's configuration."""
-    usual = VQBeTConfig.laptop().to_dict()
-    return {name: value for name, value in sorted(variant.changes.items()) if value != usual[name]}
+    return {name: value for name, value in sorted(variant.changes.items()) if value != USUAL_FIELDS[name]}
 
 
 def training_of(variant: Variant) -> Variant:
@@ -317,6 +315,7 @@ def key(variant: Variant) -> str:
 
 
 def path_of(variant: Variant, seed: int, out: Path) -> Path:
+    """The result file of a variant and a training seed."""
     return out / f"{key(variant)}_seed{seed}.json"
 
 
@@ -330,21 +329,49 @@ def stored(name: str, out: Path = RESULTS, settings: dict[str, Any] | None = Non
             raise BadInput(f"schema {values['schema']}, this version reads {SCHEMA}; choose another --out")
         other = [k for k in settings or {} if settings and values["settings"][k] != settings[k]]
         if other:
-            made = values["settings"] | {"budget": option(values["settings"]["budget"])}
+            made = values["settings"] | {"budget": Budget(**values["settings"]["budget"]).option}
             raise BadInput(f"made with {other[0]} {made[other[0]]}; ask for the same, or choose another --out")
         return values
 
-    return {label: [read_json(path, parse) for path in sorted(out.glob(f"{key(variant)}_seed*.json"))]
+    return {label: [read_json(path, lambda values: check_config(parse(values), variant))
+                    for path in sorted(out.glob(f"{key(variant)}_seed*.json"))]
             for label, variant in known(name).variants.items()}
+
+
+def full_config(variant: Variant) -> VQBeTConfig:
+    """The whole configuration that a variant trains and acts with."""
+    sizes = {name: int(np.prod(feature.size)) for name, feature in PUSHT.observation.items()}
+    if variant.view:
+        view = VIEWS[variant.view]()
+        view.begin(np.random.default_rng(0))
+        first = next(iter(sizes))
+        sizes[first] = len(view(np.zeros(sizes[first])))
+    return VQBeTConfig.laptop(observation_sizes=sizes, **({} if variant.tokenizer else BATCH) | variant.changes)
+
+
+def stored_form(config: VQBeTConfig) -> dict[str, Any]:
+    """A configuration as a result file holds it: the number of actions executed per decision is spelled out."""
+    return replace(config, n_action_steps=config.steps_per_decision).to_dict()
+
+
+def check_config(values: dict[str, Any], variant: Variant) -> dict[str, Any]:
+    """A result as it is. Raises BadInput for one that was made with another configuration than the variant's."""
+    if "config" not in values:
+        raise BadInput("does not say its configuration, as in version 0.1; add it with: python benchmarks/from_0_1.py FOLDER")
+    made, now = VQBeTConfig.from_dict(values["config"]).to_dict(), stored_form(full_config(variant))
+    for name in now:
+        if made[name] != now[name]:
+            raise BadInput(f"made with {name} {made[name]}, this version asks for {now[name]}; choose another --out")
+    return values
 
 
 # --- what they say ------------------------------------------------------------------------------------------
 
 
-def figure_of(result: dict[str, Any], figure: str) -> float:
-    """The figure of a result that an ablation asks about."""
+def metric_of(result: dict[str, Any], metric: str) -> float:
+    """The metric of a result that an ablation asks about."""
     metrics = result["metrics"]
-    return float(metrics["behaviour"]["jerk"] if figure == "jerk" else metrics[figure])
+    return float(metrics["behaviour"]["jerk"] if metric == "jerk" else metrics[metric])
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
@@ -354,10 +381,10 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def apart(one: Sequence[dict[str, Any]], two: Sequence[dict[str, Any]], figure: str) -> bool:
+def significantly_different(one: Sequence[dict[str, Any]], two: Sequence[dict[str, Any]], metric: str) -> bool:
     """Whether the interval of their difference, a pair for every training seed, leaves out 0: a seed means
     the same demonstrations, draws and starts in both."""
-    first, second = ({r["training"]["seed"]: figure_of(r, figure) for r in found} for found in (one, two))
+    first, second = ({r["training"]["seed"]: metric_of(r, metric) for r in found} for found in (one, two))
     _, low, high = interval([first[seed] - second[seed] for seed in first.keys() & second.keys()] or [0.0])
     return low > 0 or high < 0
 
@@ -371,29 +398,30 @@ def groups_of(labels: Iterable[str]) -> dict[str, list[str]]:
 
 
 def conclusion(name: str, results: Results) -> str:
-    """One sentence that the figures support, and no more: what is not told apart is not ranked."""
+    """One sentence that the figures support, and no more: what is not significantly different is not ranked."""
     ablation, done = known(name), {label: found for label, found in results.items() if found}
     if len(done) < 2:
         return f"{ablation.question} Not run: vqbet-course ablate {name}"
-    said = [verdict(ablation.figure, group, {label: done[label] for label in labels})
+    said = [group_verdict(ablation.metric, group, {label: done[label] for label in labels})
             for group, labels in groups_of(done).items()]
     missing = [label for label in results if label not in done]
-    words, pick = FIGURES[ablation.figure]
+    words, pick = METRICS[ablation.metric]
     end = "Lowest" if pick is min else "Highest"
     return (f"{ablation.question} {end} {words}: {'; '.join(said)}. Means over {seeds_of(done)} training seed(s), "
             "95 % intervals." + (f" Not run: {', '.join(missing)}." if missing else ""))
 
 
-def verdict(figure: str, group: str, done: Results) -> str:
-    """The best of a group, and from which others it is told apart."""
-    pick = FIGURES[figure][1]
-    means = {label: float(np.mean([figure_of(r, figure) for r in found])) for label, found in done.items()}
+def group_verdict(metric: str, group: str, done: Results) -> str:
+    """The best of a group, and from which others it differs significantly."""
+    pick = METRICS[metric][1]
+    means = {label: float(np.mean([metric_of(r, metric) for r in found])) for label, found in done.items()}
     best = pick(means, key=lambda label: means[label])
     others = [label for label in done if label != best]
-    close = [short(label) for label in others if not apart(done[best], done[label], figure)]
-    mean, low, high = interval([figure_of(r, figure) for r in done[best]])
+    close = [short(label) for label in others if not significantly_different(done[best], done[label], metric)]
+    mean, low, high = interval([metric_of(r, metric) for r in done[best]])
     spread = f" ({low:.3g} to {high:.3g})" if np.isfinite(low) else ""
-    told = f"not told apart from {', '.join(close)}" if close else "told apart from all others"
+    told = (f"not significantly different from {', '.join(close)}" if close
+            else "significantly different from all others")
     return f"{group + ', ' if group else ''}{short(best)}, {mean:.3g}{spread}, {told}"
 
 
@@ -410,9 +438,7 @@ def seeds_of(done: Results) -> str:
 
 def budget_of(done: Results) -> str:
     """What the runs spent, in words."""
-    settings = next(iter(done.values()))[0]["settings"]
-    budget = Budget(**settings["budget"])
-    return f"{budget.steps} steps" if budget.steps else f"{budget.minutes:g} minutes"
+    return str(Budget(**next(iter(done.values()))[0]["settings"]["budget"]))
 
 
 def draw(ax: "Axes", name: str, results: Results) -> None:
@@ -426,7 +452,7 @@ def draw(ax: "Axes", name: str, results: Results) -> None:
         if not found:
             ax.text(0.02, y, "not run", transform=ax.get_yaxis_transform(), va="center", color="0.5")
             continue
-        values = [figure_of(r, ablation.figure) for r in found]
+        values = [metric_of(r, ablation.metric) for r in found]
         mean, low, high = interval(values)
         if len(values) > 2:  # two seeds have an interval too, but it is wider than the picture
             ax.plot([low, high], [y, y], color=colour, linewidth=4, alpha=0.3, solid_capstyle="butt")
@@ -434,7 +460,7 @@ def draw(ax: "Axes", name: str, results: Results) -> None:
         ax.plot(mean, y, "|", color="black", markersize=10)
     spent = f"\n{budget_of(done)} a run, 95 % intervals" if done else ""
     ax.set(yticks=range(len(results)), yticklabels=list(results), ylim=(len(results) - 0.5, -0.5),
-           xlabel=FIGURES[ablation.figure][0] + spent)
+           xlabel=METRICS[ablation.metric][0] + spent)
     ax.set_title(ablation.question, fontsize=10)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import write_text
-from vqbet_course.core.records import Row, rows_of
+from vqbet_course.evaluation.results import Row, rows_of
 from vqbet_course.rollout import SUCCESS_COVERAGE
 
 EPISODE_METRICS: dict[str, Callable[[dict[str, Any]], float]] = {
@@ -31,7 +31,7 @@ MEASURED = Path(__file__).parents[2] / "benchmarks" / "results" / "panel.json"
 """The speeds that a budget takes where no others are given."""
 
 LEAST_STARTS = 10
-"""Fewer shared starts than these decide nothing."""
+"""With fewer shared starts than these, a verdict is inconclusive."""
 
 SIDE = r"(?P<{0}>[A-Za-z][\w-]*(?:@[\w=.+-]+)?)\.(?P<{0}_metric>[A-Za-z]\w*)"
 HYPOTHESIS = re.compile(rf"^{SIDE.format('one')}\s*(?P<relation>>=|<=)\s*(?:{SIDE.format('two')}\s*)?"
@@ -79,8 +79,8 @@ def per_start(rows: Sequence[Row], name: str, metric: str) -> dict[tuple[int, in
     return {(row.seed, e["seed"]): EPISODE_METRICS[metric](e) for row in mine for e in row.episodes}
 
 
-def judge(hypothesis: Hypothesis, rows: Sequence[Row], draws: int = 2000) -> dict[str, Any]:
-    """The verdict `confirmed`, `falsified` or `undecided`, and the figures behind it.
+def judge_hypothesis(hypothesis: Hypothesis, rows: Sequence[Row], draws: int = 2000) -> dict[str, Any]:
+    """The verdict `confirmed`, `falsified` or `inconclusive`, and the figures behind it.
 
     excess: by how much the claim is exceeded (below 0: missed), with its 95 % bootstrap interval over the starts."""
     one = per_start(rows, hypothesis.one, hypothesis.metric)
@@ -91,10 +91,10 @@ def judge(hypothesis: Hypothesis, rows: Sequence[Row], draws: int = 2000) -> dic
     excess = np.array([np.mean(values) for values in by_start.values()])
     n = len(excess)
     if n < LEAST_STARTS:
-        return {"verdict": "undecided", "starts": n, "why": f"{n} shared starts, at least {LEAST_STARTS} are needed"}
+        return {"verdict": "inconclusive", "starts": n, "why": f"{n} shared starts, at least {LEAST_STARTS} are needed"}
     picks = np.random.default_rng(0).integers(n, size=(draws, n))
     low, high = np.percentile(excess[picks].mean(1), [2.5, 97.5])
-    verdict = "confirmed" if low >= 0 else "falsified" if high < 0 else "undecided"
+    verdict = "confirmed" if low >= 0 else "falsified" if high < 0 else "inconclusive"
     mean = excess.mean().round(3) + 0.0  # no "-0.000"
     return {"verdict": verdict, "starts": n,
             "why": f"exceeds the claim by {mean:+.3f} (95 % interval {low:+.3f} to {high:+.3f}, {n} starts)"}
@@ -108,9 +108,9 @@ def hypotheses(page: str) -> dict[str, Hypothesis]:
     return found
 
 
-def judged(page: str, rows: Sequence[Row]) -> str:
+def with_verdicts(page: str, rows: Sequence[Row]) -> str:
     """The page with a verdict behind each hypothesis; verdicts of an earlier judgement are replaced."""
-    verdicts = {name: judge(hypothesis, rows) for name, hypothesis in hypotheses(page).items()}
+    verdicts = {name: judge_hypothesis(hypothesis, rows) for name, hypothesis in hypotheses(page).items()}
     return LINE.sub(lambda m: f"- {m[1]}: `{m[2]}` — **{verdicts[m[1]]['verdict']}**: {verdicts[m[1]]['why']}", page)
 
 
@@ -144,7 +144,7 @@ About an evaluation with a perturbation, a line names it: `vqbet@shove=60.succes
 
 ## Risks and kill criteria
 
-- *Risk:* the intervals are wider than the difference. *Kill:* H1 is still undecided after 100 starts a seed.
+- *Risk:* the intervals are wider than the difference. *Kill:* H1 is still inconclusive after 100 starts a seed.
 - *Risk:* a method is starved by the equal minutes. *Kill:* its learning curve still falls at the end; give all twice the time.
 
 ## Exercise: a matched method
@@ -160,7 +160,7 @@ which metric it is measured, and **one perturbation that hits its core assumptio
 """
 
 
-def budget(minutes: float, methods: int = 2, seeds: int = 3, episodes: int = 30, panel: Path | None = None) -> str:
+def compute_budget(minutes: float, methods: int = 2, seeds: int = 3, episodes: int = 30, panel: Path | None = None) -> str:
     """Minutes that the page's experiments take: training as asked, episodes by the speed that `panel` measured."""
     training = methods * seeds * minutes
     if panel is None:
@@ -184,7 +184,7 @@ def write_design(name: str, out: Path, minutes: float, speeds: Path | None) -> P
     if path.exists():
         raise BadInput(f"{path}: exists already; judge it with --judge PANEL, or choose another name")
     speeds = speeds or (MEASURED if MEASURED.exists() else None)
-    write_text(path, PAGE.format(name=name, budget=budget(minutes, panel=speeds)))
+    write_text(path, PAGE.format(name=name, budget=compute_budget(minutes, panel=speeds)))
     return path
 
 
@@ -194,8 +194,8 @@ def judge_design(name: str, out: Path, panel: Path) -> dict[str, dict[str, Any]]
     if not path.is_file():
         raise BadInput(f"{path}: no such design; make it with: vqbet-course design {name}")
     page, rows = path.read_text(encoding="utf-8"), rows_of(panel)
-    verdicts = {key: judge(hypothesis, rows) for key, hypothesis in hypotheses(page).items()}
-    write_text(path, judged(page, rows))
+    verdicts = {key: judge_hypothesis(hypothesis, rows) for key, hypothesis in hypotheses(page).items()}
+    write_text(path, with_verdicts(page, rows))
     return verdicts
 
 

@@ -7,65 +7,69 @@ import torch
 from torch import Tensor
 
 from vqbet_course.baselines import ChunkPolicy, without_codes
-from vqbet_course.policy import Decision, VQBeTConfig
+from vqbet_course.policy import AbsoluteFrame, Decision, VQBeTConfig
 
 STATE, ENVIRONMENT = "observation.state", "observation.environment_state"
 
 
-class Peer(ChunkPolicy):
+class LeRobotBaseline(ChunkPolicy):
     """A policy of LeRobot's inside, and how its chunks are scaled: chunk = network's chunk * scale + middle."""
 
-    def __init__(self, shapes: VQBeTConfig):
-        super().__init__(shapes)
-        self.register_buffer("middle", torch.zeros(shapes.action_dim))
-        self.register_buffer("scale", torch.ones(shapes.action_dim))
+    def __init__(self, config: VQBeTConfig, frame: AbsoluteFrame | None = None):
+        super().__init__(config, frame)
+        self.register_buffer("middle", torch.zeros(config.action_dim))
+        self.register_buffer("scale", torch.ones(config.action_dim))
         self.middle: Tensor
         self.scale: Tensor
 
 
-class ACT(Peer):
+class ACT(LeRobotBaseline):
     """Action Chunking Transformer (Zhao et al. 2023), with keypoints instead of cameras: sees the moment of now."""
 
-    def __init__(self, shapes: VQBeTConfig):
+    def __init__(self, config: VQBeTConfig, frame: AbsoluteFrame | None = None):
         from lerobot.policies.act.configuration_act import ACTConfig
         from lerobot.policies.act.modeling_act import ACTPolicy
 
-        super().__init__(shapes)
+        super().__init__(config, frame)
         self.policy = ACTPolicy(ACTConfig(
-            **features(shapes), chunk_size=shapes.action_chunk_size, n_action_steps=shapes.steps_per_decision,
+            **features(config), chunk_size=config.action_chunk_size, n_action_steps=config.steps_per_decision,
             dim_model=96, n_heads=4, dim_feedforward=384, n_encoder_layers=2, n_decoder_layers=1,
             n_vae_encoder_layers=1, latent_dim=16, pretrained_backbone_weights=None))
 
     def learn_scales(self, chunks: Tensor) -> None:
+        """Mean and deviation of the actions, which LeRobot uses for ACT."""
         actions = chunks.flatten(0, 1)
         self.middle, self.scale = actions.mean(0), actions.std(0)
 
     def decide(self, window: dict[str, Tensor]) -> Decision:
+        """The chunk that ACT decides from the newest observation."""
         chunk = self.policy.predict_action_chunk({name: values[:, -1] for name, values in seen(window).items()})
         return without_codes(chunk * self.scale + self.middle)
 
     def loss(self, window: dict[str, Tensor], chunks: Tensor) -> Tensor:
+        """ACT's own loss: L1 of the chunk and the KL divergence of its latent variable."""
         batch = {name: values[:, -1] for name, values in seen(window).items()}
         return self.policy.forward(batch | target((chunks[:, -1] - self.middle) / self.scale))[0]
 
 
-class Diffusion(Peer):
+class Diffusion(LeRobotBaseline):
     """Diffusion Policy (Chi et al. 2023), the convolutional one. Its horizon begins at the first observation.
 
     `sampler`: DDPM (as many steps as in training) or DDIM; `n_steps` of it."""
 
-    def __init__(self, shapes: VQBeTConfig):
+    def __init__(self, config: VQBeTConfig, frame: AbsoluteFrame | None = None):
         from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig
         from lerobot.policies.diffusion.modeling_diffusion import DiffusionPolicy
 
-        super().__init__(shapes)
+        super().__init__(config, frame)
         self.policy = DiffusionPolicy(DiffusionConfig(
-            **features(shapes), n_obs_steps=shapes.n_obs_steps, horizon=shapes.action_chunk_size,
-            n_action_steps=shapes.steps_per_decision, down_dims=(32, 64, 128), kernel_size=3,
+            **features(config), n_obs_steps=config.n_obs_steps, horizon=config.action_chunk_size,
+            n_action_steps=config.steps_per_decision, down_dims=(32, 64, 128), kernel_size=3,
             diffusion_step_embed_dim=64, num_train_timesteps=100, pretrained_backbone_weights=None))
         self.sample_with("DDIM", 10)
 
     def learn_scales(self, chunks: Tensor) -> None:
+        """The bounds of the actions, which LeRobot sends to -1..1 for Diffusion."""
         actions = chunks.flatten(0, 1)
         low, high = actions.amin(0), actions.amax(0)
         self.middle, self.scale = (high + low) / 2, (high - low) / 2
@@ -79,30 +83,32 @@ class Diffusion(Peer):
         model.num_inference_steps = n_steps
 
     def decide(self, window: dict[str, Tensor]) -> Decision:
+        """A chunk denoised from noise that each row draws from its own generator."""
         model, own = self.policy.diffusion, self.generators
         condition = model._prepare_global_conditioning(seen(window))
-        size = (self.shapes.action_chunk_size, self.shapes.action_dim)
+        size = (self.config.action_chunk_size, self.config.action_dim)
         noise = None if own is None else torch.stack([torch.randn(size, generator=g) for g in own])
         sample = model.conditional_sample(len(condition), condition, list(own) if own is not None else None, noise)
         chunk = sample * self.scale + self.middle
-        if self.shapes.use_relative_actions:  # told from the first observation; others are told from the last
+        if self.config.use_relative_actions:  # told from the first observation; others are told from the last
             chunk = chunk + (window[STATE][:, :1] - window[STATE][:, -1:])
-        return without_codes(chunk[:, self.shapes.n_obs_steps - 1:])
+        return without_codes(chunk[:, self.config.n_obs_steps - 1:])
 
     def loss(self, window: dict[str, Tensor], chunks: Tensor) -> Tensor:
+        """Diffusion's own loss: the squared error of the predicted noise."""
         return self.policy.forward(seen(window) | target((chunks[:, 0] - self.middle) / self.scale))[0]
 
 
-def features(shapes: VQBeTConfig) -> dict:
+def features(config: VQBeTConfig) -> dict:
     """Observations and action in LeRobot's words, on the CPU. Where nothing but the robot's own state is observed,
     LeRobot gets it twice, because it insists on a picture or the state of the environment."""
     from lerobot.configs.types import FeatureType, PolicyFeature
 
-    sizes = shapes.observation_sizes
+    sizes = config.observation_sizes
     kinds = {STATE: (FeatureType.STATE, sizes[STATE]),
              ENVIRONMENT: (FeatureType.ENV, sizes.get(ENVIRONMENT, sizes[STATE]))}
     return {"input_features": {name: PolicyFeature(kind, (size,)) for name, (kind, size) in kinds.items()},
-            "output_features": {"action": PolicyFeature(FeatureType.ACTION, (shapes.action_dim,))}, "device": "cpu"}
+            "output_features": {"action": PolicyFeature(FeatureType.ACTION, (config.action_dim,))}, "device": "cpu"}
 
 
 def seen(window: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""The panel: several policies learn from the same demonstrations, in the same time, and go through one evaluator.
+"""The panel: several policies are trained on the same demonstrations, in the same time, and evaluated alike.
 
 A job is one policy with one training seed. It carries its data, and so runs anywhere: in a process of this machine or
 on a worker of a Dask cluster. Only the coordinator writes: a file per finished job, so that a panel that was killed
@@ -6,57 +6,57 @@ continues with the jobs that are missing.
 """
 
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import as_completed
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from tqdm.auto import tqdm
+from torch import nn
 
-from vqbet_course.tasks import navigation
 from vqbet_course.baselines import BC, BeT, ChunkPolicy, chunk_stage
-from vqbet_course.evaluation.behaviour import ways_round
-from vqbet_course.training.factory import build_policy
+from vqbet_course.core.budget import Budget, Clock
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.executor import executor
-from vqbet_course.core.specs import TaskContract
-from vqbet_course.tasks.pusht.contract import PUSHT_TASK
-from vqbet_course.demos import Demos, Normalizer, load_demos
-from vqbet_course.evaluation.evaluate import assess
-from vqbet_course.evaluation.failures import Known, failures_of, keep_persons_word
 from vqbet_course.core.io import drop_partials, in_plain_words, read_json, write_atomically, write_json, write_text
-from vqbet_course.evaluation.videos import frames, write_film
-from vqbet_course.goals import PUSHER, of_a_block, seen_from_block, to_board
-from vqbet_course.policy import Decision, VQBeTConfig, VQBeTPolicy
+from vqbet_course.core.progress import progress
 from vqbet_course.core.records import made_by
-from vqbet_course.rollout import Policy, make_pusht, rollouts
-from vqbet_course.train import Setup, Stage, policy_stage, prepare, run_randomness, split_steps, vqvae_stage
+from vqbet_course.core.specs import TaskContract
+from vqbet_course.demos import Demos, Normalizer, load_demos
+from vqbet_course.evaluation.behaviour import ways_round
+from vqbet_course.evaluation.evaluate import assess, drawn
+from vqbet_course.evaluation.failures import Known, failures_of, keep_persons_word
+from vqbet_course.evaluation.videos import frames, write_film
+from vqbet_course.policy import VQBeT, VQBeTConfig, VQBeTPolicy
+from vqbet_course.rollout import Policy, rollouts
+from vqbet_course.tasks import navigation, open_source, task_of
+from vqbet_course.tasks.pusht.contract import PUSHT_TASK
+from vqbet_course.tasks.task import Task
+from vqbet_course.train import policy_stage, run_randomness, run_stage, split_steps, vqvae_stage
+from vqbet_course.training.data import Setup, fitting, prepare
+from vqbet_course.training.factory import build_frame, build_network
+from vqbet_course.training.hooks import Deadline, Measurement
 
-SCHEMA = "vqbet_course/panel/1"
+SCHEMA = "vqbet_course/panel/2"
 
 POLICIES = ("bc", "bet", "act", "diffusion", "vqbet")
 
-SHAPES: dict[str, dict[str, Any]] = {
+HYPERPARAMETERS: dict[str, dict[str, Any]] = {
     "bc": {"n_obs_steps": 2, "action_chunk_size": 8, "n_action_steps": 4},
     "bet": {"n_obs_steps": 5, "action_chunk_size": 1, "n_action_steps": 1},
     "act": {"n_obs_steps": 1, "action_chunk_size": 16, "n_action_steps": 8, "batch_size": 64, "optimizer_lr": 5e-4},
     "diffusion": {"n_obs_steps": 2, "action_chunk_size": 16, "n_action_steps": 8, "batch_size": 64},
 }
-"""What each policy sees and does, beside VQ-BeT, whose configuration says it: steps seen, decided, executed. Where it
-says nothing of the optimisation, that is VQ-BeT's too."""
+"""What each policy changes in VQ-BeT's laptop configuration: steps observed, decided and executed, and the optimizer."""
 
 SAMPLERS = {"diffusion-ddpm100": ("DDPM", 100), "diffusion-ddim10": ("DDIM", 10)}
 """The ways in which one trained Diffusion Policy acts."""
 
 CURVE_POINTS = 8
-"""How often in a training the error on demonstrations kept back is measured."""
+"""How often in a training the error on held-out demonstrations is measured."""
 
 ROUTES_SHARE, ROUTES_MINUTES = 0.25, 1 / 3
 """What each policy learns with on the toy with two routes: this share of its budget, and so many minutes at most."""
@@ -66,163 +66,118 @@ BEHIND_THE_GOAL = 20
 
 
 @dataclass(frozen=True)
-class Budget:
-    """How long a policy may learn: minutes of the machine's time, or else steps of gradient descent."""
-
-    minutes: float | None = None
-    steps: int | None = None
-
-    def __post_init__(self) -> None:
-        if (self.minutes is None) == (self.steps is None):
-            raise BadInput("give either --minutes or --steps")
-        if self.minutes is not None and not 0 < self.minutes < np.inf:
-            raise BadInput(f"{self.minutes} minutes: give a number above 0")
-        if self.steps is not None and self.steps < 3:
-            raise BadInput(f"{self.steps} steps: give at least 3")
-
-
-@dataclass(frozen=True)
 class Settings:
-    """What every job of a panel has in common."""
+    """What every job of a panel has in common: a SOURCE, how many of its demonstrations to train on, how many episodes to
+    evaluate and how many of them to record as videos, the training budget, and the first environment seed."""
 
     data: str
     demos: int
-    rollouts: int
+    episodes: int
     budget: Budget
-    films: int = 1
+    videos: int = 1
     first_seed: int = 100_000
 
     def to_dict(self) -> dict[str, Any]:
+        """The settings as a JSON object."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One policy, one training seed, and all that it needs: demonstrations to learn from, and some kept back."""
+    """One policy, one training seed, and all that it needs: demonstrations to train on, and some held out."""
 
     policy: str
     seed: int
-    learn: Demos
-    held_back: Demos | None
+    demos: Demos
+    held_out: Demos | None
     settings: Settings
+    task: Task
 
     @property
     def name(self) -> str:
+        """The name of its result file."""
         return f"{self.policy}-seed{self.seed}"
 
 
-# --- learning -----------------------------------------------------------------------------------------------------
+# --- training -----------------------------------------------------------------------------------------------------
 
 
-class Learned(NamedTuple):
-    """A policy that has learned: what it saw through, how its error fell, what it took."""
+class Trained(NamedTuple):
+    """A trained policy: its module and normalizer, the curve of its error, the steps and seconds that it took."""
 
-    policy: nn.Module
+    module: nn.Module
     normalizer: Normalizer
     curve: list[dict[str, float]]
     steps: int
     seconds: float
 
-
-class Clock:
-    """The time of a training, without what was spent on measuring it."""
-
-    def __init__(self) -> None:
-        self.start, self.paused = time.perf_counter(), 0.0
-
-    def seconds(self) -> float:
-        return time.perf_counter() - self.start - self.paused
-
-    @contextmanager
-    def pause(self) -> Iterator[None]:
-        before = time.perf_counter()
-        yield
-        self.paused += time.perf_counter() - before
+    @property
+    def policy(self) -> Policy:
+        """The policy that acts with it, as its configuration says."""
+        return as_policy(self.module)
 
 
-def fit(stage: Stage, seed: int, clock: Clock, until: float | None,
-        measure: Callable[[nn.Module], float] | None = None) -> tuple[int, list[dict[str, float]]]:
-    """Take the steps of a stage, or, given `until`, as many as fit before that second of the clock; the learning rate
-    follows whichever is nearer to its end. Returns the steps taken and the curve that `measure` draws."""
-    began, most, step = clock.seconds(), stage.steps, 0
-    curve: list[dict[str, float]] = []
-    while step < most and (until is None or clock.seconds() < until):
-        share = step / most
-        if until is not None:
-            share = max(share, (clock.seconds() - began) / (until - began))
-            stage.steps = max(step + 1, min(most, round(step / share))) if share else most
-        if measure is not None and share * CURVE_POINTS >= len(curve):
-            with clock.pause():
-                curve.append({"seconds": clock.seconds(), "step": step, "error": measure(stage.acting())})
-        stage.step(step, seed)
-        step += 1
-    if measure is not None:
-        curve.append({"seconds": clock.seconds(), "step": step, "error": measure(stage.acting())})
-    return step, curve
-
-
-def shapes(policy: str, demos: Demos, **changes: Any) -> VQBeTConfig:
-    """The configuration of a policy on these demonstrations; for the others than VQ-BeT only its shapes matter."""
+def config_for(policy: str, demos: Demos, **changes: Any) -> VQBeTConfig:
+    """The configuration of a policy on these demonstrations; a baseline takes its sizes and its optimizer from it."""
     sizes = {name: values.shape[1] for name, values in demos.observation.items()}
     return VQBeTConfig.laptop(observation_sizes=sizes, action_dim=demos.action.shape[1],
-                              **(SHAPES.get(policy, {}) | changes))
-
-
-class BlockBC(BC):
-    """Behaviour cloning that sees PushT from the T, like a VQ-BeT with goals (lesson 11)."""
-
-    def __init__(self, shapes: VQBeTConfig):
-        super().__init__(replace(shapes, observation_sizes={PUSHER: 2}))
-
-    def forward(self, window: dict[str, Tensor]) -> Tensor:
-        return super().forward(seen_from_block(window))
-
-    def act_once(self) -> Decision:
-        moment = {name: values.unsqueeze(1) for name, values in self.observations[-1].items()}
-        return to_board(super().act_once(), moment)
+                              **(HYPERPARAMETERS.get(policy, {}) | changes))
 
 
 def build(policy: str, config: VQBeTConfig) -> nn.Module:
-    """A policy of the panel, untrained."""
-    from vqbet_course.experiments import lerobot_baselines as peers
+    """What a policy of the panel trains: a VQBeT, or a ChunkPolicy."""
+    from vqbet_course.experiments import lerobot_baselines
 
-    kinds: dict[str, Callable[[VQBeTConfig], nn.Module]] = {
-        "bc": BlockBC if of_a_block(config) else BC, "bet": BeT, "act": peers.ACT,
-        "diffusion": peers.Diffusion, "vqbet": build_policy}
-    return kinds[policy](config)
+    if policy == "vqbet":
+        return build_network(config)
+    kinds: dict[str, type[ChunkPolicy]] = {
+        "bc": BC, "bet": BeT, "act": lerobot_baselines.ACT, "diffusion": lerobot_baselines.Diffusion}
+    return kinds[policy](config, build_frame(config))
+
+
+def as_policy(module: nn.Module) -> Policy:
+    """What acts with a module that `build` made: a VQBeTPolicy around a VQBeT, a ChunkPolicy as it is."""
+    return VQBeTPolicy(module) if isinstance(module, VQBeT) else cast(Policy, module)
 
 
 def learn(policy: str, setup: Setup, config: VQBeTConfig, budget: Budget, seed: int,
-          measure: Callable[[nn.Module], float] | None = None) -> Learned:
+          measure: Callable[[nn.Module], float] | None = None) -> Trained:
     """Train a policy from nothing within the budget. VQ-BeT spends a third of it on its tokenizer at most."""
     most = budget.steps or 10**9
     with run_randomness(seed):
         module, first = build(policy, config), 0
-        end = None if budget.minutes is None else 60 * budget.minutes
-        if isinstance(module, VQBeTPolicy):
+        if isinstance(module, VQBeT):
             tokenizer = vqvae_stage(module, setup.windows, split_steps(most, config))
             clock = Clock()
-            first, _ = fit(tokenizer, seed, clock, None if end is None else end / 3)
+            first = run_stage(tokenizer, seed, hooks=deadline(clock, budget, share=1 / 3))
             stage = policy_stage(module, setup.windows, most - first)
         else:
             stage = chunk_stage(cast(ChunkPolicy, module), setup.windows, most)
             clock = Clock()
-        steps, curve = fit(stage, seed, clock, end, measure)
-    return Learned(stage.acting().eval(), setup.normalizer, curve, first + steps, clock.seconds())
+        ends = deadline(clock, budget)
+        measured = [Measurement(clock, measure, CURVE_POINTS, *ends)] if measure else []
+        steps = run_stage(stage, seed, hooks=[*ends, *measured])
+    curve = measured[0].curve if measured else []
+    return Trained(stage.acting().eval(), setup.normalizer, curve, first + steps, clock.seconds())
 
 
-def action_error(policy: nn.Module, held_back: Demos, normalizer: Normalizer, n: int = 128) -> float:
-    """How far the first action of an episode that begins in a demonstration is from the demonstrated one, on average
-    over n frames of demonstrations that the policy did not learn from; in the action's unit."""
-    rows = np.linspace(0, len(held_back.action) - 1, n).astype(int)
-    acting, modes = cast(Policy, policy), [(module, module.training) for module in policy.modules()]
+def deadline(clock: Clock, budget: Budget, share: float = 1.0) -> list[Deadline]:
+    """The hook that ends a stage when a share of the budget's seconds is over; none for a budget in steps."""
+    return [] if budget.seconds is None else [Deadline(clock, share * budget.seconds)]
+
+
+def first_action_error(module: nn.Module, held_out: Demos, normalizer: Normalizer, n: int = 128) -> float:
+    """The distance between the first action of an episode that begins in a demonstration and the demonstrated action, a
+    mean over n frames of held-out demonstrations; in the action's unit."""
+    rows = np.linspace(0, len(held_out.action) - 1, n).astype(int)
+    acting, modes = as_policy(module), [(part, part.training) for part in module.modules()]
     acting.eval()
     acting.reset([torch.Generator().manual_seed(int(row)) for row in rows])
     decided = acting.select_action({name: normalizer.normalize(name, torch.from_numpy(values[rows]))
-                                    for name, values in held_back.observation.items()})
-    for module, training in modes:  # the tokenizer of a policy that learns does not
-        module.training = training
-    error = normalizer.unnormalize("action", decided) - torch.from_numpy(held_back.action[rows])
+                                    for name, values in held_out.observation.items()})
+    for part, training in modes:  # the tokenizer of a network that learns does not
+        part.training = training
+    error = normalizer.unnormalize("action", decided) - torch.from_numpy(held_out.action[rows])
     return error.norm(dim=1).mean().item()
 
 
@@ -230,31 +185,39 @@ def action_error(policy: nn.Module, held_back: Demos, normalizer: Normalizer, n:
 
 
 def run_job(job: Job) -> list[dict[str, Any]]:
-    """Train one policy and evaluate it in each way in which it acts. Films come along as bytes: nothing is written."""
+    """Train one policy and evaluate it in each way in which it acts. Videos come along as bytes: nothing is written."""
     torch.set_num_threads(1)
-    s, task = job.settings, PUSHT_TASK
-    config = shapes(job.policy, job.learn, use_relative_actions=True)
-    setup = prepare(job.learn, config, augment=True)
-    measure = partial(action_error, held_back=job.held_back, normalizer=setup.normalizer) if job.held_back else None
+    s, task = job.settings, job.task
+    config = config_for(job.policy, job.demos, use_relative_actions=fitting(job.demos).use_relative_actions)
+    setup = prepare(job.demos, config, augment=task.augmentable(job.demos.contract))
+    measure = partial(first_action_error, held_out=job.held_out, normalizer=setup.normalizer) if job.held_out else None
     learned = learn(job.policy, setup, config, s.budget, job.seed, measure)
-    routes, known = two_routes(job.policy, job.seed, s.budget), Known.of(job.learn, setup.normalizer)
+    routes, known = two_routes(job.policy, job.seed, s.budget), Known.of(job.demos, setup.normalizer)
     results = []
-    for name, choose in ways(learned.policy, job.policy).items():
+    for name, choose in ways(learned.module, job.policy).items():
         choose()
-        played, figures = assess(cast(Policy, learned.policy), learned.normalizer, make_pusht,
-                                 range(s.first_seed, s.first_seed + s.rollouts))
-        failures = failures_of(played, task, known)
-        ways_taken = ways_round(cast(Policy, learned.policy), learned.normalizer, make_pusht)
+        episodes, metrics = assess(learned.policy, learned.normalizer, task.make_env,
+                                   range(s.first_seed, s.first_seed + s.episodes))
+        failures = failures_of(episodes, task.contract, known)
+        ways_taken = ways_round_of(learned, task)
         results.append({
             "schema": SCHEMA, "policy": name, "seed": job.seed, "job": job.name, "settings": s.to_dict(),
-            "contract": task.to_dict(), "parameters": sum(p.numel() for p in learned.policy.parameters()),
+            "contract": task.contract.to_dict(), "parameters": sum(p.numel() for p in learned.module.parameters()),
             "chunk": {k: getattr(config, k) for k in ("n_obs_steps", "action_chunk_size", "n_action_steps")},
             "training": {"steps": learned.steps, "seconds": learned.seconds, "curve": learned.curve},
-            "metrics": figures, "two_routes": routes, "ways_round": ways_taken, "made_by": made_by(),
-            "episodes": [e.summary() | {"failure": failures.get(str(e.seed))} for e in played],
-            "films": {f"{name}-seed{job.seed}-{e.seed}.mp4": film(frames(e)) for e in played[:s.films]},
+            "metrics": metrics, "two_routes": routes, **ways_taken, "made_by": made_by(),
+            "episodes": [e.summary() | {"failure": failures.get(str(e.seed))} for e in episodes],
+            "videos": {f"{name}-seed{job.seed}-{e.seed}.mp4": video_bytes(frames(e, task.make_env))
+                       for e in episodes[:s.videos if drawn(task.make_env) else 0]},
         })
     return results
+
+
+def ways_round_of(learned: Trained, task: Task) -> dict[str, dict[str, float]]:
+    """The ways that a policy goes around PushT's T, as a field of its result; nothing for another task."""
+    if task.contract != PUSHT_TASK:
+        return {}
+    return {"ways_round": ways_round(learned.policy, learned.normalizer, task.make_env)}
 
 
 def ways(module: nn.Module, policy: str) -> dict[str, Callable[[], None]]:
@@ -265,30 +228,29 @@ def ways(module: nn.Module, policy: str) -> dict[str, Callable[[], None]]:
     return {name: partial(sample_with, *how) for name, how in SAMPLERS.items()}
 
 
-def film(pictures: Iterable[np.ndarray]) -> bytes:
-    """An H.264 film of pictures, as it would lie in a file."""
+def video_bytes(pictures: Iterable[np.ndarray]) -> bytes:
+    """The bytes of an H.264 video of some frames (H, W, 3)."""
     with tempfile.TemporaryDirectory() as folder:
-        write_film(Path(folder) / "film.mp4", pictures)
-        return (Path(folder) / "film.mp4").read_bytes()
+        write_film(Path(folder) / "video.mp4", pictures)
+        return (Path(folder) / "video.mp4").read_bytes()
 
 
 def two_routes(policy: str, seed: int, budget: Budget, n: int = 40) -> dict[str, float]:
     """The same policy on the toy with one disc, from the one start from which demonstrations go both ways: the shares
     (0..1) of its n rollouts that arrive on the left and on the right of the disc, and that do not arrive."""
     demos = toy_demos(seed)
-    config = shapes(policy, demos, use_relative_actions=False, scheduler_warmup_steps=20, batch_size=64,
-                    vqvae_batch_size=256)  # small batches: many steps of little time
+    config = config_for(policy, demos, use_relative_actions=False, scheduler_warmup_steps=20, batch_size=64,
+                        vqvae_batch_size=256)  # small batches: many steps of little time
     setup = prepare(demos, config, augment=False)
     if budget.minutes is not None:
         budget = Budget(minutes=min(ROUTES_MINUTES, ROUTES_SHARE * budget.minutes))
     else:
         budget = Budget(steps=max(3, int(ROUTES_SHARE * cast(int, budget.steps))))
     learned = learn(policy, setup, config, budget, seed)
-    acting = cast(Policy, learned.policy)
-    played = rollouts(acting, learned.normalizer, range(n), navigation.NavigationEnv)
-    return {"left": float(np.mean([e.success and passed(e.truth) > 0 for e in played])),
-            "right": float(np.mean([e.success and passed(e.truth) < 0 for e in played])),
-            "crashed": float(np.mean([not e.success for e in played]))}
+    episodes = rollouts(learned.policy, learned.normalizer, range(n), navigation.NavigationEnv)
+    return {"left": float(np.mean([e.success and passed(e.truth) > 0 for e in episodes])),
+            "right": float(np.mean([e.success and passed(e.truth) < 0 for e in episodes])),
+            "crashed": float(np.mean([not e.success for e in episodes]))}
 
 
 def toy_demos(seed: int, n: int = 100) -> Demos:
@@ -314,25 +276,29 @@ def passed(path: Sequence[np.ndarray]) -> float:
 
 
 def compare(policies: Sequence[str], seeds: Sequence[int], settings: Settings, out: Path, jobs: int = 1,
-            dask: str | None = None, quiet: bool = False) -> dict[str, Any]:
+            dask: str | None = None, task: str | None = None, quiet: bool = False) -> dict[str, Any]:
     """Run what is missing of a panel, then write panel.json and report.html into `out`. Returns what panel.json holds.
 
-    Args: jobs, processes of this machine; dask, the address of a scheduler that takes the jobs instead.
+    Args: jobs, processes of this machine; dask, the address of a scheduler that takes the jobs instead; task, whose
+    demonstrations they are, by default what the data show.
     Raises BadInput for unknown policies, too few demonstrations, or an `out` that holds a panel of other settings;
     what is finished stays.
     """
     check(policies, seeds, settings, jobs)
-    demos, out = load_demos(settings.data), Path(out)
-    differs = demos.contract.difference(PUSHT_TASK.data)
+    demos, out = load_demos(open_source(settings.data, task=task)), Path(out)
+    own = task_of(demos.contract)
+    if own is None:
+        raise BadInput(f"{settings.data}: not the demonstrations of a task that is known; say whose they are with --task")
+    differs = demos.contract.difference(own.contract.data)
     if differs:
         raise BadInput(f"{settings.data}: not the demonstrations of the panel's task; {differs}")
     if len(demos) < settings.demos:
         raise BadInput(f"{settings.data}: holds {len(demos)} demonstrations, --demos asks for {settings.demos}")
-    done = {result["job"] for result in results_of(out, settings)}
-    missing = [job for job in jobs_of(policies, seeds, demos, settings) if job.name not in done]
+    done = {result["job"] for result in results_of(out, settings, own)}
+    missing = [job for job in jobs_of(policies, seeds, demos, settings, own) if job.name not in done]
     if missing:
         run_missing(missing, out, jobs, dask, quiet)
-    return write_panel(out, results_of(out, settings), settings)
+    return write_panel(out, results_of(out, settings, own), settings, own)
 
 
 def check(policies: Sequence[str], seeds: Sequence[int], settings: Settings, jobs: int) -> None:
@@ -344,18 +310,18 @@ def check(policies: Sequence[str], seeds: Sequence[int], settings: Settings, job
         raise BadInput("give each policy and each seed once, and at least one of both")
     if min(seeds) < 0:
         raise BadInput("seeds must be at least 0")
-    if min(settings.demos, settings.rollouts, jobs) < 1 or settings.films < 0:
-        raise BadInput("demos, rollouts and jobs must be at least 1, films at least 0")
+    if min(settings.demos, settings.episodes, jobs) < 1 or settings.videos < 0:
+        raise BadInput("demos, episodes and jobs must be at least 1, videos at least 0")
 
 
-def jobs_of(policies: Sequence[str], seeds: Sequence[int], demos: Demos, settings: Settings) -> list[Job]:
-    """All jobs of a panel. A seed chooses the demonstrations, the same for every policy; ten others are kept back."""
+def jobs_of(policies: Sequence[str], seeds: Sequence[int], demos: Demos, settings: Settings, task: Task) -> list[Job]:
+    """All jobs of a panel. A seed chooses the demonstrations, the same for every policy; ten others are held out."""
     jobs = []
     for seed in seeds:
         order = np.random.default_rng(seed).permutation(len(demos))
         chosen, rest = np.sort(order[:settings.demos]), order[settings.demos:settings.demos + 10]
-        held_back = demos.select(rest) if len(rest) else None
-        jobs += [Job(policy, seed, demos.select(chosen), held_back, settings) for policy in policies]
+        held_out = demos.select(rest) if len(rest) else None
+        jobs += [Job(policy, seed, demos.select(chosen), held_out, settings, task) for policy in policies]
     return jobs
 
 
@@ -366,7 +332,7 @@ def run_missing(missing: Sequence[Job], out: Path, jobs: int, dask: str | None, 
         with in_plain_words(out):  # before hours are spent on what cannot be kept
             (out / "jobs").mkdir(parents=True, exist_ok=True)
         futures = {pool.submit(run_job, job): job for job in missing}
-        for future in tqdm(as_completed(futures), total=len(futures), desc="jobs", unit="job", disable=quiet):
+        for future in progress("jobs", "job", as_completed(futures), total=len(futures), quiet=quiet):
             try:
                 keep(out, futures[future].name, future.result())
             except Exception as error:
@@ -376,23 +342,23 @@ def run_missing(missing: Sequence[Job], out: Path, jobs: int, dask: str | None, 
 
 
 def keep(out: Path, name: str, results: list[dict[str, Any]]) -> None:
-    """Write a finished job: its films, then its results as one file, which says that it is finished."""
+    """Write a finished job: its videos, then its results as one file, which says that it is finished."""
     for result in results:
-        films = result["films"]
-        for path, content in films.items():
-            write_atomically(out / "films" / path, partial(Path.write_bytes, data=content))
-        result["films"] = [f"films/{path}" for path in films]
+        videos = result["videos"]
+        for path, content in videos.items():
+            write_atomically(out / "videos" / path, partial(Path.write_bytes, data=content))
+        result["videos"] = [f"videos/{path}" for path in videos]
     write_json(out / "jobs" / f"{name}.json", {"schema": SCHEMA, "results": results})
 
 
-def results_of(out: Path, settings: Settings) -> list[dict[str, Any]]:
+def results_of(out: Path, settings: Settings, task: Task) -> list[dict[str, Any]]:
     """All results in a panel's folder, a row a policy and seed. Raises BadInput, naming the file and the field, for
     one of another schema, of another task contract or of other settings: they are never put in one table."""
     found = []
     for path in sorted((out / "jobs").glob("*.json")):
         results = read_json(path, parse_job)
         for result in results:
-            differs = TaskContract.from_dict(result["contract"]).difference(PUSHT_TASK)
+            differs = TaskContract.from_dict(result["contract"]).difference(task.contract)
             if differs:
                 raise BadInput(f"{path}: the result of another task; {differs}; choose another --out")
             mine, theirs = settings.to_dict(), result["settings"]
@@ -412,7 +378,7 @@ def parse_job(values: dict[str, Any]) -> list[dict[str, Any]]:
     return values["results"]
 
 
-def write_panel(out: Path, results: list[dict[str, Any]], settings: Settings) -> dict[str, Any]:
+def write_panel(out: Path, results: list[dict[str, Any]], settings: Settings, task: Task) -> dict[str, Any]:
     """panel.json, the labels of the failures, which a person may overrule, and report.html."""
     from vqbet_course.experiments.report import report
     from vqbet_course.experiments.verdicts import claims, paired_tests
@@ -422,7 +388,7 @@ def write_panel(out: Path, results: list[dict[str, Any]], settings: Settings) ->
         kept = keep_persons_word(out / "failures" / f"{result['policy']}-seed{result['seed']}.json", labels)
         for episode in result["episodes"]:
             episode["failure"] = kept.get(str(episode["seed"]))
-    panel = {"schema": SCHEMA, "settings": settings.to_dict(), "contract": PUSHT_TASK.to_dict(), "results": results,
+    panel = {"schema": SCHEMA, "settings": settings.to_dict(), "contract": task.contract.to_dict(), "results": results,
              "tests": paired_tests(results), "claims": claims(results)}
     write_json(out / "panel.json", panel)
     write_text(out / "report.html", report(panel, out))

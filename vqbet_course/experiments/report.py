@@ -10,8 +10,8 @@ import numpy as np
 
 from vqbet_course.core.pages import render
 from vqbet_course.evaluation.videos import film_html
+from vqbet_course.experiments.verdicts import Results, p_value, policies_of
 from vqbet_course.rollout import SUCCESS_COVERAGE, wilson
-from vqbet_course.experiments.verdicts import Results, names, p_value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +23,7 @@ COLOURS = {"bc": "#0072B2", "bet": "#56B4E9", "act": "#009E73", "diffusion-ddpm1
 def rows(results: Results) -> list[dict[str, Any]]:
     """A row a policy: figures over all its training seeds, success with a Wilson 95 % interval."""
     table = []
-    for name in names(results):
+    for name in policies_of(results):
         own = [r for r in results if r["policy"] == name]
         episodes = [e for r in own for e in r["episodes"]]
         wins = sum(e["success"] for e in episodes)
@@ -49,7 +49,7 @@ def mean(values: list[float | None]) -> float | None:
 
 
 def learning_curves(results: Results) -> "Figure":
-    """The error on demonstrations kept back against the seconds of training, a line a policy and seed."""
+    """The error on held-out demonstrations against the seconds of training, a line a policy and seed."""
     from matplotlib.ticker import LogLocator
 
     figure, ax = canvas(6, 3.4)
@@ -71,13 +71,13 @@ def coverage_distributions(results: Results) -> "Figure":
     """The max coverage of every episode, a row of dots a policy, with the median."""
     figure, ax = canvas(6, 3.4)
     draw = np.random.default_rng(0)
-    for y, name in enumerate(names(results)):
+    for y, name in enumerate(policies_of(results)):
         best = np.array([e["max_coverage"] for r in results if r["policy"] == name for e in r["episodes"]])
         ax.plot(best, y + draw.uniform(-0.25, 0.25, len(best)), "o", color=COLOURS[name], alpha=0.4, markersize=4)
         ax.plot([np.median(best)] * 2, [y - 0.35, y + 0.35], color="black")
     ax.axvline(SUCCESS_COVERAGE, color="0.5", linestyle="--", linewidth=1)
     ax.set(xlabel="max coverage of an episode; bar: median; dashed: success", xlim=(0, 1.02),
-           yticks=range(len(names(results))), yticklabels=names(results))
+           yticks=range(len(policies_of(results))), yticklabels=policies_of(results))
     ax.invert_yaxis()
     return figure
 
@@ -113,15 +113,15 @@ def picture(figure: "Figure", alt: str) -> str:
 def failure_counts(results: Results) -> dict[str, Counter[str]]:
     """{policy: how often each label}, a person's word before the rules'."""
     return {name: Counter(e["failure"]["person"] or e["failure"]["label"] for r in results if r["policy"] == name
-                          for e in r["episodes"] if e["failure"]) for name in names(results)}
+                          for e in r["episodes"] if e["failure"]) for name in policies_of(results)}
 
 
 def report(panel: dict[str, Any], folder: Path) -> str:
     """The page. `folder` holds the films that the panel names."""
     results = panel["results"]
     films = [(r, film_html(folder / path, f"An episode of {r['policy']}", width=320))
-             for r in results for path in r["films"][:1] if (folder / path).exists()]
-    pictures = [picture(learning_curves(results), "Error on demonstrations kept back, against training time"),
+             for r in results for path in r["videos"][:1] if (folder / path).exists()]
+    pictures = [picture(learning_curves(results), "Error on held-out demonstrations, against training time"),
                 picture(coverage_distributions(results), "Max coverage of every episode, by policy"),
                 picture(speed_and_quality(results), "Average max reward against time per decision")]
     failed = [(r, e) for r in results for e in r["episodes"] if e["failure"]]

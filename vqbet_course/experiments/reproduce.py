@@ -89,7 +89,7 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, list[Any
     return {key: [before.get(key), after.get(key)] for key in keys if before.get(key) != after.get(key)}
 
 
-def describe(verdict: dict[str, Any]) -> str:
+def verdict_line(verdict: dict[str, Any]) -> str:
     """A verdict in one line."""
     one, two = verdict["success"]
     word = "reproduced" if verdict["reproduced"] else "NOT reproduced"

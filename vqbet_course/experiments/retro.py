@@ -9,7 +9,7 @@ import numpy as np
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import read_json, write_text
-from vqbet_course.core.records import Row, rows_of
+from vqbet_course.evaluation.results import Row, rows_of
 
 
 def retro(paths: Sequence[Path], out: Path, recorded: Path | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Which differences of a panel are real, and what its figures say to the claims of the field."""
+"""Which differences of a panel are significant, and what its metrics say to the claims of the field."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import binomtest, wilcoxon
 
 LEVEL = 0.05
-"""A difference counts as real below this p-value, after Holm's correction."""
+"""A difference is significant below this p-value, after Holm's correction."""
 
 Results = Sequence[dict[str, Any]]
 """Rows of panel.json: one a policy and training seed."""
@@ -20,7 +20,7 @@ def outcomes(results: Results, policy: str) -> dict[tuple[int, int], dict[str, A
     return {(r["seed"], e["seed"]): e for r in results if r["policy"] == policy for e in r["episodes"]}
 
 
-def names(results: Results) -> list[str]:
+def policies_of(results: Results) -> list[str]:
     """The policies of a panel, in the order of its results."""
     return list(dict.fromkeys(r["policy"] for r in results))
 
@@ -59,22 +59,22 @@ def compare_coverage(one: dict, two: dict, keep: Callable[[float, float], bool] 
 def paired_tests(results: Results) -> list[dict[str, Any]]:
     """Both tests for every pair of policies, on the seeds that they share; `p_holm` holds for all pairs together."""
     tests: list[dict[str, Any]] = []
-    for first, second in combinations(names(results), 2):
+    for first, second in combinations(policies_of(results), 2):
         one, two = outcomes(results, first), outcomes(results, second)
         tests.append({"first": first, "second": second, "success": compare_success(one, two),
                       "coverage": compare_coverage(one, two)})
     for kind in ("success", "coverage"):
         for test, p in zip(tests, holm([t[kind]["p"] for t in tests]) if tests else [], strict=True):
-            test[kind] |= {"p_holm": p, "real": p < LEVEL}
+            test[kind] |= {"p_holm": p, "significant": p < LEVEL}
     return tests
 
 
 # --- claims -------------------------------------------------------------------------------------------------------
 
 
-def verdict(better: float, real: bool) -> str:
+def claim_verdict(better: float, significant: bool) -> str:
     """What a difference says to the claim that it is above 0."""
-    return "undecided" if not real else "borne out" if better > 0 else "not borne out"
+    return "inconclusive" if not significant else "borne out" if better > 0 else "not borne out"
 
 
 def p_value(p: float) -> str:
@@ -84,7 +84,7 @@ def p_value(p: float) -> str:
 
 def claims(results: Results) -> list[dict[str, str]]:
     """The claims of the field that this panel can speak to, each with a verdict and the figures behind it."""
-    present = {*names(results)}
+    present = {*policies_of(results)}
     asked: list[tuple[set[str], Callable[[Results], dict[str, str]]]] = [
         ({"act", "bc"}, act_beats_bc),
         ({"diffusion-ddpm100", "vqbet"}, diffusion_places_finer),
@@ -96,9 +96,10 @@ def claims(results: Results) -> list[dict[str, str]]:
 
 
 def act_beats_bc(results: Results) -> dict[str, str]:
+    """The claim that ACT is better than behaviour cloning, by max coverage."""
     test = compare_coverage(outcomes(results, "act"), outcomes(results, "bc"))
     return {"claim": "ACT is better than behaviour cloning (max coverage on shared starts)",
-            "verdict": verdict(test["mean_difference"], test["p"] < LEVEL), "why": above("ACT", "BC", test)}
+            "verdict": claim_verdict(test["mean_difference"], test["p"] < LEVEL), "why": above("ACT", "BC", test)}
 
 
 def above(one: str, two: str, test: dict[str, Any]) -> str:
@@ -111,14 +112,16 @@ def above(one: str, two: str, test: dict[str, Any]) -> str:
 
 
 def diffusion_places_finer(results: Results, near: float = 0.8) -> dict[str, str]:
+    """The claim that Diffusion Policy covers more than VQ-BeT where both get beyond a coverage of `near`."""
     test = compare_coverage(outcomes(results, "diffusion-ddpm100"), outcomes(results, "vqbet"),
                             lambda a, b: min(a, b) > near)
     return {"claim": f"Diffusion Policy places finer than VQ-BeT (max coverage where both get beyond {near:g})",
-            "verdict": verdict(test["mean_difference"], test["p"] < LEVEL),
+            "verdict": claim_verdict(test["mean_difference"], test["p"] < LEVEL),
             "why": above("Diffusion (100 DDPM steps)", "VQ-BeT", test)}
 
 
 def faster(results: Results, other: str, times: float) -> dict[str, str]:
+    """The claim that VQ-BeT decides `times` times as fast as another policy."""
     slow, fast = (np.median([r["metrics"]["latency_ms"]["p50"] for r in results if r["policy"] == name])
                   for name in (other, "vqbet"))
     sizes = {r["policy"]: r["parameters"] / 1e6 for r in results}
@@ -132,11 +135,12 @@ def faster(results: Results, other: str, times: float) -> dict[str, str]:
 
 
 def best_reward(results: Results) -> dict[str, str]:
+    """The claim that no policy of the panel has a higher average max reward than VQ-BeT."""
     rewards = {name: np.mean([r["metrics"]["avg_max_reward"] for r in results if r["policy"] == name])
-               for name in names(results)}
+               for name in policies_of(results)}
     best = max(rewards, key=lambda name: rewards[name])
     others = max((reward for name, reward in rewards.items() if name != "vqbet"), default=0.0)
-    wins = {name: np.mean([e["success"] for e in outcomes(results, name).values()]) for name in names(results)}
+    wins = {name: np.mean([e["success"] for e in outcomes(results, name).values()]) for name in policies_of(results)}
     often = max(wins, key=lambda name: wins[name])
     return {"claim": "VQ-BeT stands at or above every other policy of the panel (average max reward)",
             "verdict": "borne out" if rewards["vqbet"] >= others else "not borne out",
@@ -155,7 +159,7 @@ def chance(results: Results, best: str) -> str:
 def keeps_both_routes(results: Results, least: float = 0.1) -> dict[str, str]:
     """A policy keeps both routes when each is taken in a tenth of its rollouts and most of them arrive. Diffusion goes
     there with 10 DDIM steps only; its row with DDPM holds the same figures."""
-    routes = {name: shares(results, name, "two_routes") for name in names(results) if name != "diffusion-ddpm100"}
+    routes = {name: shares(results, name, "two_routes") for name in policies_of(results) if name != "diffusion-ddpm100"}
     keeps = {name: min(r["left"], r["right"]) >= least and r["crashed"] < 0.5 for name, r in routes.items()}
     told = "; ".join(f"{name} {r['left']:.0%} left, {r['right']:.0%} right, {r['crashed']:.0%} lost"
                      for name, r in routes.items())
@@ -170,7 +174,7 @@ def goes_both_ways_round(results: Results) -> dict[str, str]:
     claim = "On PushT, from starts from which the expert goes round the T both ways, VQ-BeT does too and BC does not"
     if any("ways_round" not in r for r in results):
         return {"claim": claim, "verdict": "not measured", "why": "an earlier version made these results"}
-    ways = {name: shares(results, name, "ways_round") for name in names(results)}
+    ways = {name: shares(results, name, "ways_round") for name in policies_of(results)}
     told = "; ".join(f"{name} from {w['both']:.0%} of the starts ({w['left']:.0%} only left, {w['right']:.0%} only "
                      f"right, {w['neither']:.0%} neither)" for name, w in ways.items())
     return {"claim": claim, "verdict": "borne out" if ways["vqbet"]["both"] >= 0.5 > ways["bc"]["both"]

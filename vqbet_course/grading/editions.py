@@ -9,16 +9,15 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from vqbet_course.course.runner import LESSONS
 from vqbet_course import __version__
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import write_json, write_text
 from vqbet_course.core.notebooks import Cell, notebook_text, source_lines, source_of, without_directives
+from vqbet_course.core.places import LABS
 from vqbet_course.grading.checks import Check, all_checks
 from vqbet_course.grading.explanations import EXPLANATIONS
 from vqbet_course.grading.lessons import NBDEV, Exercise, Lab, all_labs
 
-LABS = LESSONS.parent / "labs"
 STARS = {1: "★", 2: "★★", 3: "★★★"}
 
 

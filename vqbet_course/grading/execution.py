@@ -14,7 +14,15 @@ from vqbet_course.core.notebooks import has_directive
 from vqbet_course.grading.lessons import Lab
 from vqbet_course.grading.limits import Limits
 from vqbet_course.grading.sandbox import (
-    ENVIRONMENT, PACKAGE, bind, bubblewrap, bubblewrap_works, interpreter, scratch_folder, where_it_runs)
+    ENVIRONMENT,
+    PACKAGE,
+    bind,
+    bubblewrap,
+    bubblewrap_works,
+    interpreter,
+    scratch_folder,
+    where_it_runs,
+)
 
 RUNNER = Path(__file__).with_name("papermill_runner.py")
 LIMITS = Limits(seconds=300, wall=300, memory=8 << 30, output=32 << 20, processes=256)

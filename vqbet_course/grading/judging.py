@@ -14,9 +14,9 @@ from torch import Tensor
 
 from vqbet_course.grading.answers import Answer
 from vqbet_course.grading.checks import Check, Misconception, all_checks
-from vqbet_course.grading.lessons import Lab, lab_of
 from vqbet_course.grading.diagnosis import diagnose, smallest_example
 from vqbet_course.grading.grades import Verdict
+from vqbet_course.grading.lessons import Lab, lab_of
 from vqbet_course.grading.runner import Outputs, ask, metadata_of
 
 LONGEST_HEADER = 100_000
@@ -123,7 +123,7 @@ def tensor_difference(right: Tensor, mine: Tensor, check: type[Check]) -> str:
     if mine.shape != right.shape:
         small = len(mine.shape) < 5 and max(mine.shape, default=0) < 100  # a large one could tell what was asked
         return f"has {f'shape {tuple(mine.shape)}' if small else 'another shape'}, expected {tuple(right.shape)}"
-    if mine.is_complex() or check.whole and mine.is_floating_point() and not right.is_floating_point():
+    if mine.is_complex() or (check.whole and mine.is_floating_point() and not right.is_floating_point()):
         return f"is of type {str(mine.dtype)[6:]}, expected {str(right.dtype)[6:]}"
     mine, right = mine.double(), right.double()
     if mine.isnan().any() and not right.isnan().any():

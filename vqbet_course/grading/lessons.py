@@ -6,8 +6,8 @@ from pathlib import Path
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.notebooks import Cell, directives, has_directive, read_notebook, source_of
+from vqbet_course.core.places import LESSONS, find_lessons
 from vqbet_course.grading.answers import bound_names
-from vqbet_course.course.runner import LESSONS, find_lessons
 
 NBDEV = ("export", "default_exp")
 """The directives that speak to nbdev alone."""

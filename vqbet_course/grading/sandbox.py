@@ -26,9 +26,9 @@ from types import TracebackType
 
 import vqbet_course
 from vqbet_course.core.notebooks import source_of
+from vqbet_course.grading.grades import Ungradable
 from vqbet_course.grading.lessons import Lab
 from vqbet_course.grading.limits import Limits
-from vqbet_course.grading.grades import Ungradable
 
 PACKAGE = Path(vqbet_course.__file__).parent
 RUNNER = Path(__file__).with_name("runner.py")

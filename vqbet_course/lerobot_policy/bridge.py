@@ -5,18 +5,20 @@ import io
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 
-import torch
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.policies.vqbet.configuration_vqbet import VQBeTConfig as LeRobotConfig
 from lerobot.policies.vqbet.modeling_vqbet import VQBeTModel
 from lerobot.policies.vqbet.modeling_vqbet import VQBeTPolicy as LeRobotPolicy
 from torch import Tensor
 
-from vqbet_course.training.factory import build_policy
 from vqbet_course.core.errors import BadInput
-from vqbet_course.policy import LeRobotTraining, VQBeTConfig, VQBeTPolicy
+from vqbet_course.policy import VQBeT, VQBeTConfig, VQBeTPolicy
+from vqbet_course.training.factory import build_network
 
 OBS_STATE, ACTION = "observation.state", "action"
+
+SHARED = [f.name for f in fields(VQBeTConfig) if f.name in LeRobotConfig.__annotations__]
+"""The fields of our configuration that LeRobot's has, too."""
 
 NAMES = {
     "encoder.images.backbone.conv1.": "rgb_encoder.backbone.0.",
@@ -76,21 +78,21 @@ def to_lerobot(policy: VQBeTPolicy) -> LeRobotPolicy:
         raise BadInput(f"image_shapes {list(policy.config.image_shapes)}: LeRobot's VQ-BeT policy takes exactly "
                        "one camera; to_lerobot_model gives its network with several")
     theirs = quietly(LeRobotPolicy, lerobot_config(policy.config))
-    fill(theirs.vqbet, policy)
+    copy_weights(theirs.vqbet, policy.network)
     return theirs.eval()
 
 
 def to_lerobot_model(policy: VQBeTPolicy) -> VQBeTModel:
     """The network inside LeRobot's policy with our weights: any number of cameras, at least one."""
     model = quietly(VQBeTModel, lerobot_config(policy.config))
-    fill(model, policy)
+    copy_weights(model, policy.network)
     return model.eval()
 
 
-def fill(model: VQBeTModel, policy: VQBeTPolicy) -> None:
+def copy_weights(model: VQBeTModel, network: VQBeT) -> None:
     """Give LeRobot's network our weights, and call its first stage finished."""
     tensors = model.state_dict()  # shares its memory with the model
-    for name, values in policy.state_dict().items():
+    for name, values in network.state_dict().items():
         target = tensors[lerobot_name(name)]
         target.copy_(values.reshape(target.shape))
     tensors["action_head.vqvae_model.discretized"].fill_(True)
@@ -111,8 +113,8 @@ def policy_from_tensors(config: LeRobotConfig, tensors: Mapping[str, Tensor]) ->
 
     Raises BadInput, naming the tensor, when one is missing, has another shape, or has no place.
     """
-    policy = build_policy(course_config(config))
-    names = {lerobot_name(name): target for name, target in policy.state_dict().items()}
+    network = build_network(course_config(config))
+    names = {lerobot_name(name): target for name, target in network.state_dict().items()}
     for name, target in names.items():
         if name not in tensors:
             raise BadInput(f"tensor {name} is missing")
@@ -124,7 +126,7 @@ def policy_from_tensors(config: LeRobotConfig, tensors: Mapping[str, Tensor]) ->
     unknown = [name for name in tensors if name not in names and not name.endswith(BOOKKEEPING)]
     if unknown:
         raise BadInput(f"tensor {unknown[0]} has no place in LeRobot 0.6's VQ-BeT")
-    return policy.eval()
+    return VQBeTPolicy(network.eval())
 
 
 def quietly[T](make: Callable[[LeRobotConfig], T], config: LeRobotConfig) -> T:
@@ -154,7 +156,7 @@ def lerobot_config(c: VQBeTConfig) -> LeRobotConfig:
     images = {name: PolicyFeature(FeatureType.VISUAL, shape) for name, shape in c.image_shapes.items()}
     state = PolicyFeature(FeatureType.STATE, (c.observation_sizes[OBS_STATE],))
     return LeRobotConfig(
-        **{f.name: getattr(c, f.name) for f in fields(LeRobotTraining)}
+        **{name: getattr(c, name) for name in SHARED}
         | {"pretrained_backbone_weights": None},
         input_features=images | {OBS_STATE: state}, device="cpu", push_to_hub=False,
         output_features={ACTION: PolicyFeature(FeatureType.ACTION, (c.action_dim,))})
@@ -166,6 +168,6 @@ def course_config(theirs: LeRobotConfig) -> VQBeTConfig:
     if state is None or action is None:
         raise BadInput(f"the configuration has no {OBS_STATE} or no {ACTION}")
     return VQBeTConfig(
-        **{f.name: getattr(theirs, f.name) for f in fields(LeRobotTraining)},
+        **{name: getattr(theirs, name) for name in SHARED},
         observation_sizes={OBS_STATE: state.shape[0]}, action_dim=action.shape[0],
         image_shapes={name: tuple(feature.shape) for name, feature in theirs.image_features.items()})

@@ -17,20 +17,21 @@ from lerobot.configs import NormalizationMode, PreTrainedConfig
 from lerobot.policies.factory import make_pre_post_processors
 from lerobot.policies.vqbet.configuration_vqbet import VQBeTConfig as LeRobotConfig
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from vqbet_course.training.factory import build_policy
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.io import in_plain_words, read_json, write_json
 from vqbet_course.core.specs import Contract, Field
-from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
 from vqbet_course.demos import Normalizer
-from vqbet_course.core.io import in_plain_words, read_json, write_atomically, write_json
 from vqbet_course.lerobot_policy.bridge import policy_from_tensors, to_lerobot
 from vqbet_course.lerobot_policy.configuration_vqbet_course import VQBeTCourseConfig
 from vqbet_course.lerobot_policy.modeling_vqbet_course import wrap
 from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
-from vqbet_course.train import Plan, Run, fill
+from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
+from vqbet_course.training.checkpoints import load_tensors, save_weights
+from vqbet_course.training.factory import build_network
+from vqbet_course.training.runs import Run, TrainingPlan
 
 LOW_AND_HIGH = {"MIN_MAX": ("min", "max"), "QUANTILES": ("q01", "q99"), "QUANTILE10": ("q10", "q90")}
 """The statistics that LeRobot's ways to normalise send to -1 and 1."""
@@ -75,12 +76,11 @@ def import_checkpoint(folder: Path, out: Path) -> None:
     config = read_config(folder)
     policy = read_policy(folder, config)
     normalizer = read_normalizer(folder, policy.config)
-    tensors = {name: values.contiguous() for name, values in policy.state_dict().items()}
     write_json(out / "config.json", policy.config.to_dict())
     write_json(out / "normalizer.json", normalizer.to_dict())
     write_json(out / "contract.json", read_contract(folder, policy.config).to_dict())
-    write_atomically(out / "model.safetensors", lambda path: save_file(tensors, path))
-    plan = Plan(str(folder), steps=0, vqvae_steps=0, seed=0, augment=False, threads=torch.get_num_threads())
+    save_weights(policy.network, out / "model.safetensors")
+    plan = TrainingPlan(str(folder), steps=0, vqvae_steps=0, seed=0, augment=False, threads=torch.get_num_threads())
     write_json(out / "train_state.json", asdict(plan))
 
 
@@ -118,9 +118,9 @@ def read_policy(folder: Path, config: PreTrainedConfig) -> VQBeTPolicy:
         raise BadInput(f"{path}: {error}") from None
     assert isinstance(config, VQBeTCourseConfig)
     part = "average." if config.ema_decay else "learning."
-    policy = build_policy(config.course_config())
-    fill(policy, {k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)}, path)
-    return policy
+    network = build_network(config.course_config())
+    load_tensors(network, {k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)}, path)
+    return VQBeTPolicy(network)
 
 
 def read_normalizer(folder: Path, config: VQBeTConfig) -> Normalizer:

@@ -7,7 +7,7 @@ from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature, PreTr
 from lerobot.optim import AdamWConfig, VQBeTSchedulerConfig
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.policy import VQBeTConfig
+from vqbet_course.policy import LAPTOP, VQBeTConfig
 
 TOLD_BY_FEATURES = ("observation_sizes", "image_shapes", "action_dim")
 """Our fields that LeRobot knows from `input_features` and `output_features`."""
@@ -23,9 +23,9 @@ OWN_FIELDS = {f.name: RENAMED.get(f.name, f.name) for f in fields(VQBeTConfig)
 """{our name: its name here}"""
 
 Fields: Any = make_dataclass("Fields", [
-    (OWN_FIELDS[f.name], f.type, field(default=getattr(VQBeTConfig.laptop(), f.name)))
+    (OWN_FIELDS[f.name], f.type, field(default=LAPTOP.get(f.name, f.default)))
     for f in fields(VQBeTConfig) if f.name in OWN_FIELDS])
-"""All of them with the defaults of `VQBeTConfig.laptop()`, so that every field is described in one place."""
+"""All of them with the laptop's values as defaults, so that every field is described in one place."""
 
 
 @PreTrainedConfig.register_subclass("vqbet_course")
@@ -70,6 +70,7 @@ class VQBeTCourseConfig(Fields, PreTrainedConfig):
             image_shapes=images, action_dim=self.action_feature.shape[0])
 
     def validate_features(self) -> None:
+        """Raise BadInput for features and values that do not fit together."""
         self.course_config()
 
     @property
@@ -79,10 +80,12 @@ class VQBeTCourseConfig(Fields, PreTrainedConfig):
 
     @property
     def action_delta_indices(self) -> list[int]:
+        """The actions of all chunks of a window."""
         return list(range(1 - self.n_obs_steps, self.n_action_pred_token + self.action_chunk_size - 1))
 
     @property
     def reward_delta_indices(self) -> None:
+        """None: imitation uses no rewards."""
         return None
 
     @property
@@ -91,9 +94,11 @@ class VQBeTCourseConfig(Fields, PreTrainedConfig):
         return self.n_action_pred_token + self.action_chunk_size - 2
 
     def get_optimizer_preset(self) -> AdamWConfig:
+        """AdamW as stage 2 uses it."""
         return AdamWConfig(lr=self.optimizer_lr, betas=self.optimizer_betas, eps=self.optimizer_eps,
                            weight_decay=self.optimizer_weight_decay, grad_clip_norm=1.0)
 
     def get_scheduler_preset(self) -> VQBeTSchedulerConfig:
+        """LeRobot's schedule for its own VQ-BeT: constant in stage 1, then warm-up and a cosine."""
         return VQBeTSchedulerConfig(num_warmup_steps=self.scheduler_warmup_steps,
                                     num_vqvae_training_steps=self.n_vqvae_training_steps)

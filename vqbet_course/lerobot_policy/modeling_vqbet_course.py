@@ -7,10 +7,10 @@ import torch
 from lerobot.policies.pretrained import PreTrainedPolicy
 from torch import Tensor
 
-from vqbet_course.training.factory import build_policy, start_policy
 from vqbet_course.lerobot_policy.configuration_vqbet_course import VQBeTCourseConfig
-from vqbet_course.policy import VQBeTPolicy
-from vqbet_course.train import follow
+from vqbet_course.policy import VQBeT, VQBeTPolicy
+from vqbet_course.train import ema_update
+from vqbet_course.training.factory import build_network, start_network
 from vqbet_course.vqvae import vqvae_loss
 
 Batch = dict[str, Tensor]
@@ -29,14 +29,15 @@ class VQBeTCoursePolicy(PreTrainedPolicy):
 
     def __init__(self, config: VQBeTCourseConfig, **_: Any):
         super().__init__(config)
-        start = build_policy if config.pretrained_path else start_policy
+        start = build_network if config.pretrained_path else start_network
         self.learning = start(config.course_config())
         self.average = copy.deepcopy(self.learning).requires_grad_(False) if config.ema_decay else None
         self.register_buffer("steps", torch.tensor(0))
+        self.acting = VQBeTPolicy(self.acting_network)
 
     @property
-    def acting(self) -> VQBeTPolicy:
-        """The weights that act."""
+    def acting_network(self) -> VQBeT:
+        """The network that acts: the moving average where there is one."""
         return self.learning if self.average is None else self.average
 
     @property
@@ -79,7 +80,7 @@ class VQBeTCoursePolicy(PreTrainedPolicy):
         """LeRobot calls this after every step of its optimizer."""
         if self.average is not None:
             decay = self.config.ema_decay if self.policy_steps >= 0 else 0.0
-            follow(self.average, self.learning, max(0, self.policy_steps), decay)
+            ema_update(self.average, self.learning, max(0, self.policy_steps), decay)
         self.steps += 1
 
     def reset(self) -> None:
@@ -102,7 +103,7 @@ class VQBeTCoursePolicy(PreTrainedPolicy):
 def wrap(policy: VQBeTPolicy, config: VQBeTCourseConfig) -> VQBeTCoursePolicy:
     """A trained policy in LeRobot's clothes, its first stage over."""
     theirs = VQBeTCoursePolicy(config)
-    for module in {theirs.learning, theirs.acting}:
-        module.load_state_dict(policy.state_dict())
+    for module in {theirs.learning, theirs.acting_network}:
+        module.load_state_dict(policy.network.state_dict())
     theirs.steps.fill_(config.n_vqvae_training_steps)
     return theirs.eval()

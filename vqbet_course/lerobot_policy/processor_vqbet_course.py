@@ -26,12 +26,15 @@ class ClipAction(PolicyActionProcessorStep):
     high: float
 
     def action(self, action: torch.Tensor) -> torch.Tensor:
+        """The action within the bounds."""
         return action.clamp(self.low, self.high)
 
     def get_config(self) -> dict[str, Any]:
+        """The bounds, as a checkpoint stores them."""
         return {"low": self.low, "high": self.high}
 
     def transform_features(self, features: Features) -> Features:
+        """The features as they are: clipping changes no shape."""
         return features
 
 

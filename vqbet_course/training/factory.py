@@ -1,34 +1,44 @@
-"""A configuration -> its policy, with the encoders that its observations and goals need."""
+"""A configuration -> its network, with the encoders and the frame that its observations and goals need."""
 
 from typing import Any
 
 from torch import nn
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.policy import StateEncoder, VQBeTConfig, VQBeTPolicy
+from vqbet_course.policy import AbsoluteFrame, StateEncoder, VQBeT, VQBeTConfig, VQBeTPolicy
 
 
 def build_policy(config: VQBeTConfig) -> VQBeTPolicy:
-    """An untrained policy. It fetches nothing: `pretrained_backbone_weights` are for training to load."""
-    if config.goal_shape is not None:
-        from vqbet_course.goals import BlockPolicy, of_a_block
-
-        if of_a_block(config):
-            return BlockPolicy(config)
-    return VQBeTPolicy(config, build_encoder(config), build_goal_encoder(config))
+    """An untrained policy, with `build_network` of the configuration."""
+    return VQBeTPolicy(build_network(config))
 
 
-def start_policy(config: VQBeTConfig) -> VQBeTPolicy:
-    """A policy to be trained, whose cameras start from `pretrained_backbone_weights`, where some are named.
+def build_network(config: VQBeTConfig) -> VQBeT:
+    """An untrained network. It fetches nothing: `pretrained_backbone_weights` are for training to load."""
+    frame = build_frame(config)
+    return VQBeT(config, build_encoder(config, frame), build_goal_encoder(config), frame)
+
+
+def build_frame(config: VQBeTConfig) -> AbsoluteFrame | None:
+    """The frame of goals on PushT; None: that of the configuration's absolute or relative actions."""
+    if config.goal_shape is None:
+        return None
+    from vqbet_course.goals import BlockFrame, of_a_block
+
+    return BlockFrame() if of_a_block(config) else None
+
+
+def start_network(config: VQBeTConfig) -> VQBeT:
+    """A network to be trained, whose cameras start from `pretrained_backbone_weights`, where some are named.
 
     Raises BadInput when they are neither on this machine nor to be had."""
-    policy = build_policy(config)
+    network = build_network(config)
     if config.image_shapes and config.pretrained_backbone_weights:
         from vqbet_course.vision import CameraEncoder, load_pretrained
 
-        assert isinstance(policy.encoder, CameraEncoder)
-        load_pretrained(policy.encoder.images, config.pretrained_backbone_weights)
-    return policy
+        assert isinstance(network.encoder, CameraEncoder)
+        load_pretrained(network.encoder.images, config.pretrained_backbone_weights)
+    return network
 
 
 def for_cameras(shapes: dict[str, tuple[int, ...]], weights: str | None = None) -> dict[str, Any]:
@@ -57,9 +67,10 @@ def build_goal_encoder(c: VQBeTConfig) -> nn.Module | None:
     return GoalEncoder(c.goal_shape, c.gpt_input_dim)
 
 
-def build_encoder(c: VQBeTConfig) -> nn.Module:
-    """The numbers of a step as one token, every camera as one more."""
-    state = StateEncoder(c.observation_sizes, c.gpt_input_dim) if c.observation_sizes else None
+def build_encoder(c: VQBeTConfig, frame: AbsoluteFrame | None = None) -> nn.Module:
+    """The numbers of a step, as the frame shows them, as one token, every camera as one more."""
+    sizes = frame.sizes(c.observation_sizes) if frame else c.observation_sizes
+    state = StateEncoder(sizes, c.gpt_input_dim) if sizes else None
     if state is not None and not c.image_shapes:
         return state
     from vqbet_course.vision import CameraEncoder, ImageEncoder

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from vqbet_course.train import Run
+    from vqbet_course.training.runs import Run
 
 DRAWS = 24  # chunks drawn for the picture
 
@@ -34,12 +34,12 @@ def mind_of(run: "Run", seen: dict[str, "Tensor"]) -> Mind:
     corners, pusher = (seen.get(name) for name in ("observation.environment_state", "observation.state"))
     if corners is None or pusher is None:
         raise BadInput("only PushT's keypoints are drawn: give observation.environment_state and observation.state")
-    policy, T = run.policy.eval(), len(pusher)
-    rows = (torch.arange(T)[:, None] + torch.arange(1 - policy.config.n_obs_steps, 1)).clamp(min=0)
+    network, T = run.policy.eval().network, len(pusher)
+    rows = (torch.arange(T)[:, None] + torch.arange(1 - network.config.n_obs_steps, 1)).clamp(min=0)
     with torch.no_grad():
         windows = {name: run.normalizer.normalize(name, values)[rows] for name, values in seen.items()}
-        features = policy.answers(policy.encoder(windows), n_future=0)[:, -1]
-        logits, _ = policy.code_predictor(features, torch.full((T, policy.config.vqvae_n_layers), 0.5), 0.0)
+        features = network.at_queries(network.encode(windows))[:, -1]
+        logits, _ = network.code_predictor(features, torch.full((T, network.config.vqvae_n_layers), 0.5), 0.0)
     return Mind(run, corners.view(T, 8, 2), pusher, features, logits)
 
 
@@ -47,13 +47,12 @@ def drawn_chunks(mind: Mind, step: int, temperature: float) -> "Tensor":
     """DRAWS chunks (DRAWS, W, 2) in pixels that the policy may choose at a step; the same draws at every temperature."""
     import torch
 
-    policy, normalizer = mind.run.policy, mind.run.normalizer
+    network, normalizer = mind.run.policy.network, mind.run.normalizer
     features = mind.features[step].expand(DRAWS, -1)
-    uniform = torch.rand(DRAWS, policy.config.vqvae_n_layers, generator=torch.Generator().manual_seed(0))
+    uniform = torch.rand(DRAWS, network.config.vqvae_n_layers, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        _, codes = policy.code_predictor(features, uniform, temperature)
-        chunks = policy.vqvae.decode(codes) + policy.offset_head(features, codes)
-    if policy.config.use_relative_actions:
+        chunks = network.decide(features, uniform, temperature).actions
+    if network.config.use_relative_actions:
         chunks = chunks + normalizer.normalize("observation.state", mind.pusher[step])
     return normalizer.unnormalize("action", chunks)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vqbet_course.demos import Demos
-    from vqbet_course.train import Run
+    from vqbet_course.training.runs import Run
 
 EVERY = 8  # chunk of the demonstrations is looked at
 AROUND = 140  # pixels of the board on every side of the pusher
@@ -55,7 +55,7 @@ def moves_of(run: "Run", demos: "Demos") -> Moves:
 
     from vqbet_course.demos import make_windows
 
-    c, policy, normalizer = run.policy.config, run.policy.eval(), run.normalizer
+    c, network, normalizer = run.policy.config, run.policy.eval().network, run.normalizer
     if c.vqvae_n_layers != 2 or not c.use_relative_actions or "observation.environment_state" not in c.observation_sizes:
         raise BadInput("only PushT policies with two layers of codes, told from the pusher, can be drawn as moves")
     windows = make_windows(demos, normalizer, c.n_obs_steps, c.n_queries, c.action_chunk_size, relative=True)
@@ -64,10 +64,10 @@ def moves_of(run: "Run", demos: "Demos") -> Moves:
     unit = (high - low) / 2  # (2,) pixels
     pairs = torch.cartesian_prod(torch.arange(c.vqvae_n_embed), torch.arange(c.vqvae_n_embed))
     with torch.no_grad():
-        chunks, codes = windows.chunks[now], policy.vqvae.encode(windows.chunks[now])
+        chunks, codes = windows.chunks[now], network.vqvae.encode(windows.chunks[now])
         seen = {name: values[rows] for name, values in windows.observation.items()}
-        features = policy.answers(policy.encoder(seen), n_future=0)[:, -1]
-        offsets, decoded = policy.offset_head(features, codes), policy.vqvae.decode(pairs)
+        features = network.at_queries(network.encode(seen))[:, -1]
+        offsets, decoded = network.offset_head(features, codes), network.vqvae.decode(pairs)
     last = rows[:, -1].numpy()
     corners, pusher = (torch.from_numpy(demos.observation[name][last])
                        for name in ("observation.environment_state", "observation.state"))

@@ -1,62 +1,63 @@
 """One door for demonstrations: whatever lies behind a SOURCE is opened as a `Source` of episodes.
 
 Each kind of source is a module of its own with `KIND`, what it is called; `accepts(path)`, whether a path is one;
-and `open_source(path, fps)`. To add a kind, write its module and name it here.
+and `open_source(path, choice)`. To add a kind, write its module and name it here.
 """
-import itertools
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
+
 import vqbet_course
 from vqbet_course.core.errors import BadInput
-from vqbet_course.datasets.source import Episode, Source, readable
+from vqbet_course.datasets.choice import Choice
+from vqbet_course.datasets.source import Episode, Frames, Source, readable
 
-KINDS = ("lerobot_dataset", "replay_zarr", "replay_npz", "robomimic_hdf5", "aloha_hdf5", "episode_folders")
+KINDS = ("lerobot_dataset", "replay_zarr", "replay_npz", "robomimic_hdf5", "aloha_hdf5", "maniskill_hdf5",
+         "episode_folders", "bet_npy", "ros2_bag", "gello_pickles")
 
 DEMO_FOLDER = Path(vqbet_course.__file__).parent / "data" / "demos"
 
 
-def open_source(source: str, fps: float | None = None, films: bool = True) -> Source:
-    """Open a SOURCE: `demo` (ships with the course), a path of one of the KINDS, or a dataset id on the hub.
+def open_as_stored(text: str, fps: float | None = None, choice: Choice | None = None) -> Source:
+    """Open a SOURCE: `demo` (ships with the course), a path of one of the KINDS, or a dataset id on the hub, whose
+    videos are fetched when the first frame is asked for.
 
-    `fps`: frames a second, for sources that do not say. `films`: whether those of the hub are fetched too. Raises
-    BadInput for anything else.
+    `fps`: frames a second, for sources that do not say; `choice`: what of it is taken, by default all. Features are those of the file; `tasks.open_source` turns them
+    into those of the task that they are of. Raises BadInput for anything else.
     """
-    if source == "demo":
-        return replace(open_path(DEMO_FOLDER, None), path="demo")
-    if fps is not None and not 0 < fps < 1e6:
-        raise BadInput(f"{fps:g} frames a second: give a number above 0")
-    if Path(source).exists() and source:
-        return open_path(Path(source), fps)
-    if Path(source).suffix or source.count("/") != 1 or source.startswith((".", "/")):
-        raise BadInput(f"{source}: no such file or folder; give demo, a path, or an id on the hub, like name/dataset")
-    return replace(open_path(download(source, films), fps), path=source)
+    choice = replace(choice or Choice(), fps=fps if fps is not None else choice.fps if choice else None)
+    if choice.fps is not None and not 0 < choice.fps < 1e6:
+        raise BadInput(f"{choice.fps:g} frames a second: give a number above 0")
+    return choice.of(opened(text, choice))
 
 
-def joined(sources: Sequence[str], fps: float | None = None) -> Source:
-    """Several sources as one, end to end, with the features that all of them have.
+def opened(text: str, choice: Choice) -> Source:
+    """All of a SOURCE. Raises BadInput as `open_as_stored` does."""
+    if text == "demo":
+        return replace(open_path(DEMO_FOLDER, replace(choice, fps=None)), path="demo")
+    if Path(text).exists() and text:
+        return replace(open_path(Path(text), choice), path=text)
+    if Path(text).suffix or text.count("/") != 1 or text.startswith((".", "/")):
+        raise BadInput(f"{text}: no such file or folder; give demo, a path, or an id on the hub, like name/dataset")
+    return fetching_videos(open_path(download(text, videos=False), choice), text)
 
-    Raises BadInput where rates, units or pictures differ.
-    """
-    opened = [open_source(source, fps) for source in sources]
-    first = opened[0]
-    if len(opened) == 1:
-        return first
-    for other in opened[1:]:
-        if (other.rate, other.units, other.image_sizes) != (first.rate, first.units, first.image_sizes):
-            raise BadInput(f"{first.path} and {other.path} differ in rate, units or pictures: they cannot be joined")
-    shared = set.intersection(*(set(next(source.episodes()).numbers) for source in opened))
+
+def fetching_videos(source: Source, repo_id: str) -> Source:
+    """A source of the hub that fetches its videos when the first frame is asked for."""
+    def fetched(frames: Frames) -> Frames:
+        def later() -> Iterator[np.ndarray]:
+            download(repo_id, videos=True)
+            yield from frames()
+        return later
 
     def read(start: int) -> Iterator[Episode]:
-        every = (episode for source in opened for episode in source.episodes())
-        for episode in itertools.islice(every, start, None):
-            yield replace(episode, numbers={k: v for k, v in episode.numbers.items() if k in shared})
-
-    operators = ", then ".join(dict.fromkeys(source.operator for source in opened))
-    return replace(first, path=" + ".join(sources), kind="joined sources", read=read, operator=operators,
-                   n_episodes=sum(source.n_episodes for source in opened))
+        for episode in source.read(start):
+            yield replace(episode, images={name: fetched(frames) for name, frames in episode.images.items()})
+    return replace(source, read=read, path=repo_id)
 
 
 def with_units(source: Source, stated: Sequence[str]) -> Source:
@@ -72,23 +73,24 @@ def with_units(source: Source, stated: Sequence[str]) -> Source:
     return replace(source, units=source.units | units)
 
 
-def open_path(path: Path, fps: float | None) -> Source:
+def open_path(path: Path, choice: Choice) -> Source:
     """Open what lies at a path, by the first of the KINDS that accepts it."""
     with readable(str(path)):
         kinds = [import_module(f"vqbet_course.datasets.readers.{name}") for name in KINDS]
         for kind in kinds:
             if kind.accepts(path):
-                return kind.open_source(path, fps)
+                return kind.open_source(path, choice)
     raise BadInput(f"{path}: is none of {', '.join(kind.KIND for kind in kinds)} (a LeRobotDataset has a "
                    "meta/info.json)")
 
 
-def download(repo_id: str, films: bool) -> Path:
+@functools.cache
+def download(repo_id: str, videos: bool) -> Path:
     """A dataset of the LeRobot hub, cached by huggingface_hub, and then usable offline."""
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(repo_id, repo_type="dataset", ignore_patterns=None if films else ["videos/*"]))
+        return Path(snapshot_download(repo_id, repo_type="dataset", ignore_patterns=None if videos else ["videos/*"]))
     except Exception as error:  # offline, unknown, private: the library has a class for each
         raise BadInput(f"{repo_id}: no such file, and the hub did not give it "
                        f"({type(error).__name__}); check the name and the network") from None

@@ -15,9 +15,9 @@ class SquaredDistances(Check):
     hint = ("Write out |x - e|². Which of the three terms needs a matrix product? And where should the "
             "origin be?")
     misconceptions = [
-        Misconception("no cross term", {" - 2 * points @ codebook.T": ""},
+        Misconception("no cross term", {" - 2 * cross": ""},
             "Two points at the same place should have distance 0. What do you get for them?"),
-        Misconception("half a cross term", {"- 2 * points @": "- points @"},
+        Misconception("half a cross term", {"- 2 * cross": "- cross"},
             "Multiply out (x - e)² by hand for two numbers, and compare term by term."),
         Misconception("distance instead of squared distance", {
             "return points.pow": "return (points.pow",

@@ -65,8 +65,7 @@ class OneQuantizer(Check):
             "self.total.lerp_(sums, 1 - self.decay)": "self.total.copy_(sums)",
         }, "One batch alone decides in yours. Where does `decay` come in?"),
         Misconception("counts are not smoothed", {
-            "smoothed = (self.count + self.eps) / (self.count.sum() + n_codes * self.eps) * self.count.sum()":
-                "smoothed = self.count",
+            "smoothed = (self.count + self.eps) / (size + n_codes * self.eps) * size": "smoothed = self.count",
         }, "A code that nobody chooses: its count tends to 0, and you divide by it. What is `eps` for?"),
         Misconception("nobody is revived", {"            self.revive(x.detach(), generator)\n": ""},
             "Who calls `revive`?"),
@@ -165,7 +164,7 @@ class Stack(Check):
         Misconception("one loss for all layers", {"torch.stack(losses))": "torch.stack(losses).sum())"},
             "The docstring says which shape commit_loss has."),
         Misconception("codes of the first layer for all layers", {
-            "self.codebooks[torch.arange(codes.shape[1]), codes]": "self.codebooks[0, codes]",
+            "self.codebooks[layer, codes]": "self.codebooks[0, codes]",
         }, "Token number g is a line of codebook number g."),
         Misconception("codes below 0 count from the end", {"((codes < 0) | (codes >= K)).any()": "(codes >= K).any()"},
             "What does Python do with the index -1? Is that a code?"),

@@ -2,7 +2,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vqbet_course.grading.checks import Check, Misconception, normal
 from vqbet_course.grading.runner import gradients, parameter_gradients, refuses, set_parameters
@@ -85,7 +85,7 @@ class ChunksAndCodes(Check):
             twin(chunks, torch.Generator().manual_seed(1))
         return {
             "reconstruction": out.reconstruction, "codes": out.codes, "recon_loss": out.recon_loss,
-            "commit_loss": out.commit_loss, 
+            "commit_loss": out.commit_loss,
             "gradient of recon_loss at the parameters": parameter_gradients(out.recon_loss, vqvae),
             "gradient of commit_loss at the parameters": parameter_gradients(out.commit_loss, vqvae),
             "gradient of the reconstruction at the parameters": parameter_gradients(out.reconstruction, vqvae),

@@ -37,7 +37,7 @@ class Attention(Check):
                 "self.drop(mixed.transpose(1, 2).reshape(B, T, D))",
         }, "The heads do not talk to each other yet: one layer is unused."),
         Misconception("masked after the softmax", {
-            "mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)":
+            "mixed = F.scaled_dot_product_attention(\n            q, k, v, is_causal=True, dropout_p=dropout)":
                 "mixed = F.dropout((q @ k.mT / q.shape[-1]**0.5).softmax(-1).tril(), dropout) @ v",
         }, "Do the weights of a row still add up to 1?"),
         Misconception("no dropout on the weights", {", dropout_p=dropout)": ")"},
@@ -111,7 +111,7 @@ class WholeGPT(Check):
     blank = ("forward",)
     hint = "Two embeddings are added, then the blocks one after the other, then the norm and the head."
     misconceptions = [
-        Misconception("no positions", {" + self.position_embedding(torch.arange(T, device=x.device))": ""},
+        Misconception("no positions", {"x = self.token_embedding(x) + positions": "x = self.token_embedding(x)"},
             "Shuffle the early tokens: can the last output tell the difference?"),
         Misconception("positions counted from the end", {
             "torch.arange(T, device=x.device)": "torch.arange(T, device=x.device).flip(0)",

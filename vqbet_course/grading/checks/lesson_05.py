@@ -101,13 +101,13 @@ class Sampling(Check):
 class Predictor(Check):
     id = "5.3"
     answer = "CodePredictor"
-    blank = ("forward", "logits_given")
-    hint = ("Start with `logits_given`: what do the later layers get to read? `forward` then has to sample "
+    blank = ("forward", "logits_given", "append_later")
+    hint = ("Start with `append_later`: what do the later layers get to read? `forward` then has to sample "
             "the first code first.")
     misconceptions = [
         Misconception("told the most probable code, not the sampled one", {
-            "first = sample_codes(self.primary(features), temperature, uniform[:, 0])":
-                "first = self.primary(features).argmax(dim=-1)",
+            "sampled = sample_codes(primary_logits, temperature, uniform[:, 0])":
+                "sampled = primary_logits.argmax(dim=-1)",
         }, "The second word of a sentence has to fit the first word that was said, likely or not."),
         Misconception("told nothing", {
             "F.one_hot(primary, self.n_codes)": "0 * F.one_hot(primary, self.n_codes)",
@@ -116,8 +116,8 @@ class Predictor(Check):
             "temperature, uniform[:, 0])": "temperature, uniform[:, 1])",
         }, "Each layer has a draw of its own."),
         Misconception("layers and codes exchanged", {
-            "return self.joint(features).unflatten(1, (self.n_layers, self.n_codes))":
-                "return self.joint(features).unflatten(1, (self.n_codes, self.n_layers)).transpose(1, 2)",
+            "self.joint(features).unflatten(1, (self.n_layers, self.n_codes))":
+                "self.joint(features).unflatten(1, (self.n_codes, self.n_layers)).transpose(1, 2)",
         }, "In the joint form, the logits of one layer lie side by side."),
         Misconception("sampled at temperature 1", {
             "return logits, sample_codes(logits, temperature, uniform)":

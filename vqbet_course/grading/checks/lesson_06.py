@@ -86,8 +86,8 @@ class StageTwoLoss(Check):
     def probe(answer: Any, logits: Tensor, codes: Tensor, predicted: Tensor, chunks: Tensor,
               weights: Tensor) -> dict[str, Any]:
         primary, secondary, offset = weights.tolist()
-        config = VQBeTConfig(vqvae_n_layers=3, primary_code_loss_weight=primary, secondary_code_loss_weight=secondary,
-                             offset_loss_weight=offset)
+        config = VQBeTConfig(observation_sizes={"a": 1}, vqvae_n_layers=3, primary_code_loss_weight=primary,
+                             secondary_code_loss_weight=secondary, offset_loss_weight=offset)
         at_logits, at_predicted = logits.clone().requires_grad_(), predicted.clone().requires_grad_()
         loss, parts = answer(config, at_logits, codes, at_predicted, chunks)
         slopes = gradients(loss, at_logits, at_predicted)

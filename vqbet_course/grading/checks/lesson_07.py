@@ -18,23 +18,23 @@ class MinMax(Check):
             "not divide by 0.")
     misconceptions = [
         Misconception("0..1 instead of -1..1", {
-            "return 2 * (values - low) / (high - low).clamp(min=1e-8) - 1":
-                "return (values - low) / (high - low).clamp(min=1e-8)",
+            "return 2 * (values - low) / span_of(low, high) - 1":
+                "return (values - low) / span_of(low, high)",
         }, "Where do the lowest and the highest value go? The docstring says where they should."),
         Misconception("0..1 there and back", {
-            "return 2 * (values - low) / (high - low).clamp(min=1e-8) - 1":
-                "return (values - low) / (high - low).clamp(min=1e-8)",
+            "return 2 * (values - low) / span_of(low, high) - 1":
+                "return (values - low) / span_of(low, high)",
             "return (values + 1) / 2 * (high - low) + low": "return values * (high - low) + low",
         }, "Where do the lowest and the highest value go? The docstring says where they should."),
         Misconception("one range for all numbers", {
             "torch.from_numpy(v.min(0)), torch.from_numpy(v.max(0))":
                 "torch.full((v.shape[1],), v.min().item()), torch.full((v.shape[1],), v.max().item())",
         }, "x and y have ranges of their own."),
-        Misconception("division by zero", {".clamp(min=1e-8)": ""},
+        Misconception("division by zero", {"span_of(low, high)": "(high - low)"},
             "What happens to a number that is the same in every frame?"),
         Misconception("cut off at the bounds", {
-            "return 2 * (values - low) / (high - low).clamp(min=1e-8) - 1":
-                "return (2 * (values - low) / (high - low).clamp(min=1e-8) - 1).clamp(-1, 1)",
+            "return 2 * (values - low) / span_of(low, high) - 1":
+                "return (2 * (values - low) / span_of(low, high) - 1).clamp(-1, 1)",
         }, "A place outside of what was demonstrated is still a place. Does the way back find it?"),
         Misconception("bounds of the actions alone", {
             "np.concatenate([demos.action, demos.observation[\"observation.state\"]])": "demos.action",
@@ -163,35 +163,41 @@ class AllWindows(Check):
         return outputs | {"an episode that is too short is refused": refused}
 
 
-class Mirror(Check):
+class MirrorImages(Check):
     id = "7.4"
-    answer = "mirror_pusht"
-    hint = ("Whatever is a place on the board is mirrored; `pusht.mirror_points` and `pusht.mirror_keypoints` do "
-            "that. The episodes of the second half end later.")
+    answer = "with_mirror_images"
+    hint = ("Everything is points side by side, (N, P, 2). Reflect each, put them into their order, and put the result "
+            "behind what was there. The episodes of the second half end later.")
     misconceptions = [
-        Misconception("actions not mirrored", {"pusht.mirror_points(demos.action)": "demos.action"},
-            "In the mirror the pusher has to go to the mirrored place."),
-        Misconception("keypoints not renumbered", {
-            "pusht.mirror_keypoints": "lambda k: pusht.mirror_points(k.reshape(-1, 2)).reshape(k.shape)",
-        }, "In a mirror left and right change places: which corner is keypoint 0 then?"),
-        Misconception("pusher not mirrored", {
-            "(\"observation.state\", pusht.mirror_points)": "(\"observation.state\", lambda p: p)",
-        }, "The pusher stands on the board, too."),
+        Misconception("actions not mirrored", {
+            "mirror(name, values)])": "values if name == \"action\" else mirror(name, values)])",
+        }, "In the mirror the robot has to go to the mirrored place."),
+        Misconception("points not put into their order", {
+            "points[:, order.get(name, slice(None))]": "points",
+        }, "In a mirror left and right change places: which corner is the first one then?"),
+        Misconception("order read backwards", {
+            "order.get(name, slice(None))": "np.argsort(order[name]) if name in order else slice(None)",
+        }, "`order` says which reflected point comes first, not where the first one goes."),
+        Misconception("onto the line instead of across it", {"points - 2 *": "points -"},
+            "How far behind the mirror does a point appear that stands 1 px in front of it?"),
+        Misconception("normal of length 1 assumed", {" / (n @ n)": ""},
+            "The normal (2, 2) describes the same line as (1, 1), with twice the c."),
         Misconception("mirror images first", {
-            "np.concatenate([v, mirrored[k]])": "np.concatenate([mirrored[k], v])",
+            "np.concatenate([values, mirror(name, values)])": "np.concatenate([mirror(name, values), values])",
         }, "The docstring says which half comes first."),
     ]
 
     @staticmethod
     def draw(g: torch.Generator) -> dict[str, Tensor]:
-        return {name: 256 + 90 * normal(g, 9, size) for name, size in (("keypoints", 16), ("pusher", 2), ("action", 2))}
+        return {name: 256 + 90 * normal(g, 9, size) for name, size in (("corners", 6), ("robot", 2), ("action", 2))}
 
     @staticmethod
-    def probe(answer: Any, keypoints: Tensor, pusher: Tensor, action: Tensor) -> dict[str, Any]:
-        demos = Demos({"observation.environment_state": keypoints.numpy(), "observation.state": pusher.numpy()},
-                      action.numpy(), np.array([4, 9]), 10.0, "drawn",
-                      {name: "px" for name in ("observation.environment_state", "observation.state", "action")})
-        both = answer(demos)
-        other = Demos({"observation.state": pusher.numpy()}, action.numpy(), np.array([9]), 10.0, "drawn")
-        return {"action": both.action, "episode_ends": both.episode_ends,
-                "another task is refused": refuses(lambda: answer(other))} | both.observation
+    def probe(answer: Any, corners: Tensor, robot: Tensor, action: Tensor) -> dict[str, Any]:
+        demos = Demos({"observation.environment_state": corners.numpy(), "observation.state": robot.numpy()},
+                      action.numpy(), np.array([4, 9]), 10.0, "drawn")
+        order = {"observation.environment_state": np.array([1, 2, 0])}
+        both, steep = answer(demos, (1.0, 1.0), 512.0, order), answer(demos, (2.0, -1.0), 100.0, order)
+        odd = Demos({"observation.state": corners[:, :3].numpy()}, action.numpy(), np.array([9]), 10.0, "drawn")
+        return {"action": both.action, "action, another line": steep.action, "episode_ends": both.episode_ends,
+                "a column of three numbers is refused": refuses(lambda: answer(odd, (1.0, 1.0), 512.0, {}))
+                } | both.observation

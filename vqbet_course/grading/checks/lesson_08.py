@@ -42,9 +42,9 @@ class Batches(Check):
         return batches | {"batch of a small data set": answer(3, 8, int(seed), 2)}
 
 
-class Rate(Check):
+class LearningRate(Check):
     id = "8.2"
-    answer = "rate"
+    answer = "lr_factor"
     hint = ("Two curves, multiplied. The warm-up is done after `warmup` steps; half a cosine goes from 1 "
             "down to 0.")
     misconceptions = [
@@ -125,7 +125,7 @@ class Optimizer(Check):
 
 class MovingAverage(Check):
     id = "8.4"
-    answer = "follow"
+    answer = "ema_update"
     hint = ("How far to move: little when the memory is long. In the first steps it is short. Buffers are "
             "counts: no average.")
     misconceptions = [

@@ -21,8 +21,8 @@ class Cloning(Check):
         Misconception("absolute instead of squared error", {"F.mse_loss(self(window)": "F.l1_loss(self(window)"},
             "The docstring of the class says which error it is: with it, the best single answer is the mean."),
         Misconception("time and action exchanged", {
-            "unflatten(1, (self.shapes.action_chunk_size, self.shapes.action_dim))":
-                "unflatten(1, (self.shapes.action_dim, self.shapes.action_chunk_size)).transpose(1, 2)",
+            "unflatten(1, (self.config.action_chunk_size, self.config.action_dim))":
+                "unflatten(1, (self.config.action_dim, self.config.action_chunk_size)).transpose(1, 2)",
         }, "The numbers of one action lie side by side."),
         Misconception("the observations in the order in which they came", {
             "for name in self.names]": "for name in window]",
@@ -40,9 +40,9 @@ class Cloning(Check):
 
     @staticmethod
     def probe(answer: Any, a: Tensor, b: Tensor, chunks: Tensor, numbers: Tensor) -> dict[str, Any]:
-        shapes = VQBeTConfig.laptop(observation_sizes={"a": 3, "b": 2}, n_obs_steps=3, action_chunk_size=4,
+        config = VQBeTConfig.laptop(observation_sizes={"a": 3, "b": 2}, n_obs_steps=3, action_chunk_size=4,
                                     use_relative_actions=False)
-        policy = set_parameters(answer(shapes, width=6), numbers)
+        policy = set_parameters(answer(config, width=6), numbers)
         loss = policy.loss({"a": a, "b": b}, chunks)
         return {"chunk": policy({"b": b, "a": a}), "loss": loss,
                 "gradient of the loss at the parameters": parameter_gradients(loss, policy)}
@@ -88,9 +88,9 @@ class Bins(Check):
 
     @staticmethod
     def probe(answer: Any, seen: Tensor, chunks: Tensor, bins: Tensor, numbers: Tensor) -> dict[str, Any]:
-        shapes = VQBeTConfig.laptop(observation_sizes={"a": 3}, n_obs_steps=3, action_chunk_size=1,
+        config = VQBeTConfig.laptop(observation_sizes={"a": 3}, n_obs_steps=3, action_chunk_size=1,
                                     n_action_steps=1, use_relative_actions=False)
-        policy = set_parameters(answer(shapes, n_bins=6, width=8, n_layer=1, n_head=2, temperature=0.4), numbers)
+        policy = set_parameters(answer(config, n_bins=6, width=8, n_layer=1, n_head=2, temperature=0.4), numbers)
         policy.bins = bins
         policy.reset([torch.Generator().manual_seed(seed) for seed in range(len(seen))])
         decision, loss = policy.decide({"a": seen}), policy.loss({"a": seen}, chunks)

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from vqbet_course.tasks.pusht import geometry as pusht
 from vqbet_course.core.errors import BadInput
+from vqbet_course.demos import Demos, with_mirror_images
+from vqbet_course.tasks.pusht import geometry as pusht
 from vqbet_course.tasks.pusht.contract import PUSHT
-from vqbet_course.demos import Demos, mirror_pusht
 
 KEYPOINTS, PUSHER = PUSHT.observation
 
@@ -30,6 +30,20 @@ def augment_pusht(demos: Demos, chunk_size: int = 8) -> Demos:
     return mirror_pusht(hindsight_pusht(demos, chunk_size))
 
 
+def mirror_pusht(demos: Demos) -> Demos:
+    """The demonstrations, then their mirror images across x + y = 512, which leaves PushT's goal where it is.
+
+    Raises `BadInput` for anything but PushT's keypoints."""
+    check_keypoints(demos, "cannot be mirrored")
+    return with_mirror_images(demos, (1, 1), pusht.SIZE, {KEYPOINTS: pusht.MIRROR_KEYPOINTS})
+
+
+def check_keypoints(demos: Demos, so: str) -> None:
+    """Raise BadInput unless the demonstrations are PushT's keypoints, at whatever rate."""
+    if replace(demos.contract, fps=PUSHT.fps) != PUSHT:
+        raise BadInput(f"{demos.source}: these are not PushT's keypoints, so they {so}")
+
+
 def hindsight_pusht(demos: Demos, chunk_size: int = 8) -> Demos:
     """The demonstrations, then short segments of them in which a push ends at the goal by having the scene moved.
 
@@ -37,8 +51,7 @@ def hindsight_pusht(demos: Demos, chunk_size: int = 8) -> Demos:
     board are cut; where too little remains before the moment, left out. Raises `BadInput` for anything but PushT's
     keypoints.
     """
-    if replace(demos.contract, fps=PUSHT.fps) != PUSHT:
-        raise BadInput(f"{demos.source}: these are not PushT's keypoints, so no scene of theirs can be moved")
+    check_keypoints(demos, "have no scene that can be moved")
     poses = pusht.block_pose(demos.observation[KEYPOINTS])
     segments = [_moved(demos, poses[moment], first, moment + chunk_size)
                 for start, end in zip(demos.episode_starts, demos.episode_ends, strict=True)

@@ -16,3 +16,10 @@ PUSHT_TASK = TaskContract(
     success="the T covers more than 0.95 of the goal at any step",
 )
 """PushT as this course evaluates it."""
+
+TASK_TEXT = "Push the T-shaped block onto the T-shaped target."
+"""The instruction of PushT's demonstrations, as LeRobot keeps one."""
+
+NAMES = {"observation.environment_state": [f"keypoint_{i}_{axis}" for i in range(8) for axis in "xy"],
+         "observation.state": ["pusher_x", "pusher_y"], "action": ["target_x", "target_y"]}
+"""A name for each of PushT's numbers, as in `lerobot/pusht_keypoints`."""

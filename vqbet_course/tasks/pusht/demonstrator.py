@@ -23,10 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.tasks.pusht.contract import PUSHT
-from vqbet_course.datasets.readers.replay import NAMES, TASK
 from vqbet_course.datasets.source import Episode as Demonstration
 from vqbet_course.datasets.source import Source
+from vqbet_course.tasks.pusht.contract import NAMES, PUSHT, TASK_TEXT
 from vqbet_course.tasks.pusht.geometry import GOAL_POSE, KEYPOINTS, OUTLINE, PUSHER_RADIUS, SIZE, block_keypoints
 
 Complex = NDArray[np.complex128]
@@ -458,7 +457,7 @@ def expert_source(
 
     path = f"{episodes} solved environment seeds from {seed}, style {style}, hand shaken by {noise:g} px"
     return Source(path, "made when asked for", episodes, read, PUSHT.fps, units=PUSHT.units(), names=NAMES | NEXT,
-                  task=TASK, robot="2d pointer", operator="the scripted expert of vqbet_course", license="apache-2.0")
+                  task=TASK_TEXT, robot="2d pointer", operator="the scripted expert of vqbet_course", license="apache-2.0")
 
 
 def columns_of(episode: Episode) -> dict[str, Float]:

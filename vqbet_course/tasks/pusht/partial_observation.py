@@ -7,8 +7,8 @@ from typing import Any, Protocol
 import gymnasium as gym
 import numpy as np
 
-from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.demos import Demos
+from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.tasks.pusht.geometry import SIZE
 
 KEYPOINTS, _ = PUSHT.observation

@@ -1,0 +1,55 @@
+"""Run directories and checkpoints of version 0.1 load as they are."""
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from small import CONFIG, same, small_run
+
+from vqbet_course.train import resume
+from vqbet_course.training.checkpoints import read_checkpoint
+from vqbet_course.training.runs import load_run
+
+FIELDS_OF_0_1 = {
+    "n_obs_steps", "n_action_pred_token", "action_chunk_size", "vision_backbone", "crop_shape", "crop_is_random",
+    "pretrained_backbone_weights", "use_group_norm", "spatial_softmax_num_keypoints", "n_vqvae_training_steps",
+    "vqvae_n_embed", "vqvae_embedding_dim", "vqvae_enc_hidden_dim", "gpt_block_size", "gpt_input_dim", "gpt_output_dim",
+    "gpt_n_layer", "gpt_n_head", "gpt_hidden_dim", "dropout", "offset_loss_weight", "primary_code_loss_weight",
+    "secondary_code_loss_weight", "bet_softmax_temperature", "sequentially_select", "optimizer_lr", "optimizer_betas",
+    "optimizer_eps", "optimizer_weight_decay", "optimizer_vqvae_lr", "optimizer_vqvae_weight_decay",
+    "scheduler_warmup_steps", "vqvae_n_layers", "offset_code", "observation_sizes", "image_shapes", "goal_shape",
+    "action_dim", "use_relative_actions", "n_action_steps", "average_chunks", "vqvae_batch_size", "batch_size", "ema_decay"}
+
+
+def as_0_1(run: Path) -> None:
+    """Rewrite a run with goals on PushT as 0.1 laid it out: its encoders were wrapped, its configuration knew these fields."""
+    def renamed(name: str) -> str:
+        return name.replace("encoder.project", "encoder.encoder.project")
+
+    for file in ("model.safetensors", "train_state.safetensors"):
+        at = read_checkpoint(run)
+        assert at is not None
+        where = {"stage": str(at.stage), "step": str(at.step)} if file.startswith("train") else None
+        save_file({renamed(name): value for name, value in load_file(run / file).items()}, run / file, metadata=where)
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({name: config[name] for name in FIELDS_OF_0_1}))
+
+
+@pytest.mark.parametrize("goal", ["none", "future"])
+def test_a_run_of_0_1_loads_and_resumes(goal: str, tmp_path: Path) -> None:
+    run = small_run(tmp_path, goal=goal)
+    now = load_run(run)
+    if goal != "none":
+        as_0_1(run)
+        assert any("encoder.encoder" in name for name in load_file(run / "model.safetensors"))
+    old = load_run(run)
+    assert same(dict(old.policy.network.state_dict()), dict(now.policy.network.state_dict()))
+    assert old.policy.config == now.policy.config and old.policy.acting == CONFIG.acting
+    assert same(dict(resume(run, quiet=True).network.state_dict()), dict(now.policy.network.state_dict()))
+
+
+def test_the_shipped_run_is_one_of_0_1() -> None:
+    shipped = load_run("shipped")
+    assert json.loads((shipped.path / "config.json").read_text()).keys() == FIELDS_OF_0_1
+    assert shipped.policy.acting.n_action_steps == 3 and isinstance(shipped.policy.network.action_query, torch.Tensor)

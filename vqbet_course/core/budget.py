@@ -1,0 +1,58 @@
+"""How long something may train, and the clock that measures it."""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from vqbet_course.core.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a policy may train: minutes of the machine's time, or else optimizer steps of all stages together.
+
+    Raises BadInput unless exactly one is given and is usable."""
+
+    minutes: float | None = None
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.minutes is None) == (self.steps is None):
+            raise BadInput("give either --minutes or --steps")
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise BadInput(f"{self.minutes} minutes: give a number above 0")
+        if self.steps is not None and self.steps < 3:
+            raise BadInput(f"{self.steps} steps: give at least 3, one for the tokenizer and two for the policy")
+
+    @property
+    def seconds(self) -> float | None:
+        """The minutes in seconds; None for a budget in steps."""
+        return None if self.minutes is None else 60 * self.minutes
+
+    def __str__(self) -> str:
+        return f"{self.steps} steps" if self.minutes is None else f"{self.minutes:g} minutes"
+
+    @property
+    def option(self) -> str:
+        """The budget as the command line takes it."""
+        return f"--steps {self.steps}" if self.minutes is None else f"--minutes {self.minutes:g}"
+
+
+class Clock:
+    """The seconds since it was made, without those spent inside `pause`."""
+
+    def __init__(self) -> None:
+        self.start, self.paused = time.perf_counter(), 0.0
+
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return time.perf_counter() - self.start - self.paused
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """What runs inside is not counted."""
+        before = time.perf_counter()
+        yield
+        self.paused += time.perf_counter() - before

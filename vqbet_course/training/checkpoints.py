@@ -1,0 +1,107 @@
+"""Checkpoints: a training in the middle, in one file that is written whole or not at all, and the weights at its end."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from vqbet_course.core.errors import BadInput
+from vqbet_course.core.io import write_atomically
+from vqbet_course.training.hooks import Hook, TrainingStage
+
+SECONDS_BETWEEN = 20.0
+"""How much of a training a kill loses at most, beside the step under way."""
+
+
+def load_tensors(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Load the tensors of the file `path` into a module. Raises BadInput when they are not its own."""
+    # a policy with goals on PushT wrapped its encoders in 0.1
+    renamed = {name.replace("encoder.encoder.", "encoder."): value for name, value in tensors.items()}
+    try:
+        module.load_state_dict(renamed)
+    except RuntimeError as error:
+        why = " ".join(str(error).split("\n\t", 1)[-1].split())[:200]
+        raise BadInput(f"{path}: does not fit config.json ({why}); was one of them copied from another run?") from None
+
+
+def save_weights(module: nn.Module, path: Path) -> None:
+    """Write the tensors of a module, whole or not at all."""
+    tensors = {name: value.contiguous() for name, value in module.state_dict().items()}
+    write_atomically(path, lambda partial: save_file(tensors, partial))
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Load what `save_weights` wrote. Raises BadInput for a file that is damaged or of another module."""
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise BadInput(f"{path}: damaged ({error}); copy it again or train again") from None
+    load_tensors(module, tensors, path)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run in the middle: the stage it is in, the next step, and every tensor that training carries along."""
+
+    path: Path
+    stage: int
+    step: int
+    tensors: dict[str, Tensor]
+
+    def part(self, name: str) -> dict[str, Tensor]:
+        """The tensors below `name.`, without that prefix."""
+        return {k.removeprefix(name + "."): v for k, v in self.tensors.items() if k.startswith(name + ".")}
+
+    def restore(self, stage: TrainingStage) -> int:
+        """Give the stage its optimizer and moving average back; returns the next step."""
+        if stage.average is not None:
+            load_tensors(stage.average, self.part("average"), self.path)
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in self.part("optimizer").items():
+            index, name = key.split(".")
+            state.setdefault(int(index), {})[name] = value
+        stage.optimizer.load_state_dict(stage.optimizer.state_dict() | {"state": state})
+        return self.step
+
+
+def write_checkpoint(out: Path, network: nn.Module, stage: TrainingStage, number: int, step: int) -> None:
+    """Write train_state.safetensors: one file, so that a kill cannot leave two that disagree.
+
+    Args: network, all that is trained; number of the stage; step, the next one."""
+    tensors = {f"policy.{k}": v for k, v in network.state_dict().items()}
+    if stage.average is not None:
+        tensors |= {f"average.{k}": v for k, v in stage.average.state_dict().items()}
+    for index, state in stage.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
+    where = {"stage": str(number), "step": str(step)}
+    write_atomically(out / "train_state.safetensors", lambda path: save_file(tensors, path, metadata=where))
+
+
+def read_checkpoint(out: Path) -> Checkpoint | None:
+    """The checkpoint of a run directory, or None before the first. Raises BadInput for a damaged one."""
+    path = out / "train_state.safetensors"
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            at, tensors = file.metadata(), {k: file.get_tensor(k) for k in file.keys()}
+            return Checkpoint(path, int(at["stage"]), int(at["step"]), tensors)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{path}: damaged ({error}); delete it to start this run again") from None
+
+
+class SaveCheckpoints(Hook):
+    """Writes a checkpoint every SECONDS_BETWEEN seconds and at the end of a stage."""
+
+    def __init__(self, out: Path, network: nn.Module, number: int):
+        self.out, self.network, self.number = out, network, number
+        self.saved_at = time.monotonic()
+
+    def after(self, stage: TrainingStage, taken: int, metrics: dict[str, Tensor]) -> None:
+        """Write a checkpoint where one is due."""
+        if time.monotonic() - self.saved_at > SECONDS_BETWEEN or taken == stage.steps:
+            write_checkpoint(self.out, self.network, stage, self.number, taken)
+            self.saved_at = time.monotonic()

@@ -1,0 +1,87 @@
+"""What may look on during a training loop: hooks are called before and after each step of a stage."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vqbet_course.core.budget import Clock
+
+
+class TrainingStage(Protocol):
+    """What a hook sees of a stage: its name, how many steps it takes, its module, the moving average, the optimizer."""
+
+    name: str
+    steps: int
+    module: nn.Module
+    average: nn.Module | None
+    optimizer: torch.optim.Optimizer
+
+    def acting(self) -> nn.Module:
+        """The module as it acts: its moving average where there is one."""
+
+
+class Hook:
+    """Something that looks on during training; a kind of hook overrides what it needs."""
+
+    def begin(self, stage: TrainingStage, start: int) -> None:
+        """Called once, before step number `start`."""
+
+    def before(self, stage: TrainingStage, step: int) -> bool:
+        """Called before step number `step`; False ends the stage."""
+        return True
+
+    def after(self, stage: TrainingStage, taken: int, metrics: dict[str, Tensor]) -> None:
+        """Called after a step with its metrics; `taken` steps of the stage are taken now."""
+
+    def end(self, stage: TrainingStage, taken: int) -> None:
+        """Called once, when the stage is over."""
+
+
+class Deadline(Hook):
+    """Ends a stage at a second of the clock. `stage.steps`, which the learning rate follows, becomes the number of steps
+    that will have fitted in."""
+
+    def __init__(self, clock: Clock, until: float):
+        self.clock, self.until, self.share = clock, until, 0.0
+
+    def begin(self, stage: TrainingStage, start: int) -> None:
+        """Note when the stage begins, and how many steps it takes at most."""
+        self.began, self.most = self.clock.seconds(), stage.steps
+
+    def before(self, stage: TrainingStage, step: int) -> bool:
+        """Set `stage.steps` by the pace so far; False when the time is over."""
+        now = self.clock.seconds()
+        if now >= self.until:
+            return False
+        self.share = max(step / self.most, (now - self.began) / (self.until - self.began))
+        stage.steps = max(step + 1, min(self.most, round(step / self.share))) if self.share else self.most
+        return True
+
+
+class Measurement(Hook):
+    """Measures the acting module `points` times, evenly over a stage, and at its end; the clock stands still meanwhile.
+
+    curve: a row for each measurement, with the seconds, the step and the error. After a `deadline` in the hooks' order."""
+
+    def __init__(self, clock: Clock, measure: Callable[[nn.Module], float], points: int, deadline: Deadline | None = None):
+        self.clock, self.measure, self.points, self.deadline = clock, measure, points, deadline
+        self.curve: list[dict[str, float]] = []
+
+    def begin(self, stage: TrainingStage, start: int) -> None:
+        """Note how many steps the stage takes."""
+        self.most = stage.steps
+
+    def before(self, stage: TrainingStage, step: int) -> bool:
+        """Measure where the next point of the curve is due."""
+        share = self.deadline.share if self.deadline else step / self.most
+        if share * self.points >= len(self.curve):
+            self.end(stage, step)
+        return True
+
+    def end(self, stage: TrainingStage, taken: int) -> None:
+        """Measure now."""
+        with self.clock.pause():
+            seconds = self.clock.seconds()
+            self.curve.append({"seconds": seconds, "step": taken, "error": self.measure(stage.acting())})

@@ -1,0 +1,59 @@
+"""The log of a training: log.jsonl, a line for every tenth step, and the progress that is printed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from vqbet_course.core.io import append_text, write_text
+from vqbet_course.core.progress import progress
+from vqbet_course.training.hooks import Hook, TrainingStage
+
+EVERY = 10
+"""Steps from one line to the next."""
+
+DISTANCES = ("reconstruction", "offset_loss")
+"""Metrics that are distances between normalised actions; the log has them in pixels."""
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log.jsonl; a last line cut short by a kill is left out."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+class TrainingLog(Hook):
+    """Writes the metrics of every tenth step and of the last one to log.jsonl, and prints progress unless `quiet`.
+
+    Args: out, the run directory; action_unit, pixels of one normalised unit of action."""
+
+    def __init__(self, out: Path, action_unit: float, quiet: bool):
+        self.path, self.action_unit, self.quiet = out / "log.jsonl", action_unit, quiet
+
+    def begin(self, stage: TrainingStage, start: int) -> None:
+        """Drop what the log says of steps that are still to come: it was written before a kill."""
+        kept = [line for line in read_log(self.path) if line["stage"] != stage.name or line["step"] < start]
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        self.bar = progress(f"{stage.name:>9}", "step", total=stage.steps, initial=start, quiet=self.quiet)
+
+    def after(self, stage: TrainingStage, taken: int, metrics: dict[str, Tensor]) -> None:
+        """Log every tenth step and the last one."""
+        self.bar.update()
+        if (taken - 1) % EVERY and taken != stage.steps:
+            return
+        values = {name: round(value.item(), 6) for name, value in metrics.items()}
+        for name in DISTANCES:
+            if name in values:
+                values[f"{name}_px"] = round(values.pop(name) * self.action_unit, 3)
+        self.bar.set_postfix(values, refresh=False)
+        append_text(self.path, json.dumps({"stage": stage.name, "step": taken - 1, **values}) + "\n")
+
+    def end(self, stage: TrainingStage, taken: int) -> None:
+        """Close the progress bar."""
+        self.bar.close()
