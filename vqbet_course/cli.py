@@ -5,8 +5,9 @@ A command that cannot go on raises `BadInput`; `main` makes one line and exit st
 """
 import errno
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,6 +19,25 @@ FPS = click.option("--fps", type=float, help="Frames a second, where the source 
 TASK = click.option("--task", metavar="TASK",
                     help="Whose demonstrations they are: `pusht`, `navigation`, module:Class, or `none` to read them as "
                          "they are stored. [default: what the source shows]")
+
+CHOICE = (
+    click.option("--features", metavar="NAME,NAME", help="Features of numbers to take, `none` for none. [default: all]"),
+    click.option("--cameras", metavar="NAME,NAME", help="Cameras to take, `none` for none. [default: all]"),
+    click.option("--rename", multiple=True, metavar="OLD=NEW", help="Another name for a feature or a camera."),
+    click.option("--drop-episodes", metavar="N,N-N", help="Episodes to leave out, by number."),
+    click.option("--only-task", metavar="TEXT", help="Only the episodes in which this task is done."),
+    click.option("--resize", metavar="HxW", help="Height and width to give to all images."),
+    click.option("--ignore-gaps", is_flag=True, help="Take frames as evenly spaced, whatever their clock says."),
+    click.option("--topics", multiple=True, metavar="FEATURE=TOPIC", help="What to take of a ROS 2 bag."),
+    FPS,
+)
+
+
+def choosing[F: Callable[..., Any]](command: F) -> F:
+    """Give a command the options that say what of a source is taken; they are the arguments of `choice_of`."""
+    for option in reversed(CHOICE):
+        command = option(command)
+    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -280,20 +300,21 @@ def demos() -> None:
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Where to draw the plots.")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE",
               help="Count the windows of this config.json.  [default: that of train]")
-@FPS
+@choosing
 @TASK
-def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, fps: float | None,
-            task: str | None) -> None:
+def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, task: str | None,
+            **chosen: Any) -> None:
     """Say what a source holds, what it yields, and which episodes are unlike the others."""
     import json
 
     from vqbet_course.core.io import read_json
+    from vqbet_course.datasets.choice import choice_of
     from vqbet_course.datasets.inspection import inspect_source, plot, table_of
     from vqbet_course.policy import VQBeTConfig
     from vqbet_course.tasks import open_source, task_of
 
     asked = read_json(config, VQBeTConfig.from_dict) if config else None
-    opened = open_source(source, fps, task)
+    opened = open_source(source, task=task, choice=choice_of(**chosen))
     inspection, own = inspect_source(opened, asked), task_of(opened.contract)
     click.echo(json.dumps(inspection.report, indent=2) if as_json else table_of(inspection.report))
     if out is not None:
@@ -305,17 +326,23 @@ def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, f
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR")
 @click.option("--render", is_flag=True, help="Draw the states, where the source has no images and its task can.")
-@FPS
+@choosing
 @TASK
 @click.option("--unit", "units", multiple=True, metavar="FEATURE=UNIT", help="A unit that the source does not state.")
-def convert(sources: tuple[str, ...], out: Path, render: bool, fps: float | None, task: str | None,
-            units: tuple[str, ...]) -> None:
+def convert(sources: tuple[str, ...], out: Path, render: bool, task: str | None, units: tuple[str, ...],
+            **chosen: Any) -> None:
     """Write a source, or several end to end, as a LeRobotDataset v3. The same command goes on where it was interrupted."""
-    from vqbet_course.datasets.readers import joined, with_units
+    from vqbet_course.datasets.choice import choice_of, joined
+    from vqbet_course.datasets.readers import with_units
     from vqbet_course.datasets.writer import write_dataset
     from vqbet_course.tasks import open_source, with_drawings
 
-    opened = with_units(joined([open_source(source, fps, task) for source in sources]), units)
+    if len(sources) > 1 and chosen["drop_episodes"]:
+        raise BadInput("--drop-episodes: numbers are those of one source; convert the sources one by one, then join them")
+    choice = choice_of(**chosen)
+    opened = with_units(joined([open_source(source, task=task, choice=choice) for source in sources]), units)
+    for name, why in opened.left_out.items():
+        click.echo(f"left out: {name}: {why}", err=True)
     write_dataset(with_drawings(opened) if render else opened, out)
     click.echo(f"written and verified: {out}")
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vqbet_course.core.errors import BadInput
+from vqbet_course.core.errors import BadInput, CannotWrite
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -64,8 +64,8 @@ def in_plain_words(path: Path) -> Iterator[None]:
         yield
     except Exception as error:
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
-            raise BadInput(f"{path}: no space left on the disk; free some, then run the command again, a "
+            raise CannotWrite(f"{path}: no space left on the disk; free some, then run the command again, a "
                            "training with --resume; what was there before is untouched") from None
         if isinstance(error, OSError) or "os error" in str(error):
-            raise BadInput(f"{path}: cannot be written ({error}); choose another place") from None
+            raise CannotWrite(f"{path}: cannot be written ({error}); choose another place") from None
         raise

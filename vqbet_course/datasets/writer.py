@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vqbet_course.core.errors import BadInput
+from vqbet_course.core.errors import BadInput, CannotWrite
 from vqbet_course.core.io import drop_partials, in_plain_words, write_atomically, write_json, write_text
 from vqbet_course.core.specs import Contract, Field
 from vqbet_course.datasets.card import data_card
+from vqbet_course.datasets.choice import Choice, renamed
 from vqbet_course.datasets.readers import lerobot_dataset
-from vqbet_course.datasets.source import UNSTATED, Episode, Source
+from vqbet_course.datasets.source import TASK_INDEX, UNSTATED, Episode, Source, check_cameras
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,6 +46,7 @@ def write_dataset(source: Source, out: Path, quiet: bool = False) -> Path:
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise BadInput(f"{out} exists and is not an empty folder: name another one or remove it")
+    source = with_safe_names(source)
     for name, size in source.image_sizes.items():
         if len(size) != 3 or size[2] != 3:
             raise BadInput(f"{source.path}: {name} has shape {size}, expected (height, width, 3)")
@@ -51,9 +54,12 @@ def write_dataset(source: Source, out: Path, quiet: bool = False) -> Path:
     begin(source, work)
     try:
         write_episodes(source, work, quiet)
-    except BadInput:
+    except CannotWrite:
         if not meta_files(work):  # nothing to go on from
             shutil.rmtree(work)
+        raise
+    except BadInput:  # going on would meet it again
+        shutil.rmtree(work)
         raise
     finish(source, work)
     verify(source, work)
@@ -68,10 +74,19 @@ def write_dataset(source: Source, out: Path, quiet: bool = False) -> Path:
 MARK = "conversion.json"
 
 
+def with_safe_names(source: Source) -> Source:
+    """The source with features whose names can be those of files: letters, digits, dots, dashes and underscores."""
+    features = [*next(source.episodes()).numbers, *source.image_sizes]
+    unsafe = {name: re.sub(r"[^\w.\-]|^\.+|(?<=\.)\.+", "_", name, flags=re.ASCII) for name in features}
+    unsafe = {name: safe for name, safe in unsafe.items() if name != safe}
+    return renamed(source, unsafe) if unsafe else source
+
+
 def begin(source: Source, work: Path) -> None:
     """Make the folder to work in, or keep the one there is if it belongs to this source as it is now."""
     mark = {"source": source.path, "kind": source.kind, "fps": source.rate, "episodes": source.n_episodes,
-            "pictures": sorted(source.image_sizes), "changed": last_change(Path(source.path))}
+            "pictures": {name: list(size) for name, size in sorted(source.image_sizes.items())},
+            "features": sorted(next(source.episodes()).numbers), "changed": last_change(Path(source.path))}
     file = work / MARK
     with in_plain_words(work):
         if not file.exists() or file.read_text(encoding="utf-8") != json.dumps(mark):
@@ -118,12 +133,13 @@ def write_file(source: Source, episodes: Iterator[tuple[int, Episode]], work: Pa
             size = 0
             for number, episode in episodes:
                 start = rows[-1]["dataset_to_index"] if rows else frame
-                columns = episode.numbers | clocks(len(episode), number, start, source.rate)
+                check_cameras(episode, source.image_sizes)
+                columns = episode.numbers | clocks(episode, number, start, source.rate)
                 samples: dict[str, list[np.ndarray]] = {name: [] for name in episode.images}
                 for table in tables(episode, columns, source.image_sizes, samples):
                     size += table.nbytes
                     put(table)
-                rows.append(row_of(episode, number, start, file, source.task) | stats_of(columns, samples))
+                rows.append(row_of(episode, number, start, file, source.tasks_of(episode)) | stats_of(columns, samples))
                 if size > FILE_BYTES:
                     return
 
@@ -132,11 +148,12 @@ def write_file(source: Source, episodes: Iterator[tuple[int, Episode]], work: Pa
     return rows
 
 
-def clocks(n: int, episode: int, start: int, fps: float) -> dict[str, np.ndarray]:
-    """What LeRobot wants to know of each of n frames, (n, 1) each."""
-    frames = np.arange(n)[:, None]
+def clocks(episode: Episode, number: int, start: int, fps: float) -> dict[str, np.ndarray]:
+    """What LeRobot wants to know of each of its n frames, (n, 1) each."""
+    frames = np.arange(len(episode))[:, None]
+    tasks = episode.numbers.get(TASK_INDEX, np.zeros_like(frames)).astype(np.int64)
     return {"timestamp": (frames / fps).astype(np.float32), "frame_index": frames,
-            "episode_index": np.full((n, 1), episode), "index": start + frames, "task_index": np.zeros((n, 1), int)}
+            "episode_index": np.full_like(frames, number), "index": start + frames, TASK_INDEX: tasks}
 
 
 def tables(episode: Episode, columns: dict[str, np.ndarray], sizes: dict[str, tuple[int, ...]],
@@ -244,9 +261,9 @@ def write_parquet(path: Path, rows: Rows) -> None:
 # --- what is known of the data ----------------------------------------------------------------------------------
 
 
-def row_of(episode: Episode, number: int, start: int, file: int, task: str) -> dict[str, Any]:
+def row_of(episode: Episode, number: int, start: int, file: int, tasks: list[str]) -> dict[str, Any]:
     chunk, index = divmod(file, FILES_PER_CHUNK)
-    return {"episode_index": number, "tasks": [task], "length": len(episode), "data/chunk_index": chunk,
+    return {"episode_index": number, "tasks": tasks, "length": len(episode), "data/chunk_index": chunk,
             "data/file_index": index, "dataset_from_index": start, "dataset_to_index": start + len(episode),
             "meta/episodes/chunk_index": chunk, "meta/episodes/file_index": index, "checksum": episode.checksum()}
 
@@ -320,7 +337,7 @@ def finish(source: Source, work: Path) -> None:
     stats, features = all_stats(work), features_of(source, work)
     write_json(work / "meta" / "info.json", {
         "codebase_version": "v3.0", "robot_type": None if source.robot == UNSTATED else source.robot,
-        "total_episodes": len(lengths), "total_frames": sum(lengths), "total_tasks": 1,
+        "total_episodes": len(lengths), "total_frames": sum(lengths), "total_tasks": len(source.all_tasks),
         "chunks_size": FILES_PER_CHUNK, "data_files_size_in_mb": 100, "video_files_size_in_mb": 200,
         "fps": int(source.rate) if source.rate == int(source.rate) else source.rate,
         "splits": {"train": f"0:{len(lengths)}"}, "features": features,
@@ -329,7 +346,7 @@ def finish(source: Source, work: Path) -> None:
     contract = contract_of(source, features, stats)
     write_json(work / "meta" / "contract.json", contract.to_dict() | {"operator": source.operator})
     write_text(work / "README.md", data_card(source, contract, lengths, column_in(work, "stats/next.success/max")))
-    tasks = pd.DataFrame({"task_index": [0]}, index=pd.Index([source.task], name="task"))
+    tasks = pd.DataFrame({TASK_INDEX: range(len(source.all_tasks))}, index=pd.Index(source.all_tasks, name="task"))
     write_atomically(work / "meta" / "tasks.parquet", tasks.to_parquet)
 
 
@@ -347,7 +364,7 @@ def features_of(source: Source, work: Path) -> dict[str, dict[str, Any]]:
         wide = types.is_fixed_size_list(column.type)
         dtype = str((column.type.value_type if wide else column.type).to_pandas_dtype().__name__)
         features[column.name] = {"dtype": dtype, "shape": [column.type.list_size if wide else 1],
-                                 "names": source.names.get(column.name)}
+                                 "names": source.names.get(column.name) or None}
     return features
 
 
@@ -366,7 +383,7 @@ def verify(source: Source, work: Path) -> None:
     """Read everything again: counts, clocks, and the checksum of every episode. Raises BadInput if anything is not
     as it was in the source, and removes what was written."""
     try:
-        found = sum(1 for _ in lerobot_dataset.open_source(work, None).sound_episodes())
+        found = sum(1 for _ in lerobot_dataset.open_source(work, Choice()).sound_episodes())
         if found != source.n_episodes:
             raise BadInput(f"{found} episodes were written, {source.n_episodes} were expected")
     except BadInput as error:

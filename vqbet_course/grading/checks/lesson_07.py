@@ -18,23 +18,23 @@ class MinMax(Check):
             "not divide by 0.")
     misconceptions = [
         Misconception("0..1 instead of -1..1", {
-            "return 2 * (values - low) / (high - low).clamp(min=1e-8) - 1":
-                "return (values - low) / (high - low).clamp(min=1e-8)",
+            "return 2 * (values - low) / span_of(low, high) - 1":
+                "return (values - low) / span_of(low, high)",
         }, "Where do the lowest and the highest value go? The docstring says where they should."),
         Misconception("0..1 there and back", {
-            "return 2 * (values - low) / (high - low).clamp(min=1e-8) - 1":
-                "return (values - low) / (high - low).clamp(min=1e-8)",
+            "return 2 * (values - low) / span_of(low, high) - 1":
+                "return (values - low) / span_of(low, high)",
             "return (values + 1) / 2 * (high - low) + low": "return values * (high - low) + low",
         }, "Where do the lowest and the highest value go? The docstring says where they should."),
         Misconception("one range for all numbers", {
             "torch.from_numpy(v.min(0)), torch.from_numpy(v.max(0))":
                 "torch.full((v.shape[1],), v.min().item()), torch.full((v.shape[1],), v.max().item())",
         }, "x and y have ranges of their own."),
-        Misconception("division by zero", {".clamp(min=1e-8)": ""},
+        Misconception("division by zero", {"span_of(low, high)": "(high - low)"},
             "What happens to a number that is the same in every frame?"),
         Misconception("cut off at the bounds", {
-            "return 2 * (values - low) / (high - low).clamp(min=1e-8) - 1":
-                "return (2 * (values - low) / (high - low).clamp(min=1e-8) - 1).clamp(-1, 1)",
+            "return 2 * (values - low) / span_of(low, high) - 1":
+                "return (2 * (values - low) / span_of(low, high) - 1).clamp(-1, 1)",
         }, "A place outside of what was demonstrated is still a place. Does the way back find it?"),
         Misconception("bounds of the actions alone", {
             "np.concatenate([demos.action, demos.observation[\"observation.state\"]])": "demos.action",
