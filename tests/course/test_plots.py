@@ -1,4 +1,4 @@
-"""What the lessons draw with: colours that all can tell apart, y downwards, nothing but numpy and matplotlib beneath."""
+"""What the lessons draw with: colours that all can tell apart, y downwards, only numpy and matplotlib beneath."""
 import itertools
 import subprocess
 import sys
