@@ -192,8 +192,8 @@ def heatmap(ax: "Axes", matrix: Any, label: str, rows: Sequence[str] = (), colum
 # --- pictures and words -------------------------------------------------------------------------------------
 
 
-def frames(pictures: Mapping[str, Any] | Sequence[tuple[str, Any]], columns: int = 3,
-           good: Sequence[bool] = ()) -> None:
+def frame_grid(pictures: Mapping[str, Any] | Sequence[tuple[str, Any]], columns: int = 3,
+               good: Sequence[bool] = ()) -> None:
     """Frames (H, W, 3) with titles side by side; `good` colours the titles: green for success, red for failure."""
     named = list(pictures.items() if isinstance(pictures, Mapping) else pictures)
     images = [np.asarray(picture) for _, picture in named]

@@ -78,7 +78,7 @@ def student_edition(lab: Lab, teacher: bool = False) -> str:
     locked = {cell["id"] for cell in lab.locked}
     cells: list[Cell] = []
     for original in lab.cells:
-        source, about = source_of(original), {k: v for k, v in original["metadata"].items() if k == "tags"}
+        source, about = source_of(original), {k: v for k, v in original["metadata"].items() if k in ("tags", "jupyter")}
         if original["id"] in exercises:
             exercise = exercises[original["id"]]
             cells += exercise_cells(lab, exercise, all_checks()[exercise.id])
