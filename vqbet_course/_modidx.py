@@ -344,6 +344,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'vqbet_course.training.data': {},
             'vqbet_course.training.factory': {},
             'vqbet_course.training.hooks': {},
+            'vqbet_course.training.integrity': {},
             'vqbet_course.training.log': {},
             'vqbet_course.training.runs': {},
             'vqbet_course.vision': { 'vqbet_course.vision.CameraEncoder': ('vision.html#cameraencoder', 'vqbet_course/vision.py'),
