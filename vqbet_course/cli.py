@@ -78,10 +78,12 @@ def course(profile: str, only: str | None, out: Path) -> None:
 @click.option("--goal", type=click.Choice(["future", "final", "none"]), default="none", show_default=True,
               help="Train towards goals: any later moment of the demonstration, or its end.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="RUN", help="The run directory to make.")
+@click.option("--only-task", metavar="TEXT", help="Train on the episodes in which this task is done.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="The interrupted run to continue.")
 @TASK
 def train(data: str, minutes: float | None, steps: int | None, seed: int, augment: bool | None, split: Path | None,
-          observe: str | None, weights: str | None, goal: str, out: Path | None, resume: Path | None, task: str | None) -> None:
+          observe: str | None, weights: str | None, goal: str, out: Path | None, only_task: str | None,
+          resume: Path | None, task: str | None) -> None:
     """Train a VQ-BeT: first the tokenizer, then the policy."""
     from vqbet_course import train as training
 
@@ -96,7 +98,8 @@ def train(data: str, minutes: float | None, steps: int | None, seed: int, augmen
         training.resume(resume)
     elif out is not None:
         training.train(data, out, steps=steps, minutes=minutes, seed=seed, augment=augment, split=split, goal=goal,
-                       observe=observe.split(",") if observe is not None else None, weights=weights, task=task)
+                       observe=observe.split(",") if observe is not None else None, weights=weights, task=task,
+                       only_task=only_task)
     click.echo(f"trained: {out or resume}; see how it does with: vqbet-course eval {out or resume}")
 
 
@@ -382,15 +385,17 @@ def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, t
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR")
 @click.option("--render", is_flag=True, help="Draw the states, where the source has no images and its task can.")
+@click.option("--videos", is_flag=True, help="Write images as MP4, in LeRobot's way, instead of PNG.")
+@click.option("--jobs", type=int, default=1, show_default=True, help="Threads that encode PNGs.")
 @choosing
 @TASK
 @click.option("--unit", "units", multiple=True, metavar="FEATURE=UNIT", help="A unit that the source does not state.")
-def convert(sources: tuple[str, ...], out: Path, render: bool, task: str | None, units: tuple[str, ...],
-            **chosen: Any) -> None:
+def convert(sources: tuple[str, ...], out: Path, render: bool, videos: bool, jobs: int, task: str | None,
+            units: tuple[str, ...], **chosen: Any) -> None:
     """Write a source, or several end to end, as a LeRobotDataset v3. The same command goes on where it was interrupted."""
     from vqbet_course.datasets.choice import choice_of, joined
     from vqbet_course.datasets.readers import with_units
-    from vqbet_course.datasets.writer import write_dataset
+    from vqbet_course.datasets.writer import what_was_verified, write_dataset
     from vqbet_course.tasks import open_source, with_drawings
 
     if len(sources) > 1 and chosen["drop_episodes"]:
@@ -399,8 +404,9 @@ def convert(sources: tuple[str, ...], out: Path, render: bool, task: str | None,
     opened = with_units(joined([open_source(source, task=task, choice=choice) for source in sources]), units)
     for name, why in opened.left_out.items():
         click.echo(f"left out: {name}: {why}", err=True)
-    write_dataset(with_drawings(opened) if render else opened, out)
-    click.echo(f"written and verified: {out}")
+    opened = with_drawings(opened) if render else opened
+    write_dataset(opened, out, videos=videos, jobs=jobs)
+    click.echo(f"written and verified: {out} (compared: {what_was_verified(opened, videos)})")
 
 
 @demos.command()
