@@ -1,5 +1,7 @@
 """A small sound source of every kind, with the numbers that must come out of it."""
+import datetime
 import json
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,7 +158,7 @@ def film(path: Path, pictures: np.ndarray, rate: int) -> None:
         stream = container.add_stream("libx264rgb", rate=rate, options={"qp": "0"})
         stream.width, stream.height, stream.pix_fmt = pictures.shape[2], pictures.shape[1], "rgb24"
         for picture in pictures:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))  # type: ignore[arg-type]
         container.mux(stream.encode())
 
 
@@ -189,7 +191,53 @@ def lerobot_v2_films(folder: Path) -> tuple[Path, Truth]:
     return filmed(folder, 2)
 
 
+def maniskill(folder: Path) -> tuple[Path, Truth]:
+    """An observation more than there are actions, as ManiSkill keeps them."""
+    joints, speeds, goal, action = (some_numbers(size, seed) for seed, size in enumerate((3, 2, 4, 7)))
+    with h5py.File(folder / "trajectory.h5", "w") as file:
+        for i, start, end in spans():
+            one_more = np.minimum(np.arange(start, end + 1), end - 1)
+            trajectory = file.create_group(f"traj_{2 + 8 * i}")
+            trajectory["actions"], trajectory["success"] = action[start:end], np.ones(end - start, bool)
+            for name, values in {"agent/qpos": joints, "agent/qvel": speeds, "extra/goal_pos": goal,
+                                 "sensor_data/eye/rgb": photos()}.items():
+                trajectory[f"obs/{name}"] = values[one_more]
+            trajectory["obs/sensor_data/eye/depth"] = np.zeros((end - start + 1, 8, 12, 1), np.int16)
+    (folder / "trajectory.json").write_text(json.dumps(
+        {"env_info": {"env_id": "PickCube-v1", "env_kwargs": {"sim_config": {"control_freq": 20}}}}))
+    numbers = {"observation.state": np.hstack([joints, speeds]), "observation.environment_state": goal, "action": action}
+    return folder / "trajectory.h5", Truth(numbers, 20.0, {"observation.images.eye": photos()})
+
+
+def gello(folder: Path, protocol: int = 4) -> tuple[Path, Truth]:
+    """A pickle for each frame, named by its time; the first second has no fraction, as isoformat writes it."""
+    joints, hand, action = (some_numbers(size, seed) for seed, size in enumerate((7, 1, 7)))
+    for i, start, end in spans():
+        place = folder / "gello" / f"1125_10{i}000"
+        place.mkdir(parents=True)
+        for row in range(start, end):
+            time = datetime.datetime(2025, 11, 25, 10, i) + datetime.timedelta(seconds=(row - start) / 10)
+            frame = {"joint_positions": joints[row], "gripper_position": np.float32(hand[row, 0]), "control": action[row],
+                     "base_rgb": photos()[row], "base_depth": np.zeros((8, 12, 1), np.uint16)}
+            (place / f"{time.isoformat()}.pkl").write_bytes(pickle.dumps(frame, protocol))
+    numbers = {"observation.state": joints, "observation.gripper_position": hand, "action": action}
+    return folder / "gello", Truth(numbers, 10.0, {"observation.images.base": photos()})
+
+
+def recorded(folder: Path) -> tuple[Path, Truth]:
+    """A real robot's replay buffer: numbers without a second axis, and a clock of seconds since 1970."""
+    pose, stage, action = some_numbers(6, 0), some_numbers(1, 1), some_numbers(6, 2)
+    group = zarr.create_group(folder / "robot.zarr", zarr_format=2)
+    for name, values in {"data/robot_eef_pose": pose, "data/stage": stage[:, 0], "data/action": action,
+                         "data/timestamp": 1672955667.4 + np.arange(len(pose)) / 10, "meta/episode_ends": ENDS}.items():
+        array = group.create_array(name, shape=values.shape, chunks=(3, *values.shape[1:]), dtype=values.dtype)
+        array[:] = values
+    numbers = {"observation.robot_eef_pose": pose, "observation.stage": stage, "action": action}
+    return folder / "robot.zarr", Truth(numbers, 10.0, {})
+
+
 Make = Callable[[Path], tuple[Path, Truth]]
 
 MAKERS: dict[str, Make] = {f.__name__: f for f in (
-    npz, replay_zarr, zipped_zarr, robomimic, aloha, csv_folder, parquet_folder, lerobot, lerobot_films, lerobot_v2_films)}
+    npz, replay_zarr, zipped_zarr, robomimic, aloha, csv_folder, parquet_folder, lerobot, lerobot_films, lerobot_v2_films,
+    maniskill, gello, recorded)}

@@ -5,8 +5,10 @@ A command that cannot go on raises `BadInput`; `main` makes one line and exit st
 """
 import errno
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,8 +21,28 @@ FPS = click.option("--fps", type=float, help="Frames a second, where the source 
 TASK = click.option("--task", metavar="TASK",
                     help="Whose demonstrations they are: a task's name, like `navigation`, module:Class, or `none` to "
                          "read them as they are stored. [default: what the source shows]")
-OF_TASK = click.option("--task", default=DEFAULT_TASK, show_default=True, metavar="TASK",
-                       help="A task's name, or module:Class of a Task or of a Gymnasium environment with a contract.")
+OF_TASK = click.option("--task", metavar="TASK",
+                       help="A task's name, or module:Class of a Task or of a Gymnasium environment with a contract. "
+                            f"[default: the task that the data show, else {DEFAULT_TASK}]")
+
+CHOICE = (
+    click.option("--features", metavar="NAME,NAME", help="Features of numbers to take, `none` for none. [default: all]"),
+    click.option("--cameras", metavar="NAME,NAME", help="Cameras to take, `none` for none. [default: all]"),
+    click.option("--rename", multiple=True, metavar="OLD=NEW", help="Another name for a feature or a camera."),
+    click.option("--drop-episodes", metavar="N,N-N", help="Episodes to leave out, by number."),
+    click.option("--only-task", metavar="TEXT", help="Only the episodes in which this task is done."),
+    click.option("--resize", metavar="HxW", help="Height and width to give to all images."),
+    click.option("--ignore-gaps", is_flag=True, help="Take frames as evenly spaced, whatever their clock says."),
+    click.option("--topics", multiple=True, metavar="FEATURE=TOPIC", help="What to take of a ROS 2 bag."),
+    FPS,
+)
+
+
+def choosing[F: Callable[..., Any]](command: F) -> F:
+    """Give a command the options that say what of a source is taken; they are the arguments of `choice_of`."""
+    for option in reversed(CHOICE):
+        command = option(command)
+    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -61,11 +83,12 @@ def course(profile: str, only: str | None, out: Path) -> None:
 @click.option("--goal", type=click.Choice(["future", "final", "none"]), default="none", show_default=True,
               help="Train towards goals: any later moment of the demonstration, or its end.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="RUN", help="The run directory to make.")
+@click.option("--only-task", metavar="TEXT", help="Train on the episodes in which this task is done.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="The interrupted run to continue.")
 @TASK
 def train(data: str, minutes: float | None, steps: int | None, seed: int, augment: bool | None, split: Path | None,
-          observe: str | None, weights: str | None, goal: str, out: Path | None, resume: Path | None,
-          task: str | None) -> None:
+          observe: str | None, weights: str | None, goal: str, out: Path | None, only_task: str | None,
+          resume: Path | None, task: str | None) -> None:
     """Train a VQ-BeT: first the tokenizer, then the policy."""
     from vqbet_course import train as training
 
@@ -80,7 +103,8 @@ def train(data: str, minutes: float | None, steps: int | None, seed: int, augmen
         training.resume(resume)
     elif out is not None:
         training.train(data, out, steps=steps, minutes=minutes, seed=seed, augment=augment, split=split, goal=goal,
-                       observe=observe.split(",") if observe is not None else None, weights=weights, task=task)
+                       observe=observe.split(",") if observe is not None else None, weights=weights, task=task,
+                       only_task=only_task)
     click.echo(f"trained: {out or resume}; see how it does with: vqbet-course eval {out or resume}")
 
 
@@ -158,7 +182,7 @@ def import_(folder: Path, out: Path) -> None:
 @click.option("--dask", metavar="ADDRESS", help="Send the jobs to this Dask scheduler instead.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR",
               help="Where the panel goes; what is finished there is not done again.")
-def compare(policies: str, task: str, data: str | None, demos: int, episodes: int, seeds: str, minutes: float | None,
+def compare(policies: str, task: str | None, data: str | None, demos: int, episodes: int, seeds: str, minutes: float | None,
             steps: int | None, videos: int, jobs: int, dask: str | None, out: Path) -> None:
     """Train several policies on the same demonstrations and evaluate them alike. Continues an interrupted panel."""
     from vqbet_course.core.budget import Budget
@@ -166,7 +190,8 @@ def compare(policies: str, task: str, data: str | None, demos: int, episodes: in
 
     numbers = whole_numbers("--seeds", seeds)
     budget = Budget(5.0 if minutes is None and steps is None else minutes, steps)
-    settings = panel.Settings(data_of(task, data), demos, episodes, budget, videos, task=task)
+    task, data = task_and_data(task, data)
+    settings = panel.Settings(data, demos, episodes, budget, videos, task=task)
     result = panel.run_panel(policies.split(","), numbers, settings, out, jobs, dask)
     for claim in result["claims"]:
         click.echo(f"{claim['verdict']:>13}: {claim['claim']}: {claim['why']}")
@@ -183,7 +208,7 @@ def compare(policies: str, task: str, data: str | None, demos: int, episodes: in
 @click.option("--episodes", type=int, default=50, show_default=True, help="Episodes of each run.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("benchmarks/results/ablations"), show_default=True,
               metavar="DIR", help="Where results go; what is finished there is not done again.")
-def ablate(names: tuple[str, ...], task: str, data: str | None, seeds: str, minutes: float | None, steps: int | None,
+def ablate(names: tuple[str, ...], task: str | None, data: str | None, seeds: str, minutes: float | None, steps: int | None,
            episodes: int, out: Path) -> None:
     """Change one thing at a time and measure its effect. NAME is layers, chunk, offset, ...; a wrong one lists them,
     `all` does them all."""
@@ -193,7 +218,8 @@ def ablate(names: tuple[str, ...], task: str, data: str | None, seeds: str, minu
     budget = None if minutes is None and steps is None else Budget(minutes, steps)
     asked = [*ablations.ABLATIONS] if names == ("all",) else names
     numbers = whole_numbers("--seeds", seeds)
-    results = ablations.ablate(asked, data_of(task, data), numbers, budget, episodes, out, task=task)
+    task, data = task_and_data(task, data)
+    results = ablations.ablate(asked, data, numbers, budget, episodes, out, task=task)
     for name, found in results.items():
         click.echo(ablations.conclusion(name, found))
 
@@ -246,32 +272,87 @@ def design(name: str, judge: Path | None, minutes: float, speeds: Path | None, o
 
 
 @cli.command()
-@click.argument("submissions", type=click.Path(path_type=Path), metavar="SUBMISSION.ipynb|FOLDER")
+@click.argument("submissions", type=click.Path(path_type=Path), metavar="SUBMISSION|FOLDER|ZIP")
 @click.option("--jobs", type=int, default=1, show_default=True, help="Submissions graded at the same time.")
 @click.option("--dask", metavar="ADDRESS", help="Grade on the workers of this Dask scheduler.")
 @click.option("--execute/--no-execute", default=True, show_default=True,
               help="Also run each notebook, for its reader.")
+@click.option("--regrade", is_flag=True, help="Grade anew what has its grade.")
 @click.option("--require-sandbox", is_flag=True, help="Refuse to grade where bubblewrap does not work.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("_runs/grades"), show_default=True, metavar="DIR")
-def grade(submissions: Path, jobs: int, dask: str | None, execute: bool, require_sandbox: bool, out: Path) -> None:
-    """Grade a lab, or a folder of them. Exit status 1: some submission could not be graded."""
+def grade(submissions: Path, jobs: int, dask: str | None, execute: bool, regrade: bool, require_sandbox: bool,
+          out: Path) -> None:
+    """Grade a lab, or a folder or zip file of them as a learning platform gives it. Exit status 1: some submission could
+    not be graded."""
     from vqbet_course.grading import grader
 
-    problems = grader.grade(submissions, out, jobs, dask, execute, require_sandbox)
+    options = grader.Options(execute=execute)
+    problems = grader.grade(submissions, out, jobs, dask, options, regrade, require_sandbox)
     for name, problem in problems.items():
         click.echo(f"not graded: {name}: {problem}", err=True)
-    click.echo(f"written: {out / 'class.html' if submissions.is_dir() else out / 'students'}")
+    click.echo(f"written: {out / 'students' if grader.is_one(submissions) else out / 'class.html'}")
     if problems:
         raise click.exceptions.Exit(1)
 
 
 @cli.command()
-def labs() -> None:
+@click.option("--teacher", type=click.Path(path_type=Path), metavar="DIR",
+              help="Write the teacher's editions instead, with worked solutions, into this folder.")
+def labs(teacher: Path | None) -> None:
     """Make the student editions in labs/ from the lessons."""
-    from vqbet_course.grading.editions import write_editions
+    from vqbet_course.grading.editions import write_editions, write_teacher_editions
 
-    for path in write_editions():
+    for path in write_editions() if teacher is None else write_teacher_editions(teacher):
         click.echo(f"written: {path}")
+
+
+@cli.command()
+@click.option("--labs", "numbers", metavar="NN,NN", help="Only these labs, by number.  [default: all]")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR")
+def release(numbers: str | None, out: Path) -> None:
+    """Write the student editions of this version into a folder to hand out, with their checksums."""
+    from vqbet_course.grading.editions import release as release_labs
+
+    for path in release_labs(out, numbers.split(",") if numbers else None):
+        click.echo(f"written: {path}")
+
+
+GRADES = click.argument("grades", type=click.Path(path_type=Path), metavar="GRADES")
+
+
+@cli.command()
+@GRADES
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR")
+def feedback(grades: Path, out: Path) -> None:
+    """Write a page for every submission to hand back. GRADES is the folder that `grade --out` wrote."""
+    from vqbet_course.grading.gradebook import existing
+    from vqbet_course.grading.report import write_feedback
+
+    click.echo(f"written: {len(write_feedback(existing(grades), out))} pages below {out}")
+
+
+@cli.command()
+@GRADES
+@click.option("--format", "kind", type=click.Choice(["moodle", "canvas", "json"]), default="moodle", show_default=True)
+@click.option("--keep", type=click.Choice(["best", "last"]), default="best", show_default=True,
+              help="Which of a student's attempts counts.")
+@click.option("--due", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]), help="When labs were due.")
+@click.option("--penalty", type=click.FloatRange(0, 100), default=0.0, show_default=True,
+              help="Percent of the points that each day begun after that costs.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE")
+def gradebook(grades: Path, kind: str, keep: str, due: datetime | None, penalty: float, out: Path) -> None:
+    """Write the grade book of a class for Moodle or Canvas, or all that is known as JSON. GRADES is the folder that
+    `grade --out` wrote."""
+    from vqbet_course.core.io import write_json, write_text
+    from vqbet_course.grading import gradebook as books
+
+    rows = books.existing(grades)
+    entries = books.book(rows, books.Rules(keep, due, penalty))
+    if kind == "json":
+        write_json(out, {"students": entries, "exercises": books.item_statistics(rows)})
+    else:
+        write_text(out, books.as_csv(entries, kind))
+    click.echo(f"written: {out}")
 
 
 @cli.group()
@@ -289,20 +370,21 @@ def demos() -> None:
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Where to draw the plots.")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE",
               help="Count the windows of this config.json.  [default: that of train]")
-@FPS
+@choosing
 @TASK
-def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, fps: float | None,
-            task: str | None) -> None:
+def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, task: str | None,
+            **chosen: Any) -> None:
     """Say what a source holds, what it yields, and which episodes are unlike the others."""
     import json
 
     from vqbet_course.core.io import read_json
+    from vqbet_course.datasets.choice import choice_of
     from vqbet_course.datasets.inspection import inspect_source, plot, table_of
     from vqbet_course.policy import VQBeTConfig
     from vqbet_course.tasks import open_source, task_of
 
     asked = read_json(config, VQBeTConfig.from_dict) if config else None
-    opened = open_source(source, fps, task)
+    opened = open_source(source, task=task, choice=choice_of(**chosen))
     inspection, own = inspect_source(opened, asked), task_of(opened.contract)
     click.echo(json.dumps(inspection.report, indent=2) if as_json else table_of(inspection.report))
     if out is not None:
@@ -314,19 +396,28 @@ def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, f
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR")
 @click.option("--render", is_flag=True, help="Draw the states, where the source has no images and its task can.")
-@FPS
+@click.option("--videos", is_flag=True, help="Write images as MP4, in LeRobot's way, instead of PNG.")
+@click.option("--jobs", type=int, default=1, show_default=True, help="Threads that encode PNGs.")
+@choosing
 @TASK
 @click.option("--unit", "units", multiple=True, metavar="FEATURE=UNIT", help="A unit that the source does not state.")
-def convert(sources: tuple[str, ...], out: Path, render: bool, fps: float | None, task: str | None,
-            units: tuple[str, ...]) -> None:
+def convert(sources: tuple[str, ...], out: Path, render: bool, videos: bool, jobs: int, task: str | None,
+            units: tuple[str, ...], **chosen: Any) -> None:
     """Write a source, or several end to end, as a LeRobotDataset v3. The same command goes on where it was interrupted."""
-    from vqbet_course.datasets.readers import joined, with_units
-    from vqbet_course.datasets.writer import write_dataset
+    from vqbet_course.datasets.choice import choice_of, joined
+    from vqbet_course.datasets.readers import with_units
+    from vqbet_course.datasets.writer import what_was_verified, write_dataset
     from vqbet_course.tasks import open_source, with_drawings
 
-    opened = with_units(joined([open_source(source, fps, task) for source in sources]), units)
-    write_dataset(with_drawings(opened) if render else opened, out)
-    click.echo(f"written and verified: {out}")
+    if len(sources) > 1 and chosen["drop_episodes"]:
+        raise BadInput("--drop-episodes: numbers are those of one source; convert the sources one by one, then join them")
+    choice = choice_of(**chosen)
+    opened = with_units(joined([open_source(source, task=task, choice=choice) for source in sources]), units)
+    for name, why in opened.left_out.items():
+        click.echo(f"left out: {name}: {why}", err=True)
+    opened = with_drawings(opened) if render else opened
+    write_dataset(opened, out, videos=videos, jobs=jobs)
+    click.echo(f"written and verified: {out} (compared: {what_was_verified(opened, videos)})")
 
 
 @demos.command()
@@ -351,7 +442,7 @@ def split(source: str, n_train: int, n_val: int, seed: int, out: Path, task: str
 
 
 @demos.command()
-@OF_TASK
+@click.option("--task", default=DEFAULT_TASK, show_default=True, metavar="TASK", help="Whose demonstrator.")
 @click.option("--episodes", type=int, default=200, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="The first seed.")
 @click.option("--noise", type=float, help="On PushT: how far the hand is shaken, in pixels.  [default: 3]")
@@ -368,15 +459,20 @@ def make(task: str, episodes: int, seed: int, noise: float | None, style: str | 
     click.echo(f"written: {out}")
 
 
-def data_of(task: str, data: str | None) -> str:
-    """The SOURCE that was asked for, or the task's own. Raises BadInput where there is none."""
-    from vqbet_course.tasks import get_task
+def task_and_data(task: str | None, data: str | None) -> tuple[str, str]:
+    """The task, by default the one that the data show, and the SOURCE, by default the task's own.
 
-    own = data or get_task(task).data
-    if own is None:
+    Raises BadInput for a task that has none."""
+    from vqbet_course.tasks import get_task, open_source, task_of
+
+    if task is None:
+        own = task_of(open_source(data).contract) if data else None
+        task = own.name if own else DEFAULT_TASK
+    data = data or get_task(task).data
+    if data is None:
         raise BadInput(f"{task} has no demonstrations of its own; give --data SOURCE, or make some with: "
                        f"vqbet-course demos make --task {task} --out DIR")
-    return own
+    return task, data
 
 
 def whole_numbers(option: str, text: str) -> list[int]:

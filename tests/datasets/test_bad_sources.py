@@ -64,8 +64,8 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
 @pytest.mark.parametrize(("changes", "said"), [
     ({"action": np.where(np.arange(10)[:, None] == 7, np.nan, np.full((10, 2), 9.0))}, "episode 1, row 1: action is not finite"),
     ({"state": np.where(np.arange(10)[:, None] == 5, np.inf, states())}, "episode 0, row 5"),
-    ({"state": np.ones(10)}, r"state has shape (10,)"),
-    ({"action": np.ones(10)}, r"action has shape (10,)"),
+    ({"state": np.ones(10)}, "does not say how many frames a second"),
+    ({"action": np.float64(1)}, "expected (0, size), as many rows as action"),
     ({"state": np.ones((10, 4))}, "does not say how many frames a second"),
     ({"state": states() * [1, 1, 1, 1, 57.3]}, "does not say how many frames a second"),
     ({"state": states() / 512}, "does not say how many frames a second"),
@@ -131,7 +131,7 @@ def test_a_damaged_zarr(refused: Refused, tmp_path: Path) -> None:
 def test_pictures_that_are_no_bytes(refused: Refused, tmp_path: Path) -> None:
     path, _ = replay_zarr(tmp_path)
     pixels = zarr.open_group(path)["data/img"]
-    pixels[7] = np.asarray(pixels[7]) / 255
+    pixels[7] = np.asarray(pixels[7]) / 255  # type: ignore[index]
     assert "episode 1, row 1: pixels must be whole numbers in 0..255" in refused(path, pictures=True)
 
 
@@ -150,10 +150,10 @@ def test_hdf5_with_parts_missing(refused: Refused, tmp_path: Path) -> None:
     path, _ = robomimic(tmp_path)
     with h5py.File(path, "a") as file:
         del file["data/demo_10/obs/gripper"]
-    assert "episode 1 (demo_10): observation.state has 3 numbers a frame, elsewhere 5" in refused(path)
+    assert "episode 1 (demo_10): its observations are not those of the first episode (gripper_0, gripper_1)" in refused(path)
     with h5py.File(path, "a") as file:
         del file["data/demo_10/actions"]
-    assert "not readable" in refused(path) and str(path) in refused(path)
+    assert "has no actions or action" in refused(path) and str(path) in refused(path)
     folder, _ = aloha(tmp_path)
     with h5py.File(folder / "episode_10.hdf5", "a") as file:
         del file["action"]
@@ -216,7 +216,7 @@ def test_a_table_without_time_or_action(refused: Refused, tmp_path: Path) -> Non
     assert "does not say how many frames a second" in refused(path)
     assert cli.main(["demos", "inspect", str(path), "--fps", "30"]) == 0
     table = pq.read_table(file)
-    for bad, said in [(table.drop_columns("action"), f"{file}: no columns for the action"),
+    for bad, said in [(table.drop_columns("action"), "no columns for the action"),
                       (table.set_column(0, "frame_index", pa.array([0, 1, 1, 2])), "row 2: frame_index does not follow")]:
         pq.write_table(bad, file)
         with pytest.raises(BadInput) as caught:

@@ -10,7 +10,7 @@ from small import write_npz
 from vqbet_course.core.errors import BadInput
 from vqbet_course.demos import Normalizer, load_demos
 from vqbet_course.evaluation.behaviour import behaviour, jerk, offset_outweighs, switches
-from vqbet_course.evaluation.failures import Known, diagnose, failures_of, keep_persons_word
+from vqbet_course.evaluation.failures import Known, failure_of, failures_of, keep_persons_word
 from vqbet_course.rollout import Rollout
 from vqbet_course.tasks import open_source
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
@@ -32,7 +32,7 @@ def trace(**changes: object) -> Rollout:
 
 
 def label(episode: Rollout, known: Known | None = None) -> str:
-    return diagnose(episode, PUSHT_TASK, known).label
+    return failure_of(episode, PUSHT_TASK, known).label
 
 
 def test_where_no_rule_applies_it_says_so() -> None:
@@ -50,7 +50,7 @@ def test_where_no_rule_applies_it_says_so() -> None:
     ("planning", {"contact": [i // 10 % 2 for i in range(N)]}),
 ])
 def test_each_rule_finds_its_fault(expected: str, changes: dict[str, object]) -> None:
-    found = diagnose(trace(**changes), PUSHT_TASK)
+    found = failure_of(trace(**changes), PUSHT_TASK)
     assert found.label == expected and len(found.evidence) > 10
 
 
@@ -109,7 +109,7 @@ def test_a_file_of_labels_that_is_none_is_left_alone(content: str, why: str, tmp
 
 
 def test_switches_are_between_decisions() -> None:
-    said = [(1, 0), (1, 9), (1, 3), (2, 3), (2, 3), (1, 3)]
+    said: list[tuple[int, ...]] = [(1, 0), (1, 9), (1, 3), (2, 3), (2, 3), (1, 3)]
     assert switches(Rollout(0, tokens=said, decided=[True] * 6)) == 2
     assert switches(Rollout(0, tokens=said, decided=[True, False, False, True, False, False])) == 1
 

@@ -22,7 +22,7 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.demos import load_demos
 from vqbet_course.experiments import panel
 from vqbet_course.experiments.panel import Job, Settings, jobs_of, run_job, run_panel
-from vqbet_course.tasks import navigation, open_source
+from vqbet_course.tasks import get_task, navigation, open_source
 from vqbet_course.tasks.navigation import GOAL_RADIUS
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.training.data import prepare
@@ -284,3 +284,11 @@ def test_what_cannot_be_compared_is_one_line_and_status_2(arguments: list[str], 
     error = capsys.readouterr().err
     assert why in error and "Traceback" not in error
     assert not (tmp_path / "p").exists()
+
+
+def test_another_task_goes_through_a_job() -> None:
+    settings = Settings("navigation", demos=4, episodes=2, budget=Budget(steps=3), videos=0, task="navigation")
+    demos = load_demos(get_task("navigation").demonstrations(4, 0))
+    row, = run_job(Job("bc", 0, demos, None, settings))
+    assert row["contract"]["robot"] == get_task("navigation").contract.robot and len(row["episodes"]) == 2
+    assert row["ways_round"] is None and row["videos"] == {}

@@ -3,3 +3,7 @@
 
 class BadInput(ValueError):
     """Something from outside is not usable. The message is one line: what is wrong, and what to do."""
+
+
+class CannotWrite(BadInput):
+    """A file cannot be written: no space, no permission. What was asked for is sound and can be asked for again."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vqbet_course.core.errors import BadInput
+from vqbet_course.core.errors import BadInput, CannotWrite
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -47,7 +47,7 @@ def read_json[T](path: Path, parse: Callable[[dict[str, Any]], T]) -> T:
         raise BadInput(f"{path}: missing; is {path.parent} a run directory?") from None
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, OverflowError) as error:
         raise BadInput(f"{path}: damaged ({type(error).__name__}: {error}); copy it again or train again") from None
 
 
@@ -64,8 +64,8 @@ def in_plain_words(path: Path) -> Iterator[None]:
         yield
     except Exception as error:
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
-            raise BadInput(f"{path}: no space left on the disk; free some, then run the command again, a "
+            raise CannotWrite(f"{path}: no space left on the disk; free some, then run the command again, a "
                            "training with --resume; what was there before is untouched") from None
         if isinstance(error, OSError) or "os error" in str(error):
-            raise BadInput(f"{path}: cannot be written ({error}); choose another place") from None
+            raise CannotWrite(f"{path}: cannot be written ({error}); choose another place") from None
         raise

@@ -1,37 +1,48 @@
 """Images: from arrays of any number type, encoded or not."""
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.datasets.source import Episode, Frames, Source, readable
+from vqbet_course.datasets.source import Episode, Frames, Source, believable, check_cameras, readable
 
 BLOCK_BYTES = 16e6  # of pictures that are read at once
 
 
 def slices_of(array: Any, start: int, end: int, place: str) -> Frames:
-    """Rows start..end-1 of an array (N, H, W, 3) on a disk: uint8, or whole numbers 0..255 of another type."""
+    """Rows start..end-1 of an array (N, H, W, 3) or (N, 3, H, W) on a disk: uint8, or whole numbers 0..255 of another
+    type."""
     def frames() -> Iterator[np.ndarray]:
+        believable(place, array.shape[1:], array.dtype.itemsize)
         step = max(1, int(BLOCK_BYTES // (np.prod(array.shape[1:]) * array.dtype.itemsize)))
         for begin in range(start, end, step):
-            for row, picture in enumerate(array[begin:min(begin + step, end)], begin - start):
-                yield as_bytes(picture, f"{place}, row {row}")
+            for row, image in enumerate(array[begin:min(begin + step, end)], begin - start):
+                yield as_bytes(channels_last(image), f"{place}, row {row}")
     return frames
 
 
-def hdf5_frames(path: Path, name: str, place: str) -> Frames:
-    """The pictures of an HDF5 file: an array (N, H, W, 3), or JPEGs (N, bytes) padded with zeros to one length."""
+def channels_last(image: np.ndarray) -> np.ndarray:
+    """An image (H, W, 3), also where it is kept as (3, H, W)."""
+    return image.transpose(1, 2, 0) if image.shape[0] == 3 != image.shape[2] else image
+
+
+def hdf5_frames(path: Path, name: str, place: str, n: int | None = None) -> Frames:
+    """The images of an HDF5 file, the first n of them: an array (N, H, W, 3), or JPEGs (N, bytes) padded to one
+    length."""
     def frames() -> Iterator[np.ndarray]:
         import h5py
 
         with h5py.File(path) as file:
             if file[name].ndim == 4:
-                yield from slices_of(file[name], 0, len(file[name]), place)()
+                yield from slices_of(file[name], 0, n or len(file[name]), place)()
             else:
-                yield from (decoded(np.asarray(row).tobytes()) for row in file[name])
+                for row in range(n or len(file[name])):
+                    with readable(f"{place}, row {row}"):
+                        yield decoded(np.asarray(file[name][row]).tobytes())
     return frames
 
 
@@ -46,11 +57,21 @@ def as_bytes(picture: np.ndarray, place: str) -> np.ndarray:
 
 
 def decoded(data: bytes) -> np.ndarray:
-    """A PNG or JPEG as (H, W, 3) uint8."""
+    """A PNG or JPEG as (H, W, 3) uint8. Raises BadInput for one of more than 8 bits a channel, such as depth."""
     from PIL import Image
 
     with Image.open(io.BytesIO(data)) as image:
+        if image.mode.startswith(("I", "F")):
+            raise BadInput("an image of more than 8 bits a channel, like depth; only colour is read")
         return np.asarray(image.convert("RGB"))
+
+
+def is_colour(file: Path) -> bool:
+    """Whether an image file has at most 8 bits a channel. Raises BadInput for one that cannot be read."""
+    from PIL import Image
+
+    with readable(str(file)), Image.open(file) as image:
+        return not image.mode.startswith(("I", "F"))
 
 
 def film_frames(file: Path, begin: float = 0.0) -> Iterator[tuple[float, np.ndarray]]:
@@ -80,10 +101,23 @@ def chosen(source: Source, episodes: Sequence[Episode], numbers: dict[str, np.nd
 
 
 def in_memory(episodes: Sequence[Episode], name: str, size: tuple[int, ...]) -> np.ndarray:
-    """All pictures of a camera end to end, (N, 3, height, width) uint8."""
+    """All images of a camera end to end, (N, 3, height, width) uint8. Raises BadInput, naming the episode, where one
+    has no such camera, or images of another size or number than it has rows."""
     height, width, channels = size
-    pictures = np.empty((sum(map(len, episodes)), channels, height, width), np.uint8)
-    frames = (frame for episode in episodes for frame in episode.images[name]())
-    for picture, frame in zip(pictures, frames, strict=True):
-        picture[:] = frame.transpose(2, 0, 1)
-    return pictures
+    for episode in episodes:
+        check_cameras(replace(episode, images={name: episode.images[name]} if name in episode.images else {}), {name: size})
+    first = next(episodes[0].images[name](), np.empty(0))
+    if first.shape != size:  # before memory is asked for that a declared size would take
+        raise BadInput(f"{episodes[0].place}, row 0: {name} has size {first.shape}, elsewhere {size}")
+    images = np.empty((sum(map(len, episodes)), channels, height, width), np.uint8)
+    row = 0
+    for episode in episodes:
+        end = row + len(episode)
+        for frame in episode.images[name]():
+            if row == end or frame.shape != size:
+                raise BadInput(f"{episode.place}: {name} has images of other sizes, or more than its {len(episode)} rows")
+            images[row] = frame.transpose(2, 0, 1)
+            row += 1
+        if row != end:
+            raise BadInput(f"{episode.place}: {name} has only {row - end + len(episode)} images for {len(episode)} rows")
+    return images

@@ -1,4 +1,5 @@
 """What a source of demonstrations holds: its contract, what it yields, and which episodes are unlike the others."""
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import write_atomically
-from vqbet_course.datasets.source import UNSTATED, Source, is_state_or_action
+from vqbet_course.datasets.source import UNSTATED, Episode, Source, check_cameras, check_gaps, is_state_or_action
 from vqbet_course.demos import episode_rows
 from vqbet_course.policy import VQBeTConfig
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 LONG = 3.0  # interquartile ranges beyond the quartiles at which a length is an outlier
 JUMP = 5.0  # times the median of the episodes' largest steps
 SATURATED = 0.2  # share of frames whose action is at the end of its range
+AT_END = 10  # frames at the end of its range that a number needs to be saturated at all
+SWITCH = 3  # different values up to which a number is a switch, like a gripper, and its ends mean nothing
+FEW = 5  # episodes below which none can be unlike the others
 STUCK_SECONDS = 3.0  # of standing still
 ASSUMED_FPS = 10.0  # for these seconds, where the source does not say
 
@@ -51,11 +56,13 @@ class Tally:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A report, ready for JSON, and what its plots show: states and actions of each episode, (T, size)."""
+    """A report, ready for JSON, and what its plots show: states and actions of each episode, (T, size), and the
+    intervals between frames in seconds, (T - 1,), of those with a clock."""
 
     report: Report
     states: list[np.ndarray]
     actions: list[np.ndarray]
+    intervals: list[np.ndarray]
 
 
 def inspect_source(source: Source, config: VQBeTConfig | None = None, quiet: bool = False) -> Inspection:
@@ -68,27 +75,49 @@ def inspect_source(source: Source, config: VQBeTConfig | None = None, quiet: boo
 
     config = config or VQBeTConfig.laptop(observation_sizes={"observation.state": 2})  # of which only the window counts
     tallies: dict[str, Tally] = {}
-    states, actions = [], []
-    for episode in tqdm(source.episodes(), total=source.n_episodes, desc="inspecting", unit="episode", disable=quiet,
-                        dynamic_ncols=True):
+    states, actions, intervals = [], [], []
+    tasks: Counter[str] = Counter()
+    found: list[tuple[int, str]] = []
+    for number, episode in enumerate(tqdm(source.episodes(), total=source.n_episodes, desc="inspecting", unit="episode", disable=quiet,
+                        dynamic_ncols=True)):
+        found += [(number, why) for why in troubles(source, episode)]
+        tasks.update(source.tasks_of(episode))
+        intervals += [np.diff(episode.clock)] if episode.clock is not None else []
         for name in filter(is_state_or_action, episode.numbers):
             tallies.setdefault(name, Tally([episode.numbers[name].shape[1]])).add(episode.numbers[name])
         for name, frames in episode.images.items():
-            tallies.setdefault(name, Tally(list(source.image_sizes[name]))).add(next(frames(), np.full(1, np.nan)))
-        states.append(episode.numbers.get("observation.state", episode.numbers["action"]))
+            tallies.setdefault(name, Tally(list(source.image_sizes.get(name, ())))).add(next(frames(), np.full(1, np.nan)))
+        states.append(state_of(episode))
         actions.append(episode.numbers["action"])
     features = {name: tally.to_dict(source.units.get(name, UNSTATED)) for name, tally in tallies.items()}
     lengths = np.array([len(action) for action in actions])
     report = {
         "source": source.path, "kind": source.kind, "episodes": len(lengths), "frames": int(lengths.sum()),
-        "fps": source.fps or UNSTATED, "task": source.task, "robot": source.robot,
+        "fps": source.fps or UNSTATED, "task": source.task, "tasks": dict(tasks), "left_out": source.left_out, "robot": source.robot,
         "cameras": list(source.image_sizes), "operator": source.operator, "license": source.license,
         "lengths": {"shortest": int(lengths.min()), "median": float(np.median(lengths)), "longest": int(lengths.max())},
         "features": features, "config": {name: getattr(config, name) for name in WINDOW}, **yields(lengths, config),
         "outliers": [{"episode": number, "reason": reason} for number, reason in
-                     outliers(states, actions, source.fps or ASSUMED_FPS)],
+                     sorted([*found, *outliers(states, actions, source.fps or ASSUMED_FPS)], key=lambda pair: pair[0])],
     }
-    return Inspection(report, states, actions)
+    return Inspection(report, states, actions, intervals)
+
+
+def state_of(episode: Episode) -> np.ndarray:
+    """The state (T, size) of an episode: `observation.state`, else the first numbers that are observed, else the
+    action."""
+    observed = [name for name in episode.numbers if name.startswith("observation.")]
+    return episode.numbers[next(iter([*(n for n in observed if n == "observation.state"), *observed, "action"]))]
+
+
+def troubles(source: Source, episode: Episode) -> Iterator[str]:
+    """Why an episode would be refused: a camera that others have or have not, frames that come late."""
+    for check in (lambda: check_cameras(episode, source.image_sizes),
+                  *([] if source.ignore_gaps else [lambda: check_gaps(episode)])):
+        try:
+            check()
+        except BadInput as error:
+            yield str(error).removeprefix(episode.place).lstrip(":, ")
 
 
 def yields(lengths: np.ndarray, config: VQBeTConfig) -> dict[str, int]:
@@ -108,18 +137,19 @@ def outliers(states: list[np.ndarray], actions: list[np.ndarray], fps: float) ->
     largest = np.array([np.nanmax(step, initial=0.0) for step in steps])
     usual = float(np.median(largest))
     bottom, top = (edge([edge(action, axis=0) for action in actions], axis=0) for edge in (np.nanmin, np.nanmax))
+    graded = np.array([len(np.unique(values)) > SWITCH for values in np.concatenate(actions).T])
     for number, (state, action, step) in enumerate(zip(states, actions, steps, strict=True)):
         missing = int((~np.isfinite(state)).any(1).sum() + (~np.isfinite(action)).any(1).sum())
         if missing:
             yield number, f"{missing} rows with missing values"
-        if not low - LONG * (high - low) <= len(action) <= high + LONG * (high - low):
+        if len(lengths) >= FEW and not low - LONG * (high - low) <= len(action) <= high + LONG * (high - low):
             yield number, f"length: {len(action)} frames, the median is {np.median(lengths):.0f}"
-        if largest[number] > JUMP * usual:
+        if len(lengths) >= FEW and largest[number] > JUMP * usual:
             yield number, (f"jump: the state moves by {largest[number]:.3g} at once in row "
                            f"{int(np.nanargmax(step)) + 1}, elsewhere by {usual:.3g} at most")
-        at_end = ((action == bottom) | (action == top)).any(1) & (bottom < top).any()
-        if at_end.mean() > SATURATED:
-            yield number, f"saturated: the action is at the end of its range in {at_end.mean():.0%} of the frames"
+        at_end = ((action == bottom) | (action == top))[:, graded].sum(0).max(initial=0)
+        if at_end >= AT_END and at_end > SATURATED * len(action):
+            yield number, f"saturated: the action is at the end of its range in {at_end / len(action):.0%} of the frames"
         still = longest_run(step < 0.01 * max(usual, 1e-12))
         if still > STUCK_SECONDS * fps:
             yield number, f"stuck: the state stands still for {still / fps:.1f} s"
@@ -136,17 +166,21 @@ def table_of(report: Report) -> str:
     facts = {"source": f"{report['source']} ({report['kind']})",
              "episodes": f"{report['episodes']}, {report['frames']} frames, {report['fps']} frames a second",
              "length": "{shortest} to {longest} frames, median {median:g}".format(**report["lengths"]),
-             "task": report["task"], "robot": report["robot"], "cameras": ", ".join(report["cameras"]) or "none",
+             "task": report["task"] if len(report["tasks"]) < 2 else f"{len(report['tasks'])} tasks", "robot": report["robot"], "cameras": ", ".join(report["cameras"]) or "none",
              "operator": report["operator"], "license": report["license"],
              "yields": "{windows} windows, {chunks} chunks; {too_short} episodes are too short".format(**report),
              "with": ", ".join(f"{name} {value}" for name, value in report["config"].items())}
     lines = [f"{name:10} {value}" for name, value in facts.items()]
+    if len(report["tasks"]) > 1:
+        lines += ["", *(f"  {n} episodes: {task}" for task, n in report["tasks"].items())]
     width = max(map(len, report["features"]))
     lines += ["", f"{'feature':{width}}  {'shape':>12}  {'unit':>8}  {'lowest':>9}  {'highest':>9}  {'missing':>7}"]
     for name, f in report["features"].items():
         low, high = ("" if f[end] is None else f"{f[end]:.4g}" for end in ("low", "high"))
         shape = " x ".join(map(str, f["shape"]))
         lines.append(f"{name:{width}}  {shape:>12}  {f['unit']:>8}  {low:>9}  {high:>9}  {f['missing']:>7}")
+    if report["left_out"]:
+        lines += ["", "left out:", *(f"  {name}: {why}" for name, why in report["left_out"].items())]
     lines += ["", f"{len(report['outliers'])} outliers" + (":" if report["outliers"] else "")]
     lines += [f"  episode {outlier['episode']}: {outlier['reason']}" for outlier in report["outliers"]]
     return "\n".join(lines)
@@ -164,11 +198,13 @@ def plot(inspection: Inspection, path: Path, plot_scene: PlotScene | None = None
 def draw_inspection(figure: "Figure", inspection: Inspection, plot_scene: PlotScene | None = None) -> None:
     """The lengths, the actions and a few traces; over the scene, where the first two numbers are positions in one that
     `plot_scene` plots."""
-    lengths, heat, traces = figure.subplots(1, 3)
+    lengths, heat, traces, *more = figure.subplots(1, 4 if inspection.intervals else 3)
     report = inspection.report
     lengths.hist([len(action) for action in inspection.actions], bins=30, color="#0072B2")
     lengths.yaxis.get_major_locator().set_params(integer=True)
     lengths.set(xlabel="frames", ylabel="episodes", title=f"lengths of {report['episodes']} episodes")
+    for axes in more:
+        draw_intervals(axes, inspection.intervals)
     draw_actions(heat, np.concatenate(inspection.actions), plot_scene)
     planar = plot_scene is not None and plot_scene(traces)
     chosen = np.linspace(0, len(inspection.states) - 1, min(4, len(inspection.states))).astype(int)
@@ -180,6 +216,14 @@ def draw_inspection(figure: "Figure", inspection: Inspection, plot_scene: PlotSc
     traces.set(title="some traces; a dot is the start",
                **({} if planar else {"xlabel": "frame", "ylabel": "first number of the state"}))
     traces.legend(fontsize=8)
+
+
+def draw_intervals(axes: "Axes", intervals: list[np.ndarray]) -> None:
+    """The seconds from each frame to the next, episode after episode: a gap is a spike."""
+    together = np.concatenate(intervals)
+    axes.plot(1000 * together, color="#0072B2", lw=0.8)
+    axes.set(xlabel="frame, episode after episode", ylabel="milliseconds since the frame before",
+             title="intervals", ylim=(0, None))
 
 
 def draw_actions(axes: "Axes", actions: np.ndarray, plot_scene: PlotScene | None) -> None:

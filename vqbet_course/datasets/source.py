@@ -1,6 +1,8 @@
 """What every kind of source is read as: episodes, one after the other, and what the source says about itself."""
 import hashlib
-from collections.abc import Callable, Iterator
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,6 +14,12 @@ from vqbet_course.core.specs import Contract, Field
 
 UNSTATED = "unstated"
 
+TASK_INDEX = "task_index"
+"""The feature that says, for each frame, which of the source's tasks is done; left away where there is only one."""
+
+LARGEST = 2**31
+"""Bytes of numbers in one episode, or of one image, beyond which a declared shape is not believed."""
+
 Frames = Callable[[], Iterator[np.ndarray]]
 """A call gives the pictures of an episode one by one, each (H, W, 3) uint8: no episode of them is ever in memory."""
 
@@ -21,12 +29,14 @@ class Episode:
     """One demonstration of T frames.
 
     numbers {feature: (T, size)}, of which `observation.*` and `action` are in the source's units; images {feature: its
-    Frames}; place, file and number of the episode, for messages.
+    Frames}; place, file and number of the episode, for messages; clock (T,), the time of each frame in seconds, where
+    the source states it.
     """
 
     numbers: dict[str, np.ndarray]
     place: str
     images: dict[str, Frames] = field(default_factory=dict)
+    clock: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if "action" not in self.numbers:
@@ -54,7 +64,10 @@ class Source:
     """Demonstrations where they lie. `read(i)` gives episodes i, i + 1, ... as they are stored; fps None: not stated.
 
     image_sizes {feature: (H, W, 3)}; units and names {feature: unit, a name for each number}, where they are known;
-    check: raises BadInput for an episode that cannot be used, beyond what `check_episode` asks of any.
+    tasks: all tasks in the order of their `task_index`, empty where there is only `task`; left_out {what the source has
+    and its episodes do not: why, and the option that takes it}; ignore_gaps: episodes whose frames are not evenly
+    spaced are taken as if they were; dropped: `Choice.drop_episodes` is done already; check: raises BadInput for an
+    episode that cannot be used, beyond what `check_episode` asks of any.
     """
 
     path: str
@@ -69,6 +82,10 @@ class Source:
     robot: str = UNSTATED
     operator: str = UNSTATED
     license: str = UNSTATED
+    tasks: tuple[str, ...] = ()
+    left_out: dict[str, str] = field(default_factory=dict)
+    ignore_gaps: bool = False
+    dropped: bool = False
     check: Callable[[Episode], None] = lambda episode: None
 
     def __post_init__(self) -> None:
@@ -82,6 +99,18 @@ class Source:
             raise BadInput(f"{self.path}: does not say how many frames a second it has; "
                            "convert it with: vqbet-course demos convert ... --fps N, or name its task with --task")
         return self.fps
+
+    @property
+    def all_tasks(self) -> tuple[str, ...]:
+        """Every task, at the place that its `task_index` says."""
+        return self.tasks or (self.task,)
+
+    def tasks_of(self, episode: Episode) -> list[str]:
+        """The tasks that are done in an episode. Raises BadInput for a number that no task has."""
+        numbers, known = np.unique(episode.numbers.get(TASK_INDEX, np.zeros(1, int))), self.all_tasks
+        if (numbers < 0).any() or (numbers >= len(known)).any():
+            raise BadInput(f"{episode.place}: task_index {numbers[-1]:g} is that of no task; there are {len(known)}")
+        return [known[int(number)] for number in numbers]
 
     @cached_property
     def contract(self) -> Contract:
@@ -107,20 +136,31 @@ class Source:
         sizes: dict[str, int] = {}
         for episode in self.episodes(start):
             sizes = check_episode(episode, sizes)
+            self.tasks_of(episode)
+            if not self.ignore_gaps:
+                check_gaps(episode)
             self.check(episode)
             yield episode
 
 
+DAMAGED = re.compile(r"truncat|unexpected end|end of (file|stream)|\beof\b|not a zip|zip file|magic|crc|checksum"
+                     r"|corrupt|invalid data|incomplete|decompress|broken|couldn't deserialize|cannot identify image|signature"
+                     r"|too (small|short)|out of bounds|thrift|snappy|zstd", re.I)
+"""What libraries say of a file that was cut off or whose bytes were changed."""
+
+
 @contextmanager
 def readable(place: str) -> Iterator[None]:
-    """Whatever a library has against a damaged file, as BadInput; each library has classes of its own for it."""
+    """Whatever a library has against a file, as BadInput; each library has classes of its own for it."""
     try:
         yield
     except BadInput:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise BadInput(f"{place}: not readable ({reason}); copy it again") from None
+        damaged = DAMAGED.search(reason) or isinstance(error, EOFError)
+        remedy = "it is cut off or damaged, copy it again" if damaged else "its layout is not the one expected here"
+        raise BadInput(f"{place}: not readable ({reason}); {remedy}") from None
 
 
 def guard(frames: Frames, place: str) -> Frames:
@@ -136,21 +176,65 @@ def check_episode(episode: Episode, sizes: dict[str, int]) -> dict[str, int]:
     returns their widths."""
     place, n = episode.place, len(episode)
     if n < 2:
-        raise BadInput(f"{place}: {n} frame(s); nothing can be learned from it, drop that episode")
+        raise BadInput(f"{place}: {n} frame(s); nothing can be learned from it, leave it out with "
+                       "--drop-episodes")
     for name, values in episode.numbers.items():
+        if name == TASK_INDEX and values.dtype.kind not in "iu":
+            raise BadInput(f"{place}: task_index must be whole numbers")
         if values.ndim != 2 or len(values) != n:
             raise BadInput(f"{place}: {name} has shape {values.shape}, expected ({n}, size)")
         if values.dtype.kind not in "fiub":
-            raise BadInput(f"{place}: {name} does not hold numbers alone; repair or drop that episode")
+            raise BadInput(f"{place}: {name} does not hold numbers alone; repair that episode, or leave it "
+                           "out with --drop-episodes")
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(bad):
-            raise BadInput(f"{place}, row {bad[0]}: {name} is not finite; repair or drop that episode")
+            raise BadInput(f"{place}, row {bad[0]}: {name} is not finite; repair that episode, or leave it out "
+                           "with --drop-episodes")
     found = {name: values.shape[1] for name, values in episode.numbers.items()}
     for name in sorted(found.keys() | sizes.keys()) if sizes else []:
         if found.get(name) != sizes.get(name):
             raise BadInput(f"{place}: {name} has {found.get(name, 'no')} numbers a frame, elsewhere "
                            f"{sizes.get(name, 'none')}; all episodes of a source must agree")
     return found
+
+
+def check_cameras(episode: Episode, image_sizes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise BadInput, naming the episode, unless it has the cameras that the source has."""
+    for name in sorted(image_sizes.keys() ^ episode.images.keys()):
+        raise BadInput(f"{episode.place}: has {'no' if name in image_sizes else 'a'} camera {name}, unlike other "
+                       "episodes; leave the episode out with --drop-episodes, or name the cameras to take with --cameras")
+
+
+GAP = 1.5
+"""Times the median interval between frames, beyond which frames are missing."""
+
+
+def gaps(clock: np.ndarray) -> tuple[np.ndarray, float]:
+    """The rows (n,) that come too late after the row before, and the median interval in seconds."""
+    intervals = np.diff(clock)
+    usual = float(np.median(intervals)) if len(intervals) else 0.0
+    return np.flatnonzero(intervals > GAP * usual) + 1, usual
+
+
+def check_gaps(episode: Episode) -> None:
+    """Raise BadInput, naming the row, where frames are missing or slow by the episode's own clock."""
+    if episode.clock is None or len(episode.clock) < 2:
+        return
+    late, usual = gaps(episode.clock)
+    if len(late):
+        row = int(late[0])
+        late_by = np.diff(episode.clock)[row - 1]
+        raise BadInput(f"{episode.place}, row {row}: comes {late_by:.3g} s after the row before, "
+                       f"others {usual:.3g} s ({len(late)} such rows); leave the episode out with --drop-episodes, "
+                       "or take the rows as evenly spaced: vqbet-course demos convert ... --ignore-gaps")
+
+
+def believable(place: str, shape: Sequence[int], itemsize: int) -> None:
+    """Raise BadInput for a declared shape that is too large to be one episode's numbers or one image."""
+    size = math.prod(map(int, shape)) * itemsize
+    if size > LARGEST:
+        raise BadInput(f"{place}: declares {' x '.join(map(str, shape))} values, {size / 1e9:.3g} GB; that is not an "
+                       "episode's, so the file is damaged")
 
 
 def check_ends(place: str, ends: np.ndarray, n: int) -> None:

@@ -1,33 +1,46 @@
 """A source, written as a LeRobotDataset v3: streaming, resumable, checked, and there whole or not at all.
 
-Frames go to data/chunk-000/file-NNN.parquet, pictures among them as PNG. What is known of the episodes in a file,
+Frames go to data/chunk-000/file-NNN.parquet, images among them as PNG, or to videos of the same number. What is known of the episodes in a file,
 a checksum of each included, goes to the file of the same name under meta/episodes, once the data lie there. So the
 half-written dataset itself says how far it is, and a killed conversion goes on after its last whole file.
 """
-import io
 import itertools
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vqbet_course.core.errors import BadInput
+from vqbet_course.core.errors import BadInput, CannotWrite
 from vqbet_course.core.io import drop_partials, in_plain_words, write_atomically, write_json, write_text
 from vqbet_course.core.specs import Contract, Field
 from vqbet_course.datasets.card import data_card
+from vqbet_course.datasets.choice import Choice, renamed
 from vqbet_course.datasets.readers import lerobot_dataset
-from vqbet_course.datasets.source import UNSTATED, Episode, Source
+from vqbet_course.datasets.source import TASK_INDEX, UNSTATED, Episode, Source, check_cameras
+from vqbet_course.datasets.storage import (
+    LOSS,
+    VIDEO_PATH,
+    PngCells,
+    Storage,
+    check_encodable,
+    signature,
+    video_feature,
+)
+from vqbet_course.datasets.storage import videos as videos_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 FILE_BYTES = 8e6  # of data, before they are compressed, after which a file is full: what a killed conversion loses
 GROUP_BYTES = 8e6  # after which a row group is written: about what is in memory at most
+FRAMES_PER_VIDEO = 3000  # after which a file with videos is full
 FILES_PER_CHUNK = 1000
 BLOCK = 32  # frames of pictures that make a table
 QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
@@ -37,26 +50,33 @@ Rows = list[dict[str, Any]]
 """What meta/episodes says of each episode."""
 
 
-def write_dataset(source: Source, out: Path, quiet: bool = False) -> Path:
+def write_dataset(source: Source, out: Path, quiet: bool = False, videos: bool = False, jobs: int = 1) -> Path:
     """Write all episodes of a source into `out`, or go on where a killed process stopped.
 
-    Raises BadInput if `out` holds something already, for episodes that cannot be used, and without space.
+    `videos`: images as MP4, in LeRobot's way, instead of PNG; `jobs`: threads that encode PNGs. Raises BadInput if `out` holds something already, for episodes that cannot be used, and without space.
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise BadInput(f"{out} exists and is not an empty folder: name another one or remove it")
+    source = with_safe_names(source)
     for name, size in source.image_sizes.items():
         if len(size) != 3 or size[2] != 3:
             raise BadInput(f"{source.path}: {name} has shape {size}, expected (height, width, 3)")
+    if videos:
+        check_encodable(source.path, source.image_sizes)
     work = out.with_name(f".{out.name}.partial")
-    begin(source, work)
+    begin(source, work, videos)
     try:
-        write_episodes(source, work, quiet)
-    except BadInput:
+        with ThreadPoolExecutor(max(1, jobs)) as pool:
+            write_episodes(source, work, quiet, None if videos else pool)
+    except CannotWrite:
         if not meta_files(work):  # nothing to go on from
             shutil.rmtree(work)
         raise
-    finish(source, work)
-    verify(source, work)
+    except BadInput:  # going on would meet it again
+        shutil.rmtree(work)
+        raise
+    finish(source, work, videos)
+    verify(source, work, LOSS if videos else 0.0)
     with in_plain_words(out):
         (work / MARK).unlink()
         if out.exists():
@@ -68,10 +88,19 @@ def write_dataset(source: Source, out: Path, quiet: bool = False) -> Path:
 MARK = "conversion.json"
 
 
-def begin(source: Source, work: Path) -> None:
+def with_safe_names(source: Source) -> Source:
+    """The source with features whose names can be those of files: letters, digits, dots, dashes and underscores."""
+    features = [*next(source.episodes()).numbers, *source.image_sizes]
+    unsafe = {name: re.sub(r"[^\w.\-]|^\.+|(?<=\.)\.+", "_", name, flags=re.ASCII) for name in features}
+    unsafe = {name: safe for name, safe in unsafe.items() if name != safe}
+    return renamed(source, unsafe) if unsafe else source
+
+
+def begin(source: Source, work: Path, videos: bool = False) -> None:
     """Make the folder to work in, or keep the one there is if it belongs to this source as it is now."""
     mark = {"source": source.path, "kind": source.kind, "fps": source.rate, "episodes": source.n_episodes,
-            "pictures": sorted(source.image_sizes), "changed": last_change(Path(source.path))}
+            "pictures": {name: list(size) for name, size in sorted(source.image_sizes.items())},
+            "videos": videos, "features": sorted(next(source.episodes()).numbers), "changed": last_change(Path(source.path))}
     file = work / MARK
     with in_plain_words(work):
         if not file.exists() or file.read_text(encoding="utf-8") != json.dumps(mark):
@@ -95,8 +124,9 @@ def file_name(number: int) -> str:
 # --- data -------------------------------------------------------------------------------------------------------
 
 
-def write_episodes(source: Source, work: Path, quiet: bool) -> None:
-    """Fill data files, one after the other, from the first episode that none of them holds."""
+def write_episodes(source: Source, work: Path, quiet: bool, pool: ThreadPoolExecutor | None) -> None:
+    """Fill data files, one after the other, from the first episode that none of them holds. `pool`: threads that encode
+    PNGs; None: images go to videos."""
     from tqdm import tqdm
 
     lengths, file = lengths_in(work), len(meta_files(work))
@@ -105,12 +135,25 @@ def write_episodes(source: Source, work: Path, quiet: bool) -> None:
               unit="episode", disable=quiet, dynamic_ncols=True) as bar:
         episodes = enumerate(bar, done)
         for first in episodes:
-            rows = write_file(source, itertools.chain([first], episodes), work, file, frame)
+            with image_storage(source, work, file, pool) as storage:
+                rows = write_file(source, itertools.chain([first], episodes), work, file, frame, storage)
+            write_parquet(work / "meta" / "episodes" / file_name(file), rows)
             frame, file = rows[-1]["dataset_to_index"], file + 1
 
 
-def write_file(source: Source, episodes: Iterator[tuple[int, Episode]], work: Path, file: int, frame: int) -> Rows:
-    """Write episodes until the file is full, then what is known of them. `frame`: how many frames came before."""
+@contextmanager
+def image_storage(source: Source, work: Path, file: int, pool: ThreadPoolExecutor | None) -> Iterator[Storage]:
+    """Where the images of a data file go."""
+    if pool is not None:
+        yield PngCells(pool)
+        return
+    with videos_of(work, source.image_sizes, *divmod(file, FILES_PER_CHUNK), source.rate) as files:
+        yield files
+
+
+def write_file(source: Source, episodes: Iterator[tuple[int, Episode]], work: Path, file: int, frame: int,
+               storage: Storage) -> Rows:
+    """Write episodes until the file is full; returns what is known of them. `frame`: how many frames came before."""
     rows: Rows = []
 
     def write(partial: Path) -> None:
@@ -118,45 +161,61 @@ def write_file(source: Source, episodes: Iterator[tuple[int, Episode]], work: Pa
             size = 0
             for number, episode in episodes:
                 start = rows[-1]["dataset_to_index"] if rows else frame
-                columns = episode.numbers | clocks(len(episode), number, start, source.rate)
+                check_cameras(episode, source.image_sizes)
+                columns = episode.numbers | clocks(episode, number, start, source.rate)
                 samples: dict[str, list[np.ndarray]] = {name: [] for name in episode.images}
-                for table in tables(episode, columns, source.image_sizes, samples):
+                firsts: dict[str, list[int]] = {}
+                first = storage.frames
+                for table in tables(episode, columns, source.image_sizes, samples, storage, firsts):
                     size += table.nbytes
                     put(table)
-                rows.append(row_of(episode, number, start, file, source.task) | stats_of(columns, samples))
-                if size > FILE_BYTES:
+                places = {} if isinstance(storage, PngCells) else video_places(firsts, file, first, storage.frames,
+                                                                               source.rate)
+                rows.append(row_of(episode, number, start, file, source.tasks_of(episode)) | places |
+                            {f"first/{name}": means for name, means in firsts.items()} | stats_of(columns, samples))
+                if size > FILE_BYTES or storage.frames > FRAMES_PER_VIDEO:
                     return
 
     write_atomically(work / "data" / file_name(file), write)
-    write_parquet(work / "meta" / "episodes" / file_name(file), rows)
     return rows
 
 
-def clocks(n: int, episode: int, start: int, fps: float) -> dict[str, np.ndarray]:
-    """What LeRobot wants to know of each of n frames, (n, 1) each."""
-    frames = np.arange(n)[:, None]
+def video_places(cameras: Iterable[str], file: int, first: int, end: int, fps: float) -> dict[str, Any]:
+    """What meta/episodes says of where an episode lies in the videos: its frames first..end-1 of them."""
+    chunk, index = divmod(file, FILES_PER_CHUNK)
+    return {f"videos/{name}/{key}": value for name in cameras for key, value in {
+        "chunk_index": chunk, "file_index": index, "from_timestamp": first / fps, "to_timestamp": end / fps}.items()}
+
+
+def clocks(episode: Episode, number: int, start: int, fps: float) -> dict[str, np.ndarray]:
+    """What LeRobot wants to know of each of its n frames, (n, 1) each."""
+    frames = np.arange(len(episode))[:, None]
+    tasks = episode.numbers.get(TASK_INDEX, np.zeros_like(frames)).astype(np.int64)
     return {"timestamp": (frames / fps).astype(np.float32), "frame_index": frames,
-            "episode_index": np.full((n, 1), episode), "index": start + frames, "task_index": np.zeros((n, 1), int)}
+            "episode_index": np.full_like(frames, number), "index": start + frames, TASK_INDEX: tasks}
 
 
 def tables(episode: Episode, columns: dict[str, np.ndarray], sizes: dict[str, tuple[int, ...]],
-           samples: dict[str, list[np.ndarray]]) -> Iterator["pa.Table"]:
-    """The frames as tables: all at once without pictures, with them a few at a time. Leaves some in `samples`."""
+           samples: dict[str, list[np.ndarray]], storage: Storage,
+           firsts: dict[str, list[int]]) -> Iterator["pa.Table"]:
+    """The frames as tables: all at once without images, with them a few at a time. Leaves some images in `samples`, and
+    the signatures of the first ones in `firsts`."""
     import pyarrow as pa
 
     n = len(episode)
     step = BLOCK if episode.images else n
-    pictures = in_step(episode, sizes)
+    images = in_step(episode, sizes)
     for begin in range(0, n, step):
-        encoded: dict[str, list[dict[str, Any]]] = {name: [] for name in episode.images}
-        for row, frame in enumerate(itertools.islice(pictures, step), begin):
-            for name, picture in frame.items():
-                encoded[name].append({"bytes": as_png(picture), "path": None})
+        block = list(itertools.islice(images, step))
+        for row, frame in enumerate(block, begin):
+            for name, image in frame.items():
+                if row == 0:
+                    firsts[name] = signature(image)
                 if row % -(-n // SAMPLED) == 0:
-                    samples[name].append(thinned(picture))
+                    samples[name].append(thinned(image))
         arrays = {name: as_column(values[begin:begin + step]) for name, values in columns.items()}
         stored = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-        yield pa.table(arrays | {name: pa.array(rows, stored) for name, rows in encoded.items()})
+        yield pa.table(arrays | {name: pa.array(cells, stored) for name, cells in storage.add(block).items()})
 
 
 def in_step(episode: Episode, sizes: dict[str, tuple[int, ...]]) -> Iterator[dict[str, np.ndarray]]:
@@ -181,14 +240,6 @@ def as_column(values: np.ndarray) -> "pa.Array":
     if values.shape[1] == 1:
         return pa.array(values[:, 0])
     return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
-
-
-def as_png(picture: np.ndarray) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
 
 
 def thinned(picture: np.ndarray) -> np.ndarray:
@@ -244,9 +295,9 @@ def write_parquet(path: Path, rows: Rows) -> None:
 # --- what is known of the data ----------------------------------------------------------------------------------
 
 
-def row_of(episode: Episode, number: int, start: int, file: int, task: str) -> dict[str, Any]:
+def row_of(episode: Episode, number: int, start: int, file: int, tasks: list[str]) -> dict[str, Any]:
     chunk, index = divmod(file, FILES_PER_CHUNK)
-    return {"episode_index": number, "tasks": [task], "length": len(episode), "data/chunk_index": chunk,
+    return {"episode_index": number, "tasks": tasks, "length": len(episode), "data/chunk_index": chunk,
             "data/file_index": index, "dataset_from_index": start, "dataset_to_index": start + len(episode),
             "meta/episodes/chunk_index": chunk, "meta/episodes/file_index": index, "checksum": episode.checksum()}
 
@@ -312,24 +363,26 @@ def all_stats(work: Path) -> dict[str, dict[str, Any]]:
     return stats
 
 
-def finish(source: Source, work: Path) -> None:
+def finish(source: Source, work: Path, videos: bool) -> None:
     """Write what describes the dataset as a whole."""
     import pandas as pd
 
     lengths = lengths_in(work)
     stats, features = all_stats(work), features_of(source, work)
+    if videos:
+        features |= {name: video_feature(size, source.rate) for name, size in source.image_sizes.items()}
     write_json(work / "meta" / "info.json", {
         "codebase_version": "v3.0", "robot_type": None if source.robot == UNSTATED else source.robot,
-        "total_episodes": len(lengths), "total_frames": sum(lengths), "total_tasks": 1,
+        "total_episodes": len(lengths), "total_frames": sum(lengths), "total_tasks": len(source.all_tasks),
         "chunks_size": FILES_PER_CHUNK, "data_files_size_in_mb": 100, "video_files_size_in_mb": 200,
         "fps": int(source.rate) if source.rate == int(source.rate) else source.rate,
         "splits": {"train": f"0:{len(lengths)}"}, "features": features,
-        "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet", "video_path": None})
+        "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet", "video_path": VIDEO_PATH if videos else None})
     write_json(work / "meta" / "stats.json", stats)
     contract = contract_of(source, features, stats)
     write_json(work / "meta" / "contract.json", contract.to_dict() | {"operator": source.operator})
     write_text(work / "README.md", data_card(source, contract, lengths, column_in(work, "stats/next.success/max")))
-    tasks = pd.DataFrame({"task_index": [0]}, index=pd.Index([source.task], name="task"))
+    tasks = pd.DataFrame({TASK_INDEX: range(len(source.all_tasks))}, index=pd.Index(source.all_tasks, name="task"))
     write_atomically(work / "meta" / "tasks.parquet", tasks.to_parquet)
 
 
@@ -347,7 +400,7 @@ def features_of(source: Source, work: Path) -> dict[str, dict[str, Any]]:
         wide = types.is_fixed_size_list(column.type)
         dtype = str((column.type.value_type if wide else column.type).to_pandas_dtype().__name__)
         features[column.name] = {"dtype": dtype, "shape": [column.type.list_size if wide else 1],
-                                 "names": source.names.get(column.name)}
+                                 "names": source.names.get(column.name) or None}
     return features
 
 
@@ -362,14 +415,31 @@ def contract_of(source: Source, features: dict[str, dict[str, Any]], stats: dict
     return Contract(observation, field("action"), source.rate)
 
 
-def verify(source: Source, work: Path) -> None:
-    """Read everything again: counts, clocks, and the checksum of every episode. Raises BadInput if anything is not
-    as it was in the source, and removes what was written."""
+def verify(source: Source, work: Path, loss: float) -> None:
+    """Read everything again: counts, clocks, the checksum of every episode's states and actions, and the first image of
+    each camera in each episode, whose blocks may differ by `loss` on average. Raises BadInput if anything is not as it
+    was in the source, and removes what was written."""
     try:
-        found = sum(1 for _ in lerobot_dataset.open_source(work, None).sound_episodes())
+        found = 0
+        for episode in lerobot_dataset.open_source(work, Choice()).sound_episodes():
+            for name, frames in episode.images.items():
+                image, written = next(frames()), column_in(work, f"first/{name}")[found]
+                off = np.abs(np.array(signature(image)) - np.array(written)).mean()
+                if off > loss:
+                    raise BadInput(f"{episode.place}: the first image of {name} is {off:.1f} of 255 off")
+            found += 1
         if found != source.n_episodes:
             raise BadInput(f"{found} episodes were written, {source.n_episodes} were expected")
     except BadInput as error:
         shutil.rmtree(work)
         raise BadInput(f"{source.path}: what was written does not read back as it should ({error}); "
                        "convert again") from None
+
+
+def what_was_verified(source: Source, videos: bool) -> str:
+    """What `verify` has compared, in words."""
+    numbers = f"states and actions of all {source.n_episodes} episodes, bit by bit"
+    if not source.image_sizes:
+        return numbers
+    how = f"to {LOSS:g} of 255 on average" if videos else "by the means of its blocks"
+    return f"{numbers}; of each camera the first image of each episode, {how}"

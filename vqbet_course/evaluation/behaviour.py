@@ -1,5 +1,6 @@
 """How a policy behaves, beside whether it succeeds: changed decisions, smoothness, how much the offset adds."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ def behaviour(episodes: Sequence[Rollout]) -> dict[str, float | None]:
 def switches(episode: Rollout) -> int:
     """How often the primary code of a decision differs from that of the decision before."""
     codes = [tokens[0] for tokens, new in zip(episode.tokens, episode.decided, strict=True) if new]
-    return sum(one != two for one, two in zip(codes, codes[1:], strict=False))
+    return sum(one != two for one, two in itertools.pairwise(codes))
 
 
 def jerk(episode: Rollout) -> float:

@@ -157,7 +157,7 @@ RULES: dict[str, Rule] = {
 }
 
 
-def diagnose(episode: Rollout, task: TaskContract, known: Known | None = None,
+def failure_of(episode: Rollout, task: TaskContract, known: Known | None = None,
              rules: Mapping[str, Rule] = RULES) -> Failure:
     """The label of a failed episode: the first rule that applies. `known`: what the demonstrations visited."""
     for label, rule in rules.items():
@@ -171,7 +171,7 @@ def failures_of(episodes: Sequence[Rollout], task: TaskContract,
                 known: Known | None, own_rules: Mapping[str, Rule] = {}) -> dict[str, dict[str, Any]]:
     """{environment seed: label, evidence, and room for a person's label} of the episodes that failed. `own_rules`: those
     of the task, which are tried first."""
-    found = {str(e.seed): diagnose(e, task, known, {**own_rules, **RULES}) for e in episodes if not e.success}
+    found = {str(e.seed): failure_of(e, task, known, {**own_rules, **RULES}) for e in episodes if not e.success}
     return {seed: {"label": f.label, "evidence": f.evidence, "person": None} for seed, f in found.items()}
 
 

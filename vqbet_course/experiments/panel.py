@@ -310,14 +310,14 @@ def run_missing(missing: Sequence[Job], out: Path, jobs: int, dask: str | None, 
         futures = {pool.submit(run_job, job): job for job in missing}
         for future in progress("jobs", "job", as_completed(futures), total=len(futures), quiet=quiet):
             try:
-                keep(out, futures[future].name, future.result())
+                keep_job(out, futures[future].name, future.result())
             except Exception as error:
                 failed = failed or error
         if failed:
             raise failed
 
 
-def keep(out: Path, name: str, results: list[dict[str, Any]]) -> None:
+def keep_job(out: Path, name: str, results: list[dict[str, Any]]) -> None:
     """Write a finished job: its videos, then its results as one file, which says that it is finished."""
     for result in results:
         videos = result["videos"]

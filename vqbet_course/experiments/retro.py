@@ -17,7 +17,7 @@ def retro(paths: Sequence[Path], out: Path, recorded: Path | None = None) -> str
 
     recorded: a JSON list of rows measured elsewhere, each with method, task, success (a list, one a seed) and source.
     Raises BadInput for paths without results and for malformed records."""
-    rows = [row for path in paths for row in existing(path)]
+    rows = [row for path in paths for row in existing_rows(path)]
     noted = read_recorded(recorded) if recorded else []
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
@@ -36,7 +36,7 @@ def retro(paths: Sequence[Path], out: Path, recorded: Path | None = None) -> str
     return page
 
 
-def existing(path: Path) -> list[Row]:
+def existing_rows(path: Path) -> list[Row]:
     """The rows of a path. Raises BadInput where nothing is."""
     if not path.exists():
         raise BadInput(f"{path}: no such folder or result file")

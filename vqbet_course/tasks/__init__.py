@@ -15,6 +15,7 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import Contract
 
 if TYPE_CHECKING:
+    from vqbet_course.datasets.choice import Choice
     from vqbet_course.datasets.source import Source
     from vqbet_course.demos import Demos
     from vqbet_course.tasks.task import Task
@@ -92,15 +93,17 @@ def as_task(world: "Task | Callable[[], Any] | None") -> "Task":
     return world if isinstance(world, Task) else EnvironmentTask(getattr(world, "__name__", "environment"), world)
 
 
-def open_source(text: str, fps: float | None = None, task: str | None = None) -> "Source":
+def open_source(text: str, fps: float | None = None, task: str | None = None,
+                choice: "Choice | None" = None) -> "Source":
     """Open a SOURCE (`demo`, a path, an id on the hub) as the task sees it that its demonstrations are of.
 
     `fps`: frames a second, for sources that do not say. `task`: whose demonstrations they are; None: what the source's
-    contract or its numbers show, else as they are stored; `none`: as they are stored. Raises BadInput for anything
+    contract or its numbers show, else as they are stored; `none`: as they are stored. `choice`: what of the source is
+    taken. Raises BadInput for anything
     else."""
     from vqbet_course.datasets.readers import open_as_stored
 
-    opened = open_as_stored(text, fps)
+    opened = open_as_stored(text, fps, choice)
     if task == NO_TASK:
         return opened
     if task is not None:

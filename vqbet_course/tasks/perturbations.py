@@ -60,7 +60,7 @@ class ObservationNoise(Perturbation):
 
     def show(self, observation: Any, info: dict) -> tuple[Any, dict]:
         self.happened = True
-        return each(observation, self.noisy), {"true_observation": observation} | info
+        return change_arrays(observation, self.noisy), {"true_observation": observation} | info
 
     def noisy(self, values: np.ndarray) -> np.ndarray:
         """Numbers (size,) with noise, of the same type; an image as it is."""
@@ -77,7 +77,7 @@ class FrozenFrames(Perturbation):
             self.last = observation
         else:
             self.happened = True
-        return each(self.last, np.copy), {"true_observation": observation} | info
+        return change_arrays(self.last, np.copy), {"true_observation": observation} | info
 
 
 class DelayedActions(Perturbation):
@@ -159,7 +159,7 @@ def unbounded(space: gym.Space) -> gym.Space:
     return space
 
 
-def each(observation: Any, change: Callable[[np.ndarray], np.ndarray]) -> Any:
+def change_arrays(observation: Any, change: Callable[[np.ndarray], np.ndarray]) -> Any:
     """An observation with `change` applied to each of its arrays."""
     if isinstance(observation, dict):
         return {name: change(values) for name, values in observation.items()}

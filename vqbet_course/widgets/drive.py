@@ -1,4 +1,7 @@
 """Drive it yourself: push the T with the mouse, keep what you did as demonstrations, and take over from a policy."""
+import asyncio
+import html
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -171,8 +174,6 @@ class DriveBoard:
     """The canvas and the buttons of `drive_explorer`, and what happens when they are used."""
 
     def __init__(self, drive: Drive, out: Path):
-        import asyncio
-
         import ipywidgets
         from ipycanvas import Canvas
 
@@ -218,8 +219,6 @@ class DriveBoard:
 
     def show(self, problem: str = "") -> None:
         """Draw the board, and say below how it goes, or the problem."""
-        import html
-
         draw_drive(self.canvas, self.drive)
         self.words.value = f'<div role="status">{html.escape(problem or self.drive.describe())}</div>'
 
@@ -237,16 +236,11 @@ class DriveBoard:
 
     def wake(self, _: Any = None) -> None:
         """Let time run, unless it does."""
-        import asyncio
-
         if self.driving is None or self.driving.done():
             self.driving = asyncio.ensure_future(self.go())
 
     async def go(self) -> None:
         """Step at the rate of the task for as long as somebody drives; a late step is not followed by hurried ones."""
-        import asyncio
-        import time
-
         due, period = time.monotonic(), 1 / self.drive.task.contract.data.fps
         while self.drive.target is not None or self.policy.value:
             if self.drive.step():

@@ -1,10 +1,9 @@
 """One door for demonstrations: whatever lies behind a SOURCE is opened as a `Source` of episodes.
 
 Each kind of source is a module of its own with `KIND`, what it is called; `accepts(path)`, whether a path is one;
-and `open_source(path, fps)`. To add a kind, write its module and name it here.
+and `open_source(path, choice)`. To add a kind, write its module and name it here.
 """
 import functools
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -14,29 +13,37 @@ import numpy as np
 
 import vqbet_course
 from vqbet_course.core.errors import BadInput
+from vqbet_course.datasets.choice import Choice
 from vqbet_course.datasets.source import Episode, Frames, Source, readable
 
-KINDS = ("lerobot_dataset", "replay_zarr", "replay_npz", "robomimic_hdf5", "aloha_hdf5", "episode_folders")
+KINDS = ("lerobot_dataset", "replay_zarr", "replay_npz", "robomimic_hdf5", "aloha_hdf5", "maniskill_hdf5",
+         "episode_folders", "bet_npy", "ros2_bag", "gello_pickles")
 
 DEMO_FOLDER = Path(vqbet_course.__file__).parent / "data" / "demos"
 
 
-def open_as_stored(text: str, fps: float | None = None) -> Source:
+def open_as_stored(text: str, fps: float | None = None, choice: Choice | None = None) -> Source:
     """Open a SOURCE: `demo` (ships with the course), a path of one of the KINDS, or a dataset id on the hub, whose
     videos are fetched when the first frame is asked for.
 
-    `fps`: frames a second, for sources that do not say. Features are those of the file; `tasks.open_source` turns them
+    `fps`: frames a second, for sources that do not say; `choice`: what of it is taken, by default all. Features are those of the file; `tasks.open_source` turns them
     into those of the task that they are of. Raises BadInput for anything else.
     """
+    choice = replace(choice or Choice(), fps=fps if fps is not None else choice.fps if choice else None)
+    if choice.fps is not None and not 0 < choice.fps < 1e6:
+        raise BadInput(f"{choice.fps:g} frames a second: give a number above 0")
+    return choice.of(opened(text, choice))
+
+
+def opened(text: str, choice: Choice) -> Source:
+    """All of a SOURCE. Raises BadInput as `open_as_stored` does."""
     if text == "demo":
-        return replace(open_path(DEMO_FOLDER, None), path="demo")
-    if fps is not None and not 0 < fps < 1e6:
-        raise BadInput(f"{fps:g} frames a second: give a number above 0")
+        return replace(open_path(DEMO_FOLDER, replace(choice, fps=None)), path="demo")
     if Path(text).exists() and text:
-        return replace(open_path(Path(text), fps), path=text)
+        return replace(open_path(Path(text), choice), path=text)
     if Path(text).suffix or text.count("/") != 1 or text.startswith((".", "/")):
         raise BadInput(f"{text}: no such file or folder; give demo, a path, or an id on the hub, like name/dataset")
-    return fetching_videos(open_path(download(text, videos=False), fps), text)
+    return fetching_videos(open_path(download(text, videos=False), choice), text)
 
 
 def fetching_videos(source: Source, repo_id: str) -> Source:
@@ -53,30 +60,6 @@ def fetching_videos(source: Source, repo_id: str) -> Source:
     return replace(source, read=read, path=repo_id)
 
 
-def joined(opened: Sequence[Source]) -> Source:
-    """Several sources as one, end to end, with the features that all of them have.
-
-    Raises BadInput where rates, units or pictures differ.
-    """
-    first = opened[0]
-    if len(opened) == 1:
-        return first
-    for other in opened[1:]:
-        if (other.rate, other.units, other.image_sizes) != (first.rate, first.units, first.image_sizes):
-            raise BadInput(f"{first.path} and {other.path} differ in rate, units or pictures: they cannot be joined")
-    shared = set.intersection(*(set(next(source.episodes()).numbers) for source in opened))
-
-    def read(start: int) -> Iterator[Episode]:
-        every = (episode for source in opened for episode in source.episodes())
-        for episode in itertools.islice(every, start, None):
-            yield replace(episode, numbers={k: v for k, v in episode.numbers.items() if k in shared})
-
-    operators = ", then ".join(dict.fromkeys(source.operator for source in opened))
-    paths = " + ".join(source.path for source in opened)
-    return replace(first, path=paths, kind="joined sources", read=read, operator=operators,
-                   n_episodes=sum(source.n_episodes for source in opened))
-
-
 def with_units(source: Source, stated: Sequence[str]) -> Source:
     """A source with units that it does not state itself, each as `FEATURE=UNIT`. Raises BadInput for another form, or a
     feature that it does not have."""
@@ -90,13 +73,13 @@ def with_units(source: Source, stated: Sequence[str]) -> Source:
     return replace(source, units=source.units | units)
 
 
-def open_path(path: Path, fps: float | None) -> Source:
+def open_path(path: Path, choice: Choice) -> Source:
     """Open what lies at a path, by the first of the KINDS that accepts it."""
     with readable(str(path)):
         kinds = [import_module(f"vqbet_course.datasets.readers.{name}") for name in KINDS]
         for kind in kinds:
             if kind.accepts(path):
-                return kind.open_source(path, fps)
+                return kind.open_source(path, choice)
     raise BadInput(f"{path}: is none of {', '.join(kind.KIND for kind in kinds)} (a LeRobotDataset has a "
                    "meta/info.json)")
 

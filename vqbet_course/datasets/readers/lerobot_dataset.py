@@ -1,7 +1,9 @@
 """A LeRobotDataset folder (v3, and v2 where it has the same columns), read straight from its parquet files."""
 import itertools
 import json
+import posixpath
 import re
+import string
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,9 @@ import numpy as np
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import read_json
 from vqbet_course.core.specs import Contract
+from vqbet_course.datasets.choice import Choice
 from vqbet_course.datasets.images import decoded, film_frames
-from vqbet_course.datasets.source import UNSTATED, Episode, Frames, Source, is_state_or_action, readable
+from vqbet_course.datasets.source import TASK_INDEX, UNSTATED, Episode, Frames, Source, is_state_or_action, readable
 
 KIND = "LeRobotDataset"
 CLOCKS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
@@ -23,39 +26,109 @@ Piece = tuple[Path, int, int, dict[str, np.ndarray]]
 
 
 def accepts(path: Path) -> bool:
+    """Whether a path is such a folder."""
     return (path / "meta" / "info.json").exists() or (path / "data" / "chunk-000").exists()
 
 
-def open_source(path: Path, fps: float | None) -> Source:
+def open_source(path: Path, choice: Choice) -> Source:
+    """A source of all its episodes. Raises BadInput for what cannot be read."""
     info = read_info(path)
     features = info["features"]
-    sizes = {n: picture_size(f["shape"]) for n, f in features.items() if f["dtype"] in ("image", "video")}
-    columns = [n for n, f in features.items() if n not in sizes and f["dtype"] not in ("string", "language")]
+    sizes = {n: picture_size(f) for n, f in features.items() if f["dtype"] in ("image", "video")}
+    left_out = {n: f"{' x '.join(map(str, size))}: only cameras of three channels are read"
+                for n, size in sizes.items() if len(size) != 3 or size[2] != 3}
+    sizes = {n: size for n, size in sizes.items() if n not in left_out}
+    left_out |= {n: "text, not numbers" for n, f in features.items() if f["dtype"] in ("string", "language")}
+    columns = [n for n in features if n not in sizes and n not in left_out]
     films = [n for n in sizes if features[n]["dtype"] == "video"]
     promised = read_promises(path, films)
     if info["v3"] and not promised:
         raise BadInput(f"{path}: nothing in meta/episodes, which every LeRobotDataset v3 has; copy the dataset again")
+    kept = kept_numbers(path, choice.drop_episodes) if choice.drop_episodes else None
+    tasks = read_tasks(path)
 
     def read(first: int) -> Iterator[Episode]:
         found = frames = 0
         for number, group in itertools.groupby(pieces(path, columns, set(features)), key=lambda piece: piece[0]):
+            if number in choice.drop_episodes:
+                continue
             if promised and number not in promised:
                 raise BadInput(f"{path}: meta/episodes says nothing of episode {number}; copy the dataset again")
             parts, promise = [part for _, part in group], promised.get(number, {})
-            episode = joined(f"{parts[0][0]}, episode {number}", number, found, parts, info["fps"])
+            check_number(parts[0][0], number, found if kept is None else kept[found])
+            episode = joined(f"{parts[0][0]}, episode {number}", parts, info["fps"], len(tasks) > 1)
             check_promise(episode, promise)
             found, frames = found + 1, frames + len(episode)
-            if number >= first:
+            if found > first:
                 filmed = {n: film_of(path, info, n, number, promise, len(episode)) for n in films}
                 images = {n: filmed[n] if n in filmed else frames_of(parts, n) for n in sizes}
                 yield Episode(episode.numbers, episode.place, images)
-        if (found, frames) != (info["total_episodes"], info["total_frames"]):
+        if kept is None and (found, frames) != (info["total_episodes"], info["total_frames"]):
             raise BadInput(f"{path}: {found} episodes of {frames} frames found, meta/info.json promises "
                            f"{info['total_episodes']} of {info['total_frames']}; copy the dataset again")
 
-    names = {n: list(f["names"]) for n, f in features.items() if n in columns and isinstance(f.get("names"), list)}
-    return Source(str(path), KIND, info["total_episodes"], read, info["fps"], sizes, names=names,
-                  **read_facts(path, info))
+    names = {n: component_names(f) for n, f in features.items() if n in columns and component_names(f)}
+    return Source(str(path), KIND, info["total_episodes"] if kept is None else len(kept), read, info["fps"], sizes,
+                  names=names, left_out=left_out, dropped=kept is not None,
+                  tasks=tuple(tasks) if len(tasks) > 1 else (),
+                  task="; ".join(tasks) or UNSTATED, **read_facts(path, info))
+
+
+def component_names(feature: dict[str, Any]) -> list[str]:
+    """The names of a feature's numbers: a list, or lists in a dictionary, as LeRobot v2 has them; empty without."""
+    names = feature.get("names")
+    parts = [names] if isinstance(names, list) else list(names.values()) if isinstance(names, dict) else []
+    if not all(isinstance(part, list) for part in parts):
+        return []
+    together = [str(name) for part in parts for name in part]
+    return together if len(together) == int(np.prod(feature["shape"], dtype=np.float64)) else []
+
+
+def check_number(file: Path, number: int, expected: int) -> None:
+    """Raise BadInput unless this is the episode that comes next."""
+    if number != expected:
+        raise BadInput(f"{file}, episode {number}: expected episode {expected} here; the episodes are out of order or "
+                       f"one is missing; go on without it with --drop-episodes {expected}")
+
+
+def kept_numbers(path: Path, dropped: frozenset[int]) -> list[int]:
+    """The numbers of the episodes that are not dropped, in order. Raises BadInput for one that there is not."""
+    import pyarrow.parquet as pq
+
+    found: set[int] = set()
+    for file in sorted((path / "data").glob("*/*.parquet")):
+        with readable(str(file)):
+            found |= set(pq.read_table(file, columns=["episode_index"])["episode_index"].to_pylist())
+    beyond = sorted(number for number in dropped if number > max(found, default=-1))
+    if beyond or not found - dropped:
+        why = f"has no episode {beyond[0]} to drop" if beyond else "--drop-episodes leaves no episode"
+        raise BadInput(f"{path}: {why}; its {len(found)} are numbered from 0")
+    return [number for number in range(max(found - dropped) + 1) if number not in dropped]
+
+
+def read_tasks(path: Path) -> list[str]:
+    """The tasks at the place of their task_index, from v3's tasks.parquet or v2's tasks.jsonl; empty without."""
+    import pyarrow.parquet as pq
+
+    table, lines = path / "meta" / "tasks.parquet", path / "meta" / "tasks.jsonl"
+    rows: list[dict[str, Any]] = []
+    if table.exists():
+        with readable(str(table)):
+            rows = pq.read_table(table).to_pylist()
+    elif lines.exists():
+        with readable(str(lines)):
+            rows = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines() if line.strip()]
+    found: dict[int, str] = {}
+    for row in rows:
+        texts = [value for value in row.values() if isinstance(value, str)] if isinstance(row, dict) else []
+        index = row.get("task_index") if isinstance(row, dict) else None
+        if type(index) is not int or not 0 <= index < MOST_TASKS or len(texts) != 1 or index in found:
+            raise BadInput(f"{table if table.exists() else lines}: {str(row)[:80]} is not a task and its task_index")
+        found[index] = texts[0]
+    return [found.get(index, f"task {index}") for index in range(max(found, default=-1) + 1)]
+
+
+MOST_TASKS = 10**5
 
 
 def read_info(path: Path) -> dict[str, Any]:
@@ -66,7 +139,7 @@ def read_info(path: Path) -> dict[str, Any]:
         known = {"features": dict(info["features"]), "fps": float(info["fps"]), "robot": info.get("robot_type"),
                  "total_frames": int(info["total_frames"]), "total_episodes": int(info["total_episodes"]),
                  "v3": str(info.get("codebase_version")).startswith("v3"), "film": str(info.get("video_path")),
-                 "chunks_size": int(info.get("chunks_size", 1000))}
+                 "chunks_size": max(1, int(info.get("chunks_size", 1000)))}
         for name, feature in known["features"].items():
             if not re.fullmatch(r"u?int\d+|float\d+|bool|image|video|string|language", feature["dtype"]):
                 raise ValueError(f"{name} is of unknown dtype {feature['dtype']}")
@@ -84,13 +157,9 @@ def read_info(path: Path) -> dict[str, Any]:
 
 
 def read_facts(path: Path, info: dict[str, Any]) -> dict[str, Any]:
-    """Units, task, robot, operator and license, as far as the dataset states them."""
-    import pyarrow.parquet as pq
-
+    """Units, robot, operator and license, as far as the dataset states them."""
     facts: dict[str, Any] = {"robot": info["robot"] or UNSTATED}
-    tasks, contract, card = path / "meta" / "tasks.parquet", path / "meta" / "contract.json", path / "README.md"
-    if tasks.exists():
-        facts["task"] = str(pq.read_table(tasks).column("task")[0])
+    contract, card = path / "meta" / "contract.json", path / "README.md"
     if contract.exists():
         facts["units"] = read_json(contract, Contract.from_dict).units()
         facts["operator"] = read_json(contract, lambda values: str(values.get("operator", UNSTATED)))
@@ -98,9 +167,11 @@ def read_facts(path: Path, info: dict[str, Any]) -> dict[str, Any]:
     return facts | {"license": stated[1] if stated else UNSTATED}
 
 
-def picture_size(shape: list[int]) -> tuple[int, ...]:
+def picture_size(feature: dict[str, Any]) -> tuple[int, ...]:
     """(height, width, channels), also where the channels are written first."""
-    return (*shape[1:], shape[0]) if len(shape) == 3 and shape[0] == 3 != shape[2] else tuple(shape)
+    shape, names = feature["shape"], feature.get("names")
+    first = str(names[0]).startswith("channel") if isinstance(names, list) and names else shape[:1] == [3] != shape[2:]
+    return (*shape[1:], shape[0]) if len(shape) == 3 and first else tuple(shape)
 
 
 def read_promises(path: Path, films: list[str]) -> dict[int, dict[str, Any]]:
@@ -165,13 +236,13 @@ def as_array(column: Any, place: str, first: int = 0) -> np.ndarray:
     return values.to_numpy().reshape(len(sizes), -1)
 
 
-def joined(place: str, number: int, expected: int, parts: list[Piece], fps: float) -> Episode:
-    """One episode from its pieces. Raises BadInput, naming the row, when its clocks do not run as they should."""
+def joined(place: str, parts: list[Piece], fps: float, many_tasks: bool) -> Episode:
+    """One episode from its pieces, with its task_index where there are many tasks. Raises BadInput, naming the row, when
+    its clocks do not run as they should."""
     numbers = {name: np.concatenate([numbers[name] for *_, numbers in parts]) for name in parts[0][3]}
+    tasks = {TASK_INDEX: numbers[TASK_INDEX]} if many_tasks else {}
     clock = {name: numbers.pop(name)[:, 0] for name in CLOCKS}
     frames = np.arange(len(clock["frame_index"]))
-    if number != expected:
-        raise BadInput(f"{place}: expected episode {expected} here; the episodes are out of order or one is missing")
     for name, wrong in {
         "frame_index is not": clock["frame_index"] != frames,
         f"timestamp is not, at {fps:g} frames a second,": ~(np.abs(clock["timestamp"] * fps - frames) < 0.1),
@@ -181,7 +252,7 @@ def joined(place: str, number: int, expected: int, parts: list[Piece], fps: floa
             raise BadInput(f"{place}, row {row}: {name} that of frame {row}; "
                            "frames are missing, doubled or out of order")
     kept = {n: v.astype(np.float32) if is_state_or_action(n) else v for n, v in numbers.items()}
-    return Episode(kept, place)
+    return Episode(kept | tasks, place)
 
 
 def check_promise(episode: Episode, promise: dict[str, Any]) -> None:
@@ -219,12 +290,26 @@ def encoded_pictures(file: Path, column: str, begin: int, end: int) -> Iterator[
         first = last
 
 
+def filled_in(template: str, place: str, **values: Any) -> str:
+    """A path below the dataset from its template, like `videos/{video_key}/file-{file_index:03d}.mp4`.
+
+    Raises BadInput for other fields, for wide ones, and for a path that leaves the dataset."""
+    for _, name, form, conversion in string.Formatter().parse(template):
+        if name is not None and (name not in values or conversion or not re.fullmatch(r"(0?\d{0,2}d)?", form or "")):
+            raise BadInput(f"{place}: video_path has a field {{{name}:{form}}}; known are {', '.join(values)}, with a "
+                           "width like 03d")
+    filled = posixpath.normpath(template.format(**values))
+    if filled.startswith(("/", "../")) or filled == ".." or "\\" in filled or ":" in filled:
+        raise BadInput(f"{place}: video_path leads out of the dataset, to {filled}; it is not read")
+    return filled
+
+
 def film_of(path: Path, info: dict[str, Any], column: str, number: int, promise: dict[str, Any], n: int) -> Frames:
     """The n pictures of an episode that are kept in a film: a part of one (v3), or one of its own (v2)."""
     def frames() -> Iterator[np.ndarray]:
         at = {what: promise.get(f"videos/{column}/{what}") for what in ("chunk_index", "file_index")}
-        file = path / info["film"].format(video_key=column, **at, episode_index=number,
-                                          episode_chunk=number // info["chunks_size"])
+        file = path / filled_in(info["film"], f"{path}/meta/info.json", video_key=column, **at, episode_index=number,
+                                episode_chunk=number // info["chunks_size"])
         begin = promise.get(f"videos/{column}/from_timestamp") or 0.0
         if not file.is_file():
             raise BadInput(f"{file}: missing; it has the pictures of episode {number}, copy the dataset again")

@@ -18,23 +18,23 @@ class MinMax(Check):
             "not divide by 0.")
     misconceptions = [
         Misconception("0..1 instead of -1..1", {
-            "return 2 * (values - low) / (high - low).clamp(min=1e-8) - 1":
-                "return (values - low) / (high - low).clamp(min=1e-8)",
+            "return 2 * (values - low) / span_of(low, high) - 1":
+                "return (values - low) / span_of(low, high)",
         }, "Where do the lowest and the highest value go? The docstring says where they should."),
         Misconception("0..1 there and back", {
-            "return 2 * (values - low) / (high - low).clamp(min=1e-8) - 1":
-                "return (values - low) / (high - low).clamp(min=1e-8)",
+            "return 2 * (values - low) / span_of(low, high) - 1":
+                "return (values - low) / span_of(low, high)",
             "return (values + 1) / 2 * (high - low) + low": "return values * (high - low) + low",
         }, "Where do the lowest and the highest value go? The docstring says where they should."),
         Misconception("one range for all numbers", {
             "torch.from_numpy(v.min(0)), torch.from_numpy(v.max(0))":
                 "torch.full((v.shape[1],), v.min().item()), torch.full((v.shape[1],), v.max().item())",
         }, "x and y have ranges of their own."),
-        Misconception("division by zero", {".clamp(min=1e-8)": ""},
+        Misconception("division by zero", {"span_of(low, high)": "(high - low)"},
             "What happens to a number that is the same in every frame?"),
         Misconception("cut off at the bounds", {
-            "return 2 * (values - low) / (high - low).clamp(min=1e-8) - 1":
-                "return (2 * (values - low) / (high - low).clamp(min=1e-8) - 1).clamp(-1, 1)",
+            "return 2 * (values - low) / span_of(low, high) - 1":
+                "return (2 * (values - low) / span_of(low, high) - 1).clamp(-1, 1)",
         }, "A place outside of what was demonstrated is still a place. Does the way back find it?"),
         Misconception("bounds of the actions alone", {
             "np.concatenate([demos.action, demos.observation[\"observation.state\"]])": "demos.action",
@@ -105,7 +105,7 @@ class Rows(Check):
     def draw(g: torch.Generator) -> dict[str, Tensor]:
         start = integers(g, 5, 30)
         return {"start": start, "end": start + integers(g, 9, 15), "n_obs_steps": integers(g, 2, 4),
-                "extra": integers(g, 0, 3), "chunk_size": integers(g, 2, 5)}
+                "extra": integers(g, 0, 3), "chunk_size": integers(g, 1, 5)}
 
     @staticmethod
     def probe(answer: Any, start: Tensor, end: Tensor, n_obs_steps: Tensor, extra: Tensor,
@@ -114,6 +114,7 @@ class Rows(Check):
         seen, done, asked = answer(int(start), int(end), T, Q, int(chunk_size))
         short = answer(int(start), int(start) + 1, T, Q, int(chunk_size))
         return {"observation rows": seen, "chunk rows": done, "chunks of the queries": asked,
+                "observation rows for chunks of one action": answer(int(start), int(end), T, T, 1)[0],
                 "windows of an episode that is too short": len(short[0])}
 
 
@@ -143,11 +144,11 @@ class AllWindows(Check):
     @staticmethod
     def draw(g: torch.Generator) -> dict[str, Tensor]:
         frames = int(integers(g, 20, 26))
-        return {"state": normal(g, frames, 2), "action": normal(g, frames, 2), "middle": integers(g, 8, 12)}
+        return {"state": normal(g, frames, 2), "action": normal(g, frames, 2), "middle": integers(g, 6, 8)}
 
     @staticmethod
     def probe(answer: Any, state: Tensor, action: Tensor, middle: Tensor) -> dict[str, Any]:
-        ends = np.array([int(middle), len(state)])
+        ends = np.array([int(middle), int(middle) + 6, len(state)])
         demos = Demos({"observation.state": state.numpy()}, action.numpy(), ends, 10.0, "drawn")
         normalizer = Normalizer({"observation.state": (torch.tensor([-2.0, -3.0]), torch.tensor([3.0, 2.0])),
                                  "action": (torch.tensor([-2.0, -3.0]), torch.tensor([3.0, 2.0]))})

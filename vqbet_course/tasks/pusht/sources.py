@@ -6,7 +6,7 @@ from itertools import islice
 import numpy as np
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.datasets.source import UNSTATED, Episode, Source
+from vqbet_course.datasets.source import TASK_INDEX, UNSTATED, Episode, Source
 from vqbet_course.tasks.pusht.contract import NAMES, PUSHT, TASK_TEXT
 from vqbet_course.tasks.pusht.geometry import SIZE, block_keypoints, block_pose
 
@@ -76,7 +76,8 @@ def keypoint_numbers(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     state = found[PUSHER].astype(np.float64)
     with np.errstate(invalid="ignore"):  # what is not finite is reported with its episode and row
         keypoints = block_keypoints(state[:, 2:])
-    kept = {f"source.{name.removeprefix('observation.')}": values for name, values in found.items() if name != "action"}
+    kept = {name if name == TASK_INDEX else f"source.{name.removeprefix('observation.')}": values
+            for name, values in found.items() if name != "action"}
     return {KEYPOINTS: keypoints.astype(np.float32), PUSHER: state[:, :2].astype(np.float32),
             "action": found["action"], **kept}
 
