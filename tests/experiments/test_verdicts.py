@@ -112,10 +112,15 @@ def test_who_goes_round_the_t_both_ways(vqbet: float | None, bc: float, expected
     for row, both in zip(rows, (bc, vqbet), strict=True):
         if both is not None:
             row["ways_round"] = {"both": both, "left": 1 - both, "right": 0.0, "neither": 0.0}
-    found = [c for c in claims(rows) if "round the T" in c["claim"]]
+    found = [c for c in claims(rows) if "goes both ways" in c["claim"] and "starts" in c["claim"]]
     assert [c["verdict"] for c in found] == [expected]
     if vqbet is not None:
         assert f"vqbet from {vqbet:.0%} of the starts" in found[0]["why"]
+
+
+def test_a_task_without_forks_has_no_claim_about_them() -> None:
+    rows = [result(name, [0.5]) | {"ways_round": None} for name in ("bc", "vqbet")]
+    assert not [c for c in claims(rows) if "goes both ways" in c["claim"] and "starts" in c["claim"]]
 
 
 def test_claims_about_absent_policies_are_not_made() -> None:

@@ -145,7 +145,7 @@ def write_driven(episodes: Sequence[Numbers], out: Path, quiet: bool = True) -> 
     every = [Episode(episode, f"driven episode {number}") for number, episode in enumerate(numbers)]
     taken = any(episode["intervention"].any() for episode in numbers)
     source = Source(str(out), "driven by hand", len(every), lambda start: iter(every[start:]), contract.fps,
-                    units=contract.units(), task="Push the T onto its goal", robot="gym-pusht",
+                    units=contract.units(), task="Push the T onto its goal", robot="2d pointer",
                     operator=f"a policy, and where `intervention` is 1: {OPERATOR}" if taken else OPERATOR)
     with in_plain_words(out):
         shutil.rmtree(whole, ignore_errors=True)
