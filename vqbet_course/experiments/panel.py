@@ -232,7 +232,7 @@ def two_routes(policy: str, seed: int, budget: Budget, n: int = 40) -> dict[str,
     """The same policy on navigation, from the one start from which demonstrations go both ways: the shares (0..1) of its
     n rollouts that arrive on the left and on the right of the disc, and that do not arrive."""
     task = get_task("navigation")
-    demos = load_demos(task.demonstrations(ROUTES_DEMOS, seed))
+    demos = load_demos(task.demonstrations(ROUTES_DEMOS, seed, walk_on=True))
     config = config_for(policy, demos, scheduler_warmup_steps=20, batch_size=64, vqvae_batch_size=256,
                         **task.laptop)  # small batches: many steps in little time
     setup = prepare(demos, config, augment=False)
