@@ -161,14 +161,13 @@ def answers_in(
     The released cell comes first, then others that define the name, the last of them first; a cell as it was released
     comes last. `given`: names that the lesson provides; `reserved`: those of them that are exercises themselves.
     """
-    found = [
-        place for place, source in enumerate(sources) if source.defines(name) or source.mentions(name) or source.marked
-    ]
+    found = [place for place, source in enumerate(sources) if source.defines(name) or source.mentions(name)]
+    found = found or [place for place, source in enumerate(sources) if source.marked]
 
-    def rank(place: int) -> tuple[bool, bool, bool, int]:
+    def rank(place: int) -> tuple[bool, bool, int]:
         source = sources[place]
         untouched = source.tree is not None and is_stub(source.tree, blanks)
-        return untouched, not (source.defines(name) or source.mentions(name)), not source.released, -place
+        return untouched, not source.released, -place
 
     answers: list[Answer] = []
     for place in sorted(found, key=rank):

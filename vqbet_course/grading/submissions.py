@@ -264,7 +264,7 @@ def sources_of(notebook: Notebook) -> list[Source]:
             text_of(cell),
             own=same_code(text_of(cell)) not in lesson,
             marked=bool(cell["metadata"].get("exercise")),
-            released=cell.get("id") in ids,
+            released=isinstance(cell.get("id"), str) and cell["id"] in ids,
         )
         for cell in notebook.cells
     ]
