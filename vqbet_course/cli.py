@@ -116,14 +116,25 @@ def train(data: str, minutes: float | None, steps: int | None, seed: int, augmen
               help="Start where episodes of this split start, instead of at environment seeds.")
 @click.option("--part", type=click.Choice(["val", "stress"]), default="val", show_default=True,
               help="Which episodes of the split.")
+@click.option("--offline", metavar="SOURCE",
+              help="Without an environment: compare with the held-out episodes of these demonstrations.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: RUN/eval/ and a name made of what was asked]")
 def evaluate(run: str, episodes: int, seed: int, videos: int, env: str, perturb: tuple[str, ...],
-             goal_pose: str | None, split: Path | None, part: str, out: Path | None) -> None:
+             goal_pose: str | None, split: Path | None, part: str, offline: str | None,
+             out: Path | None) -> None:
     """Roll a policy out, and write its figures, traces, failure labels and films. RUN: a run directory or `shipped`."""
     from vqbet_course.evaluation import evaluate as evaluation
     from vqbet_course.training.runs import load_run
 
     loaded = load_run(run)
+    if offline is not None:
+        from vqbet_course.evaluation import open_loop
+
+        out = out or (Path("_runs/shipped") if run == "shipped" else loaded.path) / "eval" / "offline"
+        found = open_loop.evaluate_offline(loaded, offline, out, split, part)
+        for line in [*open_loop.describe_offline(found), f"written: {out / 'offline.json'} and {out / 'offline.html'}"]:
+            click.echo(line)
+        return
     name = evaluation.name_of(part if split else f"seed-{seed}", perturb, goal_pose)
     out = out or (Path("_runs/shipped") if run == "shipped" else loaded.path) / "eval" / name
     result = evaluation.evaluate(loaded, episodes, seed, out, videos, env, perturb, goal_pose, split, part)
