@@ -28,7 +28,7 @@ def arrays(lengths: tuple[int, ...] = (40, 30, 50)) -> dict[str, np.ndarray]:
 
 def write_npz(path: Path, **changes: np.ndarray) -> str:
     """The arrays in a file, some of them replaced; returns the path as a SOURCE."""
-    np.savez(path, **(arrays() | changes))
+    np.savez(path, allow_pickle=True, **(arrays() | changes))
     return str(path)
 
 

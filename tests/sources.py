@@ -158,7 +158,7 @@ def film(path: Path, pictures: np.ndarray, rate: int) -> None:
         stream = container.add_stream("libx264rgb", rate=rate, options={"qp": "0"})
         stream.width, stream.height, stream.pix_fmt = pictures.shape[2], pictures.shape[1], "rgb24"
         for picture in pictures:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))  # type: ignore[arg-type]
         container.mux(stream.encode())
 
 

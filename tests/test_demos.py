@@ -2,6 +2,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,7 +67,8 @@ def npz(tmp_path: Path) -> Callable[..., Path]:
     def write(**changes: object) -> Path:
         state = pusht_state(10)
         arrays = {"state": state, "action": state[:, :2] + 5, "episode_ends": np.array([6, 10])} | changes
-        np.savez(tmp_path / "demos.npz", **{k: v for k, v in arrays.items() if v is not None})
+        kept: dict[str, Any] = {k: v for k, v in arrays.items() if v is not None}
+        np.savez(tmp_path / "demos.npz", **kept)
         return tmp_path / "demos.npz"
 
     return write
@@ -192,7 +194,7 @@ def test_windows_are_those_of_the_plain_loop(lengths: list[int], T: int, Q: int,
 
 
 def test_no_window_of_the_demonstrations_crosses_an_episode() -> None:
-    demos = load_demos(open_source("demo")).select(range(20))
+    demos = load_demos(open_source("demo")).select(list(range(20)))
     frames = np.arange(len(demos.action), dtype=np.float32)
     marked = Demos({PUSHER: frames[:, None]}, frames[:, None], demos.episode_ends, 10.0, "frame numbers")
     identity = Normalizer({name: (torch.tensor([-1.0]), torch.tensor([1.0])) for name in (PUSHER, "action")})
@@ -205,7 +207,7 @@ def test_no_window_of_the_demonstrations_crosses_an_episode() -> None:
 
 # the mirror image
 
-def environment():  # noqa: ANN201
+def environment() -> Any:
     pytest.importorskip("gym_pusht")
     from vqbet_course.rollout import make_pusht
 
@@ -214,7 +216,7 @@ def environment():  # noqa: ANN201
     return env
 
 
-def put(env, state: np.ndarray) -> dict[str, np.ndarray]:  # noqa: ANN001
+def put(env: Any, state: np.ndarray) -> dict[str, np.ndarray]:
     """Set pusher and block exactly, at rest; returns the observation."""
     pusht.place(env, state[:2], state[2:])
     return env.get_obs()
@@ -339,5 +341,5 @@ def test_demonstrations_of_another_robot_can_be_trained_on(tmp_path: Path) -> No
     train(str(source), tmp_path / "run", steps=3, quiet=True)
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["observation_sizes"] == {"observation.state": 4} and not config["use_relative_actions"]
-    assert fitting(load_demos(open_source("demo"))) == VQBeTConfig.laptop(observation_sizes=KEYPOINTS)
+    assert fitting(load_demos(open_source("demo"))) == VQBeTConfig.laptop(observation_sizes={KEYPOINTS: 16, PUSHER: 2})
     assert cli.main(["eval", str(tmp_path / "run"), "--episodes", "1", "--out", str(tmp_path / "eval")]) == 2

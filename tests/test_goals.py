@@ -19,7 +19,7 @@ from vqbet_course.demos import Demos, load_demos
 from vqbet_course.evaluation.evaluate import evaluate
 from vqbet_course.evaluation.results import rows_of
 from vqbet_course.experiments.design import Hypothesis, judge_hypothesis
-from vqbet_course.experiments.panel import build
+from vqbet_course.experiments.panel import as_policy, build
 from vqbet_course.goals import (
     BlockFrame,
     PushTGoal,
@@ -143,7 +143,7 @@ def scene(angle: float, shift: float = 0.0) -> tuple[dict[str, Tensor], np.ndarr
 @pytest.mark.parametrize("kind", ["vqbet", "bc"])
 def test_a_scene_that_is_turned_and_shifted_is_acted_on_alike(kind: str) -> None:
     torch.manual_seed(0)
-    policy: Any = build(kind, dataclasses.replace(GOALS, n_obs_steps=2)).eval()
+    policy: Any = as_policy(build(kind, dataclasses.replace(GOALS, n_obs_steps=2))).eval()
     actions = []
     for angle, shift in ((0.0, 0.0), (1.0, 20.0), (-2.5, -30.0)):
         seen, turned = scene(angle, shift)

@@ -1,4 +1,5 @@
 """The quantizers against vector-quantize-pytorch and LeRobot's copy of it, and what they promise."""
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -140,7 +141,7 @@ def test_no_layer_makes_the_residual_larger_on_its_training_data(seed: int) -> N
     rvq, x = trained(seed, 4)
     codes = rvq(x).codes
     left = [x.pow(2).sum()] + [(x - rvq.lookup(codes[:, :g])).pow(2).sum() for g in range(1, 5)]
-    assert all(after <= before * (1 + 1e-4) for before, after in zip(left[:-1], left[1:], strict=True))
+    assert all(after <= before * (1 + 1e-4) for before, after in itertools.pairwise(left))
     assert left[4] < 0.5 * left[1]
 
 

@@ -1,4 +1,5 @@
 """Nearest-code assignment, k-means and token usage: worked example, brute force, properties, bad input."""
+import itertools
 import math
 from typing import Any
 
@@ -22,7 +23,7 @@ def chunks_and_codebook(draw: Any) -> Any:
     B, K, D = draw(st.integers(1, 40)), draw(st.integers(1, 20)), draw(st.integers(1, 16))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     scale, shift = draw(st.sampled_from([1e-3, 1.0, 1e3])), draw(st.sampled_from([0.0, 10.0]))
-    make = lambda rows: scale * (torch.randn(rows, D, generator=generator) + shift)  # noqa: E731
+    make = lambda rows: scale * (torch.randn(rows, D, generator=generator) + shift)
     return make(B), make(K)
 
 
@@ -94,7 +95,7 @@ def test_iterations_never_raise_the_error(n: int, K: int, seed: int) -> None:
     points = torch.randn(n, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     errors = [squared_distances(points, kmeans(points, K, i, torch.Generator().manual_seed(seed))).min(1).values.sum()
               for i in range(6)]
-    assert all(later <= earlier + 1e-9 for earlier, later in zip(errors, errors[1:], strict=False))
+    assert all(later <= earlier + 1e-9 for earlier, later in itertools.pairwise(errors))
 
 
 def test_after_convergence_every_code_is_the_mean_of_its_points() -> None:

@@ -6,6 +6,7 @@ A command that cannot go on raises `BadInput`; `main` makes one line and exit st
 import errno
 import sys
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ def import_(folder: Path, out: Path) -> None:
 
 @cli.command()
 @click.option("--policies", default="bc,bet,act,diffusion,vqbet", show_default=True, metavar="NAME,NAME")
-@click.option("--data", default="demo", show_default=True, metavar="SOURCE", help="PushT demonstrations.")
+@click.option("--data", default="demo", show_default=True, metavar="SOURCE", help="Demonstrations of a task.")
 @click.option("--demos", type=int, default=120, show_default=True, help="Demonstrations, chosen by the training seed.")
 @click.option("--episodes", type=int, default=30, show_default=True, help="Episodes of each trained policy.")
 @click.option("--seeds", default="1,2,3", show_default=True, metavar="N,N", help="Training seeds.")
@@ -184,8 +185,9 @@ def import_(folder: Path, out: Path) -> None:
 @click.option("--dask", metavar="ADDRESS", help="Send the jobs to this Dask scheduler instead.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR",
               help="Where the panel goes; what is finished there is not done again.")
+@TASK
 def compare(policies: str, data: str, demos: int, episodes: int, seeds: str, minutes: float | None, steps: int | None,
-            videos: int, jobs: int, dask: str | None, out: Path) -> None:
+            videos: int, jobs: int, dask: str | None, out: Path, task: str | None) -> None:
     """Let several policies learn the same and go through one evaluator. Continues a panel that was interrupted."""
     from vqbet_course.core.budget import Budget
     from vqbet_course.experiments import panel
@@ -193,7 +195,7 @@ def compare(policies: str, data: str, demos: int, episodes: int, seeds: str, min
     numbers = whole_numbers("--seeds", seeds)
     budget = Budget(5.0 if minutes is None and steps is None else minutes, steps)
     settings = panel.Settings(data, demos, episodes, budget, videos)
-    result = panel.compare(policies.split(","), numbers, settings, out, jobs, dask)
+    result = panel.compare(policies.split(","), numbers, settings, out, jobs, dask, task)
     for claim in result["claims"]:
         click.echo(f"{claim['verdict']:>13}: {claim['claim']}: {claim['why']}")
     click.echo(f"written: {out / 'panel.json'} and {out / 'report.html'}")
@@ -270,32 +272,87 @@ def design(name: str, judge: Path | None, minutes: float, speeds: Path | None, o
 
 
 @cli.command()
-@click.argument("submissions", type=click.Path(path_type=Path), metavar="SUBMISSION.ipynb|FOLDER")
+@click.argument("submissions", type=click.Path(path_type=Path), metavar="SUBMISSION|FOLDER|ZIP")
 @click.option("--jobs", type=int, default=1, show_default=True, help="Submissions graded at the same time.")
 @click.option("--dask", metavar="ADDRESS", help="Grade on the workers of this Dask scheduler.")
 @click.option("--execute/--no-execute", default=True, show_default=True,
               help="Also run each notebook, for its reader.")
+@click.option("--regrade", is_flag=True, help="Grade anew what has its grade.")
 @click.option("--require-sandbox", is_flag=True, help="Refuse to grade where bubblewrap does not work.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("_runs/grades"), show_default=True, metavar="DIR")
-def grade(submissions: Path, jobs: int, dask: str | None, execute: bool, require_sandbox: bool, out: Path) -> None:
-    """Grade a lab, or a folder of them. Exit status 1: some submission could not be graded."""
+def grade(submissions: Path, jobs: int, dask: str | None, execute: bool, regrade: bool, require_sandbox: bool,
+          out: Path) -> None:
+    """Grade a lab, or a folder or zip file of them as a learning platform gives it. Exit status 1: some submission could
+    not be graded."""
     from vqbet_course.grading import grader
 
-    problems = grader.grade(submissions, out, jobs, dask, execute, require_sandbox)
+    options = grader.Options(execute=execute)
+    problems = grader.grade(submissions, out, jobs, dask, options, regrade, require_sandbox)
     for name, problem in problems.items():
         click.echo(f"not graded: {name}: {problem}", err=True)
-    click.echo(f"written: {out / 'class.html' if submissions.is_dir() else out / 'students'}")
+    click.echo(f"written: {out / 'students' if grader.is_one(submissions) else out / 'class.html'}")
     if problems:
         raise click.exceptions.Exit(1)
 
 
 @cli.command()
-def labs() -> None:
+@click.option("--teacher", type=click.Path(path_type=Path), metavar="DIR",
+              help="Write the teacher's editions instead, with worked solutions, into this folder.")
+def labs(teacher: Path | None) -> None:
     """Make the student editions in labs/ from the lessons."""
-    from vqbet_course.grading.editions import write_editions
+    from vqbet_course.grading.editions import write_editions, write_teacher_editions
 
-    for path in write_editions():
+    for path in write_editions() if teacher is None else write_teacher_editions(teacher):
         click.echo(f"written: {path}")
+
+
+@cli.command()
+@click.option("--labs", "numbers", metavar="NN,NN", help="Only these labs, by number.  [default: all]")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR")
+def release(numbers: str | None, out: Path) -> None:
+    """Write the student editions of this version into a folder to hand out, with their checksums."""
+    from vqbet_course.grading.editions import release as release_labs
+
+    for path in release_labs(out, numbers.split(",") if numbers else None):
+        click.echo(f"written: {path}")
+
+
+GRADES = click.argument("grades", type=click.Path(path_type=Path), metavar="GRADES")
+
+
+@cli.command()
+@GRADES
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR")
+def feedback(grades: Path, out: Path) -> None:
+    """Write a page for every submission to hand back. GRADES is the folder that `grade --out` wrote."""
+    from vqbet_course.grading.gradebook import existing
+    from vqbet_course.grading.report import write_feedback
+
+    click.echo(f"written: {len(write_feedback(existing(grades), out))} pages below {out}")
+
+
+@cli.command()
+@GRADES
+@click.option("--format", "kind", type=click.Choice(["moodle", "canvas", "json"]), default="moodle", show_default=True)
+@click.option("--keep", type=click.Choice(["best", "last"]), default="best", show_default=True,
+              help="Which of a student's attempts counts.")
+@click.option("--due", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]), help="When labs were due.")
+@click.option("--penalty", type=click.FloatRange(0, 100), default=0.0, show_default=True,
+              help="Percent of the points that each day begun after that costs.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE")
+def gradebook(grades: Path, kind: str, keep: str, due: datetime | None, penalty: float, out: Path) -> None:
+    """Write the grade book of a class for Moodle or Canvas, or all that is known as JSON. GRADES is the folder that
+    `grade --out` wrote."""
+    from vqbet_course.core.io import write_json, write_text
+    from vqbet_course.grading import gradebook as books
+
+    rows = books.existing(grades)
+    entries = books.book(rows, books.Rules(keep, due, penalty))
+    if kind == "json":
+        write_json(out, {"students": entries, "exercises": books.item_statistics(rows)})
+    else:
+        write_text(out, books.as_csv(entries, kind))
+    click.echo(f"written: {out}")
 
 
 @cli.group()

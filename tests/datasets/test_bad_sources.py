@@ -131,7 +131,7 @@ def test_a_damaged_zarr(refused: Refused, tmp_path: Path) -> None:
 def test_pictures_that_are_no_bytes(refused: Refused, tmp_path: Path) -> None:
     path, _ = replay_zarr(tmp_path)
     pixels = zarr.open_group(path)["data/img"]
-    pixels[7] = np.asarray(pixels[7]) / 255
+    pixels[7] = np.asarray(pixels[7]) / 255  # type: ignore[index]
     assert "episode 1, row 1: pixels must be whole numbers in 0..255" in refused(path, pictures=True)
 
 

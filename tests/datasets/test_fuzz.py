@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,11 +19,11 @@ from vqbet_course.datasets import writer
 from vqbet_course.demos import Demos, load_demos
 from vqbet_course.tasks import open_source
 
-Corruption = Callable[[Path], None]
+Corruption = Callable[[Path], object]
 
 FILES = ["data/chunk-000/file-000.parquet", "data/chunk-000/file-001.parquet", "meta/info.json", "meta/contract.json",
          "meta/episodes/chunk-000/file-000.parquet", "meta/episodes/chunk-000/file-001.parquet", "meta/tasks.parquet"]
-JUNK = [None, 0, -1, 7, 1e9, 0.5, "", "x", "float64", [], [3], {}, True]
+JUNK: list[Any] = [None, 0, -1, 7, 1e9, 0.5, "", "x", "float64", [], [3], {}, True]
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_what_is_missing_is_counted_not_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
-def test_every_kind_is_inspected_and_plotted(make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_kind_is_inspected_and_plotted(make: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, truth = make(tmp_path)
     assert cli.main(["demos", "inspect", str(path), "--json", "--out", str(tmp_path / "plots")]) == 0
     report = json.loads(capsys.readouterr().out)

@@ -109,7 +109,7 @@ def test_a_file_of_labels_that_is_none_is_left_alone(content: str, why: str, tmp
 
 
 def test_switches_are_between_decisions() -> None:
-    said = [(1, 0), (1, 9), (1, 3), (2, 3), (2, 3), (1, 3)]
+    said: list[tuple[int, ...]] = [(1, 0), (1, 9), (1, 3), (2, 3), (2, 3), (1, 3)]
     assert switches(Episode(0, tokens=said, decided=[True] * 6)) == 2
     assert switches(Episode(0, tokens=said, decided=[True, False, False, True, False, False])) == 1
 

@@ -64,7 +64,8 @@ def test_a_film_names_as_many_rows_of_tokens_as_the_policy_speaks(tokens: tuple[
 
 
 def test_what_was_spoken_up_to_a_step() -> None:
-    episode = Episode(0, tokens=[(3, 1)] * 4 + [(5, 0)] * 3, decided=[True, False, False, False, True, False, False],
+    said: list[tuple[int, ...]] = [*[(3, 1)] * 4, *[(5, 0)] * 3]
+    episode = Episode(0, tokens=said, decided=[True, False, False, False, True, False, False],
                       actions=[np.zeros(2)] * 7)
     assert spoken(episode, 0) == ([(3, 1)], 0.25, 4)
     assert spoken(episode, 3) == ([(3, 1)], 1.0, 4)

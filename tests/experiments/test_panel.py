@@ -22,7 +22,7 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.demos import load_demos
 from vqbet_course.experiments import panel
 from vqbet_course.experiments.panel import Job, Settings, compare, jobs_of, run_job
-from vqbet_course.tasks import open_source
+from vqbet_course.tasks import get_task, open_source
 from vqbet_course.tasks.navigation import GOAL_RADIUS
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.training.data import prepare
@@ -73,14 +73,14 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_seed_chooses_the_same_demonstrations_for_every_policy(tmp_path: Path) -> None:
     lengths = tuple(20 + i for i in range(12))
     demos = load_demos(open_source(write_npz(tmp_path / "d.npz", **arrays(lengths))))
-    jobs = jobs_of(["bc", "act"], [1, 2], demos, Settings("d", 5, 1, Budget(steps=3)))
+    jobs = jobs_of(["bc", "act"], [1, 2], demos, Settings("d", 5, 1, Budget(steps=3)), get_task("pusht"))
     chosen = {job.name: {int(n) for n in torch.diff(torch.tensor([0, *job.demos.episode_ends]))} for job in jobs}
     assert chosen["bc-seed1"] == chosen["act-seed1"] != chosen["bc-seed2"]
     for job in jobs:
         assert job.held_out is not None
         kept_back = {int(n) for n in torch.diff(torch.tensor([0, *job.held_out.episode_ends]))}
         assert len(job.demos) == 5 and not kept_back & chosen[job.name]
-    assert jobs_of(["bc"], [1], demos, Settings("d", 12, 1, Budget(steps=3)))[0].held_out is None
+    assert jobs_of(["bc"], [1], demos, Settings("d", 12, 1, Budget(steps=3)), get_task("pusht"))[0].held_out is None
 
 
 def test_dask_gives_what_this_process_gives(settings: Settings, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_dask_gives_what_this_process_gives(settings: Settings, tmp_path: Path) 
     cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None)
     with cluster:
         made = compare(["bc"], [1, 2], settings, tmp_path / "p", dask=cluster.scheduler_address, quiet=True)
-    here = run_job(jobs_of(["bc"], [2], load_demos(open_source(settings.data)), settings)[0])[0]
+    here = run_job(jobs_of(["bc"], [2], load_demos(open_source(settings.data)), settings, get_task("pusht"))[0])[0]
     there = made["results"][1]
     assert [r["seed"] for r in made["results"]] == [1, 2]
     assert [e["max_coverage"] for e in there["episodes"]] == [e["max_coverage"] for e in here["episodes"]]
@@ -284,3 +284,11 @@ def test_what_cannot_be_compared_is_one_line_and_status_2(arguments: list[str], 
     error = capsys.readouterr().err
     assert why in error and "Traceback" not in error
     assert not (tmp_path / "p").exists()
+
+
+def test_another_task_goes_through_a_job() -> None:
+    settings = Settings("navigation", demos=4, episodes=2, budget=Budget(steps=3), videos=0)
+    job = Job("bc", 0, panel.toy_demos(0, 4), None, settings, get_task("navigation"))
+    row, = run_job(job)
+    assert row["contract"]["robot"] == get_task("navigation").contract.robot and len(row["episodes"]) == 2
+    assert "ways_round" not in row and row["videos"] == {}

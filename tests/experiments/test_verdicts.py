@@ -1,4 +1,5 @@
 """Paired tests computed by hand, and claims that can go either way."""
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from vqbet_course.experiments.verdicts import claims, compare_coverage, compare_
 pytestmark = pytest.mark.fast
 
 
-def result(policy: str, coverage: list[float], seed: int = 1, **changes: Any) -> dict[str, Any]:
+def result(policy: str, coverage: Sequence[float], seed: int = 1, **changes: Any) -> dict[str, Any]:
     """A row of panel.json with what verdicts read."""
     return {"policy": policy, "seed": seed, "parameters": 500_000, "chunk": {"n_action_steps": 2},
             "metrics": {"latency_ms": {"p50": 1.0}, "avg_max_reward": float(np.mean(coverage))},
@@ -82,7 +83,7 @@ def test_who_leads_says_whether_by_chance() -> None:
 
 
 def test_speed_is_a_ratio_with_sizes_beside_it() -> None:
-    slow = {"metrics": {"latency_ms": {"p50": 4.9}, "avg_max_reward": 0.5}, "chunk": {"n_action_steps": 7}}
+    slow: dict[str, Any] = {"metrics": {"latency_ms": {"p50": 4.9}, "avg_max_reward": 0.5}, "chunk": {"n_action_steps": 7}}
     found = {c["claim"]: c for c in claims([result("diffusion-ddim10", [0.5], **slow), result("vqbet", [0.5])])}
     speed = found["VQ-BeT decides 5 times as fast as diffusion-ddim10"]
     assert speed["verdict"] == "not borne out" and "4.9 times" in speed["why"] and "0.50 million" in speed["why"]

@@ -55,7 +55,7 @@ def make_policy(seed: int = 0, **changes: Any) -> VQBeTPolicy:
     for parameter in policy.network.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     for layer in policy.network.vqvae.vq.layers:
-        layer.place(torch.randn_like(layer.codebook))
+        layer.place(torch.randn_like(layer.codebook))  # type: ignore[arg-type]
     return policy.eval()
 
 
@@ -207,7 +207,7 @@ def test_the_first_stage_has_equal_losses() -> None:
     wanted, _ = theirs.vqvae_forward(chunks)
     close(loss, wanted)
     loss.backward(), wanted.backward()
-    close(ours.vqvae.encoder[0].weight.grad, theirs.encoder[0].weight.grad, atol=1e-4)
+    close(ours.vqvae.encoder[0].weight.grad, theirs.encoder[0].weight.grad, atol=1e-4)  # type: ignore[arg-type]
 
 
 @few

@@ -19,13 +19,13 @@ pose = st.tuples(st.floats(50, 450), st.floats(50, 450), st.floats(-3.1, 3.1)).m
 
 @pytest.fixture(scope="module")
 def demos() -> Demos:
-    return load_demos(open_source("demo")).select(range(6))
+    return load_demos(open_source("demo")).select(list(range(6)))
 
 
 @pytest.fixture(scope="module")
 def segments(demos: Demos) -> Demos:
     both = hindsight_pusht(demos)
-    return both.select(range(len(demos), len(both)))
+    return both.select(list(range(len(demos), len(both))))
 
 
 @given(pose)

@@ -38,4 +38,4 @@ def test_the_environment_shows_what_its_seed_says(name: str) -> None:
         frames = [seen] + [env.step(np.array([200.0, 200.0]))[0] for _ in range(9)]
         shown.append(np.stack([frame["environment_state"] for frame in frames]))
         assert all((frame["agent_pos"] > 0).all() for frame in frames)  # the pusher is always in sight
-    assert np.array_equal(*shown) and len(np.unique(shown[0], axis=0)) > 1
+    assert np.array_equal(shown[0], shown[1]) and len(np.unique(shown[0], axis=0)) > 1

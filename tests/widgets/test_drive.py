@@ -175,7 +175,7 @@ def test_arrow_keys_drive_and_escape_lets_go(tmp_path: Path) -> None:
 def test_the_static_picture_shows_the_way_so_far() -> None:
     drive = driven(Drive(seed=5))
     [ax] = plot_drive(drive).axes
-    assert len(ax.lines[0].get_xdata()) == 5 and "step 5" in ax.get_title()
+    assert np.size(ax.lines[0].get_xdata()) == 5 and "step 5" in ax.get_title()
 
 
 def test_nothing_to_write_is_bad_input(tmp_path: Path) -> None:

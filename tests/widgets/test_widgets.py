@@ -2,6 +2,7 @@
 import gc
 import subprocess
 import sys
+from typing import Any
 
 import ipywidgets
 import pytest
@@ -26,19 +27,20 @@ from vqbet_course.widgets.picture import DPI
 CHUNKS = 50 * torch.randn(400, 4, 2, generator=torch.Generator().manual_seed(0))
 
 
-def codebook_of(K):
+def codebook_of(K: int) -> Any:
     return kmeans(CHUNKS.flatten(1), K, 5, torch.Generator().manual_seed(0)).view(K, 4, 2)
 
 
 @pytest.fixture(scope="module")
-def explorer():
+def explorer() -> Any:
     return token_usage_explorer({str(K): codebook_of(K) for K in (4, 16)}, CHUNKS, start="16")
 
 
-def test_the_static_picture_shows_every_code_and_its_share():
+def test_the_static_picture_shows_every_code_and_its_share() -> None:
     codebook = torch.cat([codebook_of(8), torch.full((1, 4, 2), 1e4)])  # the last is dead
     tokens = nearest_code(CHUNKS.flatten(1), codebook.flatten(1))
-    bars, moves = plot_token_usage(codebook, tokens).axes
+    axes: Any = plot_token_usage(codebook, tokens).axes
+    bars, moves = axes
     heights = [top for _, (_, top) in bars.collections[0].get_segments()]  # most used first
     shares = torch.bincount(tokens, minlength=9).sort(descending=True).values * 100 / 400
     assert heights == pytest.approx(shares.tolist())
@@ -46,15 +48,16 @@ def test_the_static_picture_shows_every_code_and_its_share():
     crosses = [line for line in bars.lines if line.get_marker() == "x"]
     assert [line.get_color() for line in crosses] == [DEAD] and list(crosses[0].get_xdata()) == [8]
     lines = next(c for c in moves.collections if isinstance(c, LineCollection))
-    paths, dashed = lines.get_segments(), [dashes is not None for _, dashes in lines.get_linestyle()]
+    styles: Any = lines.get_linestyle()
+    paths, dashed = lines.get_segments(), [dashes is not None for _, dashes in styles]
     assert [tuple(path[-1]) == (1e4, 1e4) for path in paths] == dashed  # the dead code, and it alone
-    ends = next(c for c in moves.collections if isinstance(c, PathCollection)).get_offsets()
+    ends: Any = next(c for c in moves.collections if isinstance(c, PathCollection)).get_offsets()
     assert len(paths) == len(ends) == 9
     assert all((path[0] == 0).all() for path in paths)  # from the pusher
     assert {tuple(end) for end in ends.tolist()} == {tuple(code) for code in codebook[:, -1].tolist()}
 
 
-def test_moving_the_slider_changes_picture_and_words(explorer):
+def test_moving_the_slider_changes_picture_and_words(explorer: Any) -> None:
     slider, picture = explorer.children
     assert picture.value.startswith("<img alt=") and "16 of 16 codes used" in picture.value
     slider.value = "4"
@@ -63,7 +66,7 @@ def test_moving_the_slider_changes_picture_and_words(explorer):
     assert "16 of 16 codes used" in picture.value
 
 
-def test_the_explorer_is_a_native_slider(explorer):
+def test_the_explorer_is_a_native_slider(explorer: Any) -> None:
     """JupyterLab's own slider takes the focus by Tab and moves by the arrow keys."""
     slider, _ = explorer.children
     assert slider._view_name == "SelectionSliderView" and not slider.disabled
@@ -76,7 +79,7 @@ def test_the_explorer_is_a_native_slider(explorer):
     (lambda: token_usage_explorer({"4": codebook_of(4)[:, :3]}, CHUNKS), "must agree"),
     (lambda: plot_token_usage(CHUNKS.flatten(1), torch.tensor([0])), r"expected \(K, W, A\)"),
 ])
-def test_bad_input_is_one_line(call, says):
+def test_bad_input_is_one_line(call: Any, says: str) -> None:
     with pytest.raises(BadInput, match=says) as error:
         call()
     assert "\n" not in str(error.value)
@@ -92,38 +95,38 @@ def run() -> Run:
 
 @pytest.fixture(scope="module")
 def demos() -> Demos:
-    return load_demos(open_source("demo")).select(range(20))
+    return load_demos(open_source("demo")).select(list(range(20)))
 
 
 @pytest.fixture(scope="module")
-def moves(run, demos):
+def moves(run: Any, demos: Any) -> Any:
     return widgets.moves_of(run, demos)
 
 
 @pytest.fixture(scope="module")
-def seen(demos):
+def seen(demos: Any) -> Any:
     return {name: torch.from_numpy(values) for name, values in demos.select([3]).observation.items()}
 
 
 @pytest.fixture(scope="module")
-def mind(run, seen):
+def mind(run: Any, seen: Any) -> Any:
     return widgets.mind_of(run, seen)
 
 
 @pytest.fixture(scope="module")
-def stack():
+def stack() -> Any:
     torch.manual_seed(0)
     rvq, x = ResidualVQ(3, 8, 8), CHUNKS.flatten(1)
     rvq(x)
     return rvq.eval()
 
 
-def as_path(chunk):
+def as_path(chunk: torch.Tensor) -> Any:
     return chunk.view(4, 2)
 
 
 @pytest.fixture(scope="module")
-def reading(run, seen):
+def reading(run: Any, seen: Any) -> Any:
     """A row of observation and query tokens (T=4, D), as the shipped policy reads it."""
     network = run.policy.eval().network
     window = {name: run.normalizer.normalize(name, values)[10:12][None] for name, values in seen.items()}
@@ -135,7 +138,7 @@ NAMES = ["observation 0", "query 0", "observation 1", "query 1"]
 
 
 @pytest.fixture(scope="module")
-def explorers(run, moves, mind, stack, reading):
+def explorers(run: Any, moves: Any, mind: Any, stack: Any, reading: Any) -> Any:
     """All explorers, each with a control to move and the values to move it between."""
     tokens = moves.codes
     return {
@@ -147,20 +150,20 @@ def explorers(run, moves, mind, stack, reading):
     }
 
 
-def picture_of(box):
+def picture_of(box: Any) -> Any:
     """The picture of an explorer; where it takes clicks, it lies below a canvas."""
     last = box.children[-1]
     return last.children[0] if isinstance(last, ipywidgets.Box) else last
 
 
-def figures_alive(collect=True):
+def figures_alive(collect: bool = True) -> Any:
     if collect:
         gc.collect()
     return sum(type(thing) is Figure for thing in gc.get_objects())
 
 
 @pytest.mark.parametrize("name", ["pairs", "moves", "decisions", "layers", "attention"])
-def test_every_explorer_redraws_in_words_and_pixels(name, explorers):
+def test_every_explorer_redraws_in_words_and_pixels(name: str, explorers: Any) -> None:
     box, control, values = explorers[name]
     picture, moved = picture_of(box), box.children[control]
     figures, alive, shown = plt.get_fignums(), figures_alive(), set()
@@ -174,7 +177,7 @@ def test_every_explorer_redraws_in_words_and_pixels(name, explorers):
     assert all(child._view_name.endswith(("SliderView", "PlayView")) for child in box.children[:-1])  # native, by Tab
 
 
-def written(axis, renderer):
+def written(axis: Any, renderer: Any) -> Any:
     """Where the label of an axis and those of its ticks in view lie; what is out of view is not drawn."""
     low, high = sorted(axis.get_view_interval())
     ticks = [label for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high
@@ -182,7 +185,7 @@ def written(axis, renderer):
     return [(text.get_text(), text.get_window_extent(renderer)) for text in [*ticks, axis.label] if text.get_text()]
 
 
-def pictures_of(run, moves, mind, stack, reading):
+def pictures_of(run: Any, moves: Any, mind: Any, stack: Any, reading: Any) -> Any:
     """Every picture that explorers draw, in states where it holds most words."""
     names = ["observation 0", "query 0", "observation 1 (now)", "query 1 (now)"]
     drive, codebook = widgets.Drive(run, seed=200_000), codebook_of(16)
@@ -195,7 +198,7 @@ def pictures_of(run, moves, mind, stack, reading):
                 widgets.plot_drive(drive))
 
 
-def test_no_word_of_a_picture_is_cut_or_runs_into_another(run, moves, mind, stack, reading):
+def test_no_word_of_a_picture_is_cut_or_runs_into_another(run: Any, moves: Any, mind: Any, stack: Any, reading: Any) -> None:
     for figure in pictures_of(run, moves, mind, stack, reading):
         figure.set_dpi(DPI)
         renderer = FigureCanvasAgg(figure).get_renderer()
@@ -209,18 +212,18 @@ def test_no_word_of_a_picture_is_cut_or_runs_into_another(run, moves, mind, stac
                 assert not box.overlaps(other), f"{words} lies on {others}"
 
 
-def test_the_legend_of_the_pair_map_hides_no_bar(moves):
+def test_the_legend_of_the_pair_map_hides_no_bar(moves: Any) -> None:
     figure = widgets.plot_pair_usage(moves.codes, 16)
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw(renderer)
     bars = figure.axes[1]
-    highest = max(top for lines in bars.collections for _, (_, top) in lines.get_segments())
+    highest = max(top for lines in bars.collections for _, (_, top) in lines.get_segments())  # type: ignore[attr-defined]
     assert bars.transData.transform((0, highest))[1] < bars.get_legend().get_window_extent(renderer).y0
 
 
-def test_two_hundred_redraws_leave_no_figure_behind():
+def test_two_hundred_redraws_leave_no_figure_behind() -> None:
     """Each explorer draws by `explorer`, and each of its pictures goes through `as_image`."""
-    def draw(value):
+    def draw(value: Any) -> Any:
         figure = Figure(figsize=(1, 1))
         figure.text(0.5, 0.5, str(value))
         return widgets.as_image(figure, "a number")
@@ -232,7 +235,7 @@ def test_two_hundred_redraws_leave_no_figure_behind():
     assert not plt.get_fignums()
 
 
-def test_the_pair_map_counts_what_was_said():
+def test_the_pair_map_counts_what_was_said() -> None:
     codes = torch.tensor([[0, 1], [0, 1], [2, 2]])
     grid, bars = widgets.plot_pair_usage(codes, 3).axes
     assert grid.get_title().startswith("2 of 9 pairs in use")
@@ -242,7 +245,7 @@ def test_the_pair_map_counts_what_was_said():
     assert "primary: 2 of 3 codes used, 1 dead" in bars.get_title()
 
 
-def test_a_move_is_what_the_policy_decodes(run, moves):
+def test_a_move_is_what_the_policy_decodes(run: Any, moves: Any) -> None:
     decoded = run.policy.network.vqvae.decode(torch.tensor([[3, 5]]))[0].detach()
     low, high = run.normalizer.bounds["action"]
     torch.testing.assert_close(moves.decoded[3, 5], decoded * (high - low) / 2)
@@ -251,11 +254,11 @@ def test_a_move_is_what_the_policy_decodes(run, moves):
     grid, board = widgets.plot_move(moves, *moves.commonest).axes
     assert f"{moves.counts.max()} of {len(moves.codes)} chunks" in grid.get_title()
     primary, secondary = moves.commonest
-    cell = grid.patches[-1]
+    cell: Any = grid.patches[-1]
     assert (cell.get_y() + 0.5, cell.get_x() + 0.5) == (primary, secondary)
 
 
-def test_a_click_on_the_heat_map_chooses_its_pair(moves, explorers):
+def test_a_click_on_the_heat_map_chooses_its_pair(moves: Any, explorers: Any) -> None:
     box, _, _ = explorers["moves"]
     primary, secondary, layers = box.children
     picture, canvas = layers.children
@@ -272,7 +275,7 @@ def test_a_click_on_the_heat_map_chooses_its_pair(moves, explorers):
     assert (primary.value, secondary.value) == (15, 15)
 
 
-def test_the_mind_says_what_the_policy_says(run, seen, mind):
+def test_the_mind_says_what_the_policy_says(run: Any, seen: Any, mind: Any) -> None:
     run.policy.eval().reset([torch.Generator().manual_seed(0)])
     for step in (0, 1):  # two observations, as in its window
         run.policy.actions.clear()
@@ -281,7 +284,7 @@ def test_the_mind_says_what_the_policy_says(run, seen, mind):
         torch.testing.assert_close(run.policy.decision.logits[0], mind.logits[step], atol=1e-4, rtol=1e-4)
 
 
-def test_temperature_spreads_the_chunks_that_are_drawn(mind):
+def test_temperature_spreads_the_chunks_that_are_drawn(mind: Any) -> None:
     from vqbet_course.widgets.decisions import drawn_chunks
 
     step = int(torch.special.entr(mind.logits[:, 0].softmax(-1)).sum(-1).argmax())  # where the policy is least sure
@@ -289,20 +292,20 @@ def test_temperature_spreads_the_chunks_that_are_drawn(mind):
     assert spread[0] < 1e-3 < spread[1]
 
 
-def test_more_layers_leave_less(stack):
+def test_more_layers_leave_less(stack: Any) -> None:
     titles = [widgets.plot_layers(stack, CHUNKS[0].flatten(), as_path, g).axes[1].get_title() for g in (1, 3)]
     errors = [float(title.split(": ")[1].removesuffix(" px off")) for title in titles]
     assert titles[0].startswith("1 of 3 layers") and errors[1] < errors[0]
 
 
-def test_a_bar_has_the_colour_of_its_path(stack):
+def test_a_bar_has_the_colour_of_its_path(stack: Any) -> None:
     paths, bars = widgets.plot_layers(stack, CHUNKS[0].flatten(), as_path, 2).axes
     drawn = [to_rgb(line.get_color()) for line in paths.lines[:2]]
-    shown = [to_rgb(colour) for colour in bars.collections[0].get_colors()]
+    shown = [to_rgb(colour) for colour in bars.collections[0].get_colors()]  # type: ignore[attr-defined]
     assert shown == [*drawn, to_rgb("0.85")] and len(set(shown)) == 3
 
 
-def test_attention_weights_are_those_of_the_network(run, reading):
+def test_attention_weights_are_those_of_the_network(run: Any, reading: Any) -> None:
     """Attention's own output, made again from the weights."""
     gpt = run.policy.network.gpt.eval()
     weights = widgets.attention_weights(gpt, reading)
@@ -317,23 +320,26 @@ def test_attention_weights_are_those_of_the_network(run, reading):
         torch.testing.assert_close(block.attention.out(mixed), block.attention(normed), atol=1e-5, rtol=1e-4)
 
 
+EMPTY = torch.zeros(0)
+
+
 @pytest.mark.parametrize("call, says", [
     (lambda f: widgets.plot_pair_usage(torch.zeros(3, 1).long(), 4), r"expected \(N, 2\)"),
     (lambda f: widgets.pair_usage_explorer({}), "no snapshots"),
-    (lambda f: widgets.pair_usage_explorer({4: {0: None}, 8: {1: None}}), "same training steps"),
-    (lambda f: widgets.pair_usage_explorer({4: {0: None}, 8: {0: None}}, start=5), "choose from 4, 8"),
+    (lambda f: widgets.pair_usage_explorer({4: {0: EMPTY}, 8: {1: EMPTY}}), "same training steps"),
+    (lambda f: widgets.pair_usage_explorer({4: {0: EMPTY}, 8: {0: EMPTY}}, start=5), "choose from 4, 8"),
     (lambda f: widgets.plot_move(f("moves"), 16, 0), "choose from 0..15"),
     (lambda f: widgets.plot_decision(f("mind"), 10**6, 1.0), "choose from 0"),
     (lambda f: widgets.mind_of(f("run"), {}), "only PushT"),
     (lambda f: widgets.plot_layers(f("stack"), CHUNKS[0].flatten(), as_path, 9), "choose from 1..3"),
     (lambda f: widgets.plot_attention(torch.zeros(1, 2, 4, 4), NAMES, 1, 0), "choose from"),
 ])
-def test_bad_input_of_the_explorers_is_one_line(call, says, request):
+def test_bad_input_of_the_explorers_is_one_line(call: Any, says: str, request: Any) -> None:
     with pytest.raises(BadInput, match=says) as error:
         call(request.getfixturevalue)
     assert "\n" not in str(error.value)
 
 
-def test_importing_the_module_loads_nothing_heavy():
+def test_importing_the_module_loads_nothing_heavy() -> None:
     code = "import sys, vqbet_course.widgets; print({'torch', 'matplotlib', 'ipywidgets'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"

@@ -9,11 +9,9 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 from vqbet_course.core.errors import BadInput
-
-Item = TypeVar("Item")
 
 AHEAD = 32
 """Jobs that wait in an executor's queue; each carries its data, so that all of them might not fit into memory."""
@@ -86,7 +84,7 @@ def dask_workers(address: str) -> Iterator[Executor]:
                            "the same command: what is finished is kept") from None
 
 
-def completed(pool: Executor, function: Callable[..., Any],
+def completed[Item](pool: Executor, function: Callable[..., Any],
               calls: Iterable[tuple[Item, tuple[Any, ...]]]) -> Iterator[tuple[Item, "Future[Any]"]]:
     """Pairs of an item and its finished future, for calls (item, arguments), in the order in which they finish.
 

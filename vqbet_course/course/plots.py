@@ -37,14 +37,15 @@ OTHER = "#777777"
 WIDTH = 6.4
 """Width of a figure in inches: text of 11 points is then about 9 pixels high on a screen of 390 pixels."""
 
-STYLE = {"figure.dpi": 120, "font.size": 11, "axes.titlesize": 11, "axes.labelsize": 11, "legend.fontsize": 10,
+STYLE: Any = {"figure.dpi": 120, "font.size": 11, "axes.titlesize": 11, "axes.labelsize": 11, "legend.fontsize": 10,
          "xtick.labelsize": 10, "ytick.labelsize": 10, "axes.spines.top": False, "axes.spines.right": False,
          "lines.linewidth": 2, "legend.frameon": False}
 
 MARKERS, DASHES = "osD^vP", ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 
 
-def panels(rows: int = 1, columns: int = 1, height: float = 2.8, width: float = WIDTH, **more: Any) -> "tuple[Figure, Any]":
+def panels(rows: int = 1, columns: int = 1, height: float = 2.8, width: float = WIDTH,
+           **more: Any) -> "tuple[Figure, Any]":
     """A figure of the lessons' size and fonts with (rows, columns) axes, as `plt.subplots` returns it; inches."""
     import matplotlib.pyplot as plt
 
@@ -102,6 +103,19 @@ def plane(ax: "Axes", reach: float | None = None, title: str = "") -> None:
     ax.locator_params(nbins=4)
 
 
+def sums(first: Any, second: Any, title: str) -> None:
+    """All sums of a vector of `first` (N, 2), blue arrows, and one of `second` (M, 2), purple lines."""
+    _, ax = panels(height=3.4, width=3.6)
+    for start in np.asarray(first):
+        arrow(ax, (0, 0), start, DEMO)
+        for end in start + np.asarray(second):
+            ax.plot(*zip(start, end, strict=True), color=OFFSET, linewidth=1)
+            ax.plot(*end, "o", color=OFFSET, markersize=4)
+    ax.set(aspect="equal", title=title)
+    ax.axis("off")
+    show()
+
+
 def small(ax: "Axes", title: str = "") -> None:
     """A panel without ticks and labels, for grids of many small panels."""
     ax.set(xticks=(), yticks=(), xlabel="", ylabel="")
@@ -131,15 +145,18 @@ def regions(ax: "Axes", tokens: Any, reach: float, codes: Any) -> None:
 # --- numbers ------------------------------------------------------------------------------------------------
 
 
-def curves(ax: "Axes", x: Sequence[float] | None, series: Mapping[str, Any], colors: Sequence[Any] | None = None,
-           dots: bool = True, columns: int = 3, **labels: Any) -> None:
-    """One curve per name, told apart by colour, dash and dot; y starts at 0. `labels` go to `ax.set`."""
+def curves(ax: "Axes", x: Any, series: Mapping[str, Any], colors: Sequence[Any] | None = None, dots: bool = True,
+           columns: int = 3, **labels: Any) -> None:
+    """One curve per name, told apart by colour, dash and dot; y starts at 0. `labels` go to `ax.set`.
+
+    x: places for all curves, or None for 0, 1, 2, ...; a curve that is a dict {x: y} brings its own.
+    """
     colors = shades(len(series)) if colors is None else colors
     for i, ((name, values), color) in enumerate(zip(series.items(), colors, strict=True)):
-        values = np.asarray(values)
-        style = {"marker": MARKERS[i % 6], "markersize": 6} if dots else {}
-        places = np.arange(len(values)) if x is None else x
-        ax.plot(places, values, color=color, linestyle=DASHES[i % 6], label=name, **style)
+        style: Any = {"marker": MARKERS[i % 6], "markersize": 6} if dots else {}
+        places = list(values) if isinstance(values, dict) else range(len(values)) if x is None else x
+        heights = list(values.values()) if isinstance(values, dict) else np.asarray(values)
+        ax.plot(places, heights, color=color, linestyle=DASHES[i % 6], label=name, **style)
     ax.set(**{"ylim": (0, None)} | labels)
     if len(series) > 1:
         legend(ax, columns)
@@ -151,7 +168,7 @@ def rates(ax: "Axes", values: Mapping[str, tuple[float, float, float]], colors: 
     for y, (rate, low, high) in enumerate(values.values()):
         color = DEMO if colors is None else colors[y]
         ax.plot((low, high), (y, y), color=color, linewidth=4, alpha=0.4, solid_capstyle="round")
-        ax.plot(rate, y, "o", color=color, markersize=9)
+        ax.plot(rate, y, "o", color=color, markersize=9, clip_on=False)
         ax.text(1.03, y, f"{rate:.0%}", va="center", color=color if color != POLICY else "black")
     ax.set(xlim=(0, 1), ylim=(len(values) - 0.5, -0.5), xlabel=f"{label}, with its 95 % interval",
            yticks=range(len(values)), yticklabels=list(values), xticks=(0, 0.25, 0.5, 0.75, 1))
@@ -175,24 +192,27 @@ def heatmap(ax: "Axes", matrix: Any, label: str, rows: Sequence[str] = (), colum
 # --- pictures and words -------------------------------------------------------------------------------------
 
 
-def frames(pictures: Mapping[str, Any], columns: int = 3, height: float | None = None, good: Sequence[bool] = ()) -> None:
-    """Frames {title: (H, W, 3)} side by side; `good` colours the titles: green for success, red for failure."""
-    images = [np.asarray(picture) for picture in pictures.values()]
+def frame_grid(pictures: Mapping[str, Any] | Sequence[tuple[str, Any]], columns: int = 3,
+               good: Sequence[bool] = ()) -> None:
+    """Frames (H, W, 3) with titles side by side; `good` colours the titles: green for success, red for failure."""
+    named = list(pictures.items() if isinstance(pictures, Mapping) else pictures)
+    images = [np.asarray(picture) for _, picture in named]
     rows = -(-len(images) // columns)
     tall = WIDTH / columns * images[0].shape[0] / images[0].shape[1] + 0.35
-    _, axes = panels(rows, columns, height or rows * tall, squeeze=False)
+    _, axes = panels(rows, columns, rows * tall, squeeze=False)
     for i, ax in enumerate(axes.flat):
         ax.axis("off")
         if i < len(images):
             ax.imshow(images[i])
             color = "black" if not good else GOAL if good[i] else FAILURE
-            ax.set_title(list(pictures)[i], color=color, fontsize=10)
+            ax.set_title(named[i][0], color=color, fontsize=10 if columns < 4 else 8)
     show()
 
 
-def sentences(rows: Mapping[str, Sequence[Any]], moves: Mapping[Any, Any] | None = None, height: float = 3.0) -> None:
-    """Rows of tokens, a name in front and a question mark behind. A token in `moves` {token: path (W, 2)} is drawn as
-    its move from a black dot, y downwards, above its name."""
+def sentences(rows: Mapping[str, Sequence[Any]], moves: Mapping[Any, Any] | None = None, height: float = 3.0,
+              question: bool = True) -> None:
+    """Rows of tokens, a name in front and, with `question`, a question mark behind. A token in `moves`
+    {token: path (W, 2)} is drawn as its move from a black dot, y downwards, above its name."""
     moves = moves or {}
     longest = max((np.abs(np.asarray(move)).max() for move in moves.values()), default=1.0)
     _, ax = panels(height=height)
@@ -203,29 +223,27 @@ def sentences(rows: Mapping[str, Sequence[Any]], moves: Mapping[Any, Any] | None
         ax.text(-0.2, y, name, ha="right", va="center", color="0.35")
         for x, token in enumerate(tokens):
             if token in moves:
-                points = np.concatenate([np.zeros((1, 2)), np.asarray(moves[token])]) * 0.38 / longest
+                points = np.concatenate([np.zeros((1, 2)), np.asarray(moves[token])]) * 0.45 / longest
                 ax.plot(x + 0.4 + points[:, 0], y - points[:, 1], ".-", color=CODE, markersize=4)
                 ax.plot(x + 0.4, y, "ko", markersize=4)
             words = "·".join(map(str, token)) if isinstance(token, tuple) else str(token)
             ax.text(x + 0.4, y - (0.58 if token in moves else 0), words, ha="center", va="center",
                     fontsize=10 if drawn else 13)
-        ax.text(len(tokens) + 0.35, y, "?", ha="center", va="center", color=FAILURE, fontsize=18, weight="bold")
+        if question:
+            ax.text(len(tokens) + 0.35, y, "?", ha="center", va="center", color=FAILURE, fontsize=18, weight="bold")
     ax.set(xlim=(-1.3, max(map(len, rows.values())) + 0.6), ylim=(y - 0.75, -0.3), aspect="equal")
     ax.axis("off")
     show()
 
 
-def vocabulary(moves: Any, names: Sequence[str], columns: int = 4, reach: float | None = None, real: Any = None,
-               height: float | None = None) -> None:
-    """A panel per name with its moves (P, W, 2) fanning out from the pusher, in `shades`; the last is on top, in orange,
-    when `real` is given: (P, 2) points to draw in grey below. y downwards, all panels of one scale."""
+def vocabulary(moves: Any, names: Sequence[str], columns: int = 4) -> None:
+    """A panel per name with its moves: moves (N, P, W, 2) start at the pusher and are coloured in `shades`, y down,
+    one scale for all panels."""
     moves = np.asarray(moves)
-    reach = 1.05 * np.abs(moves).max() if reach is None else reach
+    reach = 1.05 * np.abs(moves).max()
     rows = -(-len(moves) // columns)
-    _, axes = panels(rows, columns, height or rows * (WIDTH / columns + 0.25), squeeze=False)
+    _, axes = panels(rows, columns, rows * (WIDTH / columns + 0.25), squeeze=False)
     for ax, fan, name in zip(axes.flat, moves, names, strict=False):
-        if real is not None:
-            ax.plot(*np.asarray(real).T, ".", color="0.85", markersize=1)
         for points, color in zip(fan, shades(len(fan)), strict=True):
             ax.plot(*np.concatenate([np.zeros((1, 2)), points]).T, color=color, linewidth=1.3)
         ax.plot(0, 0, "o", color=DEMO, markersize=4)
@@ -400,7 +418,8 @@ def route_shares(routes: Mapping[str, Mapping[str, float]]) -> None:
         for colour, share in zip((DEMO, POLICY, FAILURE), shares.values(), strict=True):
             ax.barh(y, share, left=left, color=colour)
             left += share
-    ax.set(yticks=range(len(routes)), yticklabels=list(routes), xlabel="share of rollouts: left, right (blues), lost (red)")
+    ax.set(yticks=range(len(routes)), yticklabels=list(routes),
+           xlabel="share of rollouts: left, right (blues), lost (red)")
     show()
 
 

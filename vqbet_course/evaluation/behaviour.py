@@ -1,5 +1,6 @@
 """How a policy behaves, beside whether it succeeds: changes of mind, smoothness, how much the offset repairs."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ def behaviour(episodes: Sequence[Episode]) -> dict[str, float | None]:
 def switches(episode: Episode) -> int:
     """How often the primary code of a decision differs from that of the decision before."""
     said = [tokens[0] for tokens, new in zip(episode.tokens, episode.decided, strict=True) if new]
-    return sum(one != two for one, two in zip(said, said[1:], strict=False))
+    return sum(one != two for one, two in itertools.pairwise(said))
 
 
 def jerk(episode: Episode) -> float:

@@ -27,15 +27,16 @@ from vqbet_course.core.records import made_by
 from vqbet_course.core.specs import TaskContract
 from vqbet_course.demos import Demos, Normalizer, load_demos
 from vqbet_course.evaluation.behaviour import ways_round
-from vqbet_course.evaluation.evaluate import assess
+from vqbet_course.evaluation.evaluate import assess, drawn
 from vqbet_course.evaluation.failures import Known, failures_of, keep_persons_word
 from vqbet_course.evaluation.videos import frames, write_film
 from vqbet_course.policy import VQBeT, VQBeTConfig, VQBeTPolicy
-from vqbet_course.rollout import Policy, make_pusht, rollouts
-from vqbet_course.tasks import navigation, open_source
+from vqbet_course.rollout import Policy, rollouts
+from vqbet_course.tasks import navigation, open_source, task_of
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
+from vqbet_course.tasks.task import Task
 from vqbet_course.train import policy_stage, run_randomness, run_stage, split_steps, vqvae_stage
-from vqbet_course.training.data import Setup, prepare
+from vqbet_course.training.data import Setup, fitting, prepare
 from vqbet_course.training.factory import build_frame, build_network
 from vqbet_course.training.hooks import Deadline, Measurement
 
@@ -90,6 +91,7 @@ class Job:
     demos: Demos
     held_out: Demos | None
     settings: Settings
+    task: Task
 
     @property
     def name(self) -> str:
@@ -185,29 +187,37 @@ def first_action_error(module: nn.Module, held_out: Demos, normalizer: Normalize
 def run_job(job: Job) -> list[dict[str, Any]]:
     """Train one policy and evaluate it in each way in which it acts. Videos come along as bytes: nothing is written."""
     torch.set_num_threads(1)
-    s, task = job.settings, PUSHT_TASK
-    config = config_for(job.policy, job.demos, use_relative_actions=True)
-    setup = prepare(job.demos, config, augment=True)
+    s, task = job.settings, job.task
+    config = config_for(job.policy, job.demos, use_relative_actions=fitting(job.demos).use_relative_actions)
+    setup = prepare(job.demos, config, augment=task.augmentable(job.demos.contract))
     measure = partial(first_action_error, held_out=job.held_out, normalizer=setup.normalizer) if job.held_out else None
     learned = learn(job.policy, setup, config, s.budget, job.seed, measure)
     routes, known = two_routes(job.policy, job.seed, s.budget), Known.of(job.demos, setup.normalizer)
     results = []
     for name, choose in ways(learned.module, job.policy).items():
         choose()
-        episodes, metrics = assess(learned.policy, learned.normalizer, make_pusht,
+        episodes, metrics = assess(learned.policy, learned.normalizer, task.make_env,
                                    range(s.first_seed, s.first_seed + s.episodes))
-        failures = failures_of(episodes, task, known)
-        ways_taken = ways_round(learned.policy, learned.normalizer, make_pusht)
+        failures = failures_of(episodes, task.contract, known)
+        ways_taken = ways_round_of(learned, task)
         results.append({
             "schema": SCHEMA, "policy": name, "seed": job.seed, "job": job.name, "settings": s.to_dict(),
-            "contract": task.to_dict(), "parameters": sum(p.numel() for p in learned.module.parameters()),
+            "contract": task.contract.to_dict(), "parameters": sum(p.numel() for p in learned.module.parameters()),
             "chunk": {k: getattr(config, k) for k in ("n_obs_steps", "action_chunk_size", "n_action_steps")},
             "training": {"steps": learned.steps, "seconds": learned.seconds, "curve": learned.curve},
-            "metrics": metrics, "two_routes": routes, "ways_round": ways_taken, "made_by": made_by(),
+            "metrics": metrics, "two_routes": routes, **ways_taken, "made_by": made_by(),
             "episodes": [e.summary() | {"failure": failures.get(str(e.seed))} for e in episodes],
-            "videos": {f"{name}-seed{job.seed}-{e.seed}.mp4": video_bytes(frames(e)) for e in episodes[:s.videos]},
+            "videos": {f"{name}-seed{job.seed}-{e.seed}.mp4": video_bytes(frames(e, task.make_env))
+                       for e in episodes[:s.videos if drawn(task.make_env) else 0]},
         })
     return results
+
+
+def ways_round_of(learned: Trained, task: Task) -> dict[str, dict[str, float]]:
+    """The ways that a policy goes around PushT's T, as a field of its result; nothing for another task."""
+    if task.contract != PUSHT_TASK:
+        return {}
+    return {"ways_round": ways_round(learned.policy, learned.normalizer, task.make_env)}
 
 
 def ways(module: nn.Module, policy: str) -> dict[str, Callable[[], None]]:
@@ -266,25 +276,29 @@ def passed(path: Sequence[np.ndarray]) -> float:
 
 
 def compare(policies: Sequence[str], seeds: Sequence[int], settings: Settings, out: Path, jobs: int = 1,
-            dask: str | None = None, quiet: bool = False) -> dict[str, Any]:
+            dask: str | None = None, task: str | None = None, quiet: bool = False) -> dict[str, Any]:
     """Run what is missing of a panel, then write panel.json and report.html into `out`. Returns what panel.json holds.
 
-    Args: jobs, processes of this machine; dask, the address of a scheduler that takes the jobs instead.
+    Args: jobs, processes of this machine; dask, the address of a scheduler that takes the jobs instead; task, whose
+    demonstrations they are, by default what the data show.
     Raises BadInput for unknown policies, too few demonstrations, or an `out` that holds a panel of other settings;
     what is finished stays.
     """
     check(policies, seeds, settings, jobs)
-    demos, out = load_demos(open_source(settings.data)), Path(out)
-    differs = demos.contract.difference(PUSHT_TASK.data)
+    demos, out = load_demos(open_source(settings.data, task=task)), Path(out)
+    own = task_of(demos.contract)
+    if own is None:
+        raise BadInput(f"{settings.data}: not the demonstrations of a task that is known; say whose they are with --task")
+    differs = demos.contract.difference(own.contract.data)
     if differs:
         raise BadInput(f"{settings.data}: not the demonstrations of the panel's task; {differs}")
     if len(demos) < settings.demos:
         raise BadInput(f"{settings.data}: holds {len(demos)} demonstrations, --demos asks for {settings.demos}")
-    done = {result["job"] for result in results_of(out, settings)}
-    missing = [job for job in jobs_of(policies, seeds, demos, settings) if job.name not in done]
+    done = {result["job"] for result in results_of(out, settings, own)}
+    missing = [job for job in jobs_of(policies, seeds, demos, settings, own) if job.name not in done]
     if missing:
         run_missing(missing, out, jobs, dask, quiet)
-    return write_panel(out, results_of(out, settings), settings)
+    return write_panel(out, results_of(out, settings, own), settings, own)
 
 
 def check(policies: Sequence[str], seeds: Sequence[int], settings: Settings, jobs: int) -> None:
@@ -300,14 +314,14 @@ def check(policies: Sequence[str], seeds: Sequence[int], settings: Settings, job
         raise BadInput("demos, episodes and jobs must be at least 1, videos at least 0")
 
 
-def jobs_of(policies: Sequence[str], seeds: Sequence[int], demos: Demos, settings: Settings) -> list[Job]:
+def jobs_of(policies: Sequence[str], seeds: Sequence[int], demos: Demos, settings: Settings, task: Task) -> list[Job]:
     """All jobs of a panel. A seed chooses the demonstrations, the same for every policy; ten others are held out."""
     jobs = []
     for seed in seeds:
         order = np.random.default_rng(seed).permutation(len(demos))
         chosen, rest = np.sort(order[:settings.demos]), order[settings.demos:settings.demos + 10]
         held_out = demos.select(rest) if len(rest) else None
-        jobs += [Job(policy, seed, demos.select(chosen), held_out, settings) for policy in policies]
+        jobs += [Job(policy, seed, demos.select(chosen), held_out, settings, task) for policy in policies]
     return jobs
 
 
@@ -337,14 +351,14 @@ def keep(out: Path, name: str, results: list[dict[str, Any]]) -> None:
     write_json(out / "jobs" / f"{name}.json", {"schema": SCHEMA, "results": results})
 
 
-def results_of(out: Path, settings: Settings) -> list[dict[str, Any]]:
+def results_of(out: Path, settings: Settings, task: Task) -> list[dict[str, Any]]:
     """All results in a panel's folder, a row a policy and seed. Raises BadInput, naming the file and the field, for
     one of another schema, of another task contract or of other settings: they are never put in one table."""
     found = []
     for path in sorted((out / "jobs").glob("*.json")):
         results = read_json(path, parse_job)
         for result in results:
-            differs = TaskContract.from_dict(result["contract"]).difference(PUSHT_TASK)
+            differs = TaskContract.from_dict(result["contract"]).difference(task.contract)
             if differs:
                 raise BadInput(f"{path}: the result of another task; {differs}; choose another --out")
             mine, theirs = settings.to_dict(), result["settings"]
@@ -364,7 +378,7 @@ def parse_job(values: dict[str, Any]) -> list[dict[str, Any]]:
     return values["results"]
 
 
-def write_panel(out: Path, results: list[dict[str, Any]], settings: Settings) -> dict[str, Any]:
+def write_panel(out: Path, results: list[dict[str, Any]], settings: Settings, task: Task) -> dict[str, Any]:
     """panel.json, the labels of the failures, which a person may overrule, and report.html."""
     from vqbet_course.experiments.report import report
     from vqbet_course.experiments.verdicts import claims, paired_tests
@@ -374,7 +388,7 @@ def write_panel(out: Path, results: list[dict[str, Any]], settings: Settings) ->
         kept = keep_persons_word(out / "failures" / f"{result['policy']}-seed{result['seed']}.json", labels)
         for episode in result["episodes"]:
             episode["failure"] = kept.get(str(episode["seed"]))
-    panel = {"schema": SCHEMA, "settings": settings.to_dict(), "contract": PUSHT_TASK.to_dict(), "results": results,
+    panel = {"schema": SCHEMA, "settings": settings.to_dict(), "contract": task.contract.to_dict(), "results": results,
              "tests": paired_tests(results), "claims": claims(results)}
     write_json(out / "panel.json", panel)
     write_text(out / "report.html", report(panel, out))

@@ -8,7 +8,7 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import Contract
 from vqbet_course.demos import Demos, Normalizer, Windows, make_windows
 from vqbet_course.policy import VQBeTConfig
-from vqbet_course.tasks import augmented
+from vqbet_course.tasks import augmented, task_of
 from vqbet_course.training.factory import for_cameras
 
 
@@ -25,14 +25,15 @@ class Setup:
 
 def fitting(demos: Demos, weights: str | None = None) -> VQBeTConfig:
     """The laptop's configuration, as wide as the demonstrations. Actions are relative to `observation.state` where both
-    are in one known unit. `weights`: those of torchvision that a camera starts from (lesson 12)."""
+    are in one known unit; the task of the demonstrations may change more. `weights`: those of torchvision that a camera starts from (lesson 12)."""
     state = demos.contract.observation.get("observation.state")
     relative = state == demos.contract.action and demos.contract.action.unit != "unstated"
     shapes = {name: values.shape[1:] for name, values in demos.observation.items()}
     numbers = {name: shape[0] for name, shape in shapes.items() if len(shape) == 1}
     cameras = {name: shape for name, shape in shapes.items() if len(shape) == 3}
-    return VQBeTConfig.laptop(observation_sizes=numbers, action_dim=demos.action.shape[1],
-                              use_relative_actions=relative, **for_cameras(cameras, weights))
+    own = task_of(demos.contract)
+    changes = {"use_relative_actions": relative} | dict(own.laptop if own else {}) | for_cameras(cameras, weights)
+    return VQBeTConfig.laptop(observation_sizes=numbers, action_dim=demos.action.shape[1], **changes)
 
 
 def with_goal(config: VQBeTConfig, goal: str) -> VQBeTConfig:

@@ -1,4 +1,7 @@
 """Drive it yourself: push the T with the mouse, keep what you did as demonstrations, and take over from a policy."""
+import asyncio
+import html
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,78 +158,94 @@ def drive_explorer(drive: Drive, out: Path) -> "VBox":
     `save_driven` says where episodes go. With a policy in `drive`, a button lets it drive, and the hand takes over
     while it drags. By keyboard: the arrow keys drive, Escape lets go.
     """
-    import asyncio
-    import html
-    import time
+    return DriveBoard(drive, out).box()
 
-    import ipywidgets
-    from ipycanvas import Canvas
 
-    canvas = Canvas(width=SIDE, height=SIDE, layout={"width": f"{SIDE}px", "height": f"{SIDE}px"})
-    again = ipywidgets.Button(description="new start")
-    policy = ipywidgets.ToggleButton(description="let the policy drive")
-    words = ipywidgets.HTML()
-    drives: asyncio.Task[None] | None = None
+class DriveBoard:
+    """What `drive_explorer` shows: a canvas, two buttons and a line of words, and what each of them does to a drive."""
 
-    def drag(x: float, y: float) -> None:
-        drive.target = (x * SIZE / SIDE, y * SIZE / SIDE)
-        wake()
+    def __init__(self, drive: Drive, out: Path) -> None:
+        import ipywidgets
+        from ipycanvas import Canvas
 
-    def move(x: float, y: float) -> None:
-        if drive.target is not None:
-            drag(x, y)
+        self.drive, self.out = drive, out
+        self.canvas = Canvas(width=SIDE, height=SIDE, layout={"width": f"{SIDE}px", "height": f"{SIDE}px"})
+        self.again = ipywidgets.Button(description="new start")
+        self.policy = ipywidgets.ToggleButton(description="let the policy drive")
+        self.words = ipywidgets.HTML()
+        self.driving: asyncio.Task[None] | None = None
+        self.canvas.on_mouse_down(self.drag)
+        self.canvas.on_mouse_move(self.move)
+        self.canvas.on_mouse_up(self.release)
+        self.canvas.on_mouse_out(self.release)
+        self.canvas.on_key_down(self.key)
+        leave_by_tab(self.canvas)
+        self.again.on_click(self.begin)
+        self.policy.observe(self.wake, names="value")
+        self.show()
 
-    def release(x: float = 0, y: float = 0) -> None:
-        drive.target = None
+    def box(self) -> "VBox":
+        """The widgets, one below the other; without a policy there is no button for it."""
+        from ipywidgets import HBox, VBox
 
-    def key(name: str, *_: Any) -> None:
+        buttons = [self.again] if self.drive.run is None else [self.again, self.policy]
+        return VBox([HBox(buttons), self.canvas, self.words])
+
+    def drag(self, x: float, y: float) -> None:
+        """Drive towards a point of the canvas, in its pixels."""
+        self.drive.target = (x * SIZE / SIDE, y * SIZE / SIDE)
+        self.wake()
+
+    def move(self, x: float, y: float) -> None:
+        """Follow the mouse while its button is down."""
+        if self.drive.target is not None:
+            self.drag(x, y)
+
+    def release(self, x: float = 0, y: float = 0) -> None:
+        """Let go: nobody drives, wherever the mouse is."""
+        self.drive.target = None
+
+    def key(self, name: str, *_: Any) -> None:
+        """Drive by an arrow key; Escape lets go."""
         if name in ARROWS:
-            x, y = np.array(drive.target or drive.seen["agent_pos"]) + STRIDE * np.array(ARROWS[name])
-            drive.target = (float(x), float(y))
-            wake()
+            x, y = np.array(self.drive.target or self.drive.seen["agent_pos"]) + STRIDE * np.array(ARROWS[name])
+            self.drive.target = (float(x), float(y))
+            self.wake()
         elif name == "Escape":
-            release()
+            self.release()
 
-    def show(problem: str = "") -> None:
-        draw_drive(canvas, drive)
-        words.value = f'<div role="status">{html.escape(problem or drive.describe())}</div>'
+    def show(self, problem: str = "") -> None:
+        """Draw the board, and say how it goes or what went wrong."""
+        draw_drive(self.canvas, self.drive)
+        self.words.value = f'<div role="status">{html.escape(problem or self.drive.describe())}</div>'
 
-    def begin(_: Any = None) -> None:
-        release()
-        policy.value = False
-        drive.start(drive.seed + 1)
+    def begin(self, _: Any = None) -> None:
+        """Save what was driven, and start the next episode."""
+        self.release()
+        self.policy.value = False
+        self.drive.start(self.drive.seed + 1)
         try:
-            save_driven(drive, out)
+            save_driven(self.drive, self.out)
         except BadInput as error:
-            show(str(error))
+            self.show(str(error))
         else:
-            show()
+            self.show()
 
-    def wake(_: Any = None) -> None:
-        nonlocal drives
-        if drives is None or drives.done():
-            drives = asyncio.ensure_future(go())
+    def wake(self, _: Any = None) -> None:
+        """Let time pass, if it stands still."""
+        if self.driving is None or self.driving.done():
+            self.driving = asyncio.ensure_future(self.go())
 
-    async def go() -> None:
+    async def go(self) -> None:
+        """Step at the task's rate for as long as the hand or the policy drives."""
         due = time.monotonic()
-        while drive.target is not None or policy.value:
-            if drive.step():
-                begin()
+        while self.drive.target is not None or self.policy.value:
+            if self.drive.step():
+                self.begin()
             else:
-                show()
+                self.show()
             due = max(due + 1 / PUSHT.fps, time.monotonic())  # a late step is followed by no hurried ones
             await asyncio.sleep(due - time.monotonic())
-
-    canvas.on_mouse_down(drag)
-    canvas.on_mouse_move(move)
-    canvas.on_mouse_up(release)
-    canvas.on_mouse_out(release)
-    canvas.on_key_down(key)
-    leave_by_tab(canvas)
-    again.on_click(begin)
-    policy.observe(wake, names="value")
-    show()
-    return ipywidgets.VBox([ipywidgets.HBox([again] if drive.run is None else [again, policy]), canvas, words])
 
 
 ARROWS = {"ArrowLeft": (-1, 0), "ArrowRight": (1, 0), "ArrowUp": (0, -1), "ArrowDown": (0, 1)}

@@ -54,7 +54,7 @@ class StoredArray:
 
     def rewind(self) -> tuple[tuple[int, ...], bool, np.dtype]:
         """Go to row 0; returns what numpy wrote in front of it: shape, whether column by column, and type."""
-        self.file: IO[bytes] = zipfile.ZipFile(self.path).open(self.name)
+        self.file: IO[bytes] = zipfile.ZipFile(self.path).open(self.name)  # noqa: SIM115 (read row by row)
         self.row = 0
         version = np.lib.format.read_magic(self.file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

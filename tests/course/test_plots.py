@@ -1,0 +1,100 @@
+"""What the lessons draw with: colours that all can tell apart, y downwards, only numpy and matplotlib beneath."""
+import itertools
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import matplotlib
+import numpy as np
+import pytest
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_rgb
+
+from vqbet_course.course import plots
+
+PALETTE = [plots.DEMO, plots.CODE, plots.OFFSET, plots.POLICY, plots.GOAL, plots.FAILURE, plots.OTHER]
+
+# Machado et al. 2009, severity 1: what an eye without the cones for red or green sees of linear RGB
+BLINDNESS = {
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+}
+
+
+@pytest.fixture(autouse=True)
+def no_figure_stays() -> Iterator[None]:
+    plt.close("all")
+    with matplotlib.rc_context():
+        yield
+    plt.close("all")
+
+
+def lab(linear: np.ndarray) -> np.ndarray:
+    """CIE L*a*b* of linear RGB."""
+    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ linear.clip(0, 1)
+    x, y, z = np.cbrt(xyz / np.array([0.9505, 1.0, 1.089]))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("eye", [np.eye(3), *BLINDNESS.values()], ids=["all cones", *BLINDNESS])
+def test_every_two_colours_are_told_apart(eye: list[list[float]]) -> None:
+    linear = [np.array(to_rgb(color)) ** 2.2 for color in PALETTE]
+    seen = [lab(np.array(eye) @ color) for color in linear]
+    assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 10
+
+
+def test_y_goes_downwards_on_the_board_and_in_the_plane() -> None:
+    _, (board, plane, fitted) = plots.panels(1, 3)
+    plots.board(board, block=[(0, 0), (9, 0), (9, 9)], goal=[(0, 0), (9, 0), (9, 9)], pusher=(50, 60))
+    plots.plane(plane, reach=10)
+    plots.path(fitted, [(0, 0), (3, 4)])
+    plots.plane(fitted)
+    assert all(ax.yaxis_inverted() for ax in (board, plane, fitted))
+    assert all(ax.get_aspect() == 1 for ax in (board, plane, fitted))
+
+
+def test_curves_start_at_zero_and_have_a_legend_only_when_there_are_several() -> None:
+    _, (one, two) = plots.panels(1, 2)
+    plots.curves(one, [1, 2], {"a": [5, 6]})
+    plots.curves(two, None, {"a": {1: 5.0, 4: 6.0}, "b": [7.0, 8.0]}, ylabel="px")
+    assert one.get_ylim()[0] == 0 and one.get_legend() is None
+    assert [text.get_text() for text in two.get_legend().get_texts()] == ["a", "b"]
+    assert [list(line.get_xdata()) for line in two.lines] == [[1, 4], [0, 1]]
+    assert len({(line.get_color(), line.get_linestyle(), line.get_marker()) for line in two.lines}) == 2
+
+
+def test_rates_show_every_rate_between_its_bounds() -> None:
+    _, ax = plots.panels()
+    plots.rates(ax, {"a": (0.5, 0.2, 0.8), "b": (0.0, 0.0, 0.3)})
+    assert ax.get_xlim() == (0, 1) and ax.yaxis_inverted()
+    assert [line.get_xdata().tolist() if hasattr(line.get_xdata(), "tolist") else list(line.get_xdata())
+            for line in ax.lines] == [[0.2, 0.8], [0.5], [0.0, 0.3], [0.0]]
+
+
+def test_frames_say_by_colour_and_title_how_each_ended() -> None:
+    picture = np.zeros((4, 4, 3), np.uint8)
+    plots.frame_grid([("same", picture), ("same", picture), ("other", picture)], columns=2, good=[True, False, True])
+    titles = [(ax.get_title(), ax.title.get_color()) for ax in plt.gcf().axes]
+    assert titles[:3] == [("same", plots.GOAL), ("same", plots.FAILURE), ("other", plots.GOAL)]
+    assert len(titles) == 4 and titles[3][0] == ""
+
+
+@pytest.mark.parametrize("draw", [
+    lambda: plots.sentences({"words": ["the", "robot"], "moves": [(3, 8)]}, {(3, 8): [[1.0, 2.0], [3.0, 4.0]]}),
+    lambda: plots.vocabulary(np.random.default_rng(0).normal(size=(5, 3, 4, 2)), list("abcde")),
+    lambda: plots.flow([["a", "b"], ["c"]]),
+    lambda: plots.sums([(1, 0), (0, 1)], [(0.1, 0)], "sums"),
+])
+def test_whole_figures_are_as_wide_as_a_lesson_at_most(draw: Callable[[], None]) -> None:
+    draw()
+    assert plt.gcf().get_size_inches()[0] <= plots.WIDTH
+
+
+def test_plots_stand_on_nothing_but_the_ground() -> None:
+    code = ("import sys; from vqbet_course.course import plots; "
+            "print(sorted(m for m in sys.modules if m.startswith(('vqbet_course', 'torch', 'matplotlib.pyplot'))))")
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert loaded.strip() == str(["vqbet_course", "vqbet_course.course", "vqbet_course.course.plots"])
