@@ -359,8 +359,8 @@ def gradebook(grades: Path, kind: str, keep: str, due: datetime | None, penalty:
 def demos() -> None:
     """Demonstrations: inspect, convert, split and make them.
 
-    SOURCE is `demo`, a LeRobotDataset, a replay buffer (.zarr, .zarr.zip, .npz), an HDF5 file of robomimic or ALOHA, a
-    folder of episode_*/, or a dataset id on the hub.
+    SOURCE is `demo`, a LeRobotDataset, a replay buffer (.zarr, .zarr.zip, .npz), an HDF5 file of robomimic, ALOHA or
+    ManiSkill, a folder of episode_*/, GELLO's pickles, VQ-BeT's .npy files, a ROS 2 bag, or a dataset id on the hub.
     """
 
 

@@ -126,13 +126,13 @@ def unread(demo: Any, observations: Any, wanted: tuple[str, ...]) -> dict[str, s
 def episode_of(path: Path, demo: Any, number: int, states: list[str], wanted: tuple[str, ...]) -> Episode:
     """`object` becomes the environment's state; everything else, side by side in order of its name, the robot's."""
     place = f"{path}, episode {number} ({demo.name.split('/')[-1]})"
+    numbers = {"action": flat_rows(part(demo, ACTIONS, place), place)}
     observations = part(demo, OBSERVATIONS, place)
     own = states_of(observations)
     if components(observations, own) != states:
         differ = sorted(set(components(observations, own)) ^ set(states))
         raise BadInput(f"{place}: its observations are not those of the first episode ({', '.join(differ[:4])}); leave "
                        "the episode out with --drop-episodes")
-    numbers = {"action": flat_rows(part(demo, ACTIONS, place), place)}
     if own:
         numbers["observation.state"] = np.concatenate([flat_rows(observations[name], place) for name in own], axis=1)
     if WORLD in observations:
