@@ -116,7 +116,7 @@ def train(data: str, minutes: float | None, steps: int | None, seed: int, augmen
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: RUN/eval/ and a name made of what was asked]")
 def evaluate(run: str, episodes: int, seed: int, videos: int, env: str, perturb: tuple[str, ...],
              goal_pose: str | None, split: Path | None, part: str, out: Path | None) -> None:
-    """Roll a policy out, and write its figures, traces, failure labels and films. RUN: a run directory or `shipped`."""
+    """Evaluate a policy, and write its metrics, traces, failure labels and videos. RUN: a run directory or `shipped`."""
     from vqbet_course.evaluation import evaluate as evaluation
     from vqbet_course.training.runs import load_run
 
@@ -180,7 +180,7 @@ def compare(policies: str, data: str, demos: int, episodes: int, seeds: str, min
     numbers = whole_numbers("--seeds", seeds)
     budget = Budget(5.0 if minutes is None and steps is None else minutes, steps)
     settings = panel.Settings(data, demos, episodes, budget, videos)
-    result = panel.compare(policies.split(","), numbers, settings, out, jobs, dask, task)
+    result = panel.compare_policies(policies.split(","), numbers, settings, out, jobs, dask, task)
     for claim in result["claims"]:
         click.echo(f"{claim['verdict']:>13}: {claim['claim']}: {claim['why']}")
     click.echo(f"written: {out / 'panel.json'} and {out / 'report.html'}")
@@ -213,7 +213,7 @@ def ablate(names: tuple[str, ...], data: str, seeds: str, minutes: float | None,
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--eval", "name", metavar="NAME", help="Which evaluation below RUN/eval.  [default: the only one]")
 def reproduce(run: Path, name: str | None) -> None:
-    """Evaluate a saved run again in a fresh clone and environment. Exit status 1: the figures do not repeat."""
+    """Evaluate a saved run again in a fresh clone and environment. Exit status 1: the metrics do not repeat."""
     from vqbet_course.experiments import reproduce as repeating
 
     verdict = repeating.reproduce(run, name)

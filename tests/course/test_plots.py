@@ -40,7 +40,7 @@ def lab(linear: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("eye", [np.eye(3), *BLINDNESS.values()], ids=["all cones", *BLINDNESS])
-def test_every_two_colours_are_told_apart(eye: list[list[float]]) -> None:
+def test_every_two_colours_can_be_distinguished(eye: list[list[float]]) -> None:
     linear = [np.array(to_rgb(color)) ** 2.2 for color in PALETTE]
     seen = [lab(np.array(eye) @ color) for color in linear]
     assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 10
@@ -76,7 +76,7 @@ def test_rates_show_every_rate_between_its_bounds() -> None:
 
 def test_frames_say_by_colour_and_title_how_each_ended() -> None:
     picture = np.zeros((4, 4, 3), np.uint8)
-    plots.frames([("same", picture), ("same", picture), ("other", picture)], columns=2, good=[True, False, True])
+    plots.show_frames([("same", picture), ("same", picture), ("other", picture)], columns=2, good=[True, False, True])
     titles = [(ax.get_title(), ax.title.get_color()) for ax in plt.gcf().axes]
     assert titles[:3] == [("same", plots.GOAL), ("same", plots.FAILURE), ("other", plots.GOAL)]
     assert len(titles) == 4 and titles[3][0] == ""

@@ -16,7 +16,7 @@ from vqbet_course.datasets.splits import Split
 from vqbet_course.demos import load_demos
 from vqbet_course.evaluation.evaluate import evaluate
 from vqbet_course.evaluation.offline import DemonstratedStart, HeldBack, action_error, held_back
-from vqbet_course.experiments.reproduce import command
+from vqbet_course.experiments.reproduce import eval_arguments
 from vqbet_course.rollout import make_pusht
 from vqbet_course.tasks import open_source
 from vqbet_course.training.runs import Run, load_run
@@ -73,7 +73,7 @@ def test_an_evaluation_starts_where_the_episodes_start(place: Path, run: Run, ca
         np.testing.assert_allclose(sorted(first), sorted(np.concatenate(shown)), atol=0.01)
         kept = run.path / "eval" / part / "split.json"
         assert kept.read_text() == (place / "split.json").read_text()
-        again = command(result, kept.with_name("run.json"), run.path, place / "again")
+        again = eval_arguments(result, kept.with_name("run.json"), run.path, place / "again")
         assert again[again.index("--split"):][:4] == ["--split", str(kept), "--part", part]
 
 

@@ -21,7 +21,7 @@ from vqbet_course.core.budget import Budget
 from vqbet_course.core.errors import BadInput
 from vqbet_course.demos import load_demos
 from vqbet_course.experiments import panel
-from vqbet_course.experiments.panel import Job, Settings, compare, jobs_of, run_job
+from vqbet_course.experiments.panel import Job, Settings, compare_policies, jobs_of, run_job
 from vqbet_course.tasks import get_task, open_source
 from vqbet_course.tasks.navigation import GOAL_RADIUS
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
@@ -88,7 +88,7 @@ def test_dask_gives_what_this_process_gives(settings: Settings, tmp_path: Path) 
 
     cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None)
     with cluster:
-        made = compare(["bc"], [1, 2], settings, tmp_path / "p", dask=cluster.scheduler_address, quiet=True)
+        made = compare_policies(["bc"], [1, 2], settings, tmp_path / "p", dask=cluster.scheduler_address, quiet=True)
     here = run_job(jobs_of(["bc"], [2], load_demos(open_source(settings.data)), settings, get_task("pusht"))[0])[0]
     there = made["results"][1]
     assert [r["seed"] for r in made["results"]] == [1, 2]
@@ -104,7 +104,7 @@ def test_a_worker_with_several_threads_is_refused(settings: Settings, tmp_path: 
 
     with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, protocol="tcp", host="127.0.0.1",
                       dashboard_address=None) as cluster, pytest.raises(BadInput, match="--nthreads 1"):
-        compare(["bc"], [1], settings, tmp_path / "p", dask=cluster.scheduler_address, quiet=True)
+        compare_policies(["bc"], [1], settings, tmp_path / "p", dask=cluster.scheduler_address, quiet=True)
 
 
 def test_a_cluster_without_workers_is_refused_and_one_that_is_lost_is_told(settings: Settings, tmp_path: Path,
@@ -116,11 +116,11 @@ def test_a_cluster_without_workers_is_refused_and_one_that_is_lost_is_told(setti
             n_workers=0, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
         address = cluster.scheduler_address
         with pytest.raises(BadInput, match=f"has no worker.*dask worker {address} --nthreads 1"):
-            compare(["bc"], [1], settings, tmp_path / "p", dask=address, quiet=True)
+            compare_policies(["bc"], [1], settings, tmp_path / "p", dask=address, quiet=True)
         cluster.scale(1)
         cluster.wait_for_workers(1)
         with pytest.raises(BadInput, match="the cluster was lost .KilledWorker.*run the same command"):
-            compare(["bc"], [1], settings, tmp_path / "p", dask=address, quiet=True)
+            compare_policies(["bc"], [1], settings, tmp_path / "p", dask=address, quiet=True)
     assert not [*(tmp_path / "p" / "jobs").iterdir()]
 
 
@@ -148,7 +148,7 @@ def test_a_killed_process_is_told_in_one_line(settings: Settings, tmp_path: Path
                                               monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(panel, "run_job", dies)
     with pytest.raises(BadInput, match="was killed.*run the same command again"):
-        compare(["bc"], [1], settings, tmp_path / "p", quiet=True)
+        compare_policies(["bc"], [1], settings, tmp_path / "p", quiet=True)
 
 
 @pytest.mark.parametrize("policy", panel.POLICIES)
@@ -175,17 +175,17 @@ def test_a_panel_that_was_killed_continues(settings: Settings, tmp_path: Path, r
     with monkeypatch.context() as patch:
         patch.setattr(panel, "run_job", killed)
         with pytest.raises(KeyboardInterrupt):
-            compare(["bc", "act"], [1, 2], settings, tmp_path / "p", quiet=True)
+            compare_policies(["bc", "act"], [1, 2], settings, tmp_path / "p", quiet=True)
     before = {path.name for path in (tmp_path / "p" / "jobs").iterdir()}
-    made = compare(["bc", "act"], [1, 2], settings, tmp_path / "p", quiet=True)
+    made = compare_policies(["bc", "act"], [1, 2], settings, tmp_path / "p", quiet=True)
     wanted = {f"{policy}-seed{seed}.json" for policy in ("bc", "act") for seed in (1, 2)}
     assert before and {f"{name}.json" for name in ran} == wanted - before
     assert [(r["policy"], r["seed"]) for r in made["results"]] == [("bc", 1), ("bc", 2), ("act", 1), ("act", 2)]
 
 
 def test_the_report_says_how_much_each_policy_was_tried(settings: Settings, tmp_path: Path, ran: list[str]) -> None:
-    compare(["bc"], [1, 2], settings, tmp_path / "p", quiet=True)
-    compare(["act"], [2], settings, tmp_path / "p", quiet=True)
+    compare_policies(["bc"], [1, 2], settings, tmp_path / "p", quiet=True)
+    compare_policies(["act"], [2], settings, tmp_path / "p", quiet=True)
     page = (tmp_path / "p" / "report.html").read_text()
     assert "<td>bc<td>2<td>4<td>50%" in page and "<td>act<td>1<td>2<td>50%" in page
     assert "color-scheme: light dark" in page and "inconclusive" in page
@@ -195,7 +195,7 @@ def test_a_folder_that_cannot_be_made_is_told_before_anything_is_learned(setting
                                                                          ran: list[str]) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(BadInput, match="file: cannot be written"):
-        compare(["bc"], [1], settings, tmp_path / "file", quiet=True)
+        compare_policies(["bc"], [1], settings, tmp_path / "file", quiet=True)
     assert ran == []
 
 
@@ -208,13 +208,13 @@ def test_a_job_that_fails_does_not_stop_the_others(settings: Settings, tmp_path:
 
     monkeypatch.setattr(panel, "run_job", fails)
     with pytest.raises(RuntimeError, match="a bug"):
-        compare(["bc", "act"], [1], settings, tmp_path / "p", quiet=True)
+        compare_policies(["bc", "act"], [1], settings, tmp_path / "p", quiet=True)
     assert [path.name for path in (tmp_path / "p" / "jobs").iterdir()] == ["act-seed1.json"]
 
 
 def test_a_panel_grows_by_policies_and_seeds(settings: Settings, tmp_path: Path, ran: list[str]) -> None:
-    compare(["bc"], [1], settings, tmp_path / "p", quiet=True)
-    made = compare(["diffusion"], [1], settings, tmp_path / "p", quiet=True)
+    compare_policies(["bc"], [1], settings, tmp_path / "p", quiet=True)
+    made = compare_policies(["diffusion"], [1], settings, tmp_path / "p", quiet=True)
     assert ran == ["bc-seed1", "diffusion-seed1"]
     assert [r["policy"] for r in made["results"]] == ["bc", "diffusion-ddpm100", "diffusion-ddim10"]
 
@@ -224,9 +224,9 @@ def test_a_panel_grows_by_policies_and_seeds(settings: Settings, tmp_path: Path,
     ({"budget": Budget(steps=7)}, "made with budget"), ({"first_seed": 5}, "made with first_seed")])
 def test_other_settings_are_refused(change: dict[str, Any], why: str, settings: Settings, tmp_path: Path,
                                     ran: list[str]) -> None:
-    compare(["bc"], [1], settings, tmp_path / "p", quiet=True)
+    compare_policies(["bc"], [1], settings, tmp_path / "p", quiet=True)
     with pytest.raises(BadInput, match=why):
-        compare(["bc"], [1], replace(settings, **change), tmp_path / "p", quiet=True)
+        compare_policies(["bc"], [1], replace(settings, **change), tmp_path / "p", quiet=True)
 
 
 @pytest.mark.parametrize(("field", "value", "why"), [
@@ -235,13 +235,13 @@ def test_other_settings_are_refused(change: dict[str, Any], why: str, settings: 
     ("contract", {}, "task contract")])
 def test_results_of_another_task_are_refused(field: str, value: Any, why: str, settings: Settings, tmp_path: Path,
                                              ran: list[str]) -> None:
-    compare(["bc"], [1], settings, tmp_path / "p", quiet=True)
+    compare_policies(["bc"], [1], settings, tmp_path / "p", quiet=True)
     path = tmp_path / "p" / "jobs" / "bc-seed1.json"
     written = json.loads(path.read_text())
     written["results"][0][field] = value
     path.write_text(json.dumps(written))
     with pytest.raises(BadInput, match=why):
-        compare(["act"], [1], settings, tmp_path / "p", quiet=True)
+        compare_policies(["act"], [1], settings, tmp_path / "p", quiet=True)
     assert ran == ["bc-seed1"]
 
 
@@ -252,17 +252,17 @@ def test_a_job_of_another_schema_is_refused(content: str, why: str, settings: Se
     (tmp_path / "p" / "jobs").mkdir(parents=True)
     (tmp_path / "p" / "jobs" / "bc-seed1.json").write_text(content)
     with pytest.raises(BadInput, match=why):
-        compare(["bc"], [1], settings, tmp_path / "p", quiet=True)
+        compare_policies(["bc"], [1], settings, tmp_path / "p", quiet=True)
 
 
 def test_a_person_overrules_a_label_and_the_report_keeps_both(settings: Settings, tmp_path: Path,
                                                               ran: list[str]) -> None:
-    compare(["bc"], [1], settings, tmp_path / "p", quiet=True)
+    compare_policies(["bc"], [1], settings, tmp_path / "p", quiet=True)
     path = tmp_path / "p" / "failures" / "bc-seed1.json"
     labels = json.loads(path.read_text())
     labels["0"]["person"] = "planning"
     path.write_text(json.dumps(labels))
-    made = compare(["bc"], [1], settings, tmp_path / "p", quiet=True)
+    made = compare_policies(["bc"], [1], settings, tmp_path / "p", quiet=True)
     failure = made["results"][0]["episodes"][0]["failure"]
     assert (failure["label"], failure["person"]) == ("control", "planning")
     assert "<td class=\"left\">control\n<td class=\"left\">planning" in (tmp_path / "p" / "report.html").read_text()

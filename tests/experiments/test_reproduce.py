@@ -12,7 +12,7 @@ from vqbet_course.cli import main
 from vqbet_course.core.errors import BadInput
 from vqbet_course.evaluation.results import Row, rows_of
 from vqbet_course.experiments.design import Hypothesis, compute_budget, hypotheses, judge_hypothesis, with_verdicts
-from vqbet_course.experiments.reproduce import command, compare, recorded, reproduce, verdict_line
+from vqbet_course.experiments.reproduce import compare_evaluations, eval_arguments, recorded, reproduce, verdict_line
 from vqbet_course.experiments.retro import retro
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 
@@ -68,9 +68,9 @@ def test_hypotheses_that_say_nothing_to_a_machine(text: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "verdict"), [
-    ("a.success_rate >= b.success_rate + 0.05", "confirmed"), ("b.success_rate >= a.success_rate", "falsified"),
+    ("a.success_rate >= b.success_rate + 0.05", "confirmed"), ("b.success_rate >= a.success_rate", "refuted"),
     ("b.success_rate <= a.success_rate - 0.05", "confirmed"), ("a.success_rate >= 0.9", "inconclusive"),
-    ("a.success_rate <= 0.5", "falsified"), ("a.success_rate >= a.success_rate", "confirmed"),
+    ("a.success_rate <= 0.5", "refuted"), ("a.success_rate >= a.success_rate", "confirmed"),
 ])
 def test_verdicts(text: str, verdict: str) -> None:
     assert judge_hypothesis(Hypothesis.parse(text), [rows("a", 36), rows("b", 12)])["verdict"] == verdict
@@ -95,13 +95,13 @@ def test_a_perturbed_evaluation_is_a_side_of_its_own(tmp_path: Path) -> None:
     write_run(tmp_path / "calm", 18)
     write_run(tmp_path / "shoved", 4, perturb=["shove=60", "friction=0.5"])
     text = "vqbet@shove=60+friction=0.5.success_rate >= vqbet.success_rate - 0.2"
-    assert judge_hypothesis(Hypothesis.parse(text), rows_of(tmp_path))["verdict"] == "falsified"
+    assert judge_hypothesis(Hypothesis.parse(text), rows_of(tmp_path))["verdict"] == "refuted"
 
 
-def test_results_that_cannot_be_told_apart_are_not_judged(tmp_path: Path) -> None:
+def test_results_that_cannot_be_distinguished_are_not_judged(tmp_path: Path) -> None:
     write_run(tmp_path / "a", 10)
     write_run(tmp_path / "b", 12)
-    with pytest.raises(BadInput, match="2 results of 'vqbet' cannot be told apart"):
+    with pytest.raises(BadInput, match="2 results of 'vqbet' cannot be distinguished"):
         judge_hypothesis(Hypothesis.parse("vqbet.success_rate >= 0.5"), rows_of(tmp_path))
 
 
@@ -114,7 +114,7 @@ def test_the_record_of_a_reproduction_is_no_result(tmp_path: Path) -> None:
 def test_a_page_is_judged_and_judged_again() -> None:
     page = "- H1: `a.success_rate >= 0.5`\ntext\n- H2: `a.success_rate <= 0.5`\n"
     once = with_verdicts(page, [rows("a", 36)])
-    assert "`a.success_rate >= 0.5` — **confirmed**" in once and "**falsified**" in once and "\ntext\n" in once
+    assert "`a.success_rate >= 0.5` — **confirmed**" in once and "**refuted**" in once and "\ntext\n" in once
     assert with_verdicts(once, [rows("a", 36)]) == once
     assert "confirmed" not in with_verdicts(once, [rows("a", 20)]).split("\n")[0]
     with pytest.raises(BadInput, match="no hypothesis"):
@@ -131,7 +131,7 @@ def test_the_command_writes_a_page_and_judges_it(tmp_path: Path, capsys: pytest.
     assert main(["design", "mine", "--judge", str(PANEL), *out]) == 0
     said = capsys.readouterr().out
     assert said.count("H1 ") == said.count("H2 ") == 1
-    assert any(f"**{v}**" in (tmp_path / "mine.md").read_text() for v in ("confirmed", "falsified", "inconclusive"))
+    assert any(f"**{v}**" in (tmp_path / "mine.md").read_text() for v in ("confirmed", "refuted", "inconclusive"))
 
 
 def test_a_budget_without_measurements_says_so() -> None:
@@ -195,9 +195,9 @@ def test_the_stored_results_can_be_read() -> None:
 
 def test_the_same_episodes_where_versions_agree() -> None:
     before, after = evaluation(10), evaluation(10)
-    assert compare(before, after)["reproduced"]
+    assert compare_evaluations(before, after)["reproduced"]
     after["episodes"][3]["max_coverage"] -= 1e-9
-    verdict = compare(before, after)
+    verdict = compare_evaluations(before, after)
     assert not verdict["reproduced"] and verdict["other_episodes"] == [100_003]
     assert "NOT reproduced (the same episodes)" in verdict_line(verdict) and "differ: 100003" in verdict_line(verdict)
 
@@ -205,21 +205,21 @@ def test_the_same_episodes_where_versions_agree() -> None:
 def test_a_figure_that_its_episodes_do_not_bear_out_is_named() -> None:
     before = evaluation(10)
     before["metrics"]["avg_final_coverage"] = 0.9
-    verdict = compare(before, evaluation(10))
+    verdict = compare_evaluations(before, evaluation(10))
     assert not verdict["reproduced"] and verdict["other_episodes"] == []
     assert "avg_final_coverage 0.9 against 0.5" in verdict_line(verdict)
 
 
 @pytest.mark.parametrize(("wins", "reproduced"), [(11, True), (9, True), (12, False), (8, False)])
 def test_within_a_twentieth_where_versions_differ(wins: int, reproduced: bool) -> None:
-    verdict = compare(evaluation(10), evaluation(wins, made_by=MADE_BY | {"torch": "3.0"}))
+    verdict = compare_evaluations(evaluation(10), evaluation(wins, made_by=MADE_BY | {"torch": "3.0"}))
     assert verdict["reproduced"] is reproduced and verdict["differs"] == {"torch": ["2.11.0", "3.0"]}
     assert "torch 2.11.0 against 3.0" in verdict_line(verdict)
 
 
 def test_it_is_asked_for_as_it_was(tmp_path: Path) -> None:
     before = evaluation(3, n=7, perturb=["shove=60"], goal_pose="180,300,1.0")
-    assert command(before, tmp_path / "eval" / "run.json", tmp_path, tmp_path / "o")[2:12] == [
+    assert eval_arguments(before, tmp_path / "eval" / "run.json", tmp_path, tmp_path / "o")[2:12] == [
         "--episodes", "7", "--seed", "100000", "--videos", "0", "--perturb", "shove=60", "--goal-pose", "180,300,1.0"]
 
 

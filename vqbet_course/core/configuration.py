@@ -1,4 +1,4 @@
-"""Reading a configuration from JSON, and the rules that the values of a VQ-BeT configuration have to keep."""
+"""Reading a configuration from JSON, and the rules that the values of a VQ-BeT configuration must keep."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -7,7 +7,7 @@ from typing import Any
 from vqbet_course.core.errors import BadInput
 
 Rule = tuple[bool, str]
-"""Whether a rule is kept, and what to say if it is not."""
+"""Whether a rule holds, and the message if it does not."""
 
 
 def from_json(value: Any) -> Any:
@@ -18,7 +18,7 @@ def from_json(value: Any) -> Any:
 
 
 def read_fields[T](cls: type[T], values: dict[str, Any]) -> T:
-    """A dataclass made of the values of a JSON object. Raises BadInput for unknown or missing fields and wrong types."""
+    """A dataclass with the values of a JSON object. Raises BadInput for unknown or missing fields and wrong types."""
     unknown = set(values) - {f.name for f in fields(cls)}  # type: ignore[arg-type]
     if unknown:
         raise BadInput(f"configuration: unknown field {sorted(unknown)[0]!r}")
@@ -29,7 +29,7 @@ def read_fields[T](cls: type[T], values: dict[str, Any]) -> T:
 
 
 def check_rules(rules: Sequence[Rule]) -> None:
-    """Raise BadInput, in one line, for the first rule that is not kept."""
+    """Raise BadInput, in one line, for the first rule that does not hold."""
     for kept, problem in rules:
         if not kept:
             raise BadInput(f"configuration: {problem}")

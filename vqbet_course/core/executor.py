@@ -1,4 +1,4 @@
-"""Where jobs run: in processes of this machine, or on the workers of a Dask cluster."""
+"""Executors that run jobs in processes of this machine, or on the workers of a Dask cluster."""
 import logging
 import multiprocessing
 import os
@@ -24,7 +24,7 @@ def end_with_parent() -> None:
 
 
 def when_parent_ends(act: Callable[[], None]) -> None:
-    """Call `act`, in a thread, when the process that started this one is gone."""
+    """Call `act`, in a thread, when the process that started this one has ended."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

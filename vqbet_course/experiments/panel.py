@@ -1,4 +1,4 @@
-"""The panel: several policies are trained on the same demonstrations, in the same time, and evaluated alike.
+"""The panel: several policies are trained on the same demonstrations, in the same time, and evaluated in the same way.
 
 A job is one policy with one training seed. It carries its data, and so runs anywhere: in a process of this machine or
 on a worker of a Dask cluster. Only the coordinator writes: a file per finished job, so that a panel that was killed
@@ -50,19 +50,19 @@ HYPERPARAMETERS: dict[str, dict[str, Any]] = {
     "act": {"n_obs_steps": 1, "action_chunk_size": 16, "n_action_steps": 8, "batch_size": 64, "optimizer_lr": 5e-4},
     "diffusion": {"n_obs_steps": 2, "action_chunk_size": 16, "n_action_steps": 8, "batch_size": 64},
 }
-"""What each policy changes in VQ-BeT's laptop configuration: steps observed, decided and executed, and the optimizer."""
+"""What each policy changes in VQ-BeT's laptop configuration: steps observed, predicted and executed, and the optimizer."""
 
 SAMPLERS = {"diffusion-ddpm100": ("DDPM", 100), "diffusion-ddim10": ("DDIM", 10)}
 """The ways in which one trained Diffusion Policy acts."""
 
 CURVE_POINTS = 8
-"""How often in a training the error on held-out demonstrations is measured."""
+"""How many times a training measures the error on held-out demonstrations."""
 
 ROUTES_SHARE, ROUTES_MINUTES = 0.25, 1 / 3
-"""What each policy learns with on the toy with two routes: this share of its budget, and so many minutes at most."""
+"""The training budget on the toy with two routes: this share of a policy's budget, and at most so many minutes."""
 
 BEHIND_THE_GOAL = 20
-"""Steps that demonstrations of the toy walk on behind the goal: more than a window of any policy spans."""
+"""Steps by which demonstrations of the toy are continued beyond the goal: more than a window of any policy."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def config_for(policy: str, demos: Demos, **changes: Any) -> VQBeTConfig:
 
 
 def build(policy: str, config: VQBeTConfig) -> nn.Module:
-    """What a policy of the panel trains: a VQBeT, or a ChunkPolicy."""
+    """The untrained module of a policy of the panel: a VQBeT, or a ChunkPolicy."""
     from vqbet_course.experiments import lerobot_baselines
 
     if policy == "vqbet":
@@ -136,13 +136,13 @@ def build(policy: str, config: VQBeTConfig) -> nn.Module:
 
 
 def as_policy(module: nn.Module) -> Policy:
-    """What acts with a module that `build` made: a VQBeTPolicy around a VQBeT, a ChunkPolicy as it is."""
+    """The policy that acts with a module of `build`: a VQBeTPolicy around a VQBeT, a ChunkPolicy unchanged."""
     return VQBeTPolicy(module) if isinstance(module, VQBeT) else cast(Policy, module)
 
 
 def learn(policy: str, setup: Setup, config: VQBeTConfig, budget: Budget, seed: int,
           measure: Callable[[nn.Module], float] | None = None) -> Trained:
-    """Train a policy from nothing within the budget. VQ-BeT spends a third of it on its tokenizer at most."""
+    """Train a policy from scratch within the budget. VQ-BeT spends at most a third of it on its tokenizer."""
     most = budget.steps or 10**9
     with run_randomness(seed):
         module, first = build(policy, config), 0
@@ -185,7 +185,7 @@ def first_action_error(module: nn.Module, held_out: Demos, normalizer: Normalize
 
 
 def run_job(job: Job) -> list[dict[str, Any]]:
-    """Train one policy and evaluate it in each way in which it acts. Videos come along as bytes: nothing is written."""
+    """Train one policy and evaluate it in each way in which it acts. Videos are returned as bytes: nothing is written."""
     torch.set_num_threads(1)
     s, task = job.settings, job.task
     config = config_for(job.policy, job.demos, use_relative_actions=fitting(job.demos).use_relative_actions)
@@ -221,23 +221,23 @@ def ways_round_of(learned: Trained, task: Task) -> dict[str, dict[str, float]]:
 
 
 def ways(module: nn.Module, policy: str) -> dict[str, Callable[[], None]]:
-    """The names under which a trained policy is evaluated, and what makes it act so."""
+    """{name under which a trained policy is evaluated: function that makes it act in that way}."""
     if policy != "diffusion":
         return {policy: lambda: None}
     sample_with = cast(Any, module).sample_with
     return {name: partial(sample_with, *how) for name, how in SAMPLERS.items()}
 
 
-def video_bytes(pictures: Iterable[np.ndarray]) -> bytes:
+def video_bytes(images: Iterable[np.ndarray]) -> bytes:
     """The bytes of an H.264 video of some frames (H, W, 3)."""
     with tempfile.TemporaryDirectory() as folder:
-        write_film(Path(folder) / "video.mp4", pictures)
+        write_film(Path(folder) / "video.mp4", images)
         return (Path(folder) / "video.mp4").read_bytes()
 
 
 def two_routes(policy: str, seed: int, budget: Budget, n: int = 40) -> dict[str, float]:
     """The same policy on the toy with one disc, from the one start from which demonstrations go both ways: the shares
-    (0..1) of its n rollouts that arrive on the left and on the right of the disc, and that do not arrive."""
+    (0..1) of its n rollouts that reach the goal left and right of the disc, and that do not reach it."""
     demos = toy_demos(seed)
     config = config_for(policy, demos, use_relative_actions=False, scheduler_warmup_steps=20, batch_size=64,
                         vqvae_batch_size=256)  # small batches: many steps of little time
@@ -254,17 +254,18 @@ def two_routes(policy: str, seed: int, budget: Budget, n: int = 40) -> dict[str,
 
 
 def toy_demos(seed: int, n: int = 100) -> Demos:
-    """n demonstrations of the toy, which walk on behind the goal as they came. What lies less than a chunk before the end
-    of a demonstration is never learned from; without this, policies of long chunks would not know the goal."""
+    """n demonstrations of the toy, each continued in a straight line beyond the goal. No policy trains on the last steps
+    of a demonstration, less than a chunk from its end; without the continuation, policies of long chunks would never
+    see the goal."""
     toy, ahead = navigation.make_demos(n, seed), np.arange(1, BEHIND_THE_GOAL + 1)[:, None]
-    places, moves = [], []
+    observations, actions = [], []
     for start, end in zip([0, *toy.episode_ends[:-1]], toy.episode_ends, strict=True):
-        place, move = toy.observation[end - 1], toy.action[end - 1]
-        places += [toy.observation[start:end], place + ahead * move]
-        moves += [toy.action[start:end], np.tile(move, (BEHIND_THE_GOAL, 1))]
-    seen = np.concatenate(places).astype(np.float32)
+        position, action = toy.observation[end - 1], toy.action[end - 1]
+        observations += [toy.observation[start:end], position + ahead * action]
+        actions += [toy.action[start:end], np.tile(action, (BEHIND_THE_GOAL, 1))]
+    state = np.concatenate(observations).astype(np.float32)
     ends = toy.episode_ends + BEHIND_THE_GOAL * np.arange(1, n + 1)
-    return Demos({"observation.state": seen}, np.concatenate(moves), ends, 10.0, "navigation")
+    return Demos({"observation.state": state}, np.concatenate(actions), ends, 10.0, "navigation")
 
 
 def passed(path: Sequence[np.ndarray]) -> float:
@@ -275,8 +276,8 @@ def passed(path: Sequence[np.ndarray]) -> float:
 # --- the panel ----------------------------------------------------------------------------------------------------
 
 
-def compare(policies: Sequence[str], seeds: Sequence[int], settings: Settings, out: Path, jobs: int = 1,
-            dask: str | None = None, task: str | None = None, quiet: bool = False) -> dict[str, Any]:
+def compare_policies(policies: Sequence[str], seeds: Sequence[int], settings: Settings, out: Path, jobs: int = 1,
+                     dask: str | None = None, task: str | None = None, quiet: bool = False) -> dict[str, Any]:
     """Run what is missing of a panel, then write panel.json and report.html into `out`. Returns what panel.json holds.
 
     Args: jobs, processes of this machine; dask, the address of a scheduler that takes the jobs instead; task, whose
@@ -284,11 +285,11 @@ def compare(policies: Sequence[str], seeds: Sequence[int], settings: Settings, o
     Raises BadInput for unknown policies, too few demonstrations, or an `out` that holds a panel of other settings;
     what is finished stays.
     """
-    check(policies, seeds, settings, jobs)
+    check_request(policies, seeds, settings, jobs)
     demos, out = load_demos(open_source(settings.data, task=task)), Path(out)
     own = task_of(demos.contract)
     if own is None:
-        raise BadInput(f"{settings.data}: not the demonstrations of a task that is known; say whose they are with --task")
+        raise BadInput(f"{settings.data}: not demonstrations of a known task; name their task with --task")
     differs = demos.contract.difference(own.contract.data)
     if differs:
         raise BadInput(f"{settings.data}: not the demonstrations of the panel's task; {differs}")
@@ -301,8 +302,8 @@ def compare(policies: Sequence[str], seeds: Sequence[int], settings: Settings, o
     return write_panel(out, results_of(out, settings, own), settings, own)
 
 
-def check(policies: Sequence[str], seeds: Sequence[int], settings: Settings, jobs: int) -> None:
-    """Raise BadInput for what no panel can be made of."""
+def check_request(policies: Sequence[str], seeds: Sequence[int], settings: Settings, jobs: int) -> None:
+    """Raise BadInput for unknown or repeated policies, repeated seeds and numbers that are too small."""
     for name in policies:
         if name not in POLICIES:
             raise BadInput(f"unknown policy {name!r}; choose from {', '.join(POLICIES)}")
@@ -326,7 +327,7 @@ def jobs_of(policies: Sequence[str], seeds: Sequence[int], demos: Demos, setting
 
 
 def run_missing(missing: Sequence[Job], out: Path, jobs: int, dask: str | None, quiet: bool) -> None:
-    """Run jobs side by side and keep each as it finishes. A job that fails does not stop the others."""
+    """Run jobs in parallel and write each as it finishes. A job that fails does not stop the others."""
     failed = None
     with executor(jobs, dask) as pool:
         with in_plain_words(out):  # before hours are spent on what cannot be kept
@@ -334,14 +335,14 @@ def run_missing(missing: Sequence[Job], out: Path, jobs: int, dask: str | None, 
         futures = {pool.submit(run_job, job): job for job in missing}
         for future in progress("jobs", "job", as_completed(futures), total=len(futures), quiet=quiet):
             try:
-                keep(out, futures[future].name, future.result())
+                write_job(out, futures[future].name, future.result())
             except Exception as error:
                 failed = failed or error
         if failed:
             raise failed
 
 
-def keep(out: Path, name: str, results: list[dict[str, Any]]) -> None:
+def write_job(out: Path, name: str, results: list[dict[str, Any]]) -> None:
     """Write a finished job: its videos, then its results as one file, which says that it is finished."""
     for result in results:
         videos = result["videos"]
@@ -379,7 +380,7 @@ def parse_job(values: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def write_panel(out: Path, results: list[dict[str, Any]], settings: Settings, task: Task) -> dict[str, Any]:
-    """panel.json, the labels of the failures, which a person may overrule, and report.html."""
+    """Write panel.json, the failure labels (a person may overrule them) and report.html; returns what panel.json holds."""
     from vqbet_course.experiments.report import report
     from vqbet_course.experiments.verdicts import claims, paired_tests
 

@@ -1,4 +1,4 @@
-"""Demonstrations as a training needs them: a configuration that fits them, and windows that are made once."""
+"""Demonstrations prepared for training: a configuration that fits them, and their windows, made once."""
 
 from dataclasses import dataclass, replace
 
@@ -24,8 +24,9 @@ class Setup:
 
 
 def fitting(demos: Demos, weights: str | None = None) -> VQBeTConfig:
-    """The laptop's configuration, as wide as the demonstrations. Actions are relative to `observation.state` where both
-    are in one known unit; the task of the demonstrations may change more. `weights`: those of torchvision that a camera starts from (lesson 12)."""
+    """The laptop's configuration with the sizes of these demonstrations. Actions are relative to `observation.state`
+    where both have the same known unit; the task of the demonstrations may change more. `weights`: torchvision weights
+    that a camera starts from (lesson 12)."""
     state = demos.contract.observation.get("observation.state")
     relative = state == demos.contract.action and demos.contract.action.unit != "unstated"
     shapes = {name: values.shape[1:] for name, values in demos.observation.items()}
@@ -65,7 +66,7 @@ def check_fit(demos: Demos, config: VQBeTConfig) -> None:
 
 
 def prepare(demos: Demos, config: VQBeTConfig, augment: bool, goal: str = "none") -> Setup:
-    """Demonstrations -> windows, once for the whole run; `goal` says how goals are drawn (lesson 11).
+    """The windows of demonstrations, made once for the whole run; `goal` says how goals are drawn (lesson 11).
 
     Raises BadInput when they do not fit the configuration."""
     check_fit(demos, config)

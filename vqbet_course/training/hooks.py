@@ -1,4 +1,4 @@
-"""What may look on during a training loop: hooks are called before and after each step of a stage."""
+"""Hooks of the training loop: called before and after each step of a stage."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -23,7 +23,7 @@ class TrainingStage(Protocol):
 
 
 class Hook:
-    """Something that looks on during training; a kind of hook overrides what it needs."""
+    """A hook that does nothing; subclasses override what they need."""
 
     def begin(self, stage: TrainingStage, start: int) -> None:
         """Called once, before step number `start`."""

@@ -1,4 +1,4 @@
-"""Play a demonstration or a rollout: what the policy finds likely at each step, and what temperature makes of it."""
+"""Step through a demonstration or a rollout: code probabilities at each step, and the effect of temperature."""
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ DRAWS = 24  # chunks drawn for the picture
 
 @dataclass(frozen=True)
 class Mind:
-    """What a policy makes of T steps that it is shown: keypoints (T, 8, 2) and pusher (T, 2) in pixels, the features
+    """A policy's features and logits at T steps of an episode: keypoints (T, 8, 2) and pusher (T, 2) in pixels, the features
     (T, D) of each step, the logits (T, G, K) of its codes."""
 
     run: "Run"

@@ -82,7 +82,7 @@ class Drive:
         return over
 
     def action(self) -> np.ndarray | None:
-        """Where the pusher is sent, (2,) in pixels: by the hand if it drags, else by the policy."""
+        """The target of the pusher, (2,) in pixels: of the hand if it drags, else of the policy."""
         from vqbet_course.rollout import act, observe
 
         if self.target is not None:
@@ -108,7 +108,7 @@ class Drive:
         self.rows = []
 
     def describe(self) -> str:
-        """How it went so far, and where things are: in a line of words."""
+        """The state of the drive and the positions on the board, as one line of text."""
         x, y = self.seen["agent_pos"]
         words = [f"seed {self.seed}, step {len(self.rows)}, coverage {self.coverage:.2f}",
                  f"pusher at ({x:.0f}, {y:.0f})",
@@ -220,7 +220,7 @@ class DriveBoard:
         self.words.value = f'<div role="status">{html.escape(problem or self.drive.describe())}</div>'
 
     def begin(self, _: Any = None) -> None:
-        """Save what was driven, and start the next episode."""
+        """Save the driven episodes and start the next one."""
         self.release()
         self.policy.value = False
         self.drive.start(self.drive.seed + 1)
@@ -232,7 +232,7 @@ class DriveBoard:
             self.show()
 
     def wake(self, _: Any = None) -> None:
-        """Let time pass, if it stands still."""
+        """Start stepping, if it has stopped."""
         if self.driving is None or self.driving.done():
             self.driving = asyncio.ensure_future(self.go())
 
@@ -284,7 +284,7 @@ def draw_drive(canvas: Any, drive: Drive) -> None:
 
 
 def plot_drive(drive: Drive) -> "Figure":
-    """The same board as a picture, with the pusher's way so far, the hand's steps as crosses: the static twin."""
+    """The board as a static figure, with the pusher's path so far; steps of the hand are crosses."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4, 4))

@@ -1,4 +1,4 @@
-"""Residual layers: a chunk approached by one code after the other."""
+"""Residual layers: a chunk approximated by one code after the other."""
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def plot_layers(rvq: "ResidualVQ", chunk: "Tensor", to_pixels: Callable[["Tensor"], Any], n_layers: int) -> "Figure":
-    """A chunk (D,), and what its first 1 .. n_layers codes say of it; beside it, in the same colours, the error that each
+    """A chunk (D,), and its approximations by the first 1 .. n_layers codes; beside it, in the same colours, the error that each
     leaves, in pixels.
 
     `to_pixels`: (D,) -> (W, 2). Raises `BadInput` for more layers than there are.

@@ -49,15 +49,15 @@ class Moves:
 
 
 def moves_of(run: "Run", demos: "Demos") -> Moves:
-    """What the codes of a run mean on PushT demonstrations. Raises `BadInput` unless there are two layers of codes, told
-    from the pusher."""
+    """The vocabulary of a run on PushT demonstrations. Raises `BadInput` unless there are two layers of codes and actions
+    are relative to the pusher."""
     import torch
 
     from vqbet_course.demos import make_windows
 
     c, network, normalizer = run.policy.config, run.policy.eval().network, run.normalizer
     if c.vqvae_n_layers != 2 or not c.use_relative_actions or "observation.environment_state" not in c.observation_sizes:
-        raise BadInput("only PushT policies with two layers of codes, told from the pusher, can be drawn as moves")
+        raise BadInput("only PushT policies with two layers of codes and relative actions can be drawn")
     windows = make_windows(demos, normalizer, c.n_obs_steps, c.n_queries, c.action_chunk_size, relative=True)
     rows, now = windows.observation_index[::EVERY], windows.chunk_index[::EVERY, c.n_obs_steps - 1]
     low, high = normalizer.bounds["action"]
