@@ -254,7 +254,7 @@ def evaluate_variant(learned: TrainedVariant, variant: Variant, episodes: int) -
 
 
 def reconstruct(variant: Variant, seed: int, data: str, budget: Budget) -> dict[str, Any]:
-    """Train a tokenizer and measure its mean reconstruction error of an action, in pixels, on held-out demonstrations."""
+    """Train a tokenizer and measure its mean error of a reconstructed action (px) on held-out demonstrations."""
     demos, held_out = (choose_demos(data, variant, seed, held_out=rest) for rest in (False, True))
     config = config_for("vqbet", demos, **variant.changes)
     began = time.process_time()
@@ -335,7 +335,7 @@ def stored(name: str, out: Path = STORED, settings: dict[str, Any] | None = None
 
 
 def parse_result(values: dict[str, Any], variant: Variant, settings: dict[str, Any]) -> dict[str, Any]:
-    """A result file's content, unchanged. Raises BadInput for another schema, other settings or another configuration."""
+    """A result file's content, unchanged. Raises BadInput for another schema, settings or configuration."""
     if values["schema"] != SCHEMA:
         raise BadInput(f"schema {values['schema']}, this version reads {SCHEMA}; choose another --out")
     other = [name for name in settings if values["settings"][name] != settings[name]]

@@ -53,7 +53,7 @@ class Hypothesis:
 
     @classmethod
     def parse(cls, text: str) -> "Hypothesis":
-        """Read a line such as `vqbet.success_rate >= act.success_rate + 0.05`. Raises BadInput, saying what is wrong."""
+        """Read a line such as `vqbet.success_rate >= act.success_rate + 0.05`. Raises BadInput for others."""
         found = HYPOTHESIS.match(text.strip())
         try:
             if found is None or not (found["two"] or found["margin"]):
@@ -75,8 +75,8 @@ def per_start(rows: Sequence[Row], name: str, metric: str) -> dict[tuple[int, in
         raise BadInput(f"no results of {name!r}; there are {', '.join(sorted({row.name for row in rows}))}")
     kinds = {f"{row.task} after {row.trained}" for row in mine}
     if len(kinds) > 1 or len({row.seed for row in mine}) < len(mine):
-        raise BadInput(f"{len(mine)} results of {name!r} cannot be distinguished ({'; '.join(sorted(kinds))}); judge by a "
-                       "single panel, or a folder with one of each training seed")
+        raise BadInput(f"{len(mine)} results of {name!r} cannot be distinguished ({'; '.join(sorted(kinds))}); "
+                       "judge by a single panel, or a folder with one of each training seed")
     return {(row.seed, e["seed"]): EPISODE_METRICS[metric](e) for row in mine for e in row.episodes}
 
 
@@ -161,7 +161,8 @@ which metric it is measured, and **one perturbation that hits its core assumptio
 """
 
 
-def compute_budget(minutes: float, methods: int = 2, seeds: int = 3, episodes: int = 30, panel: Path | None = None) -> str:
+def compute_budget(minutes: float, methods: int = 2, seeds: int = 3, episodes: int = 30,
+                   panel: Path | None = None) -> str:
     """Minutes that the page's experiments take: training as asked, episodes by the speed that `panel` measured."""
     training = methods * seeds * minutes
     if panel is None:
@@ -174,9 +175,10 @@ def compute_budget(minutes: float, methods: int = 2, seeds: int = 3, episodes: i
     length = float(np.mean([e["steps"] for row in rows for e in row.episodes]))
     slowest = max(step, key=lambda name: step[name])
     evaluation = methods * seeds * episodes * length * step[slowest] / 60_000
-    return (f"Training: {methods} methods x {seeds} seeds x {minutes:g} min = {training:g} min on one core. Evaluation: "
-            f"at most {evaluation:.1f} min ({methods * seeds * episodes} episodes of {length:.0f} steps, {step[slowest]:.1f} "
-            f"ms a step for the slowest, {slowest}; measured in {panel.name}; simulation and rendering not included).")
+    return (f"Training: {methods} methods x {seeds} seeds x {minutes:g} min = {training:g} min on one core. "
+            f"Evaluation: at most {evaluation:.1f} min ({methods * seeds * episodes} episodes of {length:.0f} steps, "
+            f"{step[slowest]:.1f} ms a step for the slowest, {slowest}; measured in {panel.name}; "
+            "simulation and rendering not included).")
 
 
 def write_design(name: str, out: Path, minutes: float, speeds: Path | None) -> Path:

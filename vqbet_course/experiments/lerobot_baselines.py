@@ -43,7 +43,8 @@ class ACT(LeRobotBaseline):
 
     def decide(self, window: dict[str, Tensor]) -> Decision:
         """The chunk that ACT decides from the newest observation."""
-        chunk = self.policy.predict_action_chunk({name: values[:, -1] for name, values in lerobot_window(window).items()})
+        newest = {name: values[:, -1] for name, values in lerobot_window(window).items()}
+        chunk = self.policy.predict_action_chunk(newest)
         return without_codes(chunk * self.scale + self.middle)
 
     def loss(self, window: dict[str, Tensor], chunks: Tensor) -> Tensor:
@@ -112,7 +113,7 @@ def features(config: VQBeTConfig) -> dict:
 
 
 def lerobot_window(window: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A window with the fields that LeRobot expects; the robot's own state replaces a missing state of the environment."""
+    """A window with the fields that LeRobot expects; the robot's own state replaces a missing environment's."""
     return {STATE: window[STATE], ENVIRONMENT: window.get(ENVIRONMENT, window[STATE])}
 
 

@@ -50,7 +50,7 @@ HYPERPARAMETERS: dict[str, dict[str, Any]] = {
     "act": {"n_obs_steps": 1, "action_chunk_size": 16, "n_action_steps": 8, "batch_size": 64, "optimizer_lr": 5e-4},
     "diffusion": {"n_obs_steps": 2, "action_chunk_size": 16, "n_action_steps": 8, "batch_size": 64},
 }
-"""What each policy changes in VQ-BeT's laptop configuration: steps observed, predicted and executed, and the optimizer."""
+"""What each policy changes in VQ-BeT's laptop configuration: steps observed, predicted, executed; the optimizer."""
 
 SAMPLERS = {"diffusion-ddpm100": ("DDPM", 100), "diffusion-ddim10": ("DDIM", 10)}
 """The ways in which one trained Diffusion Policy acts."""
@@ -67,7 +67,7 @@ BEHIND_THE_GOAL = 20
 
 @dataclass(frozen=True)
 class Settings:
-    """What every job of a panel has in common: a SOURCE, how many of its demonstrations to train on, how many episodes to
+    """The settings of all jobs of a panel: a SOURCE, how many of its demonstrations to train on, how many episodes to
     evaluate and how many of them to record as videos, the training budget, and the first environment seed."""
 
     data: str
@@ -185,7 +185,7 @@ def first_action_error(module: nn.Module, held_out: Demos, normalizer: Normalize
 
 
 def run_job(job: Job) -> list[dict[str, Any]]:
-    """Train one policy and evaluate it in each way in which it acts. Videos are returned as bytes: nothing is written."""
+    """Train one policy and evaluate it in each way in which it acts. Returns videos as bytes: it writes nothing."""
     torch.set_num_threads(1)
     s, task = job.settings, job.task
     config = config_for(job.policy, job.demos, use_relative_actions=fitting(job.demos).use_relative_actions)
@@ -254,9 +254,9 @@ def two_routes(policy: str, seed: int, budget: Budget, n: int = 40) -> dict[str,
 
 
 def toy_demos(seed: int, n: int = 100) -> Demos:
-    """n demonstrations of the toy, each continued in a straight line beyond the goal. No policy trains on the last steps
-    of a demonstration, less than a chunk from its end; without the continuation, policies of long chunks would never
-    see the goal."""
+    """n demonstrations of the toy, each continued in a straight line beyond the goal. No policy trains on the last
+    steps of a demonstration, less than a chunk from its end; without the continuation, policies of long chunks would
+    never see the goal."""
     toy, ahead = navigation.make_demos(n, seed), np.arange(1, BEHIND_THE_GOAL + 1)[:, None]
     observations, actions = [], []
     for start, end in zip([0, *toy.episode_ends[:-1]], toy.episode_ends, strict=True):
@@ -380,7 +380,7 @@ def parse_job(values: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def write_panel(out: Path, results: list[dict[str, Any]], settings: Settings, task: Task) -> dict[str, Any]:
-    """Write panel.json, the failure labels (a person may overrule them) and report.html; returns what panel.json holds."""
+    """Write panel.json, the failure labels (a person may overrule them) and report.html; returns the panel."""
     from vqbet_course.experiments.report import report
     from vqbet_course.experiments.verdicts import claims, paired_tests
 

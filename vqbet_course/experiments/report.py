@@ -86,7 +86,8 @@ def speed_and_quality(results: Results) -> "Figure":
     """A figure: average max reward against the time of a decision."""
     figure, ax = canvas(6, 3.4)
     for row in rows(results):
-        ax.plot(row["latency"]["p50"], row["reward"], "o", color=COLOURS[row["policy"]], markersize=9, label=row["policy"])
+        name = row["policy"]
+        ax.plot(row["latency"]["p50"], row["reward"], "o", color=COLOURS[name], markersize=9, label=name)
     ax.axvline(100, color="0.5", linestyle="--", linewidth=1)
     ax.set(xlabel="a decision takes (ms, p50); dashed: the budget", xscale="log", ylabel="average max reward",
            ylim=(0, 1.08))

@@ -64,8 +64,9 @@ def eval_arguments(before: dict[str, Any], path: Path, run: Path, out: Path) -> 
     kept = str(path.with_name("split.json").resolve())
     split = ["--split", kept, "--part", before["split"]["part"]] if before.get("split") else []
     goal = ["--goal-pose", before["goal_pose"]] if before.get("goal_pose") else []
-    return ["eval", str(run), "--episodes", str(len(before["episodes"])), "--seed", str(before["seed"]), "--videos", "0",
-            *(part for what in before["perturb"] for part in ("--perturb", what)), *goal, *split, "--out", str(out)]
+    perturb = [part for what in before["perturb"] for part in ("--perturb", what)]
+    return ["eval", str(run), "--episodes", str(len(before["episodes"])), "--seed", str(before["seed"]),
+            "--videos", "0", *perturb, *goal, *split, "--out", str(out)]
 
 
 def compare_evaluations(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:

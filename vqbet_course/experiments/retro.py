@@ -73,14 +73,14 @@ def open_questions(groups: dict[tuple[str, str, str], list[Row]]) -> list[str]:
         if len(rows) < 3:
             few.append(f"{about}: {len(rows)}")
         if len(set(seeds)) < len(seeds):
-            own.append(f"{about}: {len(seeds)} results of {len(set(seeds))} training seeds; which of them are the same?")
+            own.append(f"{about}: {len(seeds)} results of {len(set(seeds))} training seeds; which are the same?")
         below = np.mean([r.metrics["avg_max_coverage"] - r.metrics["avg_final_coverage"] for r in rows])
         if below > 0.1:
             lost.append(f"{about}: {below:.2f}")
         labels = [e["failure"]["label"] for r in rows for e in r.episodes if e.get("failure")]
         if labels:
             most = max(set(labels), key=lambda label: (labels.count(label), label))
-            asked = "have no label; what do their videos show?" if most == "unlabelled" else f"are labelled {most}; why?"
+            asked = "have no label; what do videos show?" if most == "unlabelled" else f"are labelled {most}; why?"
             own.append(f"{about}: {labels.count(most)} of {len(labels)} failures {asked}")
     all_together = [("Fewer than three training seeds; how much is chance?", few),
                     ("Final coverage far below max coverage; what undoes the push?", lost)]

@@ -144,8 +144,9 @@ def best_reward(results: Results) -> dict[str, str]:
     often = max(wins, key=lambda name: wins[name])
     return {"claim": "VQ-BeT stands at or above every other policy of the panel (average max reward)",
             "verdict": "confirmed" if rewards["vqbet"] >= others else "refuted",
-            "why": f"best is {best} with {rewards[best]:.3f}, VQ-BeT has {rewards['vqbet']:.3f}{chance(results, best)}; "
-                   f"most often successful is {often} with {wins[often]:.0%}, VQ-BeT has {wins['vqbet']:.0%}"}
+            "why": f"best is {best} with {rewards[best]:.3f}, VQ-BeT has {rewards['vqbet']:.3f}"
+                   f"{chance(results, best)}; most often successful is {often} with {wins[often]:.0%}, "
+                   f"VQ-BeT has {wins['vqbet']:.0%}"}
 
 
 def chance(results: Results, best: str) -> str:
@@ -153,7 +154,8 @@ def chance(results: Results, best: str) -> str:
     if best == "vqbet":
         return ""
     p = compare_coverage(outcomes(results, best), outcomes(results, "vqbet"))["p"]
-    return f", which {'is more than' if p < LEVEL else 'may be'} chance (max coverage on shared starts: p-value {p_value(p)})"
+    words = "is more than" if p < LEVEL else "may be"
+    return f", which {words} chance (max coverage on shared starts: p-value {p_value(p)})"
 
 
 def keeps_both_routes(results: Results, least: float = 0.1) -> dict[str, str]:

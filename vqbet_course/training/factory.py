@@ -43,7 +43,8 @@ def start_network(config: VQBeTConfig) -> VQBeT:
 
 def for_cameras(shapes: dict[str, tuple[int, ...]], weights: str | None = None) -> dict[str, Any]:
     """Fields that cameras {name: (3, height, width)} change in the laptop's configuration: the crop,
-    seven eighths of an image, and smaller batches. With torchvision `weights`, the backbone is theirs, with batch norm, so EMA is off. Raises BadInput for weights without a camera or of another network."""
+    seven eighths of an image, and smaller batches. With torchvision `weights`, the backbone is theirs, with batch
+    norm, so EMA is off. Raises BadInput for weights without a camera or of another network."""
     if weights is not None and not (shapes and weights.startswith("ResNet")):
         raise BadInput(f"weights {weights}: they are a ResNet's, like ResNet18_Weights.IMAGENET1K_V1, and for a policy "
                        "that observes images")
@@ -67,7 +68,7 @@ def build_goal_encoder(c: VQBeTConfig) -> nn.Module | None:
 
 
 def build_encoder(c: VQBeTConfig, frame: AbsoluteFrame | None = None) -> nn.Module:
-    """The encoder of observations: the numbers of a step in the frame's coordinates as one token, one more per camera."""
+    """The encoder of observations: one token for the numbers of a step in the frame's coordinates, one per camera."""
     sizes = frame.sizes(c.observation_sizes) if frame else c.observation_sizes
     state = StateEncoder(sizes, c.gpt_input_dim) if sizes else None
     if state is not None and not c.image_shapes:

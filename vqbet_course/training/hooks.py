@@ -40,8 +40,8 @@ class Hook:
 
 
 class Deadline(Hook):
-    """Ends a stage at a second of the clock. `stage.steps`, which the learning rate follows, becomes the number of steps
-    that will have fitted in."""
+    """Ends a stage at a second of the clock. `stage.steps`, which sets the learning rate, becomes the number of
+    steps that fit into the time."""
 
     def __init__(self, clock: Clock, until: float):
         self.clock, self.until, self.share = clock, until, 0.0
@@ -63,9 +63,10 @@ class Deadline(Hook):
 class Measurement(Hook):
     """Measures the acting module `points` times, evenly over a stage, and at its end; the clock stands still meanwhile.
 
-    curve: a row for each measurement, with the seconds, the step and the error. After a `deadline` in the hooks' order."""
+    curve: one row per measurement: seconds, step, error. Comes after a `deadline` in the order of hooks."""
 
-    def __init__(self, clock: Clock, measure: Callable[[nn.Module], float], points: int, deadline: Deadline | None = None):
+    def __init__(self, clock: Clock, measure: Callable[[nn.Module], float], points: int,
+                 deadline: Deadline | None = None):
         self.clock, self.measure, self.points, self.deadline = clock, measure, points, deadline
         self.curve: list[dict[str, float]] = []
 

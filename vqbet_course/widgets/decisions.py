@@ -17,8 +17,8 @@ DRAWS = 24  # chunks drawn for the picture
 
 @dataclass(frozen=True)
 class Mind:
-    """A policy's features and logits at T steps of an episode: keypoints (T, 8, 2) and pusher (T, 2) in pixels, the features
-    (T, D) of each step, the logits (T, G, K) of its codes."""
+    """A policy's features and logits at T steps of an episode: keypoints (T, 8, 2) and pusher (T, 2) in pixels, the
+    features (T, D) of each step, the logits (T, G, K) of its codes."""
 
     run: "Run"
     corners: "Tensor"
@@ -44,7 +44,7 @@ def mind_of(run: "Run", seen: dict[str, "Tensor"]) -> Mind:
 
 
 def drawn_chunks(mind: Mind, step: int, temperature: float) -> "Tensor":
-    """DRAWS chunks (DRAWS, W, 2) in pixels that the policy may choose at a step; the same draws at every temperature."""
+    """Sampled chunks (DRAWS, W, 2) of a step in pixels; every temperature uses the same random numbers."""
     import torch
 
     network, normalizer = mind.run.policy.network, mind.run.normalizer

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 def plot_layers(rvq: "ResidualVQ", chunk: "Tensor", to_pixels: Callable[["Tensor"], Any], n_layers: int) -> "Figure":
-    """A chunk (D,), and its approximations by the first 1 .. n_layers codes; beside it, in the same colours, the error that each
-    leaves, in pixels.
+    """A chunk (D,), and its approximations by the first 1 .. n_layers codes; beside it, in the same colours, the error
+    that each leaves, in pixels.
 
     `to_pixels`: (D,) -> (W, 2). Raises `BadInput` for more layers than there are.
     """

@@ -49,8 +49,8 @@ class Moves:
 
 
 def moves_of(run: "Run", demos: "Demos") -> Moves:
-    """The vocabulary of a run on PushT demonstrations. Raises `BadInput` unless there are two layers of codes and actions
-    are relative to the pusher."""
+    """The vocabulary of a run on PushT demonstrations. Raises `BadInput` unless there are two layers of codes and
+    actions are relative to the pusher."""
     import torch
 
     from vqbet_course.demos import make_windows
