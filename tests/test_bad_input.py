@@ -63,10 +63,10 @@ def with_nan(name: str, row: int) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(("changes", "said"), [
     (with_nan("state", 45), "episode 1, row 5"),
     (with_nan("action", 0), "episode 0, row 0"),
-    ({"state": np.zeros((120, 4))}, "(120, 4)"),
+    ({"state": np.zeros((120, 4))}, "frames a second"),
     ({"action": np.zeros((119, 2))}, "119"),
-    ({"action": np.zeros(120)}, "(120,)"),
-    ({"action": np.zeros((120, 3))}, "(120, 3)"),
+    ({"action": np.zeros(120)}, "frames a second"),
+    ({"action": np.zeros((120, 3))}, "frames a second"),
     ({"episode_ends": np.array([40, 40, 120])}, "empty"),
     ({"episode_ends": np.array([], int)}, "no episodes"),
     ({"episode_ends": np.array([40, 70, 130])}, "120"),

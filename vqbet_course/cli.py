@@ -6,6 +6,7 @@ A command that cannot go on raises `BadInput`; `main` makes one line and exit st
 import errno
 import sys
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +78,12 @@ def course(profile: str, only: str | None, out: Path) -> None:
 @click.option("--goal", type=click.Choice(["future", "final", "none"]), default="none", show_default=True,
               help="Train towards goals: any later moment of the demonstration, or its end.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="RUN", help="The run directory to make.")
+@click.option("--only-task", metavar="TEXT", help="Train on the episodes in which this task is done.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="The interrupted run to continue.")
 @TASK
 def train(data: str, minutes: float | None, steps: int | None, seed: int, augment: bool | None, split: Path | None,
-          observe: str | None, weights: str | None, goal: str, out: Path | None, resume: Path | None, task: str | None) -> None:
+          observe: str | None, weights: str | None, goal: str, out: Path | None, only_task: str | None,
+          resume: Path | None, task: str | None) -> None:
     """Train a VQ-BeT: first the tokenizer, then the policy."""
     from vqbet_course import train as training
 
@@ -95,7 +98,8 @@ def train(data: str, minutes: float | None, steps: int | None, seed: int, augmen
         training.resume(resume)
     elif out is not None:
         training.train(data, out, steps=steps, minutes=minutes, seed=seed, augment=augment, split=split, goal=goal,
-                       observe=observe.split(",") if observe is not None else None, weights=weights, task=task)
+                       observe=observe.split(",") if observe is not None else None, weights=weights, task=task,
+                       only_task=only_task)
     click.echo(f"trained: {out or resume}; see how it does with: vqbet-course eval {out or resume}")
 
 
@@ -257,32 +261,87 @@ def design(name: str, judge: Path | None, minutes: float, speeds: Path | None, o
 
 
 @cli.command()
-@click.argument("submissions", type=click.Path(path_type=Path), metavar="SUBMISSION.ipynb|FOLDER")
+@click.argument("submissions", type=click.Path(path_type=Path), metavar="SUBMISSION|FOLDER|ZIP")
 @click.option("--jobs", type=int, default=1, show_default=True, help="Submissions graded at the same time.")
 @click.option("--dask", metavar="ADDRESS", help="Grade on the workers of this Dask scheduler.")
 @click.option("--execute/--no-execute", default=True, show_default=True,
               help="Also run each notebook, for its reader.")
+@click.option("--regrade", is_flag=True, help="Grade anew what has its grade.")
 @click.option("--require-sandbox", is_flag=True, help="Refuse to grade where bubblewrap does not work.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("_runs/grades"), show_default=True, metavar="DIR")
-def grade(submissions: Path, jobs: int, dask: str | None, execute: bool, require_sandbox: bool, out: Path) -> None:
-    """Grade a lab, or a folder of them. Exit status 1: some submission could not be graded."""
+def grade(submissions: Path, jobs: int, dask: str | None, execute: bool, regrade: bool, require_sandbox: bool,
+          out: Path) -> None:
+    """Grade a lab, or a folder or zip file of them as a learning platform gives it. Exit status 1: some submission could
+    not be graded."""
     from vqbet_course.grading import grader
 
-    problems = grader.grade(submissions, out, jobs, dask, execute, require_sandbox)
+    options = grader.Options(execute=execute)
+    problems = grader.grade(submissions, out, jobs, dask, options, regrade, require_sandbox)
     for name, problem in problems.items():
         click.echo(f"not graded: {name}: {problem}", err=True)
-    click.echo(f"written: {out / 'class.html' if submissions.is_dir() else out / 'students'}")
+    click.echo(f"written: {out / 'students' if grader.is_one(submissions) else out / 'class.html'}")
     if problems:
         raise click.exceptions.Exit(1)
 
 
 @cli.command()
-def labs() -> None:
+@click.option("--teacher", type=click.Path(path_type=Path), metavar="DIR",
+              help="Write the teacher's editions instead, with worked solutions, into this folder.")
+def labs(teacher: Path | None) -> None:
     """Make the student editions in labs/ from the lessons."""
-    from vqbet_course.grading.editions import write_editions
+    from vqbet_course.grading.editions import write_editions, write_teacher_editions
 
-    for path in write_editions():
+    for path in write_editions() if teacher is None else write_teacher_editions(teacher):
         click.echo(f"written: {path}")
+
+
+@cli.command()
+@click.option("--labs", "numbers", metavar="NN,NN", help="Only these labs, by number.  [default: all]")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR")
+def release(numbers: str | None, out: Path) -> None:
+    """Write the student editions of this version into a folder to hand out, with their checksums."""
+    from vqbet_course.grading.editions import release as release_labs
+
+    for path in release_labs(out, numbers.split(",") if numbers else None):
+        click.echo(f"written: {path}")
+
+
+GRADES = click.argument("grades", type=click.Path(path_type=Path), metavar="GRADES")
+
+
+@cli.command()
+@GRADES
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR")
+def feedback(grades: Path, out: Path) -> None:
+    """Write a page for every submission to hand back. GRADES is the folder that `grade --out` wrote."""
+    from vqbet_course.grading.gradebook import existing
+    from vqbet_course.grading.report import write_feedback
+
+    click.echo(f"written: {len(write_feedback(existing(grades), out))} pages below {out}")
+
+
+@cli.command()
+@GRADES
+@click.option("--format", "kind", type=click.Choice(["moodle", "canvas", "json"]), default="moodle", show_default=True)
+@click.option("--keep", type=click.Choice(["best", "last"]), default="best", show_default=True,
+              help="Which of a student's attempts counts.")
+@click.option("--due", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]), help="When labs were due.")
+@click.option("--penalty", type=click.FloatRange(0, 100), default=0.0, show_default=True,
+              help="Percent of the points that each day begun after that costs.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE")
+def gradebook(grades: Path, kind: str, keep: str, due: datetime | None, penalty: float, out: Path) -> None:
+    """Write the grade book of a class for Moodle or Canvas, or all that is known as JSON. GRADES is the folder that
+    `grade --out` wrote."""
+    from vqbet_course.core.io import write_json, write_text
+    from vqbet_course.grading import gradebook as books
+
+    rows = books.existing(grades)
+    entries = books.book(rows, books.Rules(keep, due, penalty))
+    if kind == "json":
+        write_json(out, {"students": entries, "exercises": books.item_statistics(rows)})
+    else:
+        write_text(out, books.as_csv(entries, kind))
+    click.echo(f"written: {out}")
 
 
 @cli.group()
@@ -326,15 +385,17 @@ def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, t
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR")
 @click.option("--render", is_flag=True, help="Draw the states, where the source has no images and its task can.")
+@click.option("--videos", is_flag=True, help="Write images as MP4, in LeRobot's way, instead of PNG.")
+@click.option("--jobs", type=int, default=1, show_default=True, help="Threads that encode PNGs.")
 @choosing
 @TASK
 @click.option("--unit", "units", multiple=True, metavar="FEATURE=UNIT", help="A unit that the source does not state.")
-def convert(sources: tuple[str, ...], out: Path, render: bool, task: str | None, units: tuple[str, ...],
-            **chosen: Any) -> None:
+def convert(sources: tuple[str, ...], out: Path, render: bool, videos: bool, jobs: int, task: str | None,
+            units: tuple[str, ...], **chosen: Any) -> None:
     """Write a source, or several end to end, as a LeRobotDataset v3. The same command goes on where it was interrupted."""
     from vqbet_course.datasets.choice import choice_of, joined
     from vqbet_course.datasets.readers import with_units
-    from vqbet_course.datasets.writer import write_dataset
+    from vqbet_course.datasets.writer import what_was_verified, write_dataset
     from vqbet_course.tasks import open_source, with_drawings
 
     if len(sources) > 1 and chosen["drop_episodes"]:
@@ -343,8 +404,9 @@ def convert(sources: tuple[str, ...], out: Path, render: bool, task: str | None,
     opened = with_units(joined([open_source(source, task=task, choice=choice) for source in sources]), units)
     for name, why in opened.left_out.items():
         click.echo(f"left out: {name}: {why}", err=True)
-    write_dataset(with_drawings(opened) if render else opened, out)
-    click.echo(f"written and verified: {out}")
+    opened = with_drawings(opened) if render else opened
+    write_dataset(opened, out, videos=videos, jobs=jobs)
+    click.echo(f"written and verified: {out} (compared: {what_was_verified(opened, videos)})")
 
 
 @demos.command()

@@ -1,4 +1,4 @@
-"""What the lessons draw with: a palette that all can tell apart, y downwards, and nothing but the ground to stand on."""
+"""What the lessons draw with: colours that all can tell apart, y downwards, only numpy and matplotlib beneath."""
 import itertools
 import subprocess
 import sys
@@ -76,7 +76,7 @@ def test_rates_show_every_rate_between_its_bounds() -> None:
 
 def test_frames_say_by_colour_and_title_how_each_ended() -> None:
     picture = np.zeros((4, 4, 3), np.uint8)
-    plots.show_frames([("same", picture), ("same", picture), ("other", picture)], columns=2, good=[True, False, True])
+    plots.frame_grid([("same", picture), ("same", picture), ("other", picture)], columns=2, good=[True, False, True])
     titles = [(ax.get_title(), ax.title.get_color()) for ax in plt.gcf().axes]
     assert titles[:3] == [("same", plots.GOAL), ("same", plots.FAILURE), ("other", plots.GOAL)]
     assert len(titles) == 4 and titles[3][0] == ""

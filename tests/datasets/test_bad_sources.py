@@ -65,7 +65,7 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
     ({"action": np.where(np.arange(10)[:, None] == 7, np.nan, np.full((10, 2), 9.0))}, "episode 1, row 1: action is not finite"),
     ({"state": np.where(np.arange(10)[:, None] == 5, np.inf, states())}, "episode 0, row 5"),
     ({"state": np.ones(10)}, "does not say how many frames a second"),
-    ({"action": np.float64(1)}, r"action has shape ()"),
+    ({"action": np.float64(1)}, "expected (0, size), as many rows as action"),
     ({"state": np.ones((10, 4))}, "does not say how many frames a second"),
     ({"state": states() * [1, 1, 1, 1, 57.3]}, "does not say how many frames a second"),
     ({"state": states() / 512}, "does not say how many frames a second"),
@@ -150,7 +150,7 @@ def test_hdf5_with_parts_missing(refused: Refused, tmp_path: Path) -> None:
     path, _ = robomimic(tmp_path)
     with h5py.File(path, "a") as file:
         del file["data/demo_10/obs/gripper"]
-    assert "episode 1 (demo_10): observation.state has 3 numbers a frame, elsewhere 5" in refused(path)
+    assert "episode 1 (demo_10): its observations are not those of the first episode (gripper_0, gripper_1)" in refused(path)
     with h5py.File(path, "a") as file:
         del file["data/demo_10/actions"]
     assert "has no actions or action" in refused(path) and str(path) in refused(path)

@@ -564,3 +564,46 @@ def test_switches_and_few_episodes_raise_no_alarm(tmp_path: Path) -> None:
     action = np.tile(np.column_stack([np.sin(t), np.sign(np.sin(3 * t))]), (2, 1))[:100]
     path, _ = npz(tmp_path, state=np.tile(np.cos(t)[:, None], (2, 1))[:100], action=action, episode_ends=[60, 100])
     assert inspect_source(open_source(str(path), 30), quiet=True).report["outliers"] == []
+
+
+# --- images as videos ---------------------------------------------------------------------------------------------
+
+
+def shades(folder: Path, n: int = 12) -> str:
+    """A source of two episodes, whose every image says by its shade which frame it is."""
+    pictures = np.stack([np.full((64, 80, 3), 20 + 15 * row % 220, np.uint8) for row in range(n)])
+    np.savez(folder / "shades.npz", action=np.arange(2.0 * n).reshape(n, 2), img=pictures, episode_ends=[7, n])
+    return str(folder / "shades.npz")
+
+
+def test_images_are_written_as_videos_that_lerobots_layout_finds(tmp_path: Path,
+                                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["demos", "convert", shades(tmp_path), "--fps", "30", "--out", str(tmp_path / "out"), "--videos"]
+    assert cli.main(asked) == 0
+    assert "first image of each episode, to 6 of 255" in capsys.readouterr().out
+    info = json.loads((tmp_path / "out" / "meta" / "info.json").read_text())
+    assert info["features"]["observation.image"]["dtype"] == "video"
+    assert (tmp_path / "out" / info["video_path"].format(video_key="observation.image", chunk_index=0,
+                                                         file_index=0)).is_file()
+    source = open_source(str(tmp_path / "out"))
+    found = [frame.mean() for e in source.sound_episodes() for frame in e.images["observation.image"]()]
+    assert np.allclose(found, [20 + 15 * row % 220 for row in range(12)], atol=3)
+    assert not list((tmp_path / "out").rglob("*.partial"))
+
+
+def test_videos_of_odd_sizes_are_refused_with_the_option_that_helps(tmp_path: Path,
+                                                                    capsys: pytest.CaptureFixture[str]) -> None:
+    path, _ = robomimic(tmp_path)
+    assert "--resize" in refused(capsys, tmp_path / "out", str(path), "--videos")
+    assert cli.main(["demos", "convert", str(path), "--out", str(tmp_path / "out"), "--videos", "--resize", "64x96"]) == 0
+
+
+def test_an_image_that_does_not_read_back_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vqbet_course.datasets import storage
+
+    right = storage.as_png
+    monkeypatch.setattr(storage, "as_png", lambda image: right(image[::-1]))
+    path, _ = robomimic(tmp_path)
+    assert "the first image of observation.images.eye_image is" in complaint(
+        write_dataset, open_source(str(path)), tmp_path / "out", quiet=True)
+    assert not (tmp_path / "out").exists() and not (tmp_path / ".out.partial").exists()

@@ -18,6 +18,7 @@ from grading_labs import notebook_of, solved, solved_with
 from vqbet_course.grading import grader, sandbox
 from vqbet_course.grading.grades import Ungradable
 from vqbet_course.grading.limits import Limits
+from vqbet_course.grading.submissions import find_answers, read_file, read_notebook_of
 
 ATTACKS = sorted((REPO / "tests" / "grading" / "attacks").glob("*.py"))
 LAB = "01_tokens"
@@ -61,7 +62,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         (folder / f"{name}.ipynb").write_text(json.dumps(solved_with(LAB, {
             exercise: attack.read_text() for exercise, attack in notebook.items()})))
     before = fingerprint()
-    problems = grader.grade(folder, out, jobs=2, execute=False, limits=LIMITS, quiet=True)
+    problems = grader.grade(folder, out, jobs=2, options=grader.Options(LIMITS, execute=False), quiet=True)
     attacked, bystanders, pages = {}, defaultdict(list), {}
     for name, notebook in notebooks.items():
         report = json.loads((out / "students" / name / "report.json").read_text())
@@ -111,7 +112,8 @@ def test_there_are_many_attacks() -> None:
 
 def read(notebook: dict[str, Any] | bytes) -> tuple[dict[str, str], list[str]]:
     data = notebook if isinstance(notebook, bytes) else json.dumps(notebook).encode()
-    return grader.find_answers(*grader.parse(data))
+    found, notes = find_answers(read_notebook_of(data))
+    return {id: answers[0].source for id, answers in found.items()}, notes
 
 
 @pytest.mark.parametrize("data", [
@@ -158,7 +160,7 @@ def ids_of_other_kinds(notebook: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("change, note", [
-    (duplicated, "3 cells"), (locked_cell_changed, "changed"), (ids_of_other_kinds, "removed")])
+    (duplicated, "3 answers"), (locked_cell_changed, "changed"), (ids_of_other_kinds, "removed")])
 def test_a_changed_notebook_is_graded_as_released_and_said_so(
         change: Callable[[dict[str, Any]], None], note: str) -> None:
     notebook = notebook_of(LAB)
@@ -180,4 +182,4 @@ def test_links_and_pipes_are_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.ipynb")
     for name in ("link", "pipe"):
         with pytest.raises(Ungradable):
-            grader.read_submission(tmp_path / f"{name}.ipynb")
+            read_file(tmp_path / f"{name}.ipynb")

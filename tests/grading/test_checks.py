@@ -1,7 +1,5 @@
 """Exercises, their checks and the student editions: solutions pass, misconceptions are recognised."""
 import json
-import linecache
-from types import FunctionType
 
 import nbformat
 import pytest
@@ -9,9 +7,10 @@ import torch
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.notebooks import source_of
-from vqbet_course.grading import check, judging
+from vqbet_course.grading import judging
 from vqbet_course.grading.checks import Misconception, all_checks
 from vqbet_course.grading.editions import LABS, blanked, pointing_home, student_edition
+from vqbet_course.grading.explanations import EXPLANATIONS
 from vqbet_course.grading.lessons import all_labs, lab_of
 from vqbet_course.grading.runner import ask, refuses
 
@@ -74,84 +73,8 @@ def test_a_misconception_of_another_solution_is_refused() -> None:
         Misconception("none", {"argmin": "argmax"}, "").source("return 1")
 
 
-# --- feedback in the notebook -------------------------------------------------------------------------------
-
-
-def written(exercise_id: str, source: str | None = None) -> FunctionType:
-    """A student's function, as a notebook would define it."""
-    check, lab = all_checks()[exercise_id], lab_of(exercise_id)
-    names = dict(vars(judging.released_module(lab))) | {"__name__": "__main__"}
-    exec(lab.exercises[exercise_id].solution if source is None else source, names)
-    return names[check.answer]
-
-
-def said(capsys: pytest.CaptureFixture[str], answer: object) -> str:
-    check(answer)  # type: ignore[arg-type]
-    return capsys.readouterr().out
-
-
-@pytest.mark.parametrize("exercise_id", ["1.2", "2.2", "7.1"])
-def test_check_says_passed(exercise_id: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert said(capsys, written(exercise_id)).endswith("passed\n")
-
-
-def test_check_names_the_misconception_and_gives_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
-    wrong = all_checks()["4.1"].misconceptions[0]
-    told = said(capsys, written("4.1", wrong.source(lab_of("4.1").exercises["4.1"].solution)))
-    assert wrong.name in told and wrong.hint in told
-
-
-@pytest.mark.parametrize("body, words", [
-    ("raise NotImplementedError", "not attempted"), ("raise SystemExit", "SystemExit"), ("return None", "raises"),
-    ("return torch.zeros(3)", "shape"), ("return chunks[:, 0]", "type"), ("raise KeyboardInterrupt", "interrupted"),
-    ("return (chunks.zero_().sum(1) > 1).long()", "changes its input"),
-])
-def test_check_reports_and_never_raises(body: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert words in said(capsys, written("1.2", f"def nearest_code(chunks, codebook):\n    {body}"))
-
-
-def in_a_cell(exercise_id: str, source: str, **others: object) -> FunctionType:
-    """A student's function, from a cell whose source is known, as in Jupyter, beside `others` of other cells."""
-    linecache.cache["<cell>"] = (len(source), None, source.splitlines(keepends=True), "<cell>")
-    names = dict(vars(judging.released_module(lab_of(exercise_id)))) | {"__name__": "__main__"} | others
-    exec(compile(source, "<cell>", "exec"), names)
-    return names[all_checks()[exercise_id].answer]
-
-
-@pytest.mark.parametrize("exercise_id", ["4.2", "7.1", "8.1", "8.4"])
-def test_check_runs_a_cell_alone_as_it_is_graded(exercise_id: str, capsys: pytest.CaptureFixture[str]) -> None:
-    solution = lab_of(exercise_id).exercises[exercise_id].solution
-    assert said(capsys, in_a_cell(exercise_id, solution)).endswith("passed\n")
-
-
-def test_check_tells_what_stands_in_another_cell(capsys: pytest.CaptureFixture[str]) -> None:
-    taking = lab_of("4.2").exercises["4.2"].solution.replace("return x + self.mlp(", "return helper(x) + self.mlp(")
-    told = said(capsys, in_a_cell("4.2", taking, helper=lambda x: x))
-    assert "passed, but not alone" in told and f"NameError in line {len(taking.splitlines())}" in told
-
-
-def test_no_gradient_and_no_number_are_told_in_words(capsys: pytest.CaptureFixture[str]) -> None:
-    detached = written("2.1", "def straight_through(x, quantized):\n    return quantized.detach()")
-    assert "`gradient at x` is wrong" in said(capsys, detached)
-    whole = lab_of("3.2").exercises["3.2"].solution.replace("self.vq(self.embed(chunks)).codes", "self.vq(self.embed(chunks))")
-    assert "`encode` is a Quantized" in said(capsys, written("3.2", whole))
-
-
 def test_an_accident_is_no_refusal() -> None:
     assert refuses(lambda: int("x")) and not refuses(lambda: [][1]) and not refuses(lambda: 1)
-
-
-def test_check_tells_a_changed_input(capsys: pytest.CaptureFixture[str]) -> None:
-    solution = lab_of("1.2").exercises["1.2"].solution
-    changing = solution.replace(".argmin(dim=1)", ".argmin(dim=1) + 0 * chunks.mul_(2)[:, 0].long()")
-    assert "changes its input `chunks`" in said(capsys, written("1.2", changing))
-
-
-def test_check_knows_the_released_function_and_strangers(capsys: pytest.CaptureFixture[str]) -> None:
-    from vqbet_course.tokens import nearest_code
-
-    assert "released" in said(capsys, nearest_code)
-    assert "no exercise" in said(capsys, said) and "no exercise" in said(capsys, 3)
 
 
 # --- student editions ---------------------------------------------------------------------------------------
@@ -178,6 +101,25 @@ def test_an_edition_is_a_clean_notebook_without_solutions(name: str) -> None:
         blank, checked, released = (source_of(notebook["cells"][at + i]) for i in range(3))
         assert "raise NotImplementedError" in blank and '"""' in blank
         assert checked == f"check({all_checks()[exercise.id].answer})" and released.startswith("from vqbet_course.")
+
+
+def test_a_teachers_edition_has_every_solution_with_an_explanation() -> None:
+    assert set(EXPLANATIONS) == set(IDS)
+    for lab in all_labs().values():
+        text = student_edition(lab, teacher=True)
+        nbformat.validate(json.loads(text))
+        cells = {cell["id"]: source_of(cell) for cell in json.loads(text)["cells"]}
+        for exercise in lab.exercises.values():
+            folded = cells[f"{exercise.cell_id}-solution"]
+            assert EXPLANATIONS[exercise.id] in folded and exercise.solution.splitlines()[-1] in folded
+
+
+@every_lab
+def test_hints_render_as_markdown(name: str) -> None:
+    """JupyterLab reads Markdown inside <details> only after an empty line."""
+    for cell in json.loads((LABS / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]:
+        if cell["id"].endswith("-task"):
+            assert "</summary>\n\n" in source_of(cell)
 
 
 def test_blanking_keeps_signature_and_docstring() -> None:

@@ -16,18 +16,23 @@ from grading_labs import notebook_of, solved, solved_with
 
 from vqbet_course.cli import main
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.notebooks import source_of
 from vqbet_course.grading import execution, grader, judging, report, sandbox
+from vqbet_course.grading.answers import Answer
 from vqbet_course.grading.checks import all_checks
 from vqbet_course.grading.editions import blanked
 from vqbet_course.grading.grades import Grade, Marked, Ungradable, Verdict
 from vqbet_course.grading.lessons import all_labs
 from vqbet_course.grading.limits import Limits
 from vqbet_course.grading.report import folder_of
+from vqbet_course.grading.submissions import LARGEST, find_submissions, read_file, read_notebook_of
 
 LAB = "01_tokens"
 MISTAKE = all_checks()["1.2"].misconceptions[0]
 EVE = "group/<b>eve"
 SLOW_MACHINE = Limits(seconds=30, wall=60)
+QUICK_OPTIONS = grader.Options(SLOW_MACHINE, execute=False)
+NO_COPY = grader.Options(execute=False)
 
 
 @pytest.mark.timeout(600)
@@ -41,8 +46,9 @@ def test_the_reference_passes_and_the_stub_fails_in_every_lab() -> None:
                 check = all_checks()[exercise.id]
                 stub = blanked(exercise.solution, check.blank or (check.answer,))
                 for source in (stub, exercise.solution):
-                    ended, answer = box.run(judging.make_job(exercise.id, 1, source), SLOW_MACHINE)
-                    found.append(judging.judge_answer(exercise.id, 1, answer).status if ended == "finished" else ended)
+                    ended, answer = box.run(judging.make_job(exercise.id, 1, Answer(source)), SLOW_MACHINE)
+                    verdict = judging.judge_answer(exercise.id, 1, source, answer)
+                    found.append(verdict.status if ended == "finished" else ended)
         return found
 
     with ThreadPoolExecutor(2) as pool:
@@ -65,7 +71,7 @@ def submissions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def graded(submissions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("grades")
-    problems = grader.grade(submissions, out, jobs=2, execute=False, limits=SLOW_MACHINE, quiet=True)
+    problems = grader.grade(submissions, out, jobs=2, options=QUICK_OPTIONS, quiet=True)
     assert list(problems) == ["mallory"]
     return out
 
@@ -99,7 +105,7 @@ def test_results_do_not_depend_on_the_number_of_jobs_or_on_dask(submissions: Pat
     from distributed import LocalCluster
 
     with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
-        grader.grade(submissions, tmp_path, dask=cluster.scheduler_address, execute=False, limits=SLOW_MACHINE, quiet=True)
+        grader.grade(submissions, tmp_path, dask=cluster.scheduler_address, options=QUICK_OPTIONS, quiet=True)
     for path in graded.rglob("report.json"):
         assert read(tmp_path / path.relative_to(graded)) == read(path)
 
@@ -110,7 +116,7 @@ def test_results_do_not_depend_on_the_number_of_jobs_or_on_dask(submissions: Pat
 def test_one_submission_on_which_the_grader_fails_costs_the_others_nothing(
         two: Path, cheap: list[str], tmp_path: Path) -> None:
     (two / "bob.ipynb").write_text("poison")
-    problems = grader.grade(two, tmp_path / "out", execute=False, quiet=True)
+    problems = grader.grade(two, tmp_path / "out", options=NO_COPY, quiet=True)
     assert cheap == ["ada"] and "ZeroDivisionError" in problems["bob"]
 
 
@@ -120,7 +126,7 @@ def passed(data: bytes, options: grader.Options) -> Grade:
         raise KeyboardInterrupt
     if b"poison" in data:
         raise ZeroDivisionError
-    lab, _ = grader.parse(data)
+    lab = read_notebook_of(data).lab
     marked = [Marked(e.id, e.points, Verdict("passed", "passed")) for e in lab.exercises.values()]
     return Grade(lab.name, marked, digest=grader.digest_of(data))
 
@@ -153,7 +159,7 @@ def two(tmp_path: Path) -> Path:
 
 
 def test_a_grade_is_given_once_and_anew_when_the_submission_changed(two: Path, cheap: list[str], tmp_path: Path) -> None:
-    grade: Callable[[], object] = lambda: grader.grade(two, tmp_path / "out", execute=False, quiet=True)
+    grade: Callable[[], object] = lambda: grader.grade(two, tmp_path / "out", options=NO_COPY, quiet=True)
     grade()
     assert sorted(cheap) == ["ada", "bob"]
     grade()
@@ -166,16 +172,16 @@ def test_a_grade_is_given_once_and_anew_when_the_submission_changed(two: Path, c
 def test_an_interrupted_class_goes_on_where_it_stopped(two: Path, cheap: list[str], tmp_path: Path) -> None:
     (two / "bob.ipynb").write_text("interrupt")
     with pytest.raises(KeyboardInterrupt):
-        grader.grade(two, tmp_path / "out", execute=False, quiet=True)
+        grader.grade(two, tmp_path / "out", options=NO_COPY, quiet=True)
     (two / "bob.ipynb").write_text(json.dumps(notebook_of(LAB)))
-    grader.grade(two, tmp_path / "out", execute=False, quiet=True)
+    grader.grade(two, tmp_path / "out", options=NO_COPY, quiet=True)
     assert sorted(cheap) == ["ada", "bob"]
 
 
 def test_a_report_cut_short_by_a_kill_is_written_again(two: Path, cheap: list[str], tmp_path: Path) -> None:
     folder_of(tmp_path / "out", "ada").mkdir(parents=True)
     (folder_of(tmp_path / "out", "ada") / "report.json").write_text('{"dig')
-    grader.grade(two, tmp_path / "out", execute=False, quiet=True)
+    grader.grade(two, tmp_path / "out", options=NO_COPY, quiet=True)
     assert sorted(cheap) == ["ada", "bob"]
 
 
@@ -194,14 +200,15 @@ def test_what_is_no_submission_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.txt").write_text("")
     with pytest.raises(BadInput, match=name):
-        grader.find_submissions(tmp_path / name)
+        find_submissions(tmp_path / name)
 
 
 def test_hidden_copies_of_jupyter_are_no_submissions(tmp_path: Path) -> None:
     for name in ("a.ipynb", ".ipynb_checkpoints/a-checkpoint.ipynb"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}")
-    assert list(grader.find_submissions(tmp_path)) == ["a"]
+    assert [(s.name, s.left_out) for s in find_submissions(tmp_path)] == [
+        (".ipynb_checkpoints/a-checkpoint", True), ("a", False)]
 
 
 def test_reports_of_any_name_have_a_folder_of_their_own(tmp_path: Path) -> None:
@@ -215,16 +222,16 @@ def test_reports_of_any_name_have_a_folder_of_their_own(tmp_path: Path) -> None:
 
 def test_a_file_name_that_is_no_text_or_steers_a_terminal_is_escaped(two: Path, cheap: list[str], tmp_path: Path) -> None:
     os.rename(os.fsencode(two / "ada.ipynb"), os.fsencode(two) + b"/\xff\x1b[2J\n.ipynb")
-    grader.grade(two, tmp_path / "out", execute=False, quiet=True)
+    grader.grade(two, tmp_path / "out", options=NO_COPY, quiet=True)
     assert sorted(cheap) == [r"\xff\x1b[2J\n", "bob"]
     assert len((tmp_path / "out" / "grades.csv").read_text().splitlines()) == 3
 
 
 def test_a_submission_that_would_fill_the_memory_is_not_read(tmp_path: Path) -> None:
     with open(tmp_path / "large.ipynb", "wb") as file:
-        file.truncate(grader.LARGEST + 1)
+        file.truncate(LARGEST + 1)
     with pytest.raises(Ungradable, match="clear its outputs"):
-        grader.read_submission(tmp_path / "large.ipynb")
+        read_file(tmp_path / "large.ipynb")
 
 
 def test_without_bubblewrap_it_says_what_is_not_enforced_or_refuses(
@@ -240,7 +247,7 @@ def test_without_bubblewrap_it_says_what_is_not_enforced_or_refuses(
 
 
 def test_a_sandbox_that_does_not_start_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox.Sandbox, "command", lambda self: [sys.executable, "-c", "raise SystemExit('no torch')"])
+    monkeypatch.setattr(sandbox.Sandbox, "command", lambda self, files: ([sys.executable, "-c", "raise SystemExit('no torch')"], []))
     with pytest.raises(Ungradable, match="no torch"):
         grader.grade_submission(json.dumps(solved(LAB)).encode(), grader.Options(execute=False))
 
@@ -249,7 +256,7 @@ def test_the_time_of_a_notebook_is_shared_by_its_exercises(monkeypatch: pytest.M
     monkeypatch.setattr(sandbox.Sandbox, "start", lambda self: None)
     monkeypatch.setattr(sandbox.Sandbox, "run", lambda self, job, limits: ("out of time", b""))
     lab = all_labs()[LAB]
-    answers = dict.fromkeys(lab.exercises, "")
+    answers = {id: [Answer("")] for id in lab.exercises}
     verdicts = grader.score(lab, answers, grader.Options(seconds=0))
     assert all("all the time" in verdict.message for verdict in verdicts.values())
 
@@ -314,3 +321,46 @@ def test_what_a_sandbox_shows_may_lie_below_tmp() -> None:
         command = sandbox.bubblewrap([*sandbox.interpreter(), *sandbox.bind(shown)], 1 << 20)
         read = [os.path.realpath(sys.executable), "-I", "-S", "-c", f"print(open({str(shown)!r}).read())"]
         assert subprocess.run([*command, *read], capture_output=True, text=True).stdout == "here\n"
+
+
+@pytest.mark.timeout(600)
+def test_what_a_lab_builds_on_loads_with_what_a_sandbox_holds(tmp_path: Path) -> None:
+    """The cells before an exercise, and the modules that they import, in a Python that has nothing else."""
+    for lab in all_labs().values():
+        sandbox.write_modules(lab, tmp_path / lab.name)
+        (tmp_path / lab.name / "cells.json").write_text(json.dumps([source_of(cell) for cell in lab.exported]))
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", LOADS_ALL, str(sandbox.RUNNER), *map(
+        str, sorted(tmp_path.iterdir()))], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+LOADS_ALL = """
+import importlib, json, os, runpy, sys, traceback
+failed = False
+for number, lab in enumerate(sys.argv[2:]):
+    if number == 0:
+        sys.path += [lab + "/packages"]
+        import torch
+    pid = os.fork()
+    if pid == 0:
+        sys.path += [lab + "/course"]
+        try:
+            from vqbet_course.grading.limits import Limits
+            for folder, _, names in os.walk(lab + "/course/vqbet_course"):
+                for name in [name for name in names if name.endswith(".py")]:
+                    place = os.path.relpath(folder + "/" + name, lab + "/course")[:-3].replace("/", ".")
+                    importlib.import_module(place.removesuffix(".__init__"))
+            sys.argv[1:] = sys.argv[1:2]
+            runner = runpy.run_path(sys.argv[1], run_name="runner")
+            with open(lab + "/cells.json") as file:
+                names, problem = runner["released"](json.load(file))
+            if problem is not None:
+                raise problem
+        except BaseException:
+            traceback.print_exc()
+            print(lab, flush=True)
+            os._exit(1)
+        os._exit(0)
+    failed |= os.waitpid(pid, 0)[1] != 0
+sys.exit(failed)
+"""

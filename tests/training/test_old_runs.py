@@ -32,6 +32,7 @@ def as_0_1(run: Path) -> None:
         assert at is not None
         where = {"stage": str(at.stage), "step": str(at.step)} if file.startswith("train") else None
         save_file({renamed(name): value for name, value in load_file(run / file).items()}, run / file, metadata=where)
+    (run / "checksums.json").unlink()
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps({name: config[name] for name in FIELDS_OF_0_1}))
 

@@ -1,8 +1,10 @@
 """Reading a configuration from JSON, and the rules that the values of a VQ-BeT configuration must keep."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin
 
 from vqbet_course.core.errors import BadInput
 
@@ -23,9 +25,35 @@ def read_fields[T](cls: type[T], values: dict[str, Any]) -> T:
     if unknown:
         raise BadInput(f"configuration: unknown field {sorted(unknown)[0]!r}")
     try:
-        return cls(**{name: from_json(value) for name, value in values.items()})
+        return typed(cls, {name: from_json(value) for name, value in values.items()})
     except (TypeError, AttributeError) as error:
         raise BadInput(f"configuration: a value is missing or has the wrong type ({error})") from None
+
+
+def typed[T](cls: type[T], values: dict[str, Any]) -> T:
+    """A dataclass made of values. Raises TypeError, naming the field, for a value of another type than its field's."""
+    for f in fields(cls):  # type: ignore[arg-type]
+        if f.name in values and not is_of(values[f.name], f.type):
+            raise TypeError(f"{f.name} is {values[f.name]!r}"[:80])
+    return cls(**values)
+
+
+def is_of(value: Any, kind: Any) -> bool:
+    """Whether a value is of an annotated type. A whole number is a float, too; True is no number; NaN is none."""
+    if isinstance(kind, UnionType):
+        return any(is_of(value, part) for part in kind.__args__)
+    origin, parts = get_origin(kind) or kind, get_args(kind)
+    if origin in (int, float):
+        return type(value) is not bool and isinstance(value, (int, origin)) and math.isfinite(value)
+    if not isinstance(origin, type):
+        return True
+    if not isinstance(value, NoneType if origin is None else origin):
+        return False
+    if origin is dict and parts:
+        return all(is_of(k, parts[0]) and is_of(v, parts[1]) for k, v in value.items())
+    if origin is tuple and parts and parts[-1] is not Ellipsis:
+        return len(value) == len(parts) and all(map(is_of, value, parts))
+    return not (origin is tuple and parts) or all(is_of(inner, parts[0]) for inner in value)
 
 
 def check_rules(rules: Sequence[Rule]) -> None:

@@ -47,7 +47,7 @@ def read_json[T](path: Path, parse: Callable[[dict[str, Any]], T]) -> T:
         raise BadInput(f"{path}: missing; is {path.parent} a run directory?") from None
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, OverflowError) as error:
         raise BadInput(f"{path}: damaged ({type(error).__name__}: {error}); copy it again or train again") from None
 
 

@@ -192,8 +192,8 @@ def heatmap(ax: "Axes", matrix: Any, label: str, rows: Sequence[str] = (), colum
 # --- images and text -------------------------------------------------------------------------------------
 
 
-def show_frames(images: Mapping[str, Any] | Sequence[tuple[str, Any]], columns: int = 3,
-                good: Sequence[bool] = ()) -> None:
+def frame_grid(images: Mapping[str, Any] | Sequence[tuple[str, Any]], columns: int = 3,
+               good: Sequence[bool] = ()) -> None:
     """Frames (H, W, 3) with titles side by side; `good` colours the titles: green for success, red for failure."""
     named = list(images.items() if isinstance(images, Mapping) else images)
     arrays = [np.asarray(image) for _, image in named]

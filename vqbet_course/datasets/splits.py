@@ -1,5 +1,6 @@
 """Which episodes of a source are trained on, and which are held back: drawn by episode, never by frame."""
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,13 @@ class Split:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    def keeping(self, episodes: Sequence[int]) -> "Split":
+        """The split with these episodes alone. Raises BadInput where none of them is for training."""
+        kept = {part: [e for e in getattr(self, part) if e in set(episodes)] for part in ("train", "val", "stress")}
+        if not kept["train"]:
+            raise BadInput(f"split of {self.source}: none of the episodes to train on does this task; make it again")
+        return replace(self, **kept)
 
     def whole(self, demos: Demos) -> Demos:
         """The demonstrations, if they are those that were split. Raises BadInput if they are not."""

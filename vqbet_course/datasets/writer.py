@@ -1,16 +1,16 @@
 """A source, written as a LeRobotDataset v3: streaming, resumable, checked, and there whole or not at all.
 
-Frames go to data/chunk-000/file-NNN.parquet, pictures among them as PNG. What is known of the episodes in a file,
+Frames go to data/chunk-000/file-NNN.parquet, images among them as PNG, or to videos of the same number. What is known of the episodes in a file,
 a checksum of each included, goes to the file of the same name under meta/episodes, once the data lie there. So the
 half-written dataset itself says how far it is, and a killed conversion goes on after its last whole file.
 """
-import io
 import itertools
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,12 +24,23 @@ from vqbet_course.datasets.card import data_card
 from vqbet_course.datasets.choice import Choice, renamed
 from vqbet_course.datasets.readers import lerobot_dataset
 from vqbet_course.datasets.source import TASK_INDEX, UNSTATED, Episode, Source, check_cameras
+from vqbet_course.datasets.storage import (
+    LOSS,
+    VIDEO_PATH,
+    PngCells,
+    Storage,
+    check_encodable,
+    signature,
+    video_feature,
+)
+from vqbet_course.datasets.storage import videos as videos_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 FILE_BYTES = 8e6  # of data, before they are compressed, after which a file is full: what a killed conversion loses
 GROUP_BYTES = 8e6  # after which a row group is written: about what is in memory at most
+FRAMES_PER_VIDEO = 3000  # after which a file with videos is full
 FILES_PER_CHUNK = 1000
 BLOCK = 32  # frames of pictures that make a table
 QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
@@ -39,10 +50,10 @@ Rows = list[dict[str, Any]]
 """What meta/episodes says of each episode."""
 
 
-def write_dataset(source: Source, out: Path, quiet: bool = False) -> Path:
+def write_dataset(source: Source, out: Path, quiet: bool = False, videos: bool = False, jobs: int = 1) -> Path:
     """Write all episodes of a source into `out`, or go on where a killed process stopped.
 
-    Raises BadInput if `out` holds something already, for episodes that cannot be used, and without space.
+    `videos`: images as MP4, in LeRobot's way, instead of PNG; `jobs`: threads that encode PNGs. Raises BadInput if `out` holds something already, for episodes that cannot be used, and without space.
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise BadInput(f"{out} exists and is not an empty folder: name another one or remove it")
@@ -50,10 +61,13 @@ def write_dataset(source: Source, out: Path, quiet: bool = False) -> Path:
     for name, size in source.image_sizes.items():
         if len(size) != 3 or size[2] != 3:
             raise BadInput(f"{source.path}: {name} has shape {size}, expected (height, width, 3)")
+    if videos:
+        check_encodable(source.path, source.image_sizes)
     work = out.with_name(f".{out.name}.partial")
-    begin(source, work)
+    begin(source, work, videos)
     try:
-        write_episodes(source, work, quiet)
+        with ThreadPoolExecutor(max(1, jobs)) as pool:
+            write_episodes(source, work, quiet, None if videos else pool)
     except CannotWrite:
         if not meta_files(work):  # nothing to go on from
             shutil.rmtree(work)
@@ -61,8 +75,8 @@ def write_dataset(source: Source, out: Path, quiet: bool = False) -> Path:
     except BadInput:  # going on would meet it again
         shutil.rmtree(work)
         raise
-    finish(source, work)
-    verify(source, work)
+    finish(source, work, videos)
+    verify(source, work, LOSS if videos else 0.0)
     with in_plain_words(out):
         (work / MARK).unlink()
         if out.exists():
@@ -82,11 +96,11 @@ def with_safe_names(source: Source) -> Source:
     return renamed(source, unsafe) if unsafe else source
 
 
-def begin(source: Source, work: Path) -> None:
+def begin(source: Source, work: Path, videos: bool = False) -> None:
     """Make the folder to work in, or keep the one there is if it belongs to this source as it is now."""
     mark = {"source": source.path, "kind": source.kind, "fps": source.rate, "episodes": source.n_episodes,
             "pictures": {name: list(size) for name, size in sorted(source.image_sizes.items())},
-            "features": sorted(next(source.episodes()).numbers), "changed": last_change(Path(source.path))}
+            "videos": videos, "features": sorted(next(source.episodes()).numbers), "changed": last_change(Path(source.path))}
     file = work / MARK
     with in_plain_words(work):
         if not file.exists() or file.read_text(encoding="utf-8") != json.dumps(mark):
@@ -110,8 +124,9 @@ def file_name(number: int) -> str:
 # --- data -------------------------------------------------------------------------------------------------------
 
 
-def write_episodes(source: Source, work: Path, quiet: bool) -> None:
-    """Fill data files, one after the other, from the first episode that none of them holds."""
+def write_episodes(source: Source, work: Path, quiet: bool, pool: ThreadPoolExecutor | None) -> None:
+    """Fill data files, one after the other, from the first episode that none of them holds. `pool`: threads that encode
+    PNGs; None: images go to videos."""
     from tqdm import tqdm
 
     lengths, file = lengths_in(work), len(meta_files(work))
@@ -120,12 +135,25 @@ def write_episodes(source: Source, work: Path, quiet: bool) -> None:
               unit="episode", disable=quiet, dynamic_ncols=True) as bar:
         episodes = enumerate(bar, done)
         for first in episodes:
-            rows = write_file(source, itertools.chain([first], episodes), work, file, frame)
+            with image_storage(source, work, file, pool) as storage:
+                rows = write_file(source, itertools.chain([first], episodes), work, file, frame, storage)
+            write_parquet(work / "meta" / "episodes" / file_name(file), rows)
             frame, file = rows[-1]["dataset_to_index"], file + 1
 
 
-def write_file(source: Source, episodes: Iterator[tuple[int, Episode]], work: Path, file: int, frame: int) -> Rows:
-    """Write episodes until the file is full, then what is known of them. `frame`: how many frames came before."""
+@contextmanager
+def image_storage(source: Source, work: Path, file: int, pool: ThreadPoolExecutor | None) -> Iterator[Storage]:
+    """Where the images of a data file go."""
+    if pool is not None:
+        yield PngCells(pool)
+        return
+    with videos_of(work, source.image_sizes, *divmod(file, FILES_PER_CHUNK), source.rate) as files:
+        yield files
+
+
+def write_file(source: Source, episodes: Iterator[tuple[int, Episode]], work: Path, file: int, frame: int,
+               storage: Storage) -> Rows:
+    """Write episodes until the file is full; returns what is known of them. `frame`: how many frames came before."""
     rows: Rows = []
 
     def write(partial: Path) -> None:
@@ -136,16 +164,27 @@ def write_file(source: Source, episodes: Iterator[tuple[int, Episode]], work: Pa
                 check_cameras(episode, source.image_sizes)
                 columns = episode.numbers | clocks(episode, number, start, source.rate)
                 samples: dict[str, list[np.ndarray]] = {name: [] for name in episode.images}
-                for table in tables(episode, columns, source.image_sizes, samples):
+                firsts: dict[str, list[int]] = {}
+                first = storage.frames
+                for table in tables(episode, columns, source.image_sizes, samples, storage, firsts):
                     size += table.nbytes
                     put(table)
-                rows.append(row_of(episode, number, start, file, source.tasks_of(episode)) | stats_of(columns, samples))
-                if size > FILE_BYTES:
+                places = {} if isinstance(storage, PngCells) else video_places(firsts, file, first, storage.frames,
+                                                                               source.rate)
+                rows.append(row_of(episode, number, start, file, source.tasks_of(episode)) | places |
+                            {f"first/{name}": means for name, means in firsts.items()} | stats_of(columns, samples))
+                if size > FILE_BYTES or storage.frames > FRAMES_PER_VIDEO:
                     return
 
     write_atomically(work / "data" / file_name(file), write)
-    write_parquet(work / "meta" / "episodes" / file_name(file), rows)
     return rows
+
+
+def video_places(cameras: Iterable[str], file: int, first: int, end: int, fps: float) -> dict[str, Any]:
+    """What meta/episodes says of where an episode lies in the videos: its frames first..end-1 of them."""
+    chunk, index = divmod(file, FILES_PER_CHUNK)
+    return {f"videos/{name}/{key}": value for name in cameras for key, value in {
+        "chunk_index": chunk, "file_index": index, "from_timestamp": first / fps, "to_timestamp": end / fps}.items()}
 
 
 def clocks(episode: Episode, number: int, start: int, fps: float) -> dict[str, np.ndarray]:
@@ -157,23 +196,26 @@ def clocks(episode: Episode, number: int, start: int, fps: float) -> dict[str, n
 
 
 def tables(episode: Episode, columns: dict[str, np.ndarray], sizes: dict[str, tuple[int, ...]],
-           samples: dict[str, list[np.ndarray]]) -> Iterator["pa.Table"]:
-    """The frames as tables: all at once without pictures, with them a few at a time. Leaves some in `samples`."""
+           samples: dict[str, list[np.ndarray]], storage: Storage,
+           firsts: dict[str, list[int]]) -> Iterator["pa.Table"]:
+    """The frames as tables: all at once without images, with them a few at a time. Leaves some images in `samples`, and
+    the signatures of the first ones in `firsts`."""
     import pyarrow as pa
 
     n = len(episode)
     step = BLOCK if episode.images else n
-    pictures = in_step(episode, sizes)
+    images = in_step(episode, sizes)
     for begin in range(0, n, step):
-        encoded: dict[str, list[dict[str, Any]]] = {name: [] for name in episode.images}
-        for row, frame in enumerate(itertools.islice(pictures, step), begin):
-            for name, picture in frame.items():
-                encoded[name].append({"bytes": as_png(picture), "path": None})
+        block = list(itertools.islice(images, step))
+        for row, frame in enumerate(block, begin):
+            for name, image in frame.items():
+                if row == 0:
+                    firsts[name] = signature(image)
                 if row % -(-n // SAMPLED) == 0:
-                    samples[name].append(thinned(picture))
+                    samples[name].append(thinned(image))
         arrays = {name: as_column(values[begin:begin + step]) for name, values in columns.items()}
         stored = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-        yield pa.table(arrays | {name: pa.array(rows, stored) for name, rows in encoded.items()})
+        yield pa.table(arrays | {name: pa.array(cells, stored) for name, cells in storage.add(block).items()})
 
 
 def in_step(episode: Episode, sizes: dict[str, tuple[int, ...]]) -> Iterator[dict[str, np.ndarray]]:
@@ -198,14 +240,6 @@ def as_column(values: np.ndarray) -> "pa.Array":
     if values.shape[1] == 1:
         return pa.array(values[:, 0])
     return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
-
-
-def as_png(picture: np.ndarray) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
 
 
 def thinned(picture: np.ndarray) -> np.ndarray:
@@ -329,19 +363,21 @@ def all_stats(work: Path) -> dict[str, dict[str, Any]]:
     return stats
 
 
-def finish(source: Source, work: Path) -> None:
+def finish(source: Source, work: Path, videos: bool) -> None:
     """Write what describes the dataset as a whole."""
     import pandas as pd
 
     lengths = lengths_in(work)
     stats, features = all_stats(work), features_of(source, work)
+    if videos:
+        features |= {name: video_feature(size, source.rate) for name, size in source.image_sizes.items()}
     write_json(work / "meta" / "info.json", {
         "codebase_version": "v3.0", "robot_type": None if source.robot == UNSTATED else source.robot,
         "total_episodes": len(lengths), "total_frames": sum(lengths), "total_tasks": len(source.all_tasks),
         "chunks_size": FILES_PER_CHUNK, "data_files_size_in_mb": 100, "video_files_size_in_mb": 200,
         "fps": int(source.rate) if source.rate == int(source.rate) else source.rate,
         "splits": {"train": f"0:{len(lengths)}"}, "features": features,
-        "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet", "video_path": None})
+        "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet", "video_path": VIDEO_PATH if videos else None})
     write_json(work / "meta" / "stats.json", stats)
     contract = contract_of(source, features, stats)
     write_json(work / "meta" / "contract.json", contract.to_dict() | {"operator": source.operator})
@@ -379,14 +415,31 @@ def contract_of(source: Source, features: dict[str, dict[str, Any]], stats: dict
     return Contract(observation, field("action"), source.rate)
 
 
-def verify(source: Source, work: Path) -> None:
-    """Read everything again: counts, clocks, and the checksum of every episode. Raises BadInput if anything is not
-    as it was in the source, and removes what was written."""
+def verify(source: Source, work: Path, loss: float) -> None:
+    """Read everything again: counts, clocks, the checksum of every episode's states and actions, and the first image of
+    each camera in each episode, whose blocks may differ by `loss` on average. Raises BadInput if anything is not as it
+    was in the source, and removes what was written."""
     try:
-        found = sum(1 for _ in lerobot_dataset.open_source(work, Choice()).sound_episodes())
+        found = 0
+        for episode in lerobot_dataset.open_source(work, Choice()).sound_episodes():
+            for name, frames in episode.images.items():
+                image, written = next(frames()), column_in(work, f"first/{name}")[found]
+                off = np.abs(np.array(signature(image)) - np.array(written)).mean()
+                if off > loss:
+                    raise BadInput(f"{episode.place}: the first image of {name} is {off:.1f} of 255 off")
+            found += 1
         if found != source.n_episodes:
             raise BadInput(f"{found} episodes were written, {source.n_episodes} were expected")
     except BadInput as error:
         shutil.rmtree(work)
         raise BadInput(f"{source.path}: what was written does not read back as it should ({error}); "
                        "convert again") from None
+
+
+def what_was_verified(source: Source, videos: bool) -> str:
+    """What `verify` has compared, in words."""
+    numbers = f"states and actions of all {source.n_episodes} episodes, bit by bit"
+    if not source.image_sizes:
+        return numbers
+    how = f"to {LOSS:g} of 255 on average" if videos else "by the means of its blocks"
+    return f"{numbers}; of each camera the first image of each episode, {how}"

@@ -13,6 +13,6 @@ from typing import Any
 
 def check(answer: Callable[..., Any]) -> None:
     """Say whether an exercise is solved, or what is wrong, in words. Never raises."""
-    from vqbet_course.grading.judging import feedback
+    from vqbet_course.grading.feedback import show
 
-    print(feedback(answer))
+    show(answer)

@@ -4,13 +4,18 @@ What an exercise asks for becomes `raise NotImplementedError`; signature, docstr
 with its `check`, and the released definition, with which the lesson goes on.
 """
 import ast
+import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from vqbet_course.core.io import write_text
+from vqbet_course import __version__
+from vqbet_course.core.errors import BadInput
+from vqbet_course.core.io import write_json, write_text
 from vqbet_course.core.notebooks import Cell, notebook_text, source_lines, source_of, without_directives
 from vqbet_course.core.places import LABS
 from vqbet_course.grading.checks import Check, all_checks
+from vqbet_course.grading.explanations import EXPLANATIONS
 from vqbet_course.grading.lessons import NBDEV, Exercise, Lab, all_labs
 
 STARS = {1: "★", 2: "★★", 3: "★★★"}
@@ -47,9 +52,9 @@ def exercise_cells(lab: Lab, exercise: Exercise, check: type[Check]) -> list[Cel
     points = "1 point" if exercise.points == 1 else f"{exercise.points} points"
     task = (f"### Exercise {exercise.id} · `{check.answer}`\n\n"
             f"{STARS[exercise.difficulty]} · {exercise.minutes} minutes · {points}. "
-            "Replace each `raise NotImplementedError` below, then run the next cell. Put imports and helpers of "
-            "your own into the same cell: it is graded alone.\n\n"
-            f"<details><summary>Hint</summary>{check.hint}</details>")
+            "Replace each `raise NotImplementedError` below, then run the next cell. Imports and helpers of your "
+            "own may stand in this cell or in others: they are found by name.\n\n"
+            f"<details><summary>Hint</summary>\n\n{check.hint}\n</details>")  # the empty line: Markdown inside
     source = blanked(without_directives(exercise.solution, NBDEV), check.blank or (check.answer,))
     about = {name: getattr(exercise, name) for name in ("id", "points", "difficulty", "minutes")}
     released = f"from vqbet_course.{lab.module} import {check.answer}  # the lesson goes on with the released one"
@@ -59,16 +64,25 @@ def exercise_cells(lab: Lab, exercise: Exercise, check: type[Check]) -> list[Cel
             cell("code", f"{exercise.cell_id}-released", released, deletable=False, editable=False)]
 
 
-def student_edition(lab: Lab) -> str:
-    """The student edition of a lab, as the text of a notebook file."""
+def solution_cells(lab: Lab, exercise: Exercise) -> list[Cell]:
+    """The worked solution of an exercise for teachers, with its explanation."""
+    source = without_directives(exercise.solution, NBDEV).strip()
+    text = (f"<details><summary>Solution of {exercise.id}, with an explanation</summary>\n\n{EXPLANATIONS[exercise.id]}\n\n"
+            f"```python\n{source}\n```\n</details>")
+    return [cell("markdown", f"{exercise.cell_id}-solution", text)]
+
+
+def student_edition(lab: Lab, teacher: bool = False) -> str:
+    """The student edition of a lab, as the text of a notebook file; for a teacher with the solutions, folded."""
     exercises, labs = {e.cell_id: e for e in lab.exercises.values()}, set(all_labs())
     locked = {cell["id"] for cell in lab.locked}
     cells: list[Cell] = []
     for original in lab.cells:
-        source, about = source_of(original), {k: v for k, v in original["metadata"].items() if k == "tags"}
+        source, about = source_of(original), {k: v for k, v in original["metadata"].items() if k in ("tags", "jupyter")}
         if original["id"] in exercises:
             exercise = exercises[original["id"]]
             cells += exercise_cells(lab, exercise, all_checks()[exercise.id])
+            cells += solution_cells(lab, exercise) if teacher else []
         elif original["cell_type"] == "markdown":
             cells.append(cell("markdown", original["id"], pointing_home(source, labs), **about))
         elif source := without_directives(source, NBDEV):
@@ -88,3 +102,30 @@ def write_editions(out: Path = LABS) -> list[Path]:
     for path in paths:
         write_text(path, student_edition(all_labs()[path.stem]))
     return paths
+
+
+def write_teacher_editions(out: Path) -> list[Path]:
+    """Write the editions with solutions and explanations into a folder; returns their paths."""
+    paths = [out / f"{lab.name}.ipynb" for lab in all_labs().values()]
+    for path in paths:
+        write_text(path, student_edition(all_labs()[path.stem], teacher=True))
+    return paths
+
+
+def release(out: Path, numbers: Sequence[str] | None = None) -> list[Path]:
+    """Write the student editions, or those of some numbers, into a folder to hand out; returns the paths.
+
+    `SHA256SUMS` has their checksums (`sha256sum -c SHA256SUMS` tells whether a file is as it was released), and
+    `release.json` the version of the course. Raises BadInput for a number that no lab has.
+    """
+    known = {name.split("_")[0]: name for name in all_labs()}
+    if unknown := [number for number in numbers or [] if number not in known]:
+        raise BadInput(f"--labs {unknown[0]}: no lab has this number; choose from {','.join(known)}")
+    chosen = [known[number] for number in numbers or known]
+    texts = {f"{name}.ipynb": student_edition(all_labs()[name]) for name in chosen}
+    sums = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    for name, text in texts.items():
+        write_text(out / name, text)
+    write_text(out / "SHA256SUMS", "".join(f"{checksum}  {name}\n" for name, checksum in sums.items()))
+    write_json(out / "release.json", {"version": __version__, "labs": sums})
+    return [out / name for name in (*texts, "SHA256SUMS", "release.json")]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from vqbet_course.grading.sandbox import (
     bubblewrap,
     bubblewrap_works,
     interpreter,
+    scratch_folder,
     where_it_runs,
 )
 
@@ -50,17 +52,17 @@ def command() -> list[str]:
 
 def execute(data: bytes, lab: Lab, limits: Limits = LIMITS) -> tuple[bytes, str]:
     """The executed copy (empty if there is none), and what its reader should know."""
-    with tempfile.TemporaryDirectory(prefix="vqbet-course-notebook-") as home, \
-            tempfile.TemporaryFile() as notebook, tempfile.TemporaryFile() as copy:
+    with ExitStack() as files, tempfile.TemporaryFile() as notebook, tempfile.TemporaryFile() as copy:
+        home = "/tmp" if bubblewrap_works() else str(files.enter_context(scratch_folder()))
         notebook.write(without_slow_cells(data, lab))
         notebook.seek(0)
-        files = [notebook.fileno(), copy.fileno()]
-        place = "/tmp" if bubblewrap_works() else home
-        environment = ENVIRONMENT | {"HOME": place, "IPYTHONDIR": place, "PATH": f"{Path(sys.executable).parent}:/bin",
+        inherited = [notebook.fileno(), copy.fileno()]
+        environment = ENVIRONMENT | {"HOME": home, "IPYTHONDIR": home, "PATH": f"{Path(sys.executable).parent}:/bin",
                                      "JUPYTER_PATH": f"{sys.prefix}/share/jupyter", "HF_HUB_OFFLINE": "1",
                                      "PYTHONPATH": str(PACKAGE.parent)}
         process = subprocess.Popen(
-            [*command(), *map(str, files), json.dumps(asdict(where_it_runs(limits)))], pass_fds=files, env=environment,
+            [*command(), *map(str, inherited), json.dumps(asdict(where_it_runs(limits)))], pass_fds=inherited,
+            env=environment,
             cwd=home, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL)
         try:

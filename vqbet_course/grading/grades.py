@@ -1,5 +1,5 @@
 """What grading gives: a verdict for each exercise, a grade for each submission."""
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 STATUSES = ("passed", "wrong", "error", "stopped", "not attempted", "missing")
@@ -11,12 +11,18 @@ class Ungradable(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """One exercise: a status of STATUSES, what happened in words, the misconception that it looks like, a hint."""
+    """One exercise: a status of STATUSES, what happened in words, the misconception that it looks like, a hint; for a
+    wrong answer the smallest example, with what is expected and what came."""
 
     status: str
     message: str
     misconception: str = ""
     hint: str = ""
+    example: str = ""
+
+    def with_hint(self, hint: str) -> "Verdict":
+        """The same verdict with another hint."""
+        return replace(self, hint=hint)
 
 
 @dataclass(frozen=True)
@@ -56,3 +62,17 @@ class Grade:
         return {"lab": self.lab, "score": self.score, "max_score": self.max_score, "exercises": [
             {"id": e.id, "points": e.points, "awarded": e.awarded, "status": e.verdict.status,
              "misconception": e.verdict.misconception or None} for e in self.exercises]}
+
+    def complete(self) -> dict[str, Any]:
+        """What `from_dict` reads: the report, and all that is said in words."""
+        said = self.to_dict()
+        for about, marked in zip(said["exercises"], self.exercises):
+            about |= {name: getattr(marked.verdict, name) for name in ("message", "hint", "example")}
+        return said | {"notes": self.notes, "digest": self.digest}
+
+    @classmethod
+    def from_dict(cls, said: dict[str, Any]) -> "Grade":
+        """The grade that `complete` wrote down; without the executed notebook."""
+        marked = [Marked(e["id"], e["points"], Verdict(e["status"], e["message"], e["misconception"] or "", e["hint"],
+                                                       e["example"])) for e in said["exercises"]]
+        return cls(said["lab"], marked, said["notes"], digest=said["digest"])

@@ -1,4 +1,5 @@
 """The lessons as labs: which exported cells are exercises, and what an exercise may build on."""
+import ast
 import functools
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,6 +7,7 @@ from pathlib import Path
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.notebooks import Cell, directives, has_directive, read_notebook, source_of
 from vqbet_course.core.places import LESSONS, find_lessons
+from vqbet_course.grading.answers import bound_names
 
 NBDEV = ("export", "default_exp")
 """The directives that speak to nbdev alone."""
@@ -50,6 +52,11 @@ class Lab:
         """The released sources of the exported cells before an exercise: what it may build on."""
         ids = [cell["id"] for cell in self.exported]
         return [source_of(cell) for cell in self.exported[:ids.index(exercise.cell_id)]]
+
+    def names_before(self, exercise: Exercise) -> set[str]:
+        """The names that those cells bind."""
+        return set().union(*(bound_names(statement) for source in self.before(exercise)
+                             for statement in ast.parse(source).body))
 
     @property
     def max_score(self) -> int:

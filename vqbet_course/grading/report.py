@@ -3,14 +3,14 @@ import csv
 import hashlib
 import io
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from vqbet_course.core.io import write_atomically, write_json, write_text
 from vqbet_course.core.pages import render
-from vqbet_course.grading.grades import STATUSES, Grade
+from vqbet_course.grading.gradebook import as_text, item_statistics
+from vqbet_course.grading.grades import Grade
 
 LONGEST = 200
 """Characters of a folder's name; no file system takes more than 255."""
@@ -29,14 +29,6 @@ def folder_of(out: Path, student: str) -> Path:
     return out / "students" / name
 
 
-def digest(folder: Path) -> str:
-    """The digest of the submission that a student's folder holds a grade for; empty without a grade."""
-    try:
-        return json.loads((folder / "report.json").read_text(encoding="utf-8"))["digest"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-
-
 def write_student(folder: Path, student: str, grade: Grade) -> None:
     """A student's reports. report.json comes last: where it is, the grade is complete."""
     if grade.executed:
@@ -45,51 +37,57 @@ def write_student(folder: Path, student: str, grade: Grade) -> None:
     write_json(folder / "report.json", grade.to_dict() | {"student": student, "digest": grade.digest})
 
 
-def write_class(out: Path, students: list[str], problems: dict[str, str]) -> None:
-    """The class's page and its gradebook, from the reports of the students that have a grade."""
-    reports = [json.loads((folder_of(out, name) / "report.json").read_text(encoding="utf-8"))
-               for name in students if name not in problems]
-    labs = [summary(lab, [report for report in reports if report["lab"] == lab])
-            for lab in sorted({report["lab"] for report in reports})]
+def write_class(out: Path, rows: list[dict[str, Any]], present: dict[str, str], left_out: dict[str, str]) -> None:
+    """The class's page and its gradebook, from the rows of the submissions that are present, {name: digest}."""
+    rows = [row for row in rows if present.get(row["name"]) == row["digest"] and not row["left_out"]]
+    problems = {row["name"]: row["problem"] for row in rows if row["problem"]}
+    graded = [row for row in rows if not row["problem"]]
+    labs = [summary(lab, [row for row in graded if row["lab"] == lab]) for lab in sorted({row["lab"] for row in graded})]
     write_text(out / "class.html", render(
-        "class_report.html", labs=labs, problems=problems, total=len(students),
+        "class_report.html", labs=labs, problems=problems, total=len(rows), left_out=left_out,
         folder=lambda student: quote(folder_of(out, student).name)))
-    write_text(out / "grades.csv", gradebook(reports, problems))
+    write_text(out / "grades.csv", grades_csv(graded, problems))
 
 
-def summary(lab: str, reports: list[dict[str, Any]]) -> dict[str, Any]:
+def summary(lab: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What class.html shows of one lab."""
-    scores = sorted(report["score"] / max(1, report["max_score"]) for report in reports)
-    answers = [exercise for report in reports for exercise in report["exercises"]]
-    by_id = {e["id"]: [a for a in answers if a["id"] == e["id"]] for e in reports[0]["exercises"]}
-    exercises = [{"id": id, "passed": sum(a["status"] == "passed" for a in said) / len(said),
-                  "statuses": {s: n for s in STATUSES if (n := sum(a["status"] == s for a in said))}}
-                 for id, said in by_id.items()]
-    misconceptions = Counter((a["id"], a["misconception"]) for a in answers if a["misconception"])
+    scores = sorted(row["score"] / max(1, row["max_score"]) for row in rows)
+    items = item_statistics(rows)
+    misconceptions = [((item["id"], name), n) for item in items for name, n in item["misconceptions"]]
     return {
-        "name": lab, "reports": sorted(reports, key=lambda report: report["student"]),
+        "name": lab, "reports": [{"student": row["name"], **row} for row in rows],
         "median": scores[len(scores) // 2], "mean": sum(scores) / len(scores),
         "bins": [sum(min(BINS - 1, int(score * BINS + 1e-9)) == b for score in scores) for b in range(BINS)],
-        "exercises": sorted(exercises, key=lambda exercise: exercise["passed"]),
-        "misconceptions": sorted(misconceptions.items(), key=lambda item: (-item[1], item[0])),
+        "exercises": sorted(items, key=lambda item: item["difficulty"]),
+        "misconceptions": sorted(misconceptions, key=lambda item: (-item[1], item[0])),
     }
 
 
-def gradebook(reports: list[dict[str, Any]], problems: dict[str, str]) -> str:
-    """One line per student: what a gradebook reads."""
-    ids = list(dict.fromkeys(exercise["id"] for report in reports for exercise in report["exercises"]))
+def grades_csv(graded: list[dict[str, Any]], problems: dict[str, str]) -> str:
+    """One line per submission, with the points of each exercise."""
+    grades = {row["name"]: json.loads(row["grade"]) for row in graded}
+    ids = list(dict.fromkeys(exercise["id"] for grade in grades.values() for exercise in grade["exercises"]))
     file = io.StringIO()
     lines = csv.writer(file, lineterminator="\n")
     lines.writerow(["student", "lab", "score", "max_score", *ids, "problem"])
-    for report in sorted(reports, key=lambda report: report["student"]):
-        awarded = {exercise["id"]: exercise["awarded"] for exercise in report["exercises"]}
-        lines.writerow([as_text(report["student"]), report["lab"], report["score"], report["max_score"],
+    for name, grade in sorted(grades.items()):
+        awarded = {exercise["id"]: exercise["awarded"] for exercise in grade["exercises"]}
+        lines.writerow([as_text(name), grade["lab"], grade["score"], grade["max_score"],
                         *[awarded.get(id, "") for id in ids], ""])
     for name, problem in sorted(problems.items()):
         lines.writerow([as_text(name), "", "", "", *[""] * len(ids), problem])
     return file.getvalue()
 
 
-def as_text(name: str) -> str:
-    """A name that no spreadsheet takes for a formula."""
-    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
+def write_feedback(rows: list[dict[str, Any]], out: Path) -> list[Path]:
+    """A page for every submission to hand back, in folders named as the submissions came; returns their paths."""
+    paths = []
+    for row in rows:
+        if not row["left_out"]:
+            grade = Grade.from_dict(json.loads(row["grade"])) if row["grade"] else None
+            page = render("student_report.html", student=row["student"], grade=grade) if grade else render(
+                "refused_report.html", student=row["student"], problem=row["problem"])
+            folder, _, last = row["name"].rpartition("/")  # a learning platform finds them by the folder's name
+            paths.append(out / folder_of(out, folder.split("/")[0] or last).name / f"{folder_of(out, last).name}.html")
+            write_text(paths[-1], page)
+    return paths

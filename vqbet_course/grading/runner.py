@@ -4,9 +4,11 @@ One process imports torch once. For every exercise it forks a child, which takes
 and answers into a file that the grader owns; then every process that is left is killed. This file and `limits` are
 all that the sandbox holds of the grader.
 
-A job is a safetensors file: tensors `CASE.NAME` are the inputs; its metadata holds `given` (sources of the cells
-before, as JSON), `source` (the student's cell), `probe` (how to ask) and `answer` (the name to ask for). An answer is
-one too: tensors `CASE.NAME`, and in its metadata a `status` and where it happened.
+A job is a safetensors file: tensors `CASE.NAME` are the inputs; its metadata holds lists of sources, as JSON: `given`
+(cells of the lesson), `helpers` (statements of the student's other cells), `source` (the student's cell) and `after`
+(what else the student says of the answer); `probe` (how to ask), `answer` (the name to ask for), and `told`, which is
+not empty where the words of an error may be handed back. An answer is a file like that, too: tensors `CASE.NAME`, and
+in its metadata a `status` and where it happened.
 """
 import ast
 import builtins
@@ -48,11 +50,19 @@ def refuses(call: Callable[[], object]) -> bool:
     return False
 
 
-def gradients(value: Tensor, *at: Tensor) -> tuple[Tensor, ...]:
-    """The gradients of a number, or of the sum of several, at some tensors; 0 where none arrives."""
-    if not value.requires_grad:
+def gradients(value: Any, *at: Tensor) -> tuple[Tensor, ...]:
+    """The gradients of a number at some tensors; of several numbers, those of their sum, each weighted by the cosine of
+    its position. 0 where none arrives."""
+    if not isinstance(value, Tensor) or not value.requires_grad:
         return tuple(torch.zeros_like(x) for x in at)
-    return torch.autograd.grad(value.sum(), at, retain_graph=True, allow_unused=True, materialize_grads=True)
+    weights = torch.arange(value.numel()).cos().view_as(value).to(value)
+    return torch.autograd.grad((value * weights).sum(), at, retain_graph=True, allow_unused=True,
+                               materialize_grads=True)
+
+
+def parameter_gradients(value: Any, module: nn.Module) -> Tensor:
+    """The gradients, as `gradients` has them, at all parameters of a module, in a row."""
+    return torch.cat([slope.flatten() for slope in gradients(value, *module.parameters())])
 
 
 @torch.no_grad()
@@ -95,29 +105,114 @@ def ask(probe: Callable[..., dict[str, Any]], answer: Callable[..., Any], inputs
 # --- running a student's cell -------------------------------------------------------------------------------
 
 
-def released(sources: list[str]) -> dict[str, Any]:
-    """The names that the cells before define. What needs a package that is not here is left out."""
-    names: dict[str, Any] = {"__name__": "__main__", "refuses": refuses, "set_parameters": set_parameters,
-                             "gradients": gradients, "np": np, "torch": torch, "F": F, "nn": nn, "Tensor": Tensor, "Any": Any}
+class Missing:
+    """Stands for what an import did not find. The import itself costs nothing; whoever uses it gets an ImportError."""
+
+    missing: str
+
+    def __init__(self, name: str):
+        self.missing = name
+
+    def __getattr__(self, name: str) -> "Missing":
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Missing(self.missing)
+
+    def __call__(self, *args: object, **options: object) -> None:
+        raise ImportError(f"{self.missing} is not there where exercises are graded", name=self.missing)
+
+    __getitem__ = __iter__ = __enter__ = __len__ = __bool__ = __add__ = __radd__ = __matmul__ = __call__
+
+
+class Shell:
+    """Stands for IPython where a cell uses it: what measures a line runs it, everything else does nothing."""
+
+    def __init__(self, names: dict[str, Any]):
+        self.names = names
+
+    def run_line_magic(self, name: str, line: str, *args: object) -> None:
+        """Run a line that is to be measured."""
+        if name in ("time", "timeit", "prun"):
+            exec(line, self.names)
+
+    def run_cell_magic(self, name: str, line: str, cell: str) -> None:
+        """Run a cell that is to be measured."""
+        if name in ("time", "timeit", "prun", "capture"):
+            exec(cell, self.names)
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args, **options: None
+
+
+class TolerantImports(ast.NodeTransformer):
+    """Lets the imports inside functions bind `Missing` to what they do not find."""
+
+    def tolerant(self, node: ast.Import | ast.ImportFrom) -> ast.stmt:
+        """The import, followed by what happens where it fails."""
+        instead = ast.parse("\n".join(f"{bound} = Missing({name!r})" for bound, name in imported(node))).body
+        kind = ast.Name("ImportError", ast.Load())
+        found = ast.Try([node], [ast.ExceptHandler(kind, None, instead or [ast.Pass()])], [], [])
+        return ast.fix_missing_locations(ast.copy_location(found, node))
+
+    visit_Import = visit_ImportFrom = tolerant
+
+
+def imported(node: ast.Import | ast.ImportFrom) -> list[tuple[str, str]]:
+    """Pairs of the name that an import binds and the module that it asks for."""
+    module = node.module or "." if isinstance(node, ast.ImportFrom) else ""
+    return [(alias.asname or alias.name.split(".")[0], module or alias.name) for alias in node.names if alias.name != "*"]
+
+
+def run_statements(sources: list[str], names: dict[str, Any], file: str, wanted: str = "") -> BaseException | None:
+    """Run sources one statement after the other; returns the first error. After an error the next statement runs: one
+    that draws a plot, say, takes nothing from the function above it. Given a `wanted` name, only a missing name or
+    module is passed over before that is defined."""
+    first: BaseException | None = None
+    before = names.get(wanted)
     for source in sources:
-        for statement in ast.parse(source).body:
+        for statement in ast.parse(source, file).body:
             try:
-                exec(compile(ast.Module([statement], []), "<given>", "exec"), names)
-            except (ImportError, NameError, AttributeError):
-                pass
-    return names
+                if not isinstance(statement, ast.Import | ast.ImportFrom):
+                    statement = TolerantImports().visit(statement)
+                exec(compile(ast.Module([statement], []), file, "exec"), names)
+            except ImportError as error:
+                first = first or error
+                if isinstance(statement, ast.Import | ast.ImportFrom):
+                    for bound, name in imported(statement):
+                        names.setdefault(bound, Missing(name))
+            except Exception as error:
+                if wanted and names.get(wanted) is before and not isinstance(error, NameError):
+                    raise
+                first = first or error
+    return first
+
+
+def released(sources: list[str]) -> tuple[dict[str, Any], BaseException | None]:
+    """The names that the lesson's cells define, and the first error of them."""
+    names: dict[str, Any] = {"__name__": "__main__", "refuses": refuses, "set_parameters": set_parameters,
+                             "gradients": gradients, "parameter_gradients": parameter_gradients, "Missing": Missing,
+                             "np": np, "torch": torch, "F": F, "nn": nn, "Tensor": Tensor, "Any": Any}
+    return names, run_statements(sources, names, "<lesson>")
 
 
 def attempt(job: bytes, about: dict[str, str]) -> tuple[Outputs, dict[str, str]]:
     """Run the student's cell and ask it: its outputs, and how that went."""
-    names = released(json.loads(about["given"]))
+    names, _ = released(json.loads(about["given"]))
     asking = dict(names)
     exec(about["probe"], asking)
+    before = names.get(about["answer"])
+    names |= {"check": lambda *args: None, "get_ipython": lambda: Shell(names)}
+    problem: BaseException | None = None
     try:
-        exec(compile(about["source"], "<exercise>", "exec"), names)
+        run_statements(json.loads(about["helpers"]), names, "<helpers>")
+        problem = run_statements([about["source"]], names, "<exercise>", about["answer"])
+        run_statements(json.loads(about["after"]), names, "<helpers>")
+        if names.get(about["answer"]) is before:
+            raise problem or NameError(f"name '{about['answer']}' is not defined", name=about["answer"])
         return ask(asking["probe"], names[about["answer"]], load(job)), {"status": "answered"}
     except BaseException as error:  # SystemExit too: whatever ends the cell is an error of the cell
-        return {}, {"status": "not attempted"} if untouched(error) else {"status": "error"} | describe(error)
+        status = {"status": "not attempted"} if untouched(error) else {"status": "error"} | describe(error)
+        return {}, status | ({"words": " ".join(str(error).split())[:300]} if about.get("told") else {})
 
 
 def untouched(error: BaseException) -> bool:
@@ -126,12 +221,14 @@ def untouched(error: BaseException) -> bool:
 
 
 def describe(error: BaseException) -> dict[str, str]:
-    """Kind and line of an error. Its text stays here: a student could write the inputs into it."""
+    """Kind and line of an error, and the name that it misses. Its text stays here: it could hold the inputs."""
     known = getattr(builtins, type(error).__name__, None) is type(error)
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == "<exercise>"]
     if isinstance(error, SyntaxError) and error.filename == "<exercise>":
         lines = [error.lineno]
-    return {"error": type(error).__name__ if known else "Exception", "line": str(lines[-1] if lines else "")}
+    name = str(error.name or "") if isinstance(error, NameError | ImportError) else ""
+    return {"error": type(error).__name__ if known else "Exception", "line": str(lines[-1] if lines else ""),
+            "name": name}
 
 
 def metadata_of(job: bytes) -> dict[str, str]:
@@ -190,7 +287,7 @@ def serve(control: socket.socket) -> None:
                 os._exit(0)
         for file in files:
             os.close(file)
-        ended = limits.supervise(pid)
+        ended = limits.supervise(pid, lambda: control.send(b"."))
         end_all(pid, limits.own_pids)
         control.send(ended.encode())
 

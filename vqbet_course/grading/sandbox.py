@@ -7,7 +7,9 @@ that nothing belongs to. See `runner` for what happens inside.
 import ast
 import functools
 import json
+import multiprocessing
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -15,7 +17,8 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -32,11 +35,15 @@ RUNNER = Path(__file__).with_name("runner.py")
 SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 """Where the shared libraries of the interpreter and of torch lie."""
 
-HELD = ("torch", "numpy", "einops", "safetensors")
+HELD = ("torch", "numpy", "einops", "safetensors", "torchvision", "scipy", "matplotlib", "tqdm",
+        "gymnasium")
 """The packages that a student's code may import; safetensors carries inputs in and answers out."""
 
 STARTING_S = 600
 """How long a sandbox may take to import torch, on a busy machine."""
+
+SILENT_S = 15
+"""How long a sandbox that is at work may say nothing."""
 
 
 # --- what goes in -------------------------------------------------------------------------------------------
@@ -156,10 +163,34 @@ def where_it_runs(limits: Limits) -> Limits:
     """The limits as they are on this machine; root's sandboxes each have a user that nothing belongs to."""
     isolated = bubblewrap_works()
     uid = 2_000_000 + secrets.randbelow(1_000_000) if isolated and os.getuid() == 0 else 0
-    return replace(limits, uid=uid, own_pids=isolated)
+    return replace(limits, uid=uid, own_pids=isolated, cpu=own_processor())
 
 
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "LANG": "C.UTF-8", "HOME": "/tmp", "USER": "student"}
+def own_processor() -> int:
+    """The processor for the sandboxes of this process, where it is one of several that grade; else -1."""
+    number = re.search(r"SpawnProcess-(\d+)$", multiprocessing.current_process().name)
+    if number is None or sys.platform != "linux":
+        return -1
+    here = sorted(os.sched_getaffinity(0))
+    return here[int(number[1]) % len(here)]
+
+
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "LANG": "C.UTF-8", "HOME": "/tmp", "USER": "student",
+               "MPLBACKEND": "agg"}
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder for the time being. Those that a killed process left behind are removed first."""
+    for left in Path(tempfile.gettempdir()).glob(f"{SCRATCH}-*-*"):
+        owner = left.name.split("-")[-2]
+        if not left.is_symlink() and owner.isdecimal() and not Path(f"/proc/{owner}").exists() and Path("/proc").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{SCRATCH}-{os.getpid()}-") as folder:
+        yield Path(folder)
+
+
+SCRATCH = "vqbet-course-grading"
 
 
 class Sandbox:
@@ -171,59 +202,62 @@ class Sandbox:
     def __init__(self, lab: Lab):
         self.lab = lab
         self.process: subprocess.Popen[bytes] | None = None
+        self.resources = ExitStack()
 
     def __enter__(self) -> "Sandbox":
-        self.files = tempfile.TemporaryDirectory(prefix="vqbet-course-sandbox-")
-        course = Path(self.files.name) / "course" / PACKAGE.name
-        course.mkdir(parents=True)
-        for name, text in earlier_modules(self.lab).items():
-            (course / name).parent.mkdir(parents=True, exist_ok=True)
-            (course / name).write_text(text, encoding="utf-8")
-        for path in [course.parent, *course.parent.rglob("*")]:  # whatever the umask says
-            path.chmod(0o755 if path.is_dir() else 0o644)
+        if not bubblewrap_works():
+            self.folder = self.resources.enter_context(scratch_folder())
+            write_modules(self.lab, self.folder)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.stop()
-        self.files.cleanup()
+        self.resources.close()
 
-    def command(self) -> list[str]:
-        """What starts the runner; the number of its socket comes next."""
-        course, python = Path(self.files.name) / "course", os.path.realpath(sys.executable)
-        if bubblewrap_works():
-            shown = [*interpreter(), *bind(RUNNER, "/runner.py"), *bind(course, "/course")]
-            shown += sum((bind(path, f"/packages/{name}") for name, path in packages().items()), [])
-            return [*bubblewrap(shown, Limits.output), python, "-I", "-S", "/runner.py"]
-        held = Path(self.files.name) / "packages"
-        held.mkdir(exist_ok=True)
-        for name, path in packages().items():
-            if not (held / name).exists():
-                (held / name).symlink_to(path)
-        return [python, "-I", "-S", str(RUNNER)]
+    def command(self, files: ExitStack) -> tuple[list[str], list[int]]:
+        """What starts the runner, without its arguments, and the open files that it inherits; `files` closes them."""
+        python = os.path.realpath(sys.executable)
+        if not bubblewrap_works():
+            return [python, "-I", "-S", str(RUNNER)], []
+        shown = [*interpreter(), *bind(RUNNER, "/runner.py")]
+        shown += sum((bind(path, f"/packages/{name}") for name, path in packages().items()), [])
+        inherited = []
+        for name, text in earlier_modules(self.lab).items():  # no file of them is on the disk
+            held = files.enter_context(tempfile.TemporaryFile())
+            held.write(text.encode())
+            held.seek(0)
+            inherited.append(held.fileno())
+            at = Path("/course") / PACKAGE.name / name
+            shown += sum((["--perms", "0755", "--dir", str(parent)] for parent in reversed(at.parents[:-1])), [])
+            shown += ["--perms", "0644", "--file", str(held.fileno()), str(at)]
+        return [*bubblewrap(shown, Limits.output), python, "-I", "-S", "/runner.py"], inherited
 
     def start(self) -> None:
         """Start it, unless it runs. Raises Ungradable when that does not work."""
         if self.process is not None:
             return
         self.control, inside = socket.socketpair()
-        root = "" if bubblewrap_works() else self.files.name
+        root = "" if bubblewrap_works() else str(self.folder)
         optimizes = any("torch.optim" in source_of(cell) for cell in self.lab.exported)
         # an optimizer imports this when it is first made; it takes seconds, which no student's limit should pay
         ahead = "torch._dynamo" if optimizes else "torch"
-        command = [*self.command(), str(inside.fileno()), ahead, f"{root}/packages", f"{root}/course"]
-        self.process = subprocess.Popen(
-            command, pass_fds=[inside.fileno()], env=ENVIRONMENT, cwd=self.files.name, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        inside.close()
-        self.control.settimeout(STARTING_S)
-        try:
-            said = self.control.recv(16)
-        except TimeoutError:
-            self.stop()
-            raise Ungradable(f"the sandbox did not start within {STARTING_S} s; run the same command again") from None
+        with ExitStack() as files:
+            command, inherited = self.command(files)
+            command += [str(inside.fileno()), ahead, f"{root}/packages", f"{root}/course"]
+            self.process = subprocess.Popen(
+                command, pass_fds=[inside.fileno(), *inherited], env=ENVIRONMENT, cwd=root or "/",
+                start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            inside.close()
+            self.control.settimeout(STARTING_S)
+            try:
+                said = self.control.recv(16)
+            except TimeoutError:
+                self.stop()
+                raise Ungradable(f"the sandbox did not start within {STARTING_S} s; run the same command again") from None
         if said != b"ready":
             assert self.process.stderr is not None
             why = self.process.stderr.read().decode(errors="replace").strip()
+            self.stop()
             raise Ungradable(f"the sandbox does not start: {why[-300:]}")
 
     def stop(self) -> None:
@@ -237,16 +271,20 @@ class Sandbox:
             self.process = None
 
     def run(self, job: bytes, limits: Limits) -> tuple[str, bytes]:
-        """Run a job; how it ended (`finished`, `out of time`, `out of memory`, `died`, `stuck`), and what it wrote."""
+        """Run a job; how it ended (`finished`, `out of time`, `out of memory`, `out of files`, `died`, `stuck`), and
+        what it wrote."""
         self.start()
         with tempfile.TemporaryFile() as job_file, tempfile.TemporaryFile() as result:
             job_file.write(job)
             job_file.seek(0)
-            self.control.settimeout(limits.wall + 5)  # the runner keeps the time; this is for one that no longer can
+            self.control.settimeout(SILENT_S)  # the runner keeps the time; this is for one that no longer can
+            ended = ""
             try:
                 message = json.dumps(asdict(where_it_runs(limits))).encode()
                 socket.send_fds(self.control, [message], [job_file.fileno(), result.fileno()])
-                ended = self.control.recv(64).decode() or "died"
+                while not ended:
+                    said = self.control.recv(64).decode()
+                    ended = said.strip(".") if said else "died"
             except TimeoutError:
                 ended = "stuck"
             except OSError:
@@ -254,3 +292,14 @@ class Sandbox:
             if ended in ("stuck", "died"):
                 self.stop()
             return ended, os.pread(result.fileno(), limits.output, 0)
+
+
+def write_modules(lab: Lab, folder: Path) -> None:
+    """Write what a sandbox of a lab holds into a folder: `course` with the earlier modules, `packages` as links."""
+    course = folder / "course" / PACKAGE.name
+    for name, text in earlier_modules(lab).items():
+        (course / name).parent.mkdir(parents=True, exist_ok=True)
+        (course / name).write_text(text, encoding="utf-8")
+    (folder / "packages").mkdir()
+    for name, path in packages().items():
+        (folder / "packages" / name).symlink_to(path)

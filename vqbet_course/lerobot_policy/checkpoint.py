@@ -29,9 +29,9 @@ from vqbet_course.lerobot_policy.configuration_vqbet_course import VQBeTCourseCo
 from vqbet_course.lerobot_policy.modeling_vqbet_course import wrap
 from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
 from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
-from vqbet_course.training.checkpoints import load_tensors, save_weights
+from vqbet_course.training.checkpoints import load_tensors
 from vqbet_course.training.factory import build_network
-from vqbet_course.training.runs import Run, TrainingPlan
+from vqbet_course.training.runs import Run, TrainingPlan, finish_run
 
 LOW_AND_HIGH = {"MIN_MAX": ("min", "max"), "QUANTILES": ("q01", "q99"), "QUANTILE10": ("q10", "q90")}
 """The statistics that LeRobot's normalisations map to -1 and 1."""
@@ -79,7 +79,7 @@ def import_checkpoint(folder: Path, out: Path) -> None:
     write_json(out / "config.json", policy.config.to_dict())
     write_json(out / "normalizer.json", normalizer.to_dict())
     write_json(out / "contract.json", read_contract(folder, policy.config).to_dict())
-    save_weights(policy.network, out / "model.safetensors")
+    finish_run(out, policy.network)
     plan = TrainingPlan(str(folder), steps=0, vqvae_steps=0, seed=0, augment=False, threads=torch.get_num_threads())
     write_json(out / "train_state.json", asdict(plan))
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import write_atomically
 from vqbet_course.training.hooks import Hook, TrainingStage
+from vqbet_course.training.integrity import check_finite
 
 SECONDS_BETWEEN = 20.0
 """A killed training loses at most these seconds and the current step."""
@@ -20,6 +21,7 @@ def load_tensors(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> N
     """Load the tensors of the file `path` into a module. Raises BadInput when they are not its own."""
     # a policy with goals on PushT wrapped its encoders in 0.1
     renamed = {name.replace("encoder.encoder.", "encoder."): value for name, value in tensors.items()}
+    check_finite(renamed, path)
     try:
         module.load_state_dict(renamed)
     except RuntimeError as error:

@@ -3,16 +3,28 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from torch import nn
+
 import vqbet_course
+from vqbet_course.core.configuration import typed
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import read_json, write_json
 from vqbet_course.core.specs import Contract
 from vqbet_course.datasets.splits import Split
 from vqbet_course.demos import Normalizer
 from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
-from vqbet_course.training.checkpoints import load_weights
+from vqbet_course.training.checkpoints import load_weights, save_weights
 from vqbet_course.training.data import Setup
 from vqbet_course.training.factory import build_network
+from vqbet_course.training.integrity import (
+    NORMALIZER,
+    WEIGHTS,
+    check_contract,
+    check_finite,
+    check_normalizer,
+    record_checksums,
+    verify_checksums,
+)
 
 SHIPPED = Path(vqbet_course.__file__).parent / "data" / "shipped"
 """The run directory that comes with the course."""
@@ -54,16 +66,24 @@ def check_start(out: Path, seed: int) -> None:
 def begin_run(out: Path, plan: TrainingPlan, config: VQBeTConfig, setup: Setup, split: Split) -> None:
     """Write the files that are fixed before a training; the plan comes last, because it makes a folder a run."""
     write_json(out / "config.json", config.to_dict())
-    write_json(out / "normalizer.json", setup.normalizer.to_dict())
+    write_json(out / NORMALIZER, setup.normalizer.to_dict())
     write_json(out / "contract.json", setup.contract.to_dict())
     write_json(out / "split.json", split.to_dict())
+    record_checksums(out)
     write_json(out / "train_state.json", asdict(plan))
 
 
 def read_plan(out: Path) -> tuple[TrainingPlan, VQBeTConfig]:
     """The plan and the configuration of a run directory. Raises BadInput for missing or damaged files."""
-    plan = read_json(out / "train_state.json", lambda values: TrainingPlan(**values))
+    plan = read_json(out / "train_state.json", lambda values: typed(TrainingPlan, values))
     return plan, read_json(out / "config.json", VQBeTConfig.from_dict)
+
+
+def finish_run(out: Path, network: nn.Module) -> None:
+    """Write the weights that act, and their checksum. Raises BadInput for weights that are not finite."""
+    check_finite(dict(network.state_dict()), out / WEIGHTS)
+    save_weights(network, out / WEIGHTS)
+    record_checksums(out)
 
 
 def load_run(source: str | Path) -> Run:
@@ -72,10 +92,14 @@ def load_run(source: str | Path) -> Run:
     if not path.is_dir():
         raise BadInput(f"{path}: no such run directory; train one with: vqbet-course train --minutes 15 --out {path}")
     plan, config = read_plan(path)
-    weights = path / "model.safetensors"
+    weights = path / WEIGHTS
     if not weights.exists():
         raise BadInput(f"{weights}: missing; finish the training with: vqbet-course train --resume {path}")
     network = build_network(config)
     load_weights(network, weights)
-    return Run(path, VQBeTPolicy(network.eval()), read_json(path / "normalizer.json", Normalizer.from_dict),
-               read_json(path / "contract.json", Contract.from_dict), plan)
+    normalizer = read_json(path / NORMALIZER, Normalizer.from_dict)
+    check_normalizer(normalizer, config, path / NORMALIZER)
+    contract = read_json(path / "contract.json", Contract.from_dict)
+    check_contract(contract, config, path / "contract.json")
+    verify_checksums(path)
+    return Run(path, VQBeTPolicy(network.eval()), normalizer, contract, plan)

@@ -43,7 +43,8 @@ class Check:
 
     id: as in the cell's metadata; answer: the name that the cell defines and that is asked; blank: the functions and
     methods whose bodies the student writes (`answer` itself when empty); tolerance: how far a number may be off,
-    absolute for small numbers and relative for large ones.
+    absolute for small numbers and relative for large ones; whole: whether what is a whole number has to be of such a
+    type, because the docstring says so.
     """
 
     id: ClassVar[str]
@@ -51,6 +52,7 @@ class Check:
     blank: ClassVar[tuple[str, ...]] = ()
     hint: ClassVar[str]
     tolerance: ClassVar[float] = 1e-4
+    whole: ClassVar[bool] = False
     misconceptions: ClassVar[list[Misconception]]
 
     @staticmethod
@@ -60,8 +62,8 @@ class Check:
 
     probe: ClassVar[Any]
     """Static: (answer, **inputs) -> numbers, lists or tensors by name. Its source runs in the sandbox, where it may
-    use torch, nn, F, np, `set_parameters`, `gradients` and `refuses` of `runner`, and what the lesson's cells before
-    define."""
+    use torch, nn, F, np, the functions `set_parameters`, `gradients`, `parameter_gradients` and `refuses` of `runner`, and
+    what the lesson's cells before define."""
 
     @classmethod
     def probe_source(cls) -> str:

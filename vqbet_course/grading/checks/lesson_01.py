@@ -45,6 +45,7 @@ class SquaredDistances(Check):
 class NearestCode(Check):
     id = "1.2"
     answer = "nearest_code"
+    whole = True
     tolerance = 0.0
     hint = ("`squared_distances` gives (B, K). Which axis holds the codes? Then read the docstring's last "
             "line again.")
@@ -135,6 +136,7 @@ class KMeans(Check):
         start = fitted(points, 3, seeds[0], 0)
         return {
             "one code": fitted(points, 1, seeds[0]),
+            "one code after one step": fitted(points, 1, seeds[0], 1),
             "two codes": fitted(points, 2, seeds[0]),
             "two codes from another start": fitted(points, 2, seeds[1]),
             "more codes than points": fitted(points[:4] + 50, 5, seeds[0], 1)[[0, -1]],
@@ -178,7 +180,7 @@ class UsageOfTokens(Check):
 
     @staticmethod
     def draw(g: torch.Generator) -> dict[str, Tensor]:
-        return {"tokens": integers(g, 1, 6, 4, 7)}
+        return {"tokens": torch.cat([integers(g, 0, 6, 1, 7), torch.arange(7)[None] % 6])}
 
     @staticmethod
     def probe(answer: Any, tokens: Tensor) -> dict[str, Any]:
@@ -188,4 +190,6 @@ class UsageOfTokens(Check):
                 "coverage without tokens": answer(tokens[:0], 9).coverage,
                 "dead without tokens": answer(tokens[:0], 9).dead,
                 "for which K the tokens are refused": [refuses(lambda: answer(tokens, n)) for n in range(3, 8)],
-                "a token below 0 is refused": refuses(lambda: answer(tokens - 2 * tokens.max(), 9))}
+                "counts of the token 0 alone": answer(0 * tokens, 9).counts,
+                "a token below 0 is refused": refuses(lambda: answer(tokens - 2 * tokens.max(), 9)),
+                "one token below 0 among others is refused": refuses(lambda: answer(tokens - 1, 9))}

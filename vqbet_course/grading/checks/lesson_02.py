@@ -45,7 +45,8 @@ class OneQuantizer(Check):
         Misconception("codes move in evaluation, too", {
             "if self.training:\n            self.follow": "if True:\n            self.follow",
         }, "In eval mode the same input has to give the same answer twice."),
-        Misconception("codes are placed in evaluation, too", {"if self.training and not self.started": "if not self.started"},
+        Misconception("codes are placed in evaluation, too", {
+            "if self.training and not self.started": "if not self.started"},
             "The docstring says which batch places the codes."),
         Misconception("no straight-through", {
             "Quantized(straight_through(x, values), ": "Quantized(values, ",
@@ -74,6 +75,10 @@ class OneQuantizer(Check):
         Misconception("a revived code keeps its count", {
             "self.count[dead] = max(self.revive_below, 1.0)": "pass",
         }, "A revived code starts anew. What would its old count do to it in the next step?"),
+        Misconception("the total of a revived code does not fit its count", {
+            "self.total[dead] = self.codebook[dead] * self.count[dead].unsqueeze(1)":
+                "self.total[dead] = self.codebook[dead]",
+        }, "A code is its total divided by its count. Where does yours stand after the next step?"),
         Misconception("draws of its own", {"len(self.codebook), generator=generator)": "len(self.codebook))"},
             "Two runs with the same generator should place the codes alike. Who draws in k-means?"),
     ]
@@ -99,6 +104,14 @@ class OneQuantizer(Check):
         dying.place(codebook)
         dying.count[1:3] = 0.1
         dying.revive(alike)
+        renewed = answer(4, 3, revive_below=3.0)
+        renewed.place(codebook)
+        renewed.revive(alike)
+        bordering, few = answer(4, 3, revive_below=1.0), answer(4, 3, revive_below=2.0)
+        bordering.place(codebook)
+        bordering.revive(alike)
+        few.place(codebook)
+        few.revive(x[:2])
         fresh, smooth = answer(2, 3).train(), answer(4, 3, eps=0.5).train()
         fresh(alike)
         resting = answer(4, 3).eval()
@@ -120,7 +133,11 @@ class OneQuantizer(Check):
 
         twins = torch.stack([placed(low) - placed(low) for low in (0.0, 2.0)])
         return outputs | {"codebook after revival": dying.codebook, "count after revival": dying.count,
-                          "total after revival": dying.total, "codebook placed by the first batch": fresh.codebook,
+                          "total after revival": dying.total, "total after revival, a count of 3": renewed.total,
+                          "count after revival, a count of 3": renewed.count,
+                          "codebook, all counts on the border": bordering.codebook,
+                          "codes revived by two vectors": int((few.codebook != codebook).any(1).sum()),
+                          "codebook placed by the first batch": fresh.codebook,
                           "codebook before any training": resting.codebook, "count of the crowded": crowded.count,
                           "codebook, smoothed": smooth.codebook, "codebook, the lonely revived": lonely.codebook,
                           "revived codes are rows of x": (torch.cdist(crowded.codebook, x).amin(1) < 1e-3).tolist(),
@@ -182,5 +199,7 @@ class Stack(Check):
             "codes moved by how much are refused": [refuses(lambda: rvq.lookup(out.codes.clamp(1, 2) + n))
                                                     for n in (-2, -1, 0, 1, 2, 3)],
             "difference between runs with equal generators": twins[0].codebooks - twins[1].codebooks,
+            "codes of no layer are refused": refuses(lambda: rvq.lookup(out.codes[:, :0])),
+            "codes without a batch are refused": refuses(lambda: rvq.lookup(out.codes[0])),
             "more codes than layers are refused": refuses(lambda: rvq.lookup(out.codes.repeat(1, 2))),
         }

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from vqbet_course.grading.checks import Check, Misconception, normal
-from vqbet_course.grading.runner import gradients, refuses, set_parameters
+from vqbet_course.grading.runner import gradients, parameter_gradients, refuses, set_parameters
 from vqbet_course.vqvae import Tokenized
 
 
@@ -31,7 +31,10 @@ class Layers(Check):
     @staticmethod
     def probe(answer: Any, x: Tensor, numbers: Tensor) -> dict[str, Any]:
         deep, flat = set_parameters(answer(3, 5, 5, 4), numbers), set_parameters(answer(3, 4), numbers)
-        return {"output": deep(x), "output without hidden layers": flat(x),
+        at = x.clone().requires_grad_()
+        output = deep(at)
+        return {"output": output, "output without hidden layers": flat(x), "gradient at x": gradients(output, at)[0],
+                "gradient at the parameters": parameter_gradients(output, deep),
                 "number of parameters": sum(p.numel() for p in deep.parameters())}
 
 
@@ -76,14 +79,17 @@ class ChunksAndCodes(Check):
         for layer, codebook in zip(vqvae.vq.layers, codebooks):
             layer.place(codebook)
         out = vqvae(chunks)
-        first = next(vqvae.encoder.parameters())
-        learned = gradients(out.recon_loss, first)
-        twins = [set_parameters(answer(4, 2, n_codes=5, embedding_dim=3, hidden_dim=8), numbers).train() for _ in range(2)]
+        twins = [set_parameters(answer(4, 2, n_codes=5, embedding_dim=3, hidden_dim=8), numbers).train()
+                 for _ in range(2)]
         for twin in twins:
             twin(chunks, torch.Generator().manual_seed(1))
         return {
             "reconstruction": out.reconstruction, "codes": out.codes, "recon_loss": out.recon_loss,
-            "commit_loss": out.commit_loss, "what the encoder learns from the reconstruction": learned[0],
+            "commit_loss": out.commit_loss,
+            "gradient of recon_loss at the parameters": parameter_gradients(out.recon_loss, vqvae),
+            "gradient of commit_loss at the parameters": parameter_gradients(out.commit_loss, vqvae),
+            "gradient of the reconstruction at the parameters": parameter_gradients(out.reconstruction, vqvae),
+            "gradient of embed at the parameters": parameter_gradients(vqvae.embed(chunks), vqvae),
             "embed": vqvae.embed(chunks), "encode": vqvae.encode(chunks), "decode": vqvae.decode(out.codes),
             "decode of the first codes": vqvae.decode(out.codes[:, :1]),
             "difference between runs with equal generators": twins[0].vq.codebooks - twins[1].vq.codebooks,
@@ -120,4 +126,5 @@ class Loss(Check):
         nothing, parts = torch.zeros(1, 1, 1), [recon.clone().requires_grad_(), commit.clone().requires_grad_()]
         out = Tokenized(nothing, nothing[0].long(), *parts)
         return {"loss": answer(out), "loss with a weight": answer(out, weight.item()),
-                "gradient at the two losses": torch.stack(gradients(answer(out), *parts))}
+                "gradient at the two losses": torch.stack(gradients(answer(out), *parts)),
+                "gradient with a weight": torch.stack(gradients(answer(out, weight.item()), *parts))}

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from vqbet_course.grading.checks import Check, Misconception, normal
-from vqbet_course.grading.runner import refuses, set_parameters
+from vqbet_course.grading.runner import gradients, parameter_gradients, refuses, set_parameters
 
 
 class Attention(Check):
@@ -50,9 +50,13 @@ class Attention(Check):
 
     @staticmethod
     def probe(answer: Any, x: Tensor, numbers: Tensor) -> dict[str, Any]:
+        at = x.clone().requires_grad_()
         attention, dropping = set_parameters(answer(8, 2), numbers), set_parameters(answer(8, 2, dropout=0.5), numbers)
         whole, dropped = dropping(x), dropping.train()(x)  # dropout doubles what it leaves
-        return {"output": attention(x), "output for the first tokens": attention(x[:, :3]),
+        output = attention(at)
+        return {"output": output, "output for the first tokens": attention(x[:, :3]),
+                "gradient at x": gradients(output, at)[0],
+                "gradient at the parameters": parameter_gradients(output, attention),
                 "output in evaluation": whole,
                 "something is dropped in training": bool((dropped == 0).any()),
                 "weights are dropped in training": bool(((dropped - 2 * whole).abs() > 1e-3)[dropped != 0].any())}
@@ -95,7 +99,10 @@ class OneBlock(Check):
 
     @staticmethod
     def probe(answer: Any, x: Tensor, numbers: Tensor) -> dict[str, Any]:
-        return {"output": set_parameters(answer(8, 2), numbers)(x)}
+        block, at = set_parameters(answer(8, 2), numbers), x.clone().requires_grad_()
+        output = block(at)
+        return {"output": output, "gradient at x": gradients(output, at)[0],
+                "gradient at the parameters": parameter_gradients(output, block)}
 
 
 class WholeGPT(Check):
@@ -131,7 +138,11 @@ class WholeGPT(Check):
         gpt = set_parameters(answer(3, 4, width=8, n_layer=2, n_head=2, block_size=6), numbers)
         bare = answer(3, 4, width=8, n_layer=1, n_head=2, block_size=6, dropout=0.5).train()
         bare.blocks[0] = bare.norm = bare.head = nn.Identity()  # so that zeros stay zeros
-        return {"output": gpt(x), "output for the first tokens": gpt(x[:, :3]),
+        at = x.clone().requires_grad_()
+        output = gpt(at)
+        return {"output": output, "output for the first tokens": gpt(x[:, :3]),
+                "gradient at x": gradients(output, at)[0],
+                "gradient at the parameters": parameter_gradients(output, gpt),
                 "output for a row of full length": gpt(torch.cat([x, x[:, :1]], dim=1)),
                 "something is dropped in training": bool((bare(x) == 0).any()),
                 "a row that is too long is refused": refuses(lambda: gpt(x.repeat(1, 2, 1)))}

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from vqbet_course.grading.checks import Check, Misconception, integers, normal
-from vqbet_course.grading.runner import gradients, refuses, set_parameters
+from vqbet_course.grading.runner import gradients, parameter_gradients, refuses, set_parameters
 
 
 class Focal(Check):
@@ -43,12 +43,14 @@ class Focal(Check):
         return {"loss": answer(logits, targets), "gradient at the logits": gradients(answer(at, targets), at)[0],
                 "loss with gamma 0": answer(logits, targets, 0.0),
                 "loss with gamma 0.5": answer(logits, targets, 0.5),
+                "gradient with gamma 0.5": gradients(answer(at, targets, 0.5), at)[0],
                 "loss of very sure logits": answer(40 * logits, targets)}
 
 
 class Sampling(Check):
     id = "5.2"
     answer = "sample_codes"
+    whole = True
     tolerance = 0.0
     hint = ("Divide, softmax, cumulative sum; then count the steps that `uniform` has climbed. And at "
             "temperature 0?")
@@ -91,6 +93,7 @@ class Sampling(Check):
             "codes at temperature 2": answer(logits, 2.0, uniform),
             "codes at temperature 0": answer(logits, 0.0, uniform),
             "the highest draw finds a code": bool((answer(logits, 1.0, 0 * uniform + 1 - 2**-24) < 6).all()),
+            "codes of the lowest draw": answer(logits - 200 * torch.eye(6)[0], 1.0, 0 * uniform),
             "which temperatures are refused": [refuses(lambda: answer(logits, t, uniform)) for t in (-1.0, 0.5, -0.1)],
         }
 
@@ -133,9 +136,13 @@ class Predictor(Check):
         outputs: dict[str, Any] = {}
         for name, sequential in [("joint", False), ("sequential", True)]:
             head = set_parameters(answer(4, 5, 3, sequential), numbers)
-            logits, codes = head(features, uniform, 0.5)
-            outputs |= {f"logits, {name}": logits, f"codes, {name}": codes,
-                        f"logits_given, {name}": head.logits_given(features, primary)}
+            at = features.clone().requires_grad_()
+            (logits, codes), given = head(at, uniform, 0.5), head.logits_given(at, primary)
+            outputs |= {f"logits, {name}": logits, f"codes, {name}": codes, f"logits_given, {name}": given,
+                        f"gradient of the logits at the features, {name}": gradients(logits, at)[0],
+                        f"gradient of the logits at the parameters, {name}": parameter_gradients(logits, head),
+                        f"gradient of logits_given at the features, {name}": gradients(given, at)[0],
+                        f"gradient of logits_given at the parameters, {name}": parameter_gradients(given, head)}
         return outputs
 
 
@@ -167,4 +174,8 @@ class Offsets(Check):
 
     @staticmethod
     def probe(answer: Any, features: Tensor, codes: Tensor, numbers: Tensor) -> dict[str, Any]:
-        return {"offset": set_parameters(answer(4, 5, 2, chunk_size=3, action_dim=2), numbers)(features, codes)}
+        head = set_parameters(answer(4, 5, 2, chunk_size=3, action_dim=2), numbers)
+        at = features.clone().requires_grad_()
+        offset = head(at, codes)
+        return {"offset": offset, "gradient at the features": gradients(offset, at)[0],
+                "gradient at the parameters": parameter_gradients(offset, head)}

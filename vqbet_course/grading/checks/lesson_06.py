@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from vqbet_course.grading.checks import Check, Misconception, integers, normal
+from vqbet_course.grading.runner import gradients
 from vqbet_course.policy import VQBeTConfig
 
 
@@ -36,8 +37,11 @@ class Interleave(Check):
 
     @staticmethod
     def probe(answer: Any, tokens: Tensor, query: Tensor, n_future: Tensor) -> dict[str, Any]:
-        row, at_queries = answer(tokens, query, int(n_future))
-        return {"row": row, "places of the queries": at_queries}
+        at_tokens, at_query = tokens.clone().requires_grad_(), query.clone().requires_grad_()
+        row, places = answer(at_tokens, at_query, int(n_future))
+        slopes = gradients(row, at_tokens, at_query)
+        return {"row": row, "places of the queries": places, "gradient at the tokens": slopes[0],
+                "gradient at the query": slopes[1]}
 
 
 class StageTwoLoss(Check):
@@ -84,8 +88,11 @@ class StageTwoLoss(Check):
         primary, secondary, offset = weights.tolist()
         config = VQBeTConfig(observation_sizes={"a": 1}, vqvae_n_layers=3, primary_code_loss_weight=primary,
                              secondary_code_loss_weight=secondary, offset_loss_weight=offset)
-        loss, parts = answer(config, logits.clone().requires_grad_(), codes, predicted, chunks)
-        return {"loss": loss, "a part has a gradient": any(part.requires_grad for part in parts.values()),
+        at_logits, at_predicted = logits.clone().requires_grad_(), predicted.clone().requires_grad_()
+        loss, parts = answer(config, at_logits, codes, at_predicted, chunks)
+        slopes = gradients(loss, at_logits, at_predicted)
+        return {"loss": loss, "gradient at the logits": slopes[0], "gradient at the predicted chunks": slopes[1],
+                "a part has a gradient": any(getattr(part, "requires_grad", False) for part in parts.values()),
                 **{name: parts[name] for name in ("code_loss", "offset_loss", "primary_accuracy")}}
 
 

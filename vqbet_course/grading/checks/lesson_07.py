@@ -105,7 +105,7 @@ class Rows(Check):
     def draw(g: torch.Generator) -> dict[str, Tensor]:
         start = integers(g, 5, 30)
         return {"start": start, "end": start + integers(g, 9, 15), "n_obs_steps": integers(g, 2, 4),
-                "extra": integers(g, 0, 3), "chunk_size": integers(g, 2, 5)}
+                "extra": integers(g, 0, 3), "chunk_size": integers(g, 1, 5)}
 
     @staticmethod
     def probe(answer: Any, start: Tensor, end: Tensor, n_obs_steps: Tensor, extra: Tensor,
@@ -114,6 +114,7 @@ class Rows(Check):
         seen, done, asked = answer(int(start), int(end), T, Q, int(chunk_size))
         short = answer(int(start), int(start) + 1, T, Q, int(chunk_size))
         return {"observation rows": seen, "chunk rows": done, "chunks of the queries": asked,
+                "observation rows for chunks of one action": answer(int(start), int(end), T, T, 1)[0],
                 "windows of an episode that is too short": len(short[0])}
 
 
@@ -143,11 +144,11 @@ class AllWindows(Check):
     @staticmethod
     def draw(g: torch.Generator) -> dict[str, Tensor]:
         frames = int(integers(g, 20, 26))
-        return {"state": normal(g, frames, 2), "action": normal(g, frames, 2), "middle": integers(g, 8, 12)}
+        return {"state": normal(g, frames, 2), "action": normal(g, frames, 2), "middle": integers(g, 6, 8)}
 
     @staticmethod
     def probe(answer: Any, state: Tensor, action: Tensor, middle: Tensor) -> dict[str, Any]:
-        ends = np.array([int(middle), len(state)])
+        ends = np.array([int(middle), int(middle) + 6, len(state)])
         demos = Demos({"observation.state": state.numpy()}, action.numpy(), ends, 10.0, "drawn")
         normalizer = Normalizer({"observation.state": (torch.tensor([-2.0, -3.0]), torch.tensor([3.0, 2.0])),
                                  "action": (torch.tensor([-2.0, -3.0]), torch.tensor([3.0, 2.0]))})

@@ -112,8 +112,8 @@ class Optimizer(Check):
     @staticmethod
     def probe(answer: Any, decay: Tensor, lr: Tensor, numbers: Tensor) -> dict[str, Any]:
         frozen = nn.Linear(4, 2).requires_grad_(False)
-        module = set_parameters(nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Embedding(5, 4), nn.Conv1d(2, 2, 1), frozen),
-                      numbers)
+        layers = nn.Linear(3, 4), nn.LayerNorm(4), nn.Embedding(5, 4), nn.Conv1d(2, 2, 1), frozen
+        module = set_parameters(nn.Sequential(*layers), numbers)
         optimizer = answer(module, decay.item(), lr=lr.item(), betas=(0.5, 0.6))
         decay_of = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
         torch.cat([p.flatten() for p in module.parameters() if p.requires_grad]).square().sum().backward()

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from vqbet_course.grading.checks import Check, Misconception, normal
-from vqbet_course.grading.runner import set_parameters
+from vqbet_course.grading.runner import parameter_gradients, set_parameters
 from vqbet_course.policy import VQBeTConfig
 
 
@@ -13,7 +13,8 @@ class Cloning(Check):
     id = "10.1"
     answer = "BC"
     blank = ("forward", "loss")
-    hint = "Everything that was seen, in one row per window, in the order of the configuration. Which chunk is it to do?"
+    hint = ("Everything that was seen, in one row per window, in the order of the configuration. Which chunk is it to "
+            "do?")
     misconceptions = [
         Misconception("the chunk of the first observation", {"chunks[:, -1]": "chunks[:, 0]"},
             "A window shows the past and the present. Which of its steps is now?"),
@@ -34,25 +35,30 @@ class Cloning(Check):
 
     @staticmethod
     def draw(g: torch.Generator) -> dict[str, Tensor]:
-        return {"a": normal(g, 5, 2, 3), "b": normal(g, 5, 2, 2), "chunks": normal(g, 5, 2, 4, 2),
+        return {"a": normal(g, 5, 3, 3), "b": normal(g, 5, 3, 2), "chunks": normal(g, 5, 3, 4, 2),
                 "numbers": 0.3 * normal(g, 997)}
 
     @staticmethod
     def probe(answer: Any, a: Tensor, b: Tensor, chunks: Tensor, numbers: Tensor) -> dict[str, Any]:
-        config = VQBeTConfig.laptop(observation_sizes={"a": 3, "b": 2}, action_chunk_size=4, use_relative_actions=False)
+        config = VQBeTConfig.laptop(observation_sizes={"a": 3, "b": 2}, n_obs_steps=3, action_chunk_size=4,
+                                    use_relative_actions=False)
         policy = set_parameters(answer(config, width=6), numbers)
-        return {"chunk": policy({"b": b, "a": a}), "loss": policy.loss({"a": a, "b": b}, chunks)}
+        loss = policy.loss({"a": a, "b": b}, chunks)
+        return {"chunk": policy({"b": b, "a": a}), "loss": loss,
+                "gradient of the loss at the parameters": parameter_gradients(loss, policy)}
 
 
 class Bins(Check):
     id = "10.2"
     answer = "BeT"
     blank = ("features", "decide", "loss")
-    hint = "The same in `decide` and `loss`: features, a bin, an offset. Only `loss` knows the true bin: whose is nearest?"
+    hint = ("The same in `decide` and `loss`: features, a bin, an offset. Only `loss` knows the true bin: whose is "
+            "nearest?")
     misconceptions = [
         Misconception("no offset", {"Decision(decoded + offset,": "Decision(decoded,"},
             "With bins alone, how many different actions can the policy do?"),
-        Misconception("decides for the first observation", {"self.features(window)[:, -1]": "self.features(window)[:, 0]"},
+        Misconception("decides for the first observation", {
+            "self.features(window)[:, -1]": "self.features(window)[:, 0]"},
             "A window shows the past and the present. At which of its steps does the policy act?"),
         Misconception("one temperature fits all", {"features, uniform, self.temperature)": "features, uniform, 1.0)"},
             "Try another temperature: do the bins change?"),
@@ -77,16 +83,17 @@ class Bins(Check):
 
     @staticmethod
     def draw(g: torch.Generator) -> dict[str, Tensor]:
-        return {"seen": normal(g, 12, 2, 3), "chunks": normal(g, 12, 2, 1, 2), "bins": normal(g, 6, 2),
+        return {"seen": normal(g, 12, 3, 3), "chunks": normal(g, 12, 3, 1, 2), "bins": normal(g, 6, 2),
                 "numbers": 0.3 * normal(g, 997)}
 
     @staticmethod
     def probe(answer: Any, seen: Tensor, chunks: Tensor, bins: Tensor, numbers: Tensor) -> dict[str, Any]:
-        config = VQBeTConfig.laptop(observation_sizes={"a": 3}, action_chunk_size=1, n_action_steps=1,
-                                    use_relative_actions=False)
+        config = VQBeTConfig.laptop(observation_sizes={"a": 3}, n_obs_steps=3, action_chunk_size=1,
+                                    n_action_steps=1, use_relative_actions=False)
         policy = set_parameters(answer(config, n_bins=6, width=8, n_layer=1, n_head=2, temperature=0.4), numbers)
         policy.bins = bins
         policy.reset([torch.Generator().manual_seed(seed) for seed in range(len(seen))])
-        decision = policy.decide({"a": seen})
+        decision, loss = policy.decide({"a": seen}), policy.loss({"a": seen}, chunks)
         return {"actions": decision.actions, "codes": decision.codes, "decoded": decision.decoded,
-                "offset": decision.offset, "logits": decision.logits, "loss": policy.loss({"a": seen}, chunks)}
+                "offset": decision.offset, "logits": decision.logits, "loss": loss,
+                "gradient of the loss at the parameters": parameter_gradients(loss, policy)}

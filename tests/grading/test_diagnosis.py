@@ -1,0 +1,60 @@
+"""What a wrong answer is told: most get the right kind of mistake, none a wrong one, and the rest an example."""
+import pytest
+import torch
+from wrong_answers import WRONG
+
+from vqbet_course.grading import judging
+from vqbet_course.grading.checks import Misconception, all_checks
+from vqbet_course.grading.diagnosis import known_relation
+from vqbet_course.grading.grades import Verdict
+from vqbet_course.grading.lessons import lab_of
+from vqbet_course.grading.mutation import OFF_BY_ONE, SIGN, TRANSPOSE
+
+
+def diagnosed(exercise_id: str, edits: dict[str, str], seed: int) -> Verdict:
+    """The verdict on the solution with these edits."""
+    check, lab = all_checks()[exercise_id], lab_of(exercise_id)
+    outputs = judging.outputs_of(Misconception("", edits, ""), check, lab, check.inputs(seed))
+    return judging.verdict(check, lab, seed, outputs)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_most_wrong_answers_get_the_right_diagnosis_and_none_a_wrong_one() -> None:
+    right, wrong, silent = [], [], []
+    for seed, (exercise_id, edits, kinds) in enumerate(WRONG):
+        try:
+            found = diagnosed(exercise_id, edits, seed)
+        except Exception as error:  # it raises, which a student is told with the line
+            silent.append((exercise_id, edits, repr(error)[:80]))
+            continue
+        names = {misconception.name for misconception in all_checks()[exercise_id].misconceptions}
+        said = found.misconception
+        known = any(said.startswith(kind) for kind in kinds) or said in names or said.startswith("the values are right")
+        (right if said and known else wrong if said else silent).append((exercise_id, edits, said or found.example))
+    print(len(right), len(wrong), len(silent), *silent, *wrong, sep="\n")
+    assert not wrong
+    assert len(right) >= 0.6 * len(WRONG)
+
+
+@pytest.mark.parametrize("exercise_id, edits, kind", [
+    ("1.2", {".argmin(dim=1)": ".argmin(dim=1) + 1"}, OFF_BY_ONE),
+    ("6.3", {"for i in range(n)]": "for i in range(1, n + 1)]"}, OFF_BY_ONE),
+    ("3.3", {"out.recon_loss + commit_weight": "out.recon_loss - commit_weight"}, SIGN),
+    ("5.1", {".mean()": ".mean().detach()"}, "the values are right, but no gradient arrives"),
+])
+def test_a_kind_of_mistake_is_named(exercise_id: str, edits: dict[str, str], kind: str) -> None:
+    assert diagnosed(exercise_id, edits, 1).misconception.startswith(kind)
+
+
+def test_what_has_no_name_gets_the_smallest_example() -> None:
+    found = diagnosed("8.2", {"math.cos(math.pi": "math.sin(math.pi"}, 1)
+    assert not found.misconception and "expected" in found.example and "got" in found.example and "steps = " in found.example
+
+
+def test_relations_hold_for_all_outputs_or_are_not_told() -> None:
+    right = {"0.a": torch.arange(12.0).view(3, 4) + 1, "0.b": torch.arange(5)}
+    assert known_relation(right, right | {"0.a": right["0.a"].T})[0] == TRANSPOSE
+    assert known_relation(right, {"0.a": right["0.a"].T, "0.b": right["0.b"] + 1})[0] == ""
+    assert known_relation(right, right | {"0.a": 3 * right["0.a"]})[0].endswith("3 times what is expected")
+    assert known_relation(right, right | {"0.b": torch.arange(6)})[0].startswith(OFF_BY_ONE)

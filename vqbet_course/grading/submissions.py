@@ -1,0 +1,289 @@
+"""Submissions as they arrive: folders and zip files of a class, notebooks and exported scripts, and what is in them."""
+import hashlib
+import io
+import json
+import os
+import re
+import stat
+import unicodedata
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from vqbet_course.core.errors import BadInput
+from vqbet_course.core.notebooks import Cell, source_of, without_directives
+from vqbet_course.grading.answers import Answer, Source, answers_in, bound_names, same_code
+from vqbet_course.grading.grades import Ungradable
+from vqbet_course.grading.lessons import NBDEV, Lab, all_labs
+
+LARGEST = 10 << 20
+"""Bytes that a submitted notebook may have; parsed, it can take twenty times as much."""
+
+MOST_IN_ZIP = 20_000
+"""Files that a zip file may hold."""
+
+HIDDEN = (".ipynb_checkpoints", "__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini", ".git", "__pycache__")
+"""Files and folders that programs make, and nobody hands in."""
+
+MOODLE = re.compile(r"(?P<name>.+?)_(?P<number>\d+)_assignsubmission_\w+?_(?P<file>.*)")
+BRIGHTSPACE = re.compile(r"(?P<number>\d+)-\d+ - (?P<name>.+?) - (?P<date>\w{3,9}\.? \d{1,2}, \d{4} .*?[AP]M)( - (?P<file>.*))?")
+CANVAS = re.compile(r"(?P<name>[^_]+)_(?P<late>LATE_)?(?P<number>\d+)_\d+_(?P<file>.+)")
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A file that was handed in: its name, which is its place; whose it is, and where its bytes are.
+
+    `student` and `number` come from the names that Moodle, Canvas and Brightspace give to files; otherwise the student
+    is the name. `problem`: why it cannot be graded, in words; `left_out`: that it is no submission at all.
+    """
+
+    name: str
+    student: str
+    number: str = ""
+    late: bool = False
+    received: float = 0.0
+    path: Path | None = None
+    inside: tuple[str, ...] = field(default=())
+    problem: str = ""
+    left_out: bool = False
+
+    def read(self) -> bytes:
+        """The submitted bytes. Raises Ungradable."""
+        if self.problem:
+            raise Ungradable(self.problem)
+        assert self.path is not None
+        if not self.inside:
+            return read_file(self.path)
+        data: io.BytesIO | Path = self.path
+        try:
+            for member in self.inside:
+                with zipfile.ZipFile(data) as archive, archive.open(member) as file:
+                    data = io.BytesIO(file.read(LARGEST + 1))
+        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, KeyError, EOFError) as error:
+            raise Ungradable(f"not readable in its zip file: {type(error).__name__}") from None
+        assert isinstance(data, io.BytesIO)
+        return within_limit(data.getvalue())
+
+
+def read_file(path: Path) -> bytes:
+    """A submitted file. Links are not followed: they may lead to another student's work. Raises Ungradable."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        why = "it is a link, not a notebook" if path.is_symlink() else f"not readable: {error.strerror}"
+        raise Ungradable(why) from None
+    with open(file, "rb") as opened:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise Ungradable("not a file")
+        return within_limit(opened.read(LARGEST + 1))
+
+
+def within_limit(data: bytes) -> bytes:
+    """The data, if a notebook may have so many bytes. Raises Ungradable."""
+    if len(data) > LARGEST:
+        raise Ungradable(f"larger than {LARGEST >> 20} MB: clear its outputs")
+    return data
+
+
+# --- finding them -------------------------------------------------------------------------------------------
+
+
+def find_submissions(target: Path) -> list[Submission]:
+    """All files in a folder or a zip file, or the one file that is given. Raises BadInput if none can be graded."""
+    if target.is_dir():
+        found = [submission for path in sorted(walk(target))
+                 for submission in members(path, path.relative_to(target), (), 0)]
+    elif target.is_file() and target.suffix.lower() in (".ipynb", ".py", ".zip"):
+        found = members(target, Path(target.name), (), 0)
+    else:
+        raise BadInput(f"{target}: no such notebook, folder or zip file; give a submission or a folder of them")
+    if not any(not submission.problem for submission in found):
+        raise BadInput(f"{target}: holds no .ipynb, .py or .zip that can be graded; give a submission or a folder of them")
+    return told_apart(found)
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """The files below a folder, links among them, whatever their names are."""
+    for place, _, names in os.walk(folder):
+        yield from (Path(place) / name for name in names)
+
+
+def members(path: Path, place: Path, inside: tuple[str, ...], depth: int) -> list[Submission]:
+    """The submission that a file is; of a zip file, those that it holds."""
+    name = readable(place)
+    base = replace(owner_of(name), path=path, inside=inside)
+    if not inside:
+        base = replace(base, received=os.lstat(path).st_mtime)
+    if hidden := next((part for part in PurePosixPath(name).parts if part in HIDDEN or part.startswith("._")), ""):
+        return [replace(base, problem=f"left out: {hidden} is made by a program", left_out=True)]
+    kind = place.suffix.lower()
+    if kind == ".zip" and depth < 2:
+        return in_zip(base, path, place, inside, depth)
+    if kind not in (".ipynb", ".py"):
+        return [replace(base, problem="neither a notebook nor a script: hand in the .ipynb file")]
+    return [base]
+
+
+def in_zip(base: Submission, path: Path, place: Path, inside: tuple[str, ...], depth: int) -> list[Submission]:
+    """The submissions in a zip file; where it cannot be read, itself, with the reason."""
+    try:
+        data: Path | io.BytesIO = io.BytesIO(base.read()) if inside else path
+        if not inside and path.is_symlink():
+            raise Ungradable("it is a link, not a zip file")
+        with zipfile.ZipFile(data) as archive:
+            names = [info.filename for info in archive.infolist() if not info.is_dir()]
+    except Ungradable as problem:
+        return [replace(base, problem=str(problem))]
+    except (OSError, zipfile.BadZipFile, ValueError) as error:
+        return [replace(base, problem=f"a damaged zip file: {' '.join(str(error).split())}")]
+    if len(names) > MOST_IN_ZIP:
+        return [replace(base, problem=f"a zip file with more than {MOST_IN_ZIP} files")]
+    if not names:
+        return [replace(base, problem="an empty zip file")]
+    folder = Path() if not place.parent.parts and not inside and depth == 0 else place.with_suffix("")
+    return [found for name in sorted(names) for found in members(path, folder / name, (*inside, name), depth + 1)]
+
+
+def readable(path: Path) -> str:
+    """A place as text: what is none, or would steer a terminal, is escaped."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def owner_of(name: str) -> Submission:
+    """Whose a file is, from the names that learning platforms give; its own name ends without its suffix."""
+    short = re.sub(r"(?i)\.(ipynb|py)$", "", name) or name
+    for part in PurePosixPath(name).parts:
+        for pattern in (MOODLE, BRIGHTSPACE, CANVAS):
+            if found := pattern.fullmatch(part):
+                late = "LATE" in (found.groupdict().get("late") or "")
+                return Submission(short, found["name"], found["number"], late)
+    return Submission(short, short)
+
+
+def told_apart(found: Sequence[Submission]) -> list[Submission]:
+    """The submissions with names that differ on every file system, which may ignore case and the form of accents."""
+    def plain(name: str) -> str:
+        return unicodedata.normalize("NFC", name).casefold()
+
+    often = Counter(plain(submission.name) for submission in found)
+    twice = [submission for submission in found if often[plain(submission.name)] > 1]
+    apart = {id(s): f"{s.name} ({hashlib.sha256(repr((str(s.path), s.inside)).encode()).hexdigest()[:6]})" for s in twice}
+    return [replace(s, name=apart.get(id(s), s.name)) for s in found]
+
+
+# --- reading one --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """The code cells of a submission, and the lab that it answers."""
+
+    lab: Lab
+    cells: list[Cell]
+
+
+def read_notebook_of(data: bytes) -> Notebook:
+    """The lab and the code cells of submitted bytes: a notebook, or a script that was made of one. Raises Ungradable."""
+    text = data.decode("utf-8", "replace").removeprefix("\ufeff")
+    if not text.lstrip().startswith("{"):
+        if cells := script_cells(text):
+            return Notebook(lab_by_code(cells), cells)
+        raise Ungradable("not a notebook: it holds no code")
+    try:
+        notebook = json.loads(text)
+        if "worksheets" in notebook:  # nbformat 3
+            raise KeyError("worksheets")
+        cells = [c for c in notebook["cells"] if c["cell_type"] == "code" and isinstance(source_of(c), str)]
+        for cell in cells:
+            cell.setdefault("metadata", {})
+        known = [cell for cell in cells if isinstance(cell["metadata"].get("exercise", {}), dict)]
+        name = notebook.get("metadata", {}).get("vqbet_course", {}).get("lab")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise Ungradable("not a notebook: its JSON is damaged, or in an old format") from None
+    if isinstance(name, str) and name in all_labs():
+        return Notebook(all_labs()[name], known)
+    return Notebook(lab_by_code(known), known)
+
+
+def script_cells(text: str) -> list[Cell]:
+    """The cells of a script: those that nbconvert (`# In[3]:`) and editors (`# %%`) mark, or the whole."""
+    parts = re.split(r"(?m)^# (?:In\s?\[[ \d]*\]:|%%.*)$", text.replace("\r\n", "\n"))
+    return [{"cell_type": "code", "metadata": {}, "source": part} for part in parts if part.strip()]
+
+
+def lab_by_code(cells: Sequence[Cell]) -> Lab:
+    """The lab most of whose answers are defined in these cells, for notebooks that lost their metadata. Raises
+    Ungradable."""
+    defined = {name for cell in cells for statement in Source(text_of(cell)).statements() for name in bound_names(statement)}
+    shares = {lab.name: len(defined & answer_names(lab)) / len(answer_names(lab)) for lab in all_labs().values()}
+    best = max(shares, key=lambda name: shares[name])
+    if shares[best] < 0.5:
+        raise Ungradable("not a lab of this course: start from a notebook in labs/")
+    return all_labs()[best]
+
+
+def answer_names(lab: Lab) -> set[str]:
+    """The names that the exercises of a lab ask for."""
+    from vqbet_course.grading.checks import all_checks  # it imports torch, which finding submissions does without
+
+    return {all_checks()[exercise_id].answer for exercise_id in lab.exercises}
+
+
+def text_of(cell: Cell) -> str:
+    """A cell's source as text that a file can hold; JSON may hold halves of characters."""
+    return source_of(cell).encode("utf-8", "replace").decode()
+
+
+def sources_of(notebook: Notebook) -> list[Source]:
+    """The code of the cells, each with what it is: the student's own, the lesson's, an exercise's."""
+    lesson = {code for cell in notebook.lab.cells if cell["cell_type"] == "code"
+              for code in [same_code(without_directives(source_of(cell), NBDEV))] if code}
+    ids = {exercise.cell_id for exercise in notebook.lab.exercises.values()}
+    return [Source(text_of(cell), own=same_code(text_of(cell)) not in lesson,
+                   marked=bool(cell["metadata"].get("exercise")), released=cell.get("id") in ids)
+            for cell in notebook.cells]
+
+
+def find_answers(notebook: Notebook) -> tuple[dict[str, list[Answer]], list[str]]:
+    """The answers by exercise, the most likely first, and what a reader should know about the notebook."""
+    from vqbet_course.grading.checks import all_checks
+
+    lab, sources, notes = notebook.lab, sources_of(notebook), list[str]()
+    found: dict[str, list[Answer]] = {}
+    for exercise in lab.exercises.values():
+        check = all_checks()[exercise.id]
+        marks = [cell["metadata"].get("exercise", {}).get("id") for cell in notebook.cells]
+        mine = [replace_mark(source, mark == exercise.id) for source, mark in zip(sources, marks)]
+        given = lab.names_before(exercise)
+        answers = answers_in(mine, check.answer, check.blank or (check.answer,), answer_names(lab) & given, given)
+        if answers:
+            found[exercise.id] = answers
+        if len(answers) > 1:
+            notes.append(f"{exercise.id}: the notebook holds {len(answers)} answers; the first that is right counts")
+    return found, notes + changed_cells(notebook)
+
+
+def replace_mark(source: Source, marked: bool) -> Source:
+    """The same code, marked as the cell of the exercise at hand or not."""
+    if source.marked == marked and (marked or not source.released):
+        return source
+    other = object.__new__(Source)  # it is parsed already
+    other.__dict__ |= source.__dict__ | {"marked": marked, "released": marked and source.released}
+    return other
+
+
+def changed_cells(notebook: Notebook) -> list[str]:
+    """Notes about locked cells whose code is not as it was released, told by their code and not by their bytes."""
+    held = {same_code(text_of(cell)) for cell in notebook.cells}
+    ids = {cell["id"] for cell in notebook.cells if isinstance(cell.get("id"), str)}
+    notes = []
+    for cell in notebook.lab.locked:
+        released = without_directives(source_of(cell), NBDEV).strip()
+        if same_code(released) not in held:
+            what = "was changed" if cell["id"] in ids else "was removed" if ids else "is not there as it was released"
+            notes.append(f"locked cell `{released.splitlines()[0]}` {what}: graded with the released one")
+    return notes
