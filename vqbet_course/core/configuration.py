@@ -47,7 +47,8 @@ def is_of(value: Any, kind: Any) -> bool:
         return type(value) is not bool and isinstance(value, (int, origin)) and math.isfinite(value)
     if not isinstance(origin, type):
         return True
-    if not isinstance(value, NoneType if origin is None else origin):
+    wanted: Any = NoneType if origin is None else origin
+    if not isinstance(value, wanted):
         return False
     if origin is dict and parts:
         return all(is_of(k, parts[0]) and is_of(v, parts[1]) for k, v in value.items())
