@@ -165,7 +165,7 @@ def test_nothing_run_is_said_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "why"), [
-    (["nothing"], "unknown ablation 'nothing'; choose from layers, chunk"), (["layers", "--minutes", "9"], "3 at most"),
+    (["nothing"], "unknown ablation 'nothing'; choose from layers, chunk"), (["layers", "--minutes", "9"], "for at most 3"),
     (["layers", "--episodes", "0"], "at least one episode"), (["layers", "--data", "nowhere.npz"], "nowhere.npz"),
 ])
 def test_what_cannot_be_done_is_one_line_and_status_2(arguments: list[str], why: str, tmp_path: Path,

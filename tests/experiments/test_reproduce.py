@@ -155,7 +155,7 @@ def test_the_page_says_what_was_repeated(tmp_path: Path) -> None:
         verdict = json.dumps({"reproduced": same})
         (run / "eval" / "seed-100000" / "reproduced.json").write_text(verdict)
     page = retro(runs, tmp_path / "retro.md")
-    assert "Of 3 saved evaluation(s), 2 were repeated in a fresh clone, and 1 of those came out the same." in page
+    assert "Of 3 saved evaluation(s), 2 were repeated in a fresh clone, and 1 of those gave the same result." in page
 
 
 def test_other_tasks_are_other_rows(tmp_path: Path) -> None:

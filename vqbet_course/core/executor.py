@@ -18,7 +18,7 @@ AHEAD = 32
 
 
 def end_with_parent() -> None:
-    """End this process when its parent is killed, or at Ctrl-C: nobody would wait for its result."""
+    """End this process when its parent is killed, or at Ctrl-C: no process would read its result."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     when_parent_ends(lambda: os._exit(1))
 

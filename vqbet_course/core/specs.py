@@ -13,7 +13,7 @@ GOAL = "observation.goal"
 @dataclass(frozen=True)
 class Field:
     """One feature: its size (numbers per frame; height, width and channels of an image), its unit (`px`, `rad`,
-    `unstated`), and the lowest and highest number that occurs, None where nobody looked.
+    `unstated`), and the lowest and highest number that occurs, None where unknown.
 
     Fields are equal when size and unit are: a range describes data, it promises nothing."""
 

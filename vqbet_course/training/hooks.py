@@ -61,7 +61,7 @@ class Deadline(Hook):
 
 
 class Measurement(Hook):
-    """Measures the acting module `points` times, evenly over a stage, and at its end; the clock stands still meanwhile.
+    """Measures the acting module `points` times, evenly over a stage, and at its end; the clock is paused meanwhile.
 
     curve: one row per measurement: seconds, step, error. Comes after a `deadline` in the order of hooks."""
 

@@ -64,7 +64,8 @@ def plot_decision(mind: Mind, step: int, temperature: float) -> "Figure":
     from matplotlib.figure import Figure
 
     if not 0 <= step < len(mind.pusher) or temperature < 0:
-        raise BadInput(f"step {step} at temperature {temperature:g}: choose from 0..{len(mind.pusher) - 1}, and from 0 on")
+        raise BadInput(f"step {step} at temperature {temperature:g}: choose a step from 0 to {len(mind.pusher) - 1}, "
+                       "and a temperature of at least 0")
     figure = Figure(figsize=(9, 5.2))
     grid = figure.add_gridspec(2, 2, height_ratios=[5, 1], left=0.1, right=0.98, top=0.93, bottom=0.1, hspace=0.45)
     board, bars, strip = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1, :])

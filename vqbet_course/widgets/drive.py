@@ -68,7 +68,7 @@ class Drive:
         return sum(human for _, _, _, human, _ in self.rows) if self.run is not None else 0
 
     def step(self) -> bool:
-        """One step of a tenth of a second; whether the episode is over. Nothing happens while nobody acts."""
+        """Take one step of 0.1 s, unless neither hand nor policy acts; returns whether the episode is over."""
         action = self.action()
         if action is None:
             return False
@@ -153,7 +153,7 @@ def write_driven(episodes: Sequence[Numbers], out: Path, quiet: bool = True) -> 
 
 
 def drive_explorer(drive: Drive, out: Path) -> "VBox":
-    """A board to drag the pusher over, 10 steps a second; time stands still while nobody drives.
+    """A board to drag the pusher over, 10 steps a second; time is paused while nobody drives.
 
     `save_driven` says where episodes go. With a policy in `drive`, a button lets it drive, and the hand takes over
     while it drags. By keyboard: the arrow keys drive, Escape lets go.
@@ -202,7 +202,7 @@ class DriveBoard:
             self.drag(x, y)
 
     def release(self, x: float = 0, y: float = 0) -> None:
-        """Let go: nobody drives, wherever the mouse is."""
+        """Stop driving by hand, wherever the mouse is."""
         self.drive.target = None
 
     def key(self, name: str, *_: Any) -> None:

@@ -81,4 +81,5 @@ def pair_usage_explorer(snapshots: Mapping[int, Mapping[int, "Tensor"]], start: 
             images[size, step] = as_image(figure, f"Use of pairs of {size} codes after {step} training steps")
         return images[size, step]
 
-    return explorer(draw, size=choice("codes per layer", sizes, start), step=choice("training step", steps[0], steps[0][-1]))
+    return explorer(draw, size=choice("codes per layer", sizes, start),
+                    step=choice("training step", steps[0], steps[0][-1]))

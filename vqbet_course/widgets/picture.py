@@ -94,7 +94,8 @@ def as_image(figure: "Figure", alt: str) -> str:
     words = html.escape("; ".join([alt, *(ax.get_title() for ax in figure.axes if ax.get_title())]))
     data = base64.b64encode(buffer.getvalue()).decode()
     width, height = (round(DPI * size) for size in figure.get_size_inches())
-    return (f'<img alt="{words}" width="{width}" height="{height}" style="display: block; max-width: 100%; height: auto" '
+    style = "display: block; max-width: 100%; height: auto"
+    return (f'<img alt="{words}" width="{width}" height="{height}" style="{style}" '
             f'src="data:image/png;base64,{data}">')
 
 

@@ -47,8 +47,8 @@ def plot_token_usage(codebook: "Tensor", tokens: "Tensor") -> "Figure":
     bars.plot(dead, np.zeros(len(dead)), "x", color=DEAD, clip_on=False, zorder=3)
     bars.axhline(100 / n_codes, color="0.4", linestyle=":", linewidth=1)
     bars.annotate("even use", (n_codes - 0.5, 100 / n_codes), ha="right", va="bottom", color="0.3")
-    bars.set(xlabel="codes, most used first", ylabel="share of the tokens (%)", xlim=(-0.7, n_codes - 0.3), ylim=(0, None),
-             title=describe_usage(usage.coverage, usage.perplexity, n_codes))
+    bars.set(xlabel="codes, most used first", ylabel="share of the tokens (%)", xlim=(-0.7, n_codes - 0.3),
+             ylim=(0, None), title=describe_usage(usage.coverage, usage.perplexity, n_codes))
     rare_first = order[::-1]  # so that the most used lie on top
     moves.add_collection(LineCollection(
         paths[rare_first], colors=colours[rare_first], linewidths=1.3,
