@@ -103,7 +103,7 @@ def test_a_view_is_the_same_in_training_and_in_acting(monkeypatch: pytest.Monkey
 
 def test_an_unsteady_hand_is_recorded_as_it_went(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BATCH", SMALL)
-    shaky, steady = module.unsteady_demos(1), load_demos(open_source("demo")).select([0])
+    shaky, steady = module.unsteady_demos("pusht", 1), load_demos(open_source("demo")).select([0])
     rough, smooth = (np.abs(np.diff(d.action, n=3, axis=0)).mean() for d in (shaky, steady))
     assert rough > 1.5 * smooth and shaky.contract == steady.contract
     both = module.concatenate_demos(steady, shaky)

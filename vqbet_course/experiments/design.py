@@ -18,15 +18,14 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import write_text
 from vqbet_course.core.places import RESULTS
 from vqbet_course.evaluation.results import Row, rows_of
-from vqbet_course.rollout import SUCCESS_COVERAGE
 
-EPISODE_METRICS: dict[str, Callable[[dict[str, Any]], float]] = {
-    "success_rate": lambda e: float(e["success"]),
-    "avg_max_reward": lambda e: min(1.0, e["max_coverage"] / SUCCESS_COVERAGE),
-    "avg_max_coverage": lambda e: float(e["max_coverage"]),
-    "avg_final_coverage": lambda e: float(e["final_coverage"]),
+EPISODE_METRICS: dict[str, Callable[[dict[str, Any], float], float]] = {
+    "success_rate": lambda e, _: float(e["success"]),
+    "avg_max_reward": lambda e, success: min(1.0, e["max_coverage"] / success),
+    "avg_max_coverage": lambda e, _: float(e["max_coverage"]),
+    "avg_final_coverage": lambda e, _: float(e["final_coverage"]),
 }
-"""Metrics that a hypothesis can be about, each with the value of one episode."""
+"""What a hypothesis can be about, and what an episode contributes to it, given the progress that counts as success."""
 
 MEASURED = RESULTS / "panel.json"
 """The panel whose speeds a budget uses where no others are given."""
@@ -75,9 +74,9 @@ def per_start(rows: Sequence[Row], name: str, metric: str) -> dict[tuple[int, in
         raise BadInput(f"no results of {name!r}; there are {', '.join(sorted({row.name for row in rows}))}")
     kinds = {f"{row.task} after {row.trained}" for row in mine}
     if len(kinds) > 1 or len({row.seed for row in mine}) < len(mine):
-        raise BadInput(f"{len(mine)} results of {name!r} cannot be distinguished ({'; '.join(sorted(kinds))}); "
-                       "judge by a single panel, or a folder with one of each training seed")
-    return {(row.seed, e["seed"]): EPISODE_METRICS[metric](e) for row in mine for e in row.episodes}
+        raise BadInput(f"{len(mine)} results of {name!r} are of several kinds ({'; '.join(sorted(kinds))}); judge by a "
+                       "single panel, or a folder with one of each training seed")
+    return {(row.seed, e["seed"]): EPISODE_METRICS[metric](e, row.success_progress) for row in mine for e in row.episodes}
 
 
 def judge_hypothesis(hypothesis: Hypothesis, rows: Sequence[Row], draws: int = 2000) -> dict[str, Any]:
