@@ -98,10 +98,10 @@ def test_a_perturbed_evaluation_is_a_side_of_its_own(tmp_path: Path) -> None:
     assert judge_hypothesis(Hypothesis.parse(text), rows_of(tmp_path))["verdict"] == "refuted"
 
 
-def test_results_that_cannot_be_distinguished_are_not_judged(tmp_path: Path) -> None:
+def test_results_of_several_kinds_are_not_judged(tmp_path: Path) -> None:
     write_run(tmp_path / "a", 10)
     write_run(tmp_path / "b", 12)
-    with pytest.raises(BadInput, match="2 results of 'vqbet' cannot be distinguished"):
+    with pytest.raises(BadInput, match="2 results of 'vqbet' are of several kinds"):
         judge_hypothesis(Hypothesis.parse("vqbet.success_rate >= 0.5"), rows_of(tmp_path))
 
 

@@ -112,7 +112,7 @@ def test_who_goes_round_the_t_both_ways(vqbet: float | None, bc: float, expected
     for row, both in zip(rows, (bc, vqbet), strict=True):
         if both is not None:
             row["ways_round"] = {"both": both, "left": 1 - both, "right": 0.0, "neither": 0.0}
-    found = [c for c in claims(rows) if "round the T" in c["claim"]]
+    found = [c for c in claims(rows) if "both ways" in c["claim"]]
     assert [c["verdict"] for c in found] == [expected]
     if vqbet is not None:
         assert f"vqbet from {vqbet:.0%} of the starts" in found[0]["why"]

@@ -323,7 +323,8 @@ def stored(name: str, out: Path = STORED, settings: dict[str, Any] | None = None
 
     Raises BadInput for a file of another schema, or made with other settings than these."""
     task = settings["task"] if settings else DEFAULT_TASK
-    return {label: [read_json(path, functools.partial(parse_result, variant=variant, task=task, settings=settings or {}))
+    parse = functools.partial(parse_result, task=task, settings=settings or {})
+    return {label: [read_json(path, functools.partial(parse, variant=variant))
                     for path in sorted(out.glob(f"{key(variant)}_seed*.json"))]
             for label, variant in find_ablation(name).variants.items()}
 

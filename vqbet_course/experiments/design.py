@@ -74,9 +74,10 @@ def per_start(rows: Sequence[Row], name: str, metric: str) -> dict[tuple[int, in
         raise BadInput(f"no results of {name!r}; there are {', '.join(sorted({row.name for row in rows}))}")
     kinds = {f"{row.task} after {row.trained}" for row in mine}
     if len(kinds) > 1 or len({row.seed for row in mine}) < len(mine):
-        raise BadInput(f"{len(mine)} results of {name!r} are of several kinds ({'; '.join(sorted(kinds))}); judge by a "
-                       "single panel, or a folder with one of each training seed")
-    return {(row.seed, e["seed"]): EPISODE_METRICS[metric](e, row.success_progress) for row in mine for e in row.episodes}
+        raise BadInput(f"{len(mine)} results of {name!r} are of several kinds ({'; '.join(sorted(kinds))}); judge by "
+                       "a single panel, or a folder with one of each training seed")
+    value = EPISODE_METRICS[metric]
+    return {(row.seed, e["seed"]): value(e, row.success_progress) for row in mine for e in row.episodes}
 
 
 def judge_hypothesis(hypothesis: Hypothesis, rows: Sequence[Row], draws: int = 2000) -> dict[str, Any]:

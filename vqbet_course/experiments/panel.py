@@ -58,7 +58,7 @@ CURVE_POINTS = 8
 """How many times a training measures the error on held-out demonstrations."""
 
 ROUTES_SHARE, ROUTES_MINUTES = 0.25, 1 / 3
-"""What each policy trains with on navigation, which has two routes: this share of its budget, and so many minutes at most."""
+"""The training budget on navigation, which has two routes: this share of a policy's, and at most so many minutes."""
 
 ROUTES_DEMOS = 100
 """Demonstrations of navigation that each policy learns the two routes from."""
@@ -229,7 +229,7 @@ def video_bytes(frames: Iterable[np.ndarray]) -> bytes:
 
 
 def two_routes(policy: str, seed: int, budget: Budget, n: int = 40) -> dict[str, float]:
-    """The same policy on navigation, from the one start from which demonstrations go both ways: the shares (0..1) of its
+    """A policy on navigation, from the one start from which demonstrations go both ways: the shares (0..1) of its
     n rollouts that arrive on the left and on the right of the disc, and that do not arrive."""
     task = get_task("navigation")
     demos = load_demos(task.demonstrations(ROUTES_DEMOS, seed))
@@ -366,7 +366,8 @@ def write_panel(out: Path, results: list[dict[str, Any]], settings: Settings) ->
         for episode in result["episodes"]:
             episode["failure"] = kept.get(str(episode["seed"]))
     panel = {"schema": SCHEMA, "settings": settings.to_dict(), "results": results,
-             "contract": get_task(settings.task).contract.to_dict(), "tests": paired_tests(results), "claims": claims(results)}
+             "contract": get_task(settings.task).contract.to_dict(), "tests": paired_tests(results),
+             "claims": claims(results)}
     write_json(out / "panel.json", panel)
     write_text(out / "report.html", report(panel, out))
     drop_partials(out)

@@ -36,7 +36,8 @@ def rows(results: Results) -> list[dict[str, Any]]:
             "steps": int(np.mean([r["training"]["steps"] for r in own])), "chunk": own[0]["chunk"],
             "seconds": float(np.mean([r["training"]["seconds"] for r in own])),
             "success": wins / len(episodes), "low": low, "high": high,
-            "reward": float(np.clip(best / success_progress_of(own[0]), 0, 1).mean()), "max_coverage": float(best.mean()),
+            "reward": float(np.clip(best / success_progress_of(own[0]), 0, 1).mean()),
+            "max_coverage": float(best.mean()),
             "final_coverage": float(np.mean([e["final_coverage"] for e in episodes])), "latency": middle,
             "late": float(np.mean([r["metrics"]["timing_violations"] for r in own])),
             "behaviour": {key: mean([r["metrics"]["behaviour"][key] for r in own])

@@ -52,7 +52,8 @@ def reproduce(run: Path, name: str | None = None, repo: Path | None = None) -> d
         step("clone", "git", "clone", "--quiet", "--local", str(repo), str(clone))
         shutil.copytree(run, copied, ignore=shutil.ignore_patterns("eval"))
         step("environment", "make", "-s", "-C", str(clone), ".venv/.ready")
-        step("evaluation", str(clone / ".venv/bin/vqbet-course"), *evaluation_command(before, path, copied, out), cwd=clone)
+        arguments = evaluation_command(before, path, copied, out)
+        step("evaluation", str(clone / ".venv/bin/vqbet-course"), *arguments, cwd=clone)
         after = read_json(out / "run.json", lambda values: values)
     verdict = compare_results(before, after) | {"uncommitted": uncommitted(repo)}
     write_json(path.with_name("reproduced.json"), verdict)
@@ -65,8 +66,9 @@ def evaluation_command(before: dict[str, Any], path: Path, run: Path, out: Path)
     split = ["--split", kept, "--part", before["split"]["part"]] if before.get("split") else []
     goal = ["--goal-pose", before["goal_pose"]] if before.get("goal_pose") else []
     task = ["--task", before["task"]] if before.get("task") else []
-    return ["eval", str(run), *task, "--episodes", str(len(before["episodes"])), "--seed", str(before["seed"]), "--videos", "0",
-            *(part for what in before["perturb"] for part in ("--perturb", what)), *goal, *split, "--out", str(out)]
+    perturb = [part for what in before["perturb"] for part in ("--perturb", what)]
+    return ["eval", str(run), *task, "--episodes", str(len(before["episodes"])), "--seed", str(before["seed"]),
+            "--videos", "0", *perturb, *goal, *split, "--out", str(out)]
 
 
 def compare_results(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:

@@ -161,7 +161,7 @@ def chance(results: Results, best: str) -> str:
 
 def keeps_both_routes(results: Results, least: float = 0.1) -> dict[str, str]:
     """The claim that VQ-BeT keeps both routes, and BC does not; a policy does when each is taken in a tenth of its
-    rollouts and most of them arrive. Diffusion acts there with 10 DDIM steps; its row with DDPM has the same numbers."""
+    rollouts and most of them arrive. Diffusion acts there with 10 DDIM steps; its DDPM row has the same numbers."""
     routes = {name: shares(results, name, "two_routes") for name in policies_of(results) if name != "diffusion-ddpm100"}
     keeps = {name: min(r["left"], r["right"]) >= least and r["crashed"] < 0.5 for name, r in routes.items()}
     words = "; ".join(f"{name} {r['left']:.0%} left, {r['right']:.0%} right, {r['crashed']:.0%} lost"

@@ -25,8 +25,8 @@ class Setup:
 
 
 def laptop_changes(contract: Contract) -> dict[str, Any]:
-    """What data of this contract change in the laptop's configuration: actions are relative to `observation.state` where
-    both are in one known unit; then what their task changes."""
+    """The fields that data of this contract change in the laptop's configuration: actions are relative to
+    `observation.state` where both have the same known unit; then the fields that their task changes."""
     state, own = contract.observation.get("observation.state"), task_of(contract)
     relative = state == contract.action and contract.action.unit != "unstated"
     return {"use_relative_actions": relative} | dict(own.laptop if own else {})
