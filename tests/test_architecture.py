@@ -158,11 +158,12 @@ def comparable(name: str) -> str:
 
 
 @pytest.mark.parametrize(("trees", "options"), [
-    (modules, ("requirements",)),
+    (modules, ("requirements", "umi_requirements", "ros_requirements")),
     (lambda: sorted((REPO / "nbs").glob("[0-9]*.ipynb")), ("requirements",)),
     (lambda: sorted((REPO / "nbs").glob("[a-z]*.ipynb")), ("requirements", "dev_requirements")),
     (lambda: [path for folder in ("tests", "benchmarks") for path in sorted((REPO / folder).rglob("*.py"))
-              if "attacks" not in path.parts], ("requirements", "dev_requirements"))],
+              if "attacks" not in path.parts],
+     ("requirements", "dev_requirements", "umi_requirements", "ros_requirements"))],
     ids=["package", "lessons", "other pages", "tests and benchmarks"])
 def test_every_direct_import_is_declared(trees: Callable[[], list[Path]], options: tuple[str, ...]) -> None:
     paths = trees()
@@ -170,5 +171,5 @@ def test_every_direct_import_is_declared(trees: Callable[[], list[Path]], option
     own = {path.stem for path in (REPO / "tests").rglob("*.py")} | {"oracle"}
     code = [lesson_tree(path) if path.suffix == ".ipynb" else tree_of(path) for path in paths]
     names = {name for tree in code for name in imported(tree)}
-    undeclared = {name for name in names - own if not asked & set(map(comparable, providers.get(name, ())))}
+    undeclared = {name for name in names - own if not asked & set(map(comparable, providers.get(name, (name,))))}
     assert paths and not undeclared

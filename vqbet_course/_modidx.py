@@ -99,6 +99,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'vqbet_course.evaluation.failures': {},
             'vqbet_course.evaluation.latency': {},
             'vqbet_course.evaluation.offline': {},
+            'vqbet_course.evaluation.open_loop': {},
             'vqbet_course.evaluation.results': {},
             'vqbet_course.evaluation.videos': {},
             'vqbet_course.experiments.ablations': {},

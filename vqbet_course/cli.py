@@ -124,14 +124,24 @@ def train(data: str, minutes: float | None, steps: int | None, seed: int, augmen
               help="Start where held-out episodes of this split start, instead of at environment seeds.")
 @click.option("--part", type=click.Choice(["val", "stress"]), default="val", show_default=True,
               help="Which episodes of the split.")
+@click.option("--offline", metavar="SOURCE",
+              help="Without an environment: compare with the held-out episodes of these demonstrations.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: RUN/eval/ and a name made of what was asked]")
 def evaluate(run: str, episodes: int, seed: int, videos: int, task: str | None, perturb: tuple[str, ...],
-             goal_pose: str | None, split: Path | None, part: str, out: Path | None) -> None:
+             goal_pose: str | None, split: Path | None, part: str, offline: str | None, out: Path | None) -> None:
     """Evaluate a policy, and write its metrics, traces, failure labels and videos. RUN: a run directory or `shipped`."""
     from vqbet_course.evaluation import evaluate as evaluation
     from vqbet_course.training.runs import load_run
 
     loaded = load_run(run)
+    if offline is not None:
+        from vqbet_course.evaluation import open_loop
+
+        out = out or (Path("_runs/shipped") if run == "shipped" else loaded.path) / "eval" / "offline"
+        found = open_loop.evaluate_offline(loaded, offline, out, split, part)
+        for line in [*open_loop.describe_offline(found), f"written: {out / 'offline.json'} and {out / 'offline.html'}"]:
+            click.echo(line)
+        return
     name = evaluation.evaluation_name(part if split else f"seed-{seed}", perturb, goal_pose)
     out = out or (Path("_runs/shipped") if run == "shipped" else loaded.path) / "eval" / name
     result = evaluation.evaluate(loaded, episodes, seed, out, videos, task, perturb, goal_pose, split, part)
@@ -359,8 +369,8 @@ def gradebook(grades: Path, kind: str, keep: str, due: datetime | None, penalty:
 def demos() -> None:
     """Demonstrations: inspect, convert, split and make them.
 
-    SOURCE is `demo`, a LeRobotDataset, a replay buffer (.zarr, .zarr.zip, .npz), an HDF5 file of robomimic or ALOHA, a
-    folder of episode_*/, or a dataset id on the hub.
+    SOURCE is `demo`, a LeRobotDataset, a replay buffer (.zarr, .zarr.zip, .npz), an HDF5 file of robomimic, ALOHA or
+    ManiSkill, a folder of episode_*/, GELLO's pickles, VQ-BeT's .npy files, a ROS 2 bag, or a dataset id on the hub.
     """
 
 

@@ -50,11 +50,12 @@ def is_of(value: Any, kind: Any) -> bool:
     wanted: Any = NoneType if origin is None else origin
     if not isinstance(value, wanted):
         return False
+    inner: Any = value
     if origin is dict and parts:
-        return all(is_of(k, parts[0]) and is_of(v, parts[1]) for k, v in value.items())
+        return all(is_of(k, parts[0]) and is_of(v, parts[1]) for k, v in inner.items())
     if origin is tuple and parts and parts[-1] is not Ellipsis:
-        return len(value) == len(parts) and all(map(is_of, value, parts))
-    return not (origin is tuple and parts) or all(is_of(inner, parts[0]) for inner in value)
+        return len(inner) == len(parts) and all(map(is_of, inner, parts))
+    return not (origin is tuple and parts) or all(is_of(part, parts[0]) for part in inner)
 
 
 def check_rules(rules: Sequence[Rule]) -> None:

@@ -87,7 +87,7 @@ def height_and_width(text: str | None) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-def each(source: Source, change: Callable[[Episode], Episode]) -> Callable[[int], Iterator[Episode]]:
+def with_each(source: Source, change: Callable[[Episode], Episode]) -> Callable[[int], Iterator[Episode]]:
     """A `read` whose episodes are changed."""
     return lambda start: map(change, source.read(start))
 
@@ -151,7 +151,7 @@ def selected(source: Source, features: Sequence[str] | None, cameras: Sequence[s
     gone = {name: "not in --features" for name in numbers if features is not None and name not in features}
     gone |= {name: "not in --cameras" for name in source.image_sizes if cameras is not None and name not in cameras}
     sizes = {name: size for name, size in source.image_sizes.items() if name not in gone}
-    return replace(source, read=each(source, change), image_sizes=sizes, left_out=source.left_out | gone)
+    return replace(source, read=with_each(source, change), image_sizes=sizes, left_out=source.left_out | gone)
 
 
 def renamed(source: Source, names: dict[str, str]) -> Source:
@@ -173,7 +173,7 @@ def renamed(source: Source, names: dict[str, str]) -> Source:
     def change(episode: Episode) -> Episode:
         return replace(episode, numbers=other(episode.numbers), images=other(episode.images))
 
-    return replace(source, read=each(source, change), image_sizes=other(source.image_sizes), units=other(source.units),
+    return replace(source, read=with_each(source, change), image_sizes=other(source.image_sizes), units=other(source.units),
                    names=other(source.names))
 
 
@@ -193,7 +193,7 @@ def resized(source: Source, height: int, width: int) -> Source:
 
     if not source.image_sizes:
         raise BadInput(f"{source.path}: has no images to resize; leave --resize out")
-    return replace(source, read=each(source, change), image_sizes=dict.fromkeys(source.image_sizes, (height, width, 3)))
+    return replace(source, read=with_each(source, change), image_sizes=dict.fromkeys(source.image_sizes, (height, width, 3)))
 
 
 def joined(opened: Sequence[Source]) -> Source:

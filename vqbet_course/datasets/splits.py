@@ -39,7 +39,7 @@ class Split:
         kept = {part: [e for e in getattr(self, part) if e in set(episodes)] for part in ("train", "val", "stress")}
         if not kept["train"]:
             raise BadInput(f"split of {self.source}: none of the episodes to train on does this task; make it again")
-        return replace(self, **kept)
+        return replace(self, train=kept["train"], val=kept["val"], stress=kept["stress"])
 
     def whole(self, demos: Demos) -> Demos:
         """The demonstrations, if they are those that were split. Raises BadInput if they are not."""

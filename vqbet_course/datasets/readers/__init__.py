@@ -32,10 +32,10 @@ def open_as_stored(text: str, fps: float | None = None, choice: Choice | None = 
     choice = replace(choice or Choice(), fps=fps if fps is not None else choice.fps if choice else None)
     if choice.fps is not None and not 0 < choice.fps < 1e6:
         raise BadInput(f"{choice.fps:g} frames a second: give a number above 0")
-    return choice.of(opened(text, choice))
+    return choice.of(whole_source(text, choice))
 
 
-def opened(text: str, choice: Choice) -> Source:
+def whole_source(text: str, choice: Choice) -> Source:
     """All of a SOURCE. Raises BadInput as `open_as_stored` does."""
     if text == "demo":
         return replace(open_path(DEMO_FOLDER, replace(choice, fps=None)), path="demo")

@@ -12,7 +12,7 @@ import numpy as np
 from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets.choice import Choice
 from vqbet_course.datasets.images import hdf5_frames
-from vqbet_course.datasets.readers.hdf5 import is_hdf5, is_numbers, leaves, opened, rows_of
+from vqbet_course.datasets.readers.hdf5 import flat_rows, is_hdf5, is_numbers, leaves, opened
 from vqbet_course.datasets.source import Episode, Source, readable
 
 KIND = "ALOHA HDF5"
@@ -67,12 +67,12 @@ def open_source(path: Path, choice: Choice) -> Source:
 def episode_of(path: Path, file: Any, number: int, wanted: tuple[str, ...]) -> Episode:
     """One file as an episode. `wanted`: arrays to take beside the usual ones, `observation.` and their name."""
     place = f"{path}, episode {number}"
-    numbers = {feature: rows_of(file[name], place) for name, feature in NUMBERS.items() if name in file}
+    numbers = {feature: flat_rows(file[name], place) for name, feature in NUMBERS.items() if name in file}
     for name, array in leaves(file["observations"]).items() if "observations" in file else ():
         if f"observation.{name}" in wanted and f"observation.{name}" not in numbers and is_numbers(array):
-            numbers[f"observation.{name}"] = rows_of(array, place)
+            numbers[f"observation.{name}"] = flat_rows(array, place)
     if BASE in file and "action" in numbers:
-        base = rows_of(file[BASE], place)
+        base = flat_rows(file[BASE], place)
         if len(base) != len(numbers["action"]):
             raise BadInput(f"{place}: {BASE} has {len(base)} rows, action {len(numbers['action'])}")
         numbers["action"] = np.concatenate([numbers["action"], base], axis=1)

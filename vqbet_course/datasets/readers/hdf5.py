@@ -73,7 +73,7 @@ def is_numbers(array: Any) -> bool:
     return array.ndim >= 1 and array.dtype.kind in "fiub" and size <= WIDEST
 
 
-def rows_of(array: Any, place: str) -> np.ndarray:
+def flat_rows(array: Any, place: str) -> np.ndarray:
     """An array (N, ...) of a file as (N, size). Raises BadInput before more is read than an episode can have."""
     believable(f"{place}: {array.name}", array.shape, array.dtype.itemsize)
     values = array[:]

@@ -56,7 +56,7 @@ def open_source(path: Path, choice: Choice) -> Source:
                 raise BadInput(f"{path}: meta/episodes says nothing of episode {number}; copy the dataset again")
             parts, promise = [part for _, part in group], promised.get(number, {})
             check_number(parts[0][0], number, found if kept is None else kept[found])
-            episode = joined(f"{parts[0][0]}, episode {number}", parts, info["fps"], len(tasks) > 1)
+            episode = episode_of_pieces(f"{parts[0][0]}, episode {number}", parts, info["fps"], len(tasks) > 1)
             check_promise(episode, promise)
             found, frames = found + 1, frames + len(episode)
             if found > first:
@@ -236,7 +236,7 @@ def as_array(column: Any, place: str, first: int = 0) -> np.ndarray:
     return values.to_numpy().reshape(len(sizes), -1)
 
 
-def joined(place: str, parts: list[Piece], fps: float, many_tasks: bool) -> Episode:
+def episode_of_pieces(place: str, parts: list[Piece], fps: float, many_tasks: bool) -> Episode:
     """One episode from its pieces, with its task_index where there are many tasks. Raises BadInput, naming the row, when
     its clocks do not run as they should."""
     numbers = {name: np.concatenate([numbers[name] for *_, numbers in parts]) for name in parts[0][3]}

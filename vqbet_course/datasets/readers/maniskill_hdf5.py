@@ -13,7 +13,7 @@ import numpy as np
 from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets.choice import Choice
 from vqbet_course.datasets.images import hdf5_frames
-from vqbet_course.datasets.readers.hdf5 import is_camera, is_hdf5, is_numbers, leaves, opened, rows_of
+from vqbet_course.datasets.readers.hdf5 import flat_rows, is_camera, is_hdf5, is_numbers, leaves, opened
 from vqbet_course.datasets.source import UNSTATED, Episode, Source
 
 KIND = "ManiSkill HDF5"
@@ -97,12 +97,12 @@ def episode_of(path: Path, trajectory: Any, number: int) -> Episode:
     for name in ("obs", "actions"):
         if name not in trajectory:
             raise BadInput(f"{place}: no {name}; leave the episode out with --drop-episodes")
-    action, observations = rows_of(trajectory["actions"], place), trajectory["obs"]
+    action, observations = flat_rows(trajectory["actions"], place), trajectory["obs"]
     numbers = {"action": action}
     if not hasattr(observations, "keys"):
-        return Episode(numbers | {"observation.state": rows_of(observations, place)[:len(action)]}, place)
+        return Episode(numbers | {"observation.state": flat_rows(observations, place)[:len(action)]}, place)
     for group, feature in GROUPS.items():
-        parts = [rows_of(array, place)[:len(action)] for array in parts_of(observations, group).values()]
+        parts = [flat_rows(array, place)[:len(action)] for array in parts_of(observations, group).values()]
         if parts:
             numbers[feature] = np.concatenate(parts, axis=1)
     cameras = {name.split(".")[1]: array for name, array in leaves(observations).items()

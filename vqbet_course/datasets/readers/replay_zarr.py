@@ -57,7 +57,7 @@ def inner_folder(path: Path) -> str | None:
 
 def use_codecs(path: Path) -> None:
     """Make the codecs of images known that this buffer uses. Raises BadInput where the package for them is missing."""
-    if not any("imagecodecs" in text for text in metadata_of(path)):
+    if not any("imagecodecs" in text for text in array_metadata(path)):
         return
     try:
         from imagecodecs.numcodecs import register_codecs
@@ -67,7 +67,7 @@ def use_codecs(path: Path) -> None:
     register_codecs(verbose=False)
 
 
-def metadata_of(path: Path) -> list[str]:
+def array_metadata(path: Path) -> list[str]:
     """What is written about each array below data/."""
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:

@@ -10,7 +10,7 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets.choice import Choice
 from vqbet_course.datasets.clock import is_clock
 from vqbet_course.datasets.images import hdf5_frames
-from vqbet_course.datasets.readers.hdf5 import is_camera, is_hdf5, is_numbers, leaves, opened, rows_of
+from vqbet_course.datasets.readers.hdf5 import flat_rows, is_camera, is_hdf5, is_numbers, leaves, opened
 from vqbet_course.datasets.source import UNSTATED, Episode, Source
 
 KIND = "robomimic HDF5"
@@ -126,20 +126,20 @@ def unread(demo: Any, observations: Any, wanted: tuple[str, ...]) -> dict[str, s
 def episode_of(path: Path, demo: Any, number: int, states: list[str], wanted: tuple[str, ...]) -> Episode:
     """`object` becomes the environment's state; everything else, side by side in order of its name, the robot's."""
     place = f"{path}, episode {number} ({demo.name.split('/')[-1]})"
+    numbers = {"action": flat_rows(part(demo, ACTIONS, place), place)}
     observations = part(demo, OBSERVATIONS, place)
     own = states_of(observations)
     if components(observations, own) != states:
         differ = sorted(set(components(observations, own)) ^ set(states))
         raise BadInput(f"{place}: its observations are not those of the first episode ({', '.join(differ[:4])}); leave "
                        "the episode out with --drop-episodes")
-    numbers = {"action": rows_of(part(demo, ACTIONS, place), place)}
     if own:
-        numbers["observation.state"] = np.concatenate([rows_of(observations[name], place) for name in own], axis=1)
+        numbers["observation.state"] = np.concatenate([flat_rows(observations[name], place) for name in own], axis=1)
     if WORLD in observations:
-        numbers["observation.environment_state"] = rows_of(observations[WORLD], place)
+        numbers["observation.environment_state"] = flat_rows(observations[WORLD], place)
     for name, array in leaves(observations).items():
         if f"observation.{name}" in wanted and "." in name and is_numbers(array):
-            numbers[f"observation.{name}"] = rows_of(array, place)
+            numbers[f"observation.{name}"] = flat_rows(array, place)
     images = {camera(name): hdf5_frames(path, array.name, place) for name, array in leaves(observations).items()
               if is_camera(array)}
     return Episode(numbers, place, images)
