@@ -105,7 +105,7 @@ def check_normalizer(normalizer: Normalizer, config: VQBeTConfig, path: Path) ->
             raise BadInput(f"{path}: the bounds of {name} are not {size} numbers each; copy it again or train again")
     for name, (low, high) in normalizer.bounds.items():
         if not bool(torch.isfinite(low).all() and torch.isfinite(high).all() and (low <= high).all()):
-            raise BadInput(f"{path}: the bounds of {name} are not finite, or not in order; copy it again or train again")
+            raise BadInput(f"{path}: the bounds of {name} are not finite or not in order; copy it again or train again")
 
 
 def check_contract(contract: Contract, config: VQBeTConfig, path: Path) -> None:
