@@ -22,7 +22,8 @@ import torch
 
 from vqbet_course.core.records import made_by
 from vqbet_course.evaluation.evaluate import assess
-from vqbet_course.rollout import make_pusht, rollouts
+from vqbet_course.rollout import rollouts
+from vqbet_course.tasks.pusht.environment import make_pusht
 from vqbet_course.training.runs import load_run
 
 RESULT = Path(__file__).parent / "results" / "evaluation.json"

@@ -28,7 +28,7 @@ from vqbet_course.core.records import made_by
 from vqbet_course.demos import load_demos
 from vqbet_course.policy import interleave
 from vqbet_course.residual_vq import ResidualVQ
-from vqbet_course.rollout import percentiles
+from vqbet_course.evaluation.latency import percentiles
 from vqbet_course.tasks import open_source
 from vqbet_course.tokens import kmeans, nearest_code
 from vqbet_course.training.runs import load_run

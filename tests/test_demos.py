@@ -209,7 +209,7 @@ def test_no_window_of_the_demonstrations_crosses_an_episode() -> None:
 
 def environment() -> Any:
     pytest.importorskip("gym_pusht")
-    from vqbet_course.rollout import make_pusht
+    from vqbet_course.tasks.pusht.environment import make_pusht
 
     env = make_pusht()
     env.reset(seed=0)

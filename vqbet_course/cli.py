@@ -15,11 +15,15 @@ import click
 from vqbet_course import __version__
 from vqbet_course.core.errors import BadInput
 from vqbet_course.course.profiles import CELL_TIMEOUT_S
+from vqbet_course.tasks import DEFAULT_TASK
 
 FPS = click.option("--fps", type=float, help="Frames a second, where the source does not say.")
 TASK = click.option("--task", metavar="TASK",
-                    help="Whose demonstrations they are: `pusht`, `navigation`, module:Class, or `none` to read them as "
-                         "they are stored. [default: what the source shows]")
+                    help="Whose demonstrations they are: a task's name, like `navigation`, module:Class, or `none` to "
+                         "read them as they are stored. [default: what the source shows]")
+OF_TASK = click.option("--task", metavar="TASK",
+                       help="A task's name, or module:Class of a Task or of a Gymnasium environment with a contract. "
+                            f"[default: the task that the data show, else {DEFAULT_TASK}]")
 
 CHOICE = (
     click.option("--features", metavar="NAME,NAME", help="Features of numbers to take, `none` for none. [default: all]"),
@@ -74,7 +78,8 @@ def course(profile: str, only: str | None, out: Path) -> None:
 @click.option("--observe", metavar="NAME,NAME",
               help="What the policy sees, like observation.image,observation.state. [default: all numbers]")
 @click.option("--weights", metavar="NAME",
-              help="Start a camera's ResNet from these of torchvision, fetched once, like ResNet18_Weights.IMAGENET1K_V1.")
+              help="Start a camera's ResNet from these of torchvision, fetched once, like "
+                   "ResNet18_Weights.IMAGENET1K_V1.")
 @click.option("--goal", type=click.Choice(["future", "final", "none"]), default="none", show_default=True,
               help="Train towards goals: any later moment of the demonstration, or its end.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="RUN", help="The run directory to make.")
@@ -107,23 +112,25 @@ def train(data: str, minutes: float | None, steps: int | None, seed: int, augmen
 @click.argument("run")
 @click.option("--episodes", type=int, default=50, show_default=True)
 @click.option("--seed", type=int, default=100_000, show_default=True, help="The first environment seed.")
-@click.option("--videos", type=int, default=3, show_default=True, help="Films of the first episodes.")
-@click.option("--env", default="pusht", show_default=True, metavar="ENV",
-              help="`pusht`, `navigation`, or module:Class of a Gymnasium environment with a contract.")
+@click.option("--videos", type=int, default=3, show_default=True, help="Videos of the first episodes.")
+@click.option("--task", metavar="TASK",
+              help="A task's name, or module:Class of a Task or of a Gymnasium environment with a contract. "
+                   "[default: the one that RUN was trained on]")
 @click.option("--perturb", multiple=True, metavar="NAME[=VALUE]",
-              help="What goes wrong: observation-noise, frozen-frames, delayed-actions, action-noise, shove, friction.")
-@click.option("--goal-pose", metavar="X,Y,ANGLE", help="Where PushT's goal is, in pixels and radians, or `random`.")
+              help="A perturbation: observation-noise, frozen-frames, delayed-actions, action-noise; on PushT also "
+                   "shove and friction.")
+@click.option("--goal-pose", metavar="X,Y,ANGLE", help="Where the goal is, on PushT in pixels and radians, or `random`.")
 @click.option("--split", type=click.Path(path_type=Path), metavar="FILE",
-              help="Start where episodes of this split start, instead of at environment seeds.")
+              help="Start where held-out episodes of this split start, instead of at environment seeds.")
 @click.option("--part", type=click.Choice(["val", "stress"]), default="val", show_default=True,
               help="Which episodes of the split.")
 @click.option("--offline", metavar="SOURCE",
               help="Without an environment: compare with the held-out episodes of these demonstrations.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: RUN/eval/ and a name made of what was asked]")
-def evaluate(run: str, episodes: int, seed: int, videos: int, env: str, perturb: tuple[str, ...],
+def evaluate(run: str, episodes: int, seed: int, videos: int, task: str | None, perturb: tuple[str, ...],
              goal_pose: str | None, split: Path | None, part: str, offline: str | None,
              out: Path | None) -> None:
-    """Roll a policy out, and write its figures, traces, failure labels and films. RUN: a run directory or `shipped`."""
+    """Roll a policy out, and write its metrics, traces, failure labels and videos. RUN: a run directory or `shipped`."""
     from vqbet_course.evaluation import evaluate as evaluation
     from vqbet_course.training.runs import load_run
 
@@ -136,10 +143,10 @@ def evaluate(run: str, episodes: int, seed: int, videos: int, env: str, perturb:
         for line in [*open_loop.describe_offline(found), f"written: {out / 'offline.json'} and {out / 'offline.html'}"]:
             click.echo(line)
         return
-    name = evaluation.name_of(part if split else f"seed-{seed}", perturb, goal_pose)
+    name = evaluation.evaluation_name(part if split else f"seed-{seed}", perturb, goal_pose)
     out = out or (Path("_runs/shipped") if run == "shipped" else loaded.path) / "eval" / name
-    result = evaluation.evaluate(loaded, episodes, seed, out, videos, env, perturb, goal_pose, split, part)
-    for line in [*evaluation.in_words(result), f"written: {out / 'run.json'}"]:
+    result = evaluation.evaluate(loaded, episodes, seed, out, videos, task, perturb, goal_pose, split, part)
+    for line in [*evaluation.summary_lines(result), f"written: {out / 'run.json'}"]:
         click.echo(line)
 
 
@@ -174,7 +181,8 @@ def import_(folder: Path, out: Path) -> None:
 
 @cli.command()
 @click.option("--policies", default="bc,bet,act,diffusion,vqbet", show_default=True, metavar="NAME,NAME")
-@click.option("--data", default="demo", show_default=True, metavar="SOURCE", help="Demonstrations of a task.")
+@OF_TASK
+@click.option("--data", metavar="SOURCE", help="Demonstrations of the task.  [default: the task's own]")
 @click.option("--demos", type=int, default=120, show_default=True, help="Demonstrations, chosen by the training seed.")
 @click.option("--episodes", type=int, default=30, show_default=True, help="Episodes of each trained policy.")
 @click.option("--seeds", default="1,2,3", show_default=True, metavar="N,N", help="Training seeds.")
@@ -185,17 +193,17 @@ def import_(folder: Path, out: Path) -> None:
 @click.option("--dask", metavar="ADDRESS", help="Send the jobs to this Dask scheduler instead.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR",
               help="Where the panel goes; what is finished there is not done again.")
-@TASK
-def compare(policies: str, data: str, demos: int, episodes: int, seeds: str, minutes: float | None, steps: int | None,
-            videos: int, jobs: int, dask: str | None, out: Path, task: str | None) -> None:
-    """Let several policies learn the same and go through one evaluator. Continues a panel that was interrupted."""
+def compare(policies: str, task: str | None, data: str | None, demos: int, episodes: int, seeds: str, minutes: float | None,
+            steps: int | None, videos: int, jobs: int, dask: str | None, out: Path) -> None:
+    """Train several policies on the same demonstrations and evaluate them alike. Continues an interrupted panel."""
     from vqbet_course.core.budget import Budget
     from vqbet_course.experiments import panel
 
     numbers = whole_numbers("--seeds", seeds)
     budget = Budget(5.0 if minutes is None and steps is None else minutes, steps)
-    settings = panel.Settings(data, demos, episodes, budget, videos)
-    result = panel.compare(policies.split(","), numbers, settings, out, jobs, dask, task)
+    task, data = task_and_data(task, data)
+    settings = panel.Settings(data, demos, episodes, budget, videos, task=task)
+    result = panel.run_panel(policies.split(","), numbers, settings, out, jobs, dask)
     for claim in result["claims"]:
         click.echo(f"{claim['verdict']:>13}: {claim['claim']}: {claim['why']}")
     click.echo(f"written: {out / 'panel.json'} and {out / 'report.html'}")
@@ -203,23 +211,26 @@ def compare(policies: str, data: str, demos: int, episodes: int, seeds: str, min
 
 @cli.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option("--data", default="demo", show_default=True, metavar="SOURCE", help="PushT demonstrations.")
+@OF_TASK
+@click.option("--data", metavar="SOURCE", help="Demonstrations of the task.  [default: the task's own]")
 @click.option("--seeds", default="1,2,3", show_default=True, metavar="N,N", help="Training seeds.")
 @click.option("--minutes", type=float, help="What each run may train, at most 3.")
 @click.option("--steps", type=int, help="Train each for this many steps.  [default: 2000]")
 @click.option("--episodes", type=int, default=50, show_default=True, help="Episodes of each run.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("benchmarks/results/ablations"), show_default=True,
               metavar="DIR", help="Where results go; what is finished there is not done again.")
-def ablate(names: tuple[str, ...], data: str, seeds: str, minutes: float | None, steps: int | None, episodes: int,
-           out: Path) -> None:
-    """Change one thing at a time, and see what it does. NAME is layers, chunk, offset, ...; a wrong one lists them,
+def ablate(names: tuple[str, ...], task: str | None, data: str | None, seeds: str, minutes: float | None, steps: int | None,
+           episodes: int, out: Path) -> None:
+    """Change one thing at a time and measure its effect. NAME is layers, chunk, offset, ...; a wrong one lists them,
     `all` does them all."""
     from vqbet_course.core.budget import Budget
     from vqbet_course.experiments import ablations
 
     budget = None if minutes is None and steps is None else Budget(minutes, steps)
     asked = [*ablations.ABLATIONS] if names == ("all",) else names
-    results = ablations.ablate(asked, data, whole_numbers("--seeds", seeds), budget, episodes, out)
+    numbers = whole_numbers("--seeds", seeds)
+    task, data = task_and_data(task, data)
+    results = ablations.ablate(asked, data, numbers, budget, episodes, out, task=task)
     for name, found in results.items():
         click.echo(ablations.conclusion(name, found))
 
@@ -228,7 +239,7 @@ def ablate(names: tuple[str, ...], data: str, seeds: str, minutes: float | None,
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--eval", "name", metavar="NAME", help="Which evaluation below RUN/eval.  [default: the only one]")
 def reproduce(run: Path, name: str | None) -> None:
-    """Evaluate a saved run again in a fresh clone and environment. Exit status 1: the figures do not repeat."""
+    """Evaluate a saved run again in a fresh clone and environment. Exit status 1: the metrics do not repeat."""
     from vqbet_course.experiments import reproduce as repeating
 
     verdict = repeating.reproduce(run, name)
@@ -442,18 +453,37 @@ def split(source: str, n_train: int, n_val: int, seed: int, out: Path, task: str
 
 
 @demos.command()
+@click.option("--task", default=DEFAULT_TASK, show_default=True, metavar="TASK", help="Whose demonstrator.")
 @click.option("--episodes", type=int, default=200, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="The first environment seed.")
-@click.option("--noise", type=float, default=3.0, show_default=True, help="How far the hand is shaken, in pixels.")
-@click.option("--style", type=click.Choice(["left", "right", "mixed"]), default="mixed", show_default=True,
-              help="Which way round the T: one, or both.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The first seed.")
+@click.option("--noise", type=float, help="On PushT: how far the hand is shaken, in pixels.  [default: 3]")
+@click.option("--style", type=click.Choice(["left", "right", "mixed"]),
+              help="On PushT: which way round the T, one or both.  [default: mixed]")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR")
-def make(episodes: int, seed: int, noise: float, style: str, out: Path) -> None:
-    """Let the scripted expert push the T, and write what it solved as a LeRobotDataset with a data card."""
-    from vqbet_course.tasks.pusht.demonstrator import make_demos
+def make(task: str, episodes: int, seed: int, noise: float | None, style: str | None, out: Path) -> None:
+    """Write demonstrations by the task's scripted demonstrator as a LeRobotDataset with a data card."""
+    from vqbet_course.datasets.writer import write_dataset
+    from vqbet_course.tasks import get_task
 
-    make_demos(episodes, seed, out, style, noise)
+    options = {name: value for name, value in (("noise", noise), ("style", style)) if value is not None}
+    write_dataset(get_task(task).demonstrations(episodes, seed, **options), out)
     click.echo(f"written: {out}")
+
+
+def task_and_data(task: str | None, data: str | None) -> tuple[str, str]:
+    """The task, by default the one that the data show, and the SOURCE, by default the task's own.
+
+    Raises BadInput for a task that has none."""
+    from vqbet_course.tasks import get_task, open_source, task_of
+
+    if task is None:
+        own = task_of(open_source(data).contract) if data else None
+        task = own.name if own else DEFAULT_TASK
+    data = data or get_task(task).data
+    if data is None:
+        raise BadInput(f"{task} has no demonstrations of its own; give --data SOURCE, or make some with: "
+                       f"vqbet-course demos make --task {task} --out DIR")
+    return task, data
 
 
 def whole_numbers(option: str, text: str) -> list[int]:

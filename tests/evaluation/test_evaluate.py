@@ -11,7 +11,7 @@ from vqbet_course.cli import main
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import TaskContract
 from vqbet_course.demos import Demos, Normalizer
-from vqbet_course.evaluation.evaluate import evaluate, in_words, name_of
+from vqbet_course.evaluation.evaluate import evaluate, evaluation_name, summary_lines
 from vqbet_course.experiments.panel import config_for
 from vqbet_course.rollout import rollouts
 from vqbet_course.tasks import get_task, navigation
@@ -48,9 +48,9 @@ def test_without_a_folder_it_goes_below_the_run(run: Run) -> None:
 
 
 def test_what_is_disturbed_or_told_another_goal_is_another_evaluation() -> None:
-    assert name_of("seed-3", [], None) == "seed-3"
-    assert name_of("val", ["shove=60", "friction"], None) == "val-shove=60-friction"
-    assert name_of("seed-3", [], "random") == "seed-3-goal=random"
+    assert evaluation_name("seed-3", [], None) == "seed-3"
+    assert evaluation_name("val", ["shove=60", "friction"], None) == "val-shove=60-friction"
+    assert evaluation_name("seed-3", [], "random") == "seed-3-goal=random"
 
 
 def test_what_is_told_of_an_evaluation() -> None:
@@ -60,9 +60,9 @@ def test_what_is_told_of_an_evaluation() -> None:
         "avg_final_coverage": 0.5, "latency_ms": {"p50": 1.26, "p95": 2.0}, "timing_violations": 0.25,
         "recovery": {"shoved": 3, "recovered": 2, "steps_p50": 41.5}},
         "episodes": [{"failure": None}, {"failure": lost}, {"failure": lost | {"person": "control"}}]}
-    assert in_words(result)[1:] == [
+    assert summary_lines(result)[1:] == [
         "a decision takes 1.3 ms (p50), 2.0 ms (p95); 25% of the steps take longer than 100 ms",
-        "a shove cost coverage in 3 episodes: 2 got it back, half of them within 41.5 steps",
+        "a shove cost coverage in 3 episodes: 2 recovered it, half of them within 41.5 steps",
         "2 failed: planning 1, control 1"]
 
 
@@ -114,13 +114,13 @@ def navigator(tmp_path: Path, run: Run) -> Run:
 
 
 def test_the_navigation_toy_is_evaluated_like_pusht(navigator: Run) -> None:
-    written = evaluate(navigator, 3, seed=5, env="navigation", videos=1, quiet=True)
+    written = evaluate(navigator, 3, seed=5, task="navigation", videos=1, quiet=True)
     assert TaskContract.from_dict(written["contract"]).horizon == 50
     assert {p.name for p in (navigator.path / "eval" / "seed-5").iterdir()} == {
         "run.json", "traces.parquet", "failures.json"}  # nobody draws it
     assert all(e["max_coverage"] == e["success"] for e in written["episodes"])
     with pytest.raises(BadInput, match="action: 2 numbers in m against 2 numbers in px"):
-        evaluate(navigator, 3, quiet=True)
+        evaluate(navigator, 3, task="pusht", quiet=True)
 
 
 REACH = """
@@ -148,7 +148,7 @@ def test_an_environment_of_ones_own_needs_a_contract_and_a_file(navigator: Run, 
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend("")
     (tmp_path / "reach_in_a_test.py").write_text(REACH)
-    written = evaluate(navigator, 2, env="reach_in_a_test:Reach", videos=0, quiet=True)
+    written = evaluate(navigator, 2, task="reach_in_a_test:Reach", videos=0, quiet=True)
     assert [e["steps"] for e in written["episodes"]] == [7, 7]
 
 
@@ -160,8 +160,8 @@ def test_an_environment_that_is_none(name: str, why: str) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "why"), [(["--perturb", "wind"], "unknown perturbation 'wind'"),
-                                                (["--env", "kitchen"], "unknown task 'kitchen'"),
-                                                (["--env", "navigation"], "trained on other data")])
+                                                (["--task", "kitchen"], "unknown task 'kitchen'"),
+                                                (["--task", "navigation"], "trained on other data")])
 def test_what_cannot_be_evaluated_is_one_line_and_status_2(arguments: list[str], why: str, run: Run, tmp_path: Path,
                                                            capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", str(run.path), "--out", str(tmp_path / "e"), *arguments]) == 2

@@ -10,8 +10,8 @@ from small import write_npz
 from vqbet_course.core.errors import BadInput
 from vqbet_course.demos import Normalizer, load_demos
 from vqbet_course.evaluation.behaviour import behaviour, jerk, offset_outweighs, switches
-from vqbet_course.evaluation.failures import Known, diagnose, failures_of, keep_persons_word
-from vqbet_course.rollout import Episode
+from vqbet_course.evaluation.failures import Known, failure_of, failures_of, keep_persons_word
+from vqbet_course.rollout import Rollout
 from vqbet_course.tasks import open_source
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 
@@ -20,19 +20,19 @@ pytestmark = pytest.mark.fast
 N = 300
 
 
-def trace(**changes: object) -> Episode:
+def trace(**changes: object) -> Rollout:
     """An episode that fails for no reason that a rule knows: it goes round slowly and touches nothing."""
     phase = np.linspace(0, 6, N)
     seen = [np.append(np.full(16, 200.0), [250 + 100 * np.cos(p), 250 + 100 * np.sin(p)]) for p in phase]
     actions = [s[-2:] for s in seen]
-    plain = Episode(7, coverage=[0.3] * N, observations=seen, truth=seen, actions=actions, tokens=[(1, 0)] * N,
+    plain = Rollout(7, coverage=[0.3] * N, observations=seen, truth=seen, actions=actions, tokens=[(1, 0)] * N,
                     codes=actions, offsets=[np.zeros(2)] * N, decided=[True, False, False, False] * (N // 4),
                     latency_ms=[2.0] * N, intervention=[""] * N, contact=[0] * N)
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
-def label(episode: Episode, known: Known | None = None) -> str:
-    return diagnose(episode, PUSHT_TASK, known).label
+def label(episode: Rollout, known: Known | None = None) -> str:
+    return failure_of(episode, PUSHT_TASK, known).label
 
 
 def test_where_no_rule_applies_it_says_so() -> None:
@@ -50,7 +50,7 @@ def test_where_no_rule_applies_it_says_so() -> None:
     ("planning", {"contact": [i // 10 % 2 for i in range(N)]}),
 ])
 def test_each_rule_finds_its_fault(expected: str, changes: dict[str, object]) -> None:
-    found = diagnose(trace(**changes), PUSHT_TASK)
+    found = failure_of(trace(**changes), PUSHT_TASK)
     assert found.label == expected and len(found.evidence) > 10
 
 
@@ -110,20 +110,20 @@ def test_a_file_of_labels_that_is_none_is_left_alone(content: str, why: str, tmp
 
 def test_switches_are_between_decisions() -> None:
     said: list[tuple[int, ...]] = [(1, 0), (1, 9), (1, 3), (2, 3), (2, 3), (1, 3)]
-    assert switches(Episode(0, tokens=said, decided=[True] * 6)) == 2
-    assert switches(Episode(0, tokens=said, decided=[True, False, False, True, False, False])) == 1
+    assert switches(Rollout(0, tokens=said, decided=[True] * 6)) == 2
+    assert switches(Rollout(0, tokens=said, decided=[True, False, False, True, False, False])) == 1
 
 
 def test_jerk_is_the_third_difference() -> None:
     t = np.arange(10.0)
-    assert jerk(Episode(0, actions=[np.array([x**2, 5.0]) for x in t])) == pytest.approx(0)
-    assert jerk(Episode(0, actions=[np.array([x**3, x**3]) for x in t])) == pytest.approx(6 * np.sqrt(2))
-    assert jerk(Episode(0, actions=[np.zeros(2)])) == 0
+    assert jerk(Rollout(0, actions=[np.array([x**2, 5.0]) for x in t])) == pytest.approx(0)
+    assert jerk(Rollout(0, actions=[np.array([x**3, x**3]) for x in t])) == pytest.approx(6 * np.sqrt(2))
+    assert jerk(Rollout(0, actions=[np.zeros(2)])) == 0
 
 
 def test_an_offset_outweighs_a_code_that_asks_for_a_shorter_move() -> None:
     here, code = np.array([0.0, 0.0, 100.0, 100.0]), np.array([103.0, 104.0])  # a move of 5
-    episode = Episode(0, observations=[here, here + 50], codes=[code, code],
+    episode = Rollout(0, observations=[here, here + 50], codes=[code, code],
                       offsets=[np.array([4.0, 0.0]), np.array([6.0, 0.0])], decided=[True, False])
     assert offset_outweighs(episode) == 0.5  # told from where it was decided, not from where it is by then
 

@@ -16,7 +16,7 @@ FILES = sorted(RESULTS.rglob("*.json"))
 NOTEBOOKS = sorted((REPO / "nbs").glob("*.ipynb"))
 NAMED = re.compile(r"results\b[^\n]{0,24}?[\"/]([\w{}*]+\.json)")
 SCRIPT = re.compile(r"benchmarks/\w+\.py")
-PLOTTED = re.compile(r"ablate\.plot\(([^)]*)\)")
+PLOTTED = re.compile(r"\bplot_ablations\(([^)]*)\)")
 
 every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

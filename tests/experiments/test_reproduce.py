@@ -12,7 +12,7 @@ from vqbet_course.cli import main
 from vqbet_course.core.errors import BadInput
 from vqbet_course.evaluation.results import Row, rows_of
 from vqbet_course.experiments.design import Hypothesis, compute_budget, hypotheses, judge_hypothesis, with_verdicts
-from vqbet_course.experiments.reproduce import command, compare, recorded, reproduce, verdict_line
+from vqbet_course.experiments.reproduce import compare_results, evaluation_command, recorded, reproduce, verdict_line
 from vqbet_course.experiments.retro import retro
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 
@@ -195,9 +195,9 @@ def test_the_stored_results_can_be_read() -> None:
 
 def test_the_same_episodes_where_versions_agree() -> None:
     before, after = evaluation(10), evaluation(10)
-    assert compare(before, after)["reproduced"]
+    assert compare_results(before, after)["reproduced"]
     after["episodes"][3]["max_coverage"] -= 1e-9
-    verdict = compare(before, after)
+    verdict = compare_results(before, after)
     assert not verdict["reproduced"] and verdict["other_episodes"] == [100_003]
     assert "NOT reproduced (the same episodes)" in verdict_line(verdict) and "differ: 100003" in verdict_line(verdict)
 
@@ -205,21 +205,21 @@ def test_the_same_episodes_where_versions_agree() -> None:
 def test_a_figure_that_its_episodes_do_not_bear_out_is_named() -> None:
     before = evaluation(10)
     before["metrics"]["avg_final_coverage"] = 0.9
-    verdict = compare(before, evaluation(10))
+    verdict = compare_results(before, evaluation(10))
     assert not verdict["reproduced"] and verdict["other_episodes"] == []
     assert "avg_final_coverage 0.9 against 0.5" in verdict_line(verdict)
 
 
 @pytest.mark.parametrize(("wins", "reproduced"), [(11, True), (9, True), (12, False), (8, False)])
 def test_within_a_twentieth_where_versions_differ(wins: int, reproduced: bool) -> None:
-    verdict = compare(evaluation(10), evaluation(wins, made_by=MADE_BY | {"torch": "3.0"}))
+    verdict = compare_results(evaluation(10), evaluation(wins, made_by=MADE_BY | {"torch": "3.0"}))
     assert verdict["reproduced"] is reproduced and verdict["differs"] == {"torch": ["2.11.0", "3.0"]}
     assert "torch 2.11.0 against 3.0" in verdict_line(verdict)
 
 
 def test_it_is_asked_for_as_it_was(tmp_path: Path) -> None:
     before = evaluation(3, n=7, perturb=["shove=60"], goal_pose="180,300,1.0")
-    assert command(before, tmp_path / "eval" / "run.json", tmp_path, tmp_path / "o")[2:12] == [
+    assert evaluation_command(before, tmp_path / "eval" / "run.json", tmp_path, tmp_path / "o")[2:12] == [
         "--episodes", "7", "--seed", "100000", "--videos", "0", "--perturb", "shove=60", "--goal-pose", "180,300,1.0"]
 
 

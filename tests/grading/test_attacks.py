@@ -17,6 +17,7 @@ from grading_labs import notebook_of, solved, solved_with
 
 from vqbet_course.grading import grader, sandbox
 from vqbet_course.grading.grades import Ungradable
+from vqbet_course.grading.lessons import all_labs
 from vqbet_course.grading.limits import Limits
 from vqbet_course.grading.submissions import find_answers, read_file, read_notebook_of
 
@@ -130,7 +131,7 @@ def test_what_is_no_lab_is_not_graded(data: bytes) -> None:
 
 def test_an_empty_lab_has_no_answers() -> None:
     answers, notes = read({"cells": [], "metadata": {"vqbet_course": {"lab": LAB}}})
-    assert answers == {} and any("removed" in note for note in notes)
+    assert answers == {} and any("not there as it was released" in note for note in notes)
 
 
 def test_the_notebook_of_another_lab_has_no_answers() -> None:
@@ -144,7 +145,7 @@ def exercise_cells(notebook: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def duplicated(notebook: dict[str, Any]) -> None:
-    copy = json.loads(json.dumps(exercise_cells(notebook)[0])) | {"source": "copy"}
+    copy = json.loads(json.dumps(exercise_cells(notebook)[0])) | {"source": "def squared_distances(a, b): return a"}
     notebook["cells"].insert(0, copy | {"id": "another"})
     notebook["cells"].append(copy)
 
@@ -154,26 +155,37 @@ def locked_cell_changed(notebook: dict[str, Any]) -> None:
     cell["source"] = "import torch\ntorch.allclose = lambda *args: True"
 
 
+def locked_cell_removed(notebook: dict[str, Any]) -> None:
+    notebook["cells"] = [cell for cell in notebook["cells"] if "import torch" not in "".join(cell["source"])]
+
+
 def ids_of_other_kinds(notebook: dict[str, Any]) -> None:
     for cell in notebook["cells"]:
         cell["id"] = {"a": [cell["id"]]}
 
 
 @pytest.mark.parametrize("change, note", [
-    (duplicated, "3 answers"), (locked_cell_changed, "changed"), (ids_of_other_kinds, "removed")])
+    (duplicated, "2 answers"), (locked_cell_changed, "changed"), (locked_cell_removed, "removed")])
 def test_a_changed_notebook_is_graded_as_released_and_said_so(
         change: Callable[[dict[str, Any]], None], note: str) -> None:
     notebook = notebook_of(LAB)
     change(notebook)
     answers, notes = read(notebook)
-    assert answers == read(notebook_of(LAB))[0]
+    first = answers if change is not duplicated else answers | {"1.1": read(notebook_of(LAB))[0]["1.1"]}
+    assert first == read(notebook_of(LAB))[0]
     assert any(note in said for said in notes), notes
 
 
 def test_half_a_character_is_replaced() -> None:
     notebook = notebook_of(LAB)
-    exercise_cells(notebook)[0]["source"] = "\ud800"
-    assert read(notebook)[0]["1.1"] == "?"
+    exercise_cells(notebook)[0]["source"] = "squared_distances = '\ud800'"
+    assert read(notebook)[0]["1.1"] == "squared_distances = '?'"
+
+
+def test_ids_of_other_kinds_are_no_ids() -> None:
+    notebook = notebook_of(LAB)
+    ids_of_other_kinds(notebook)
+    assert read(notebook)[0].keys() == all_labs()[LAB].exercises.keys()
 
 
 def test_links_and_pipes_are_not_read(tmp_path: Path) -> None:

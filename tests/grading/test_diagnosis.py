@@ -1,4 +1,5 @@
 """What a wrong answer is told: most get the right kind of mistake, none a wrong one, and the rest an example."""
+
 import pytest
 import torch
 from wrong_answers import WRONG
@@ -37,19 +38,27 @@ def test_most_wrong_answers_get_the_right_diagnosis_and_none_a_wrong_one() -> No
     assert len(right) >= 0.6 * len(WRONG)
 
 
-@pytest.mark.parametrize("exercise_id, edits, kind", [
-    ("1.2", {".argmin(dim=1)": ".argmin(dim=1) + 1"}, OFF_BY_ONE),
-    ("6.3", {"for i in range(n)]": "for i in range(1, n + 1)]"}, OFF_BY_ONE),
-    ("3.3", {"out.recon_loss + commit_weight": "out.recon_loss - commit_weight"}, SIGN),
-    ("5.1", {".mean()": ".mean().detach()"}, "the values are right, but no gradient arrives"),
-])
+@pytest.mark.parametrize(
+    "exercise_id, edits, kind",
+    [
+        ("1.2", {".argmin(dim=1)": ".argmin(dim=1) + 1"}, OFF_BY_ONE),
+        ("6.3", {"for i in range(n)]": "for i in range(1, n + 1)]"}, OFF_BY_ONE),
+        ("3.3", {"out.recon_loss + commit_weight": "out.recon_loss - commit_weight"}, SIGN),
+        ("5.1", {".mean()": ".mean().detach()"}, "the values are right, but no gradient arrives"),
+    ],
+)
 def test_a_kind_of_mistake_is_named(exercise_id: str, edits: dict[str, str], kind: str) -> None:
     assert diagnosed(exercise_id, edits, 1).misconception.startswith(kind)
 
 
 def test_what_has_no_name_gets_the_smallest_example() -> None:
     found = diagnosed("8.2", {"math.cos(math.pi": "math.sin(math.pi"}, 1)
-    assert not found.misconception and "expected" in found.example and "got" in found.example and "steps = " in found.example
+    assert (
+        not found.misconception
+        and "expected" in found.example
+        and "got" in found.example
+        and "steps = " in found.example
+    )
 
 
 def test_relations_hold_for_all_outputs_or_are_not_told() -> None:

@@ -1,4 +1,5 @@
 """What `check` says: in the notebook an answer is run as it is graded."""
+
 import linecache
 from collections.abc import Iterator
 from types import FunctionType
@@ -48,19 +49,28 @@ def test_check_names_the_misconception_and_gives_a_hint(capsys: pytest.CaptureFi
     assert wrong.name in feedback.card_of(answer).html()
 
 
-@pytest.mark.parametrize("body, words", [
-    ("raise NotImplementedError", "not attempted"), ("raise SystemExit", "SystemExit"), ("return None", "raises"),
-    ("return torch.zeros(3).long()", "shape"), ("return chunks[:, 0]", "type"), ("return absent", "`absent` is missing in line 2"),
-    ("raise KeyError('<b>words')", "<b>words"), ("return (chunks.zero_().sum(1) > 1).long()", "changes its input `chunks`"),
-])
+@pytest.mark.parametrize(
+    "body, words",
+    [
+        ("raise NotImplementedError", "not attempted"),
+        ("raise SystemExit", "SystemExit"),
+        ("return None", "raises"),
+        ("return torch.zeros(3).long()", "shape"),
+        ("return chunks[:, 0]", "type"),
+        ("return absent", "`absent` is missing in line 2"),
+        ("raise KeyError('<b>words')", "<b>words"),
+        ("return (chunks.zero_().sum(1) > 1).long()", "changes its input `chunks`"),
+    ],
+)
 def test_check_reports_and_never_raises(body: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     answer = in_a_cell("1.2", f"def nearest_code(chunks, codebook):\n    {body}")
     assert words in said(capsys, answer)
     assert "<b>" not in feedback.card_of(answer).html().replace("<b>✗", "")
 
 
-def test_an_interrupt_is_told_and_the_next_check_works(capsys: pytest.CaptureFixture[str],
-                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_is_told_and_the_next_check_works(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -78,7 +88,8 @@ def test_helpers_of_other_cells_come_along(capsys: pytest.CaptureFixture[str], m
 
 
 def test_a_syntax_error_is_told_with_the_verdict_on_the_version_before(
-        capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(feedback, "executed_cells", lambda: [SOLUTION, "def nearest_code(:\n    pass"])
     assert "passed" in (told := said(capsys, in_a_cell("1.2", SOLUTION))) and "syntax error" in told
 

@@ -1,4 +1,5 @@
 """Honest answers pass, however they are written: the whole way from the notebook to the verdict, in this process."""
+
 import json
 import secrets
 from typing import Any
@@ -29,9 +30,17 @@ def notebook_with(exercise_id: str, cells: Cells, keep_metadata: bool = True) ->
     at = next(i for i, cell in enumerate(notebook["cells"]) if cell["id"] == lab.exercises[exercise_id].cell_id)
     if cells[0]:
         notebook["cells"][at]["source"] = cells[0]
-    notebook["cells"][at + 1:at + 1] = [
-        {"cell_type": "code", "id": f"own-{n}", "metadata": {}, "source": source, "outputs": [], "execution_count": None}
-        for n, source in enumerate(cells[1:])]
+    notebook["cells"][at + 1 : at + 1] = [
+        {
+            "cell_type": "code",
+            "id": f"own-{n}",
+            "metadata": {},
+            "source": source,
+            "outputs": [],
+            "execution_count": None,
+        }
+        for n, source in enumerate(cells[1:])
+    ]
     if not keep_metadata:
         notebook["metadata"] = {}
         for cell in notebook["cells"]:
@@ -100,10 +109,14 @@ def test_a_script_made_of_a_notebook_is_read(mark: str) -> None:
 
 
 def test_a_method_that_another_cell_sets_belongs_to_the_answer() -> None:
-    cells = ["class Block(nn.Module):\n    __init__ = None", "def forward(self, x):\n    x = x + self.attention("
-             "self.norm_attention(x))\n    return x + self.mlp(self.norm_mlp(x))", "Block.forward = forward"]
+    cells = [
+        "class Block(nn.Module):\n    __init__ = None",
+        "def forward(self, x):\n    x = x + self.attention("
+        "self.norm_attention(x))\n    return x + self.mlp(self.norm_mlp(x))",
+        "Block.forward = forward",
+    ]
     solution = lab_of("4.2").exercises["4.2"].solution
-    cells[0] = solution[:solution.index("    def forward")]
+    cells[0] = solution[: solution.index("    def forward")]
     assert verdicts("4.2", json.dumps(notebook_with("4.2", cells)).encode())[-1].status == "passed"
 
 
@@ -115,12 +128,17 @@ def test_a_wrong_copy_takes_nothing_from_a_right_one() -> None:
     assert verdicts("1.2", json.dumps(notebook_with("1.2", [wrong])).encode())[0].misconception
 
 
-@pytest.mark.parametrize("source, words", [
-    ("def nearest_code(chunks, codebook):\n    return distant(chunks)", "the name `distant` is missing in line 2"),
-    ("def nearest_code(chunks, codebook):\n    return (", "a syntax error in line 2"),
-    ("import sklearn_is_not_here as s\ndef nearest_code(chunks, codebook):\n    return s.fit(chunks)",
-     "it uses `sklearn_is_not_here` in line 3"),
-])
+@pytest.mark.parametrize(
+    "source, words",
+    [
+        ("def nearest_code(chunks, codebook):\n    return distant(chunks)", "the name `distant` is missing in line 2"),
+        ("def nearest_code(chunks, codebook):\n    return (", "a syntax error in line 2"),
+        (
+            "import sklearn_is_not_here as s\ndef nearest_code(chunks, codebook):\n    return s.fit(chunks)",
+            "it uses `sklearn_is_not_here` in line 3",
+        ),
+    ],
+)
 def test_errors_are_called_by_their_names(source: str, words: str) -> None:
     assert words in run("1.2", Answer(source)).message
 
@@ -142,7 +160,11 @@ def test_free_names_are_what_a_cell_needs_of_others() -> None:
 
 
 def test_only_what_an_answer_needs_is_collected() -> None:
-    sources = [Source("import os\nslow = train()"), Source("def other():\n    return 1 / 0\ndef help():\n    return deep"),
-               Source("deep = 3"), Source("def f():\n    return help()", marked=True, released=True)]
+    sources = [
+        Source("import os\nslow = train()"),
+        Source("def other():\n    return 1 / 0\ndef help():\n    return deep"),
+        Source("deep = 3"),
+        Source("def f():\n    return help()", marked=True, released=True),
+    ]
     [answer] = answers_in(sources, "f", ["f"], (), ())
     assert answer.helpers == ["def help():\n    return deep", "deep = 3"]

@@ -1,4 +1,5 @@
 """Every small change of every solution is told from the solution, or is listed here as equal to it, with the reason."""
+
 import signal
 import warnings
 from collections.abc import Iterator
@@ -25,52 +26,87 @@ LENIENT = "a number may come as any kind of number"
 
 EQUIVALENT: dict[str, dict[str, str]] = {
     "1.2": {"chunks.ndim != 2 or codebook.ndim != 2 or chunks.shape[1] != codebook.shape[1] -> ": NOTHING_PROMISED},
-    "1.3": {"len(points) == 0 or n_codes < 1 -> len(points) == 0": REFUSED_ANYWAY, "1 -> 0": REFUSED_ANYWAY,
-            "points[order[torch.arange(n_codes) % len(points)]].clone() -> ": "indexing with a tensor copies",
-            "0 -> 1": "which points a code wins alone depends on the start, which is the student's to draw",
-            "counts.clamp(min=1) -> counts": "`where` takes the old code there"},
-    "1.4": {"0 -> 1": "a single token outside is refused by bincount or indexing, or not at all: nobody has one alone",
-            "counts.double() -> counts": LENIENT,
-            "counts.sum().clamp(min=1) -> counts.sum()": "without tokens the share is not used",
-            "1 -> 2": "without tokens the share is not used", "1 -> 0": "without tokens the share is not used",
-            "(counts > 0).float().mean().item() -> ": LENIENT,
-            "torch.nonzero(counts == 0).flatten().tolist() -> ": LENIENT},
+    "1.3": {
+        "len(points) == 0 or n_codes < 1 -> len(points) == 0": REFUSED_ANYWAY,
+        "1 -> 0": REFUSED_ANYWAY,
+        "points[order[torch.arange(n_codes) % len(points)]].clone() -> ": "indexing with a tensor copies",
+        "0 -> 1": "which points a code wins alone depends on the start, which is the student's to draw",
+        "counts.clamp(min=1) -> counts": "`where` takes the old code there",
+    },
+    "1.4": {
+        "0 -> 1": "a single token outside is refused by bincount or indexing, or not at all: nobody has one alone",
+        "counts.double() -> counts": LENIENT,
+        "counts.sum().clamp(min=1) -> counts.sum()": "without tokens the share is not used",
+        "1 -> 2": "without tokens the share is not used",
+        "1 -> 0": "without tokens the share is not used",
+        "(counts > 0).float().mean().item() -> ": LENIENT,
+        "torch.nonzero(counts == 0).flatten().tolist() -> ": LENIENT,
+    },
     "2.1": {"quantized -> ": "it is detached around it", "x -> ": "it is detached around it"},
-    "2.2": {"if x.ndim != 2": REFUSED_ANYWAY, "x.ndim != 2 or x.shape[1] != self.codebook.shape[1] -> ": REFUSED_ANYWAY,
-            "x.detach() -> x": "codes have no gradient, and buffers are asked for their values"},
+    "2.2": {
+        "if x.ndim != 2": REFUSED_ANYWAY,
+        "x.ndim != 2 or x.shape[1] != self.codebook.shape[1] -> ": REFUSED_ANYWAY,
+        "x.detach() -> x": "codes have no gradient, and buffers are asked for their values",
+    },
     "2.3": {"x -> x.detach()": "only its shape is used", "(codes, losses) -> ": "two empty lists"},
     "3.2": {"self.embed(chunks) -> ": "codes have no gradient"},
     "4.1": {"part.view(B, T, self.n_head, -1).transpose(1, 2) -> ": "transpose takes its two axes in any order"},
     "4.3": {"torch.arange(T, device=x.device) -> torch.arange(T)": "the check runs on the processor alone"},
-    "5.1": {"F.log_softmax(logits, dim=-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1) -> ": TWO_AXES,
-            "F.log_softmax(logits, dim=-1) -> ": TWO_AXES, "-1 -> 1": TWO_AXES, "1 -> 2": TWO_AXES, "1 -> 0": TWO_AXES},
-    "5.2": {"temperature < torch.finfo(logits.dtype).tiny -> ": "the smallest number itself is as good as 0",
-            "torch.finfo(logits.dtype) -> ": "all logits that are asked have the default type",
-            "logits = logits - logits.amax": "softmax subtracts it, too", "logits - logits.amax": "softmax subtracts it, too",
-            "logits.amax(dim=-1, keepdim=True) -> ": "softmax subtracts it, too"},
-    "5.3": {"uniform[:, 0].long() -> ": "the joint form tells it to nobody", ": -> ": "the joint form tells it to nobody",
-            "0 -> ": "the joint form tells it to nobody", "self.primary(features) -> ": "a drawn code has no gradient",
-            "features -> ": "a drawn code has no gradient", "logits -> ": "a drawn code has no gradient",
-            "F.one_hot(primary, self.n_codes).to(features.dtype) -> ": "cat makes one type of both"},
+    "5.1": {
+        "F.log_softmax(logits, dim=-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1) -> ": TWO_AXES,
+        "F.log_softmax(logits, dim=-1) -> ": TWO_AXES,
+        "-1 -> 1": TWO_AXES,
+        "1 -> 2": TWO_AXES,
+        "1 -> 0": TWO_AXES,
+    },
+    "5.2": {
+        "temperature < torch.finfo(logits.dtype).tiny -> ": "the smallest number itself is as good as 0",
+        "torch.finfo(logits.dtype) -> ": "all logits that are asked have the default type",
+        "logits = logits - logits.amax": "softmax subtracts it, too",
+        "logits - logits.amax": "softmax subtracts it, too",
+        "logits.amax(dim=-1, keepdim=True) -> ": "softmax subtracts it, too",
+    },
+    "5.3": {
+        "uniform[:, 0].long() -> ": "the joint form tells it to nobody",
+        ": -> ": "the joint form tells it to nobody",
+        "0 -> ": "the joint form tells it to nobody",
+        "self.primary(features) -> ": "a drawn code has no gradient",
+        "features -> ": "a drawn code has no gradient",
+        "logits -> ": "a drawn code has no gradient",
+        "F.one_hot(primary, self.n_codes).to(features.dtype) -> ": "cat makes one type of both",
+    },
     "5.4": {"offsets.gather(2, index).squeeze(2) -> offsets.gather(2, index).squeeze()": "no other axis has length 1"},
-    "6.1": {"0 -> -1": "that axis has length 1", "range(n, end, n + 1) -> range(n, end + 1, n + 1)": "no place between"},
+    "6.1": {
+        "0 -> -1": "that axis has length 1",
+        "range(n, end, n + 1) -> range(n, end + 1, n + 1)": "no place between",
+    },
     "6.3": {"0 -> ": "all chunks have one length"},
     "7.1": {"1e-08 -> ": NOTHING_PROMISED},
-    "7.2": {"1 -> 0": "no window asks for fewer queries than it has observations",
-            "0 -> -1": "V below 1 says that the episode is too short"},
-    "7.3": {"(seen, done, asked, n_chunks) -> ": "equal empty lists",
-            "zip(demos.episode_starts": "both always have one length", "True -> False": "both always have one length",
-            "0 -> -1": REFUSED_ANYWAY},
-    "7.4": {"replace(demos.contract, fps=PUSHT.fps) -> ": "all demonstrations that are asked have one rate",
-            "(('observation.environment_state', pusht.mirror_keypoints)": "two names in another order"},
+    "7.2": {
+        "1 -> 0": "no window asks for fewer queries than it has observations",
+        "0 -> -1": "V below 1 says that the episode is too short",
+    },
+    "7.3": {
+        "(seen, done, asked, n_chunks) -> ": "equal empty lists",
+        "zip(demos.episode_starts": "both always have one length",
+        "True -> False": "both always have one length",
+        "0 -> -1": REFUSED_ANYWAY,
+    },
+    "7.4": {
+        "replace(demos.contract, fps=PUSHT.fps) -> ": "all demonstrations that are asked have one rate",
+        "(('observation.environment_state', pusht.mirror_keypoints)": "two names in another order",
+    },
     "8.3": {"torch.optim.AdamW(groups, fused=True, **options) -> ": "only faster", "True -> False": "only slower"},
     "8.4": {"zip(average": "both modules have one shape", "True -> False": "both modules have one shape"},
     "9.1": {"action.clamp(*bounds).double()": LENIENT},
-    "10.2": {"self.encoder(window).squeeze(2) -> ": "no other axis has length 1", "len(features) -> ": NOTHING_PROMISED,
-             "features -> ": "what is decided teaches nothing", "self.offset_head(features, codes) -> ":
-                 "what is decided teaches nothing",
-             "self.offset_head(features, codes.unsqueeze(1)).squeeze(1) -> ": "no other axis has length 1",
-             "0 -> -1": "there is one layer"},
+    "10.2": {
+        "self.encoder(window).squeeze(2) -> ": "no other axis has length 1",
+        "len(features) -> ": NOTHING_PROMISED,
+        "features -> ": "what is decided teaches nothing",
+        "self.offset_head(features, codes) -> ": "what is decided teaches nothing",
+        "self.offset_head(features, codes.unsqueeze(1)).squeeze(1) -> ": "no other axis has length 1",
+        "0 -> -1": "there is one layer",
+    },
 }
 """{exercise: {how a change begins, as `before -> after`: why it is no mistake}}."""
 
@@ -78,6 +114,7 @@ EQUIVALENT: dict[str, dict[str, str]] = {
 @contextmanager
 def alarm(seconds: int) -> Iterator[None]:
     """A TimeoutError after so many seconds: a change can make a loop endless."""
+
     def ring(*_: object) -> None:
         raise TimeoutError
 
@@ -101,7 +138,9 @@ def answers(check: type[Check], names: dict[str, Any], seed: int) -> tuple[Outpu
             return ask(check.probe, names[check.answer], check.inputs(seed)), sum(cut)
 
 
-def survives(mutant: Mutant, check: type[Check], names: dict[str, Any], expected: dict[int, tuple[Outputs, int]]) -> bool:
+def survives(
+    mutant: Mutant, check: type[Check], names: dict[str, Any], expected: dict[int, tuple[Outputs, int]]
+) -> bool:
     """Whether a change is not told from the solution, though it changes something."""
     names = dict(names)
     cut_alike = True
@@ -144,7 +183,10 @@ def test_every_change_of_a_solution_is_noticed_or_is_listed_with_its_reason(exer
 def test_a_result_that_is_detached_is_noticed(exercise_id: str) -> None:
     check, lab = all_checks()[exercise_id], lab_of(exercise_id)
     names = dict(vars(judging.released_module(lab)))
-    changed = [mutant for mutant in mutants(lab.exercises[exercise_id].solution, check.blank or (check.answer,))
-               if mutant.kind == DETACHED]
+    changed = [
+        mutant
+        for mutant in mutants(lab.exercises[exercise_id].solution, check.blank or (check.answer,))
+        if mutant.kind == DETACHED
+    ]
     expected = {0: answers(check, names, 0)}
     assert changed and not any(survives(mutant, check, names, expected) for mutant in changed)

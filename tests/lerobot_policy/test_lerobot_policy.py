@@ -30,8 +30,9 @@ from vqbet_course.lerobot_policy import VQBeTCourseConfig, export_run, import_ch
 from vqbet_course.lerobot_policy.modeling_vqbet_course import VQBeTCoursePolicy
 from vqbet_course.lerobot_policy.processor_vqbet_course import shared_bounds
 from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
-from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
-from vqbet_course.tasks.pusht.image_observation import Filmed
+from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK, SUCCESS_COVERAGE
+from vqbet_course.tasks.pusht.environment import make_pusht
+from vqbet_course.tasks.pusht.observation_wrappers import WithCamera
 from vqbet_course.training.runs import Run, TrainingPlan, load_run
 
 PLUGIN = "--policy.discover_packages_path=vqbet_course.lerobot_policy"
@@ -175,7 +176,7 @@ def test_lerobot_trains_resumes_and_evaluates_it(tmp_path: Path) -> None:
 
 
 def short_pusht() -> gym.Env:
-    env = rollout.make_pusht()
+    env = make_pusht()
     setattr(env, "contract", dataclasses.replace(PUSHT_TASK, horizon=60))
     return env
 
@@ -195,7 +196,7 @@ def test_both_evaluators_agree_episode_by_episode(tmp_path: Path) -> None:
     policy = VQBeTPolicy(shipped.policy.network, dataclasses.replace(shipped.policy.acting, temperature=0.0))
     export_run(dataclasses.replace(shipped, policy=policy), tmp_path / "cold")
     played = rollout.rollouts(policy, shipped.normalizer, range(100_002, 100_005), short_pusht)
-    ours = [max(e.coverage) / rollout.SUCCESS_COVERAGE for e in played]
+    ours = [max(e.coverage) / SUCCESS_COVERAGE for e in played]
     theirs = played_by_lerobot(tmp_path / "cold", tmp_path / "eval", PUSHT_ENV, 100_002, 3)
     assert theirs["max_rewards"] == pytest.approx([min(1, reward) for reward in ours], abs=1e-6)
     assert theirs["successes"] == [reward > 1 for reward in ours]
@@ -209,8 +210,8 @@ def test_both_evaluators_agree_on_a_policy_that_sees(tmp_path: Path) -> None:
     board = {name: (torch.zeros(2), torch.full((2,), 512.0)) for name in (STATE, "action")}
     run = dataclasses.replace(run, normalizer=Normalizer(board), contract=PUSHT)
     export_run(run, tmp_path / "there")
-    played = rollout.rollouts(run.policy, run.normalizer, range(2), lambda: Filmed(short_pusht()))
-    ours = [sum(e.coverage) / rollout.SUCCESS_COVERAGE for e in played]
+    played = rollout.rollouts(run.policy, run.normalizer, range(2), lambda: WithCamera(short_pusht()))
+    ours = [sum(e.coverage) / SUCCESS_COVERAGE for e in played]
     env = ["--env.type=pusht", "--env.observation_height=96", "--env.observation_width=96", "--eval.use_async_envs=false"]
     theirs = played_by_lerobot(tmp_path / "there", tmp_path / "eval", env, 0, 2)
     assert theirs["sum_rewards"] == pytest.approx(ours, abs=1e-5)

@@ -6,14 +6,14 @@ import pytest
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets.readers import DEMO_FOLDER
+from vqbet_course.datasets.writer import write_dataset
 from vqbet_course.demos import load_demos
-from vqbet_course.tasks import open_source
+from vqbet_course.tasks import get_task, open_source
 from vqbet_course.tasks.pusht.demonstrator import (
     STYLES,
     Expert,
     columns_of,
     expert_source,
-    make_demos,
     make_episodes,
     solve,
 )
@@ -41,7 +41,7 @@ def test_what_ships_is_small_and_solved() -> None:
 
 
 def test_made_demonstrations_are_what_the_expert_did_and_say_how(tmp_path: Path) -> None:
-    out = make_demos(2, 0, tmp_path / "demos", style="right", noise=1.0)
+    out = write_dataset(get_task("pusht").demonstrations(2, 0, style="right", noise=1.0), tmp_path / "demos", quiet=True)
     source, made = open_source(str(out)), list(make_episodes(2, 0, "right", 1.0))
     for read, episode in zip(source.sound_episodes(), made, strict=True):
         columns = columns_of(episode)

@@ -1,4 +1,5 @@
 """The registry: which task a contract or a source is of, how a source is adapted, and a third task in a few lines."""
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 from small import arrays, write_npz
 
 from vqbet_course import tasks
+from vqbet_course.cli import main
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import Contract, Field, TaskContract
 from vqbet_course.datasets.writer import write_dataset
@@ -220,3 +222,26 @@ def test_a_task_in_a_file_of_ones_own_is_found_by_module_and_class(
     plain = get_task("own_task:ReachEnv")
     assert plain.title == "own_task:ReachEnv" and plain.contract == Reach.contract
     assert load_demos(open_source(reach_data, task="own_task:Reach")).units[STATE] == "cm"
+
+
+def test_a_third_task_is_trained_evaluated_and_compared_by_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its module is all that is written for it; jobs run in other processes, which import it by its path."""
+    monkeypatch.chdir(tmp_path)
+    third_task = Path(__file__).read_text().split("THIRD_TASK\n")[1].split("\n@pytest")[0]
+    (tmp_path / "line_task.py").write_text(HEAD + third_task)
+    places = np.tile(np.linspace(3, 0, 25)[:, None], (4, 1))
+    np.savez(tmp_path / "line.npz", state=places, action=-0.3 * places, episode_ends=[25, 50, 75, 100])
+    name = ["--task", "line_task:Reach"]
+    assert main(["train", *name, "--data", "line.npz", "--steps", "3", "--out", "run"]) == 0
+    assert main(["eval", "run", "--episodes", "2"]) == 0  # of the task that it was trained on
+    evaluation = json.loads((tmp_path / "run" / "eval" / "seed-100000" / "run.json").read_text())
+    assert evaluation["contract"] == json.loads(json.dumps(Reach.contract.to_dict()))
+    assert evaluation["task"] == "line_task:Reach" and len(evaluation["episodes"]) == 2
+    assert main(["compare", *name, "--data", "line.npz", "--policies", "bc", "--demos", "2", "--episodes", "2", "--seeds", "1",
+                 "--steps", "3", "--out", "panel"]) == 0
+    panel = json.loads((tmp_path / "panel" / "panel.json").read_text())
+    assert panel["settings"]["task"] == "line_task:Reach" and panel["results"][0]["videos"] == []
+    assert panel["results"][0]["ways_round"] is None and panel["contract"]["horizon"] == 5
+    assert main(["compare", *name, "--policies", "bc", "--out", "other"]) == 2  # it has no demonstrations of its own

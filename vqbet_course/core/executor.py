@@ -1,4 +1,5 @@
 """Where jobs run: in processes of this machine, or on the workers of a Dask cluster."""
+
 import logging
 import multiprocessing
 import os
@@ -55,8 +56,10 @@ def processes(jobs: int) -> Iterator[Executor]:
         try:
             yield pool
         except BrokenProcessPool:
-            raise BadInput("a process was killed, perhaps because memory ran out; run the same command again, with "
-                           "fewer --jobs: what is finished is kept") from None
+            raise BadInput(
+                "a process was killed, perhaps because memory ran out; run the same command again, with "
+                "fewer --jobs: what is finished is kept"
+            ) from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for what has not begun
 
@@ -80,12 +83,15 @@ def dask_workers(address: str) -> Iterator[Executor]:
         try:
             yield client.get_executor(pure=False)
         except (KilledWorker, CancelledError) as error:
-            raise BadInput(f"--dask {address}: the cluster was lost ({type(error).__name__}); start it again and run "
-                           "the same command: what is finished is kept") from None
+            raise BadInput(
+                f"--dask {address}: the cluster was lost ({type(error).__name__}); start it again and run "
+                "the same command: what is finished is kept"
+            ) from None
 
 
-def completed[Item](pool: Executor, function: Callable[..., Any],
-              calls: Iterable[tuple[Item, tuple[Any, ...]]]) -> Iterator[tuple[Item, "Future[Any]"]]:
+def completed[Item](
+    pool: Executor, function: Callable[..., Any], calls: Iterable[tuple[Item, tuple[Any, ...]]]
+) -> Iterator[tuple[Item, "Future[Any]"]]:
     """Pairs of an item and its finished future, for calls (item, arguments), in the order in which they finish.
 
     At most AHEAD of the calls are taken from the iterable before they are needed.

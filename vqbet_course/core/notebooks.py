@@ -1,4 +1,5 @@
 """Notebook files: cells and their sources, and the `#| name: value` directives of code cells."""
+
 import json
 import re
 from collections.abc import Collection
@@ -50,6 +51,7 @@ def has_directive(cell: Cell, name: str) -> bool:
 
 def without_directives(source: str, names: Collection[str] | None = None) -> str:
     """A code cell's source without its directives, or without those of some names."""
+
     def stays(line: str) -> bool:
         found = directive(line)
         return found is None if names is None else found is None or found[0] not in names

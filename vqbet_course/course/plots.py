@@ -53,6 +53,14 @@ def panels(rows: int = 1, columns: int = 1, height: float = 2.8, width: float = 
     return plt.subplots(rows, columns, figsize=(width, height), layout="constrained", **more)
 
 
+def figure(height: float, width: float = WIDTH) -> "Figure":
+    """An empty figure of the lessons' fonts; inches."""
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update(STYLE)
+    return plt.figure(figsize=(width, height), layout="constrained")
+
+
 def show() -> None:
     """Show the figure."""
     import matplotlib.pyplot as plt
@@ -431,4 +439,92 @@ def rewards(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         ax.bar_label(bars, [f"{row['success']:.0%}" for row in table], padding=3)
         ax.set(title=title, xlim=(0, 1.2), xlabel="average max reward; success")
     axes[0].invert_yaxis()
+    show()
+
+
+# --- lesson 09: rollouts --------------------------------------------------------------------------------------------
+
+
+def coverage_curves(curves: Sequence[tuple[Sequence[float], bool]], success: float) -> None:
+    """Coverage over the steps of episodes (coverage, success); the dashed line is the coverage that counts as success."""
+    figure, ax = panels()
+    for coverage, won in curves:
+        colour, end = (GOAL, "o") if won else (FAILURE, "X")
+        ax.plot(coverage, color=colour, linewidth=1, alpha=0.7)
+        ax.plot(len(coverage) - 1, coverage[-1], end, color=colour)
+    ax.axhline(success, color=OTHER, linestyle="--", linewidth=1)
+    ax.set(xlabel="step (green dot: success, red cross: failure)", ylabel="coverage", ylim=(0, 1.02))
+    show()
+
+
+# --- lesson 11: goals -----------------------------------------------------------------------------------------------
+
+
+def token_row(names: Sequence[str]) -> None:
+    """A sequence of tokens by their names: goals green, observations blue, queries orange; an arrow from last to first."""
+    figure, ax = panels(height=1.1)
+    for x, name in enumerate(names):
+        colour = {"g": "#BFE5D8", "o": "#CFE3F1", "q": "#F5C77E"}[name[0]]
+        ax.text(x, 0, name, ha="center", va="center", bbox={"boxstyle": "round,pad=0.5", "fc": colour, "ec": "0.5"})
+    last = len(names) - 1
+    ax.annotate("", (0, 0.42), (last, 0.42), arrowprops={"arrowstyle": "->", "connectionstyle": "bar,fraction=-0.06"})
+    ax.text(last / 2, 0.95, "attends to", ha="center", va="center", fontsize=9)
+    ax.set(xlim=(-0.5, last + 0.5), ylim=(-0.5, 1.1))
+    ax.axis("off")
+    show()
+
+
+def outlines(groups: Mapping[str, Any], size: float = 512) -> None:
+    """{title: outlines (n, P, 2) in pixels}, a board for each."""
+    figure, axes = panels(1, len(groups), height=3.2)
+    for ax, (title, shapes) in zip(axes, groups.items(), strict=True):
+        for shape in shapes:
+            ax.fill(*np.asarray(shape).T, facecolor=GOAL, alpha=0.06, edgecolor=GOAL, linewidth=0.5)
+        ax.set(xlim=(0, size), ylim=(size, 0), aspect="equal")
+        small(ax, title)
+    show()
+
+
+def routes(ax: "Axes", paths: Mapping[str, Sequence[Any]]) -> None:
+    """{route: paths (T, 2) in metres} in one panel, a colour for each route."""
+    for (route, walked), colour in zip(paths.items(), (DEMO, CODE), strict=False):
+        for i, points in enumerate(walked):
+            ax.plot(*np.asarray(points).T, color=colour, alpha=0.5, linewidth=1, label=None if i else f"goals: {route}")
+    legend(ax)
+    show()
+
+
+def goal_start_best(moments: Sequence[Sequence[Any]], columns: int = 3, size: float = 512) -> None:
+    """Outlines (P, 2), in pixels, of the goal, the start and the best moment of episodes, a board for each."""
+    rows = -(-len(moments) // columns)
+    figure, axes = panels(rows, columns, height=2.1 * rows, squeeze=False)
+    for ax, shapes in zip(axes.flat, moments, strict=False):
+        for shape, colour in zip(shapes, (GOAL, OTHER, POLICY), strict=True):
+            ax.fill(*np.asarray(shape).T, facecolor=colour, alpha=0.4, edgecolor=colour)
+        ax.set(xlim=(0, size), ylim=(size, 0), aspect="equal")
+        small(ax)
+    show()
+
+
+def metric_dots(groups: Mapping[str, Sequence[Mapping[str, Any]]], metrics: Mapping[str, str]) -> None:
+    """{name: metrics of each training seed}, a row for each name; {metric: words}, a panel for each metric, 0..1."""
+    figure, axes = panels(1, len(metrics), height=2.2, sharey=True)
+    for ax, (metric, words) in zip(axes, metrics.items(), strict=True):
+        for y, found in enumerate(groups.values()):
+            ax.plot([m[metric] for m in found], [y] * len(found), "o", color=POLICY, alpha=0.8)
+        ax.set(xlim=(-0.03, 1), xlabel=words, ylim=(len(groups) - 0.5, -0.5))
+    axes[0].set(yticks=range(len(groups)), yticklabels=list(groups))
+    show()
+
+
+# --- lesson 07: demonstrations --------------------------------------------------------------------------------------
+
+
+def chunk_boards(chunks: Mapping[str, Any], size: float = 512) -> None:
+    """{title: chunk (W, 2) in pixels}, a board for each."""
+    figure, axes = panels(1, len(chunks), height=3.2)
+    for ax, (title, points) in zip(axes, chunks.items(), strict=True):
+        board(ax, size)
+        path(ax, points, FAILURE)
+        ax.set_title(title)
     show()

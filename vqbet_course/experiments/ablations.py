@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-import gymnasium as gym
 import numpy as np
 import torch
 from scipy.stats import t as student
@@ -23,13 +22,10 @@ from vqbet_course.core.progress import progress
 from vqbet_course.core.records import made_by
 from vqbet_course.demos import Demos, Normalizer, load_demos, make_windows
 from vqbet_course.evaluation.behaviour import behaviour
-from vqbet_course.experiments.panel import config_for, deadline, learn
+from vqbet_course.experiments.panel import config_for, deadline, learn, source_of_task
 from vqbet_course.policy import LAPTOP, VQBeT, VQBeTConfig, VQBeTPolicy
-from vqbet_course.rollout import make_pusht, measures, rollouts
-from vqbet_course.tasks import augmented, open_source
-from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
-from vqbet_course.tasks.pusht.demonstrator import columns_of, make_episodes
-from vqbet_course.tasks.pusht.partial_observation import VIEWS, ViewedPushT, seen_through
+from vqbet_course.rollout import rollout_metrics, rollouts
+from vqbet_course.tasks import DEFAULT_TASK, get_task
 from vqbet_course.tokens import kmeans, nearest_code
 from vqbet_course.train import run_randomness, run_stage, vqvae_stage
 from vqbet_course.training.data import prepare
@@ -69,7 +65,8 @@ ACTING = ("n_action_steps", "average_chunks", "bet_softmax_temperature")
 @dataclass(frozen=True)
 class Variant:
     """What one variant changes: fields of the laptop's configuration; how many demonstrations it sees, and
-    how many more by an unsteady hand; through which view; in a question about tokenizers alone, the kind."""
+    how many more by an unsteady hand; which partial observation of the task; in a question about tokenizers alone, the
+    kind."""
 
     changes: dict[str, Any] = field(default_factory=dict)
     demos: int = 120
@@ -157,7 +154,7 @@ def known(name: str) -> Ablation:
 
 def ablate(names: Sequence[str], data: str = "demo", seeds: Sequence[int] = SEEDS,
            budget: Budget | None = None, episodes: int = 50, out: Path = RESULTS,
-           quiet: bool = False) -> dict[str, Results]:
+           quiet: bool = False, task: str = DEFAULT_TASK) -> dict[str, Results]:
     """Do the runs of some ablations that are missing; returns all of their results.
 
     Raises BadInput for an unknown ablation, a budget above MOST_MINUTES, or results made otherwise."""
@@ -166,7 +163,7 @@ def ablate(names: Sequence[str], data: str = "demo", seeds: Sequence[int] = SEED
         raise BadInput(f"{budget.minutes:g} minutes: a run of an ablation trains {MOST_MINUTES:g} at most")
     if episodes < 1 or not seeds or min(seeds) < 0:
         raise BadInput("give at least one episode and one seed, none of them below 0")
-    settings = {"data": data, "episodes": episodes, "budget": asdict(budget)}
+    settings = {"data": data, "episodes": episodes, "budget": asdict(budget), "task": task}
     for name in names:
         stored(name, out, settings)
     torch.set_num_threads(1)
@@ -180,10 +177,10 @@ def ablate(names: Sequence[str], data: str = "demo", seeds: Sequence[int] = SEED
     with progress("ablations", "run", total=sum(map(len, jobs.values())), quiet=quiet) as bar:
         for (seed, _), wanted in jobs.items():
             first = next(iter(wanted.values()))[1]
-            learned = None if first.tokenizer else train_variant(training_of(first), seed, data, budget)
+            learned = None if first.tokenizer else train_variant(training_of(first), seed, data, budget, task)
             for path, (name, variant) in wanted.items():
-                found = (evaluate_variant(learned, variant, episodes) if learned
-                         else reconstruct(variant, seed, data, budget))
+                found = (evaluate_variant(learned, variant, episodes, task) if learned
+                         else reconstruct(variant, seed, data, budget, task))
                 write_json(path, result_header(name, variant, seed, settings) | found)
                 bar.update()
     return {name: stored(name, out, settings) for name in names}
@@ -192,9 +189,9 @@ def ablate(names: Sequence[str], data: str = "demo", seeds: Sequence[int] = SEED
 def result_header(name: str, variant: Variant, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
     """What a result file says of itself: where it comes from, and how to make it again."""
     return {"schema": SCHEMA, "arm": key(variant), "variant": asdict(variant), "settings": settings,
-            "command": f"vqbet-course ablate {name} --data {settings['data']} --seeds {seed} "
+            "command": f"vqbet-course ablate {name} --task {settings['task']} --data {settings['data']} --seeds {seed} "
                        f"{Budget(**settings['budget']).option} --episodes {settings['episodes']}",
-            "contract": PUSHT_TASK.to_dict(), "made_by": made_by()}
+            "contract": get_task(settings["task"]).contract.to_dict(), "made_by": made_by()}
 
 
 class TrainedVariant(NamedTuple):
@@ -205,28 +202,30 @@ class TrainedVariant(NamedTuple):
     training: dict[str, Any]
 
 
-def chosen(data: str, variant: Variant, seed: int, left_out: bool = False) -> Demos:
+def demonstrations_for(variant: Variant, seed: int, data: str, task: str, left_out: bool = False) -> Demos:
     """The demonstrations that a seed chooses for a variant, or those that it leaves out. Raises BadInput."""
-    demos = load_demos(open_source(data))
-    if len(demos) < variant.demos:
-        raise BadInput(f"{data}: holds {len(demos)} demonstrations, {variant.demos} are needed")
+    demos, n = load_demos(source_of_task(data, task)), variant.demos
+    if len(demos) < n:
+        raise BadInput(f"{data}: holds {len(demos)} demonstrations, {n} are needed")
     order = np.random.default_rng(seed).permutation(len(demos))
-    return demos.select(np.sort(order[variant.demos:] if left_out else order[:variant.demos]))
+    return demos.select(np.sort(order[n:] if left_out else order[:n]))
 
 
-def train_variant(variant: Variant, seed: int, data: str, budget: Budget) -> TrainedVariant:
+def train_variant(variant: Variant, seed: int, data: str, budget: Budget, task: str = DEFAULT_TASK) -> TrainedVariant:
     """Train a variant's policy."""
-    demos = chosen(data, variant, seed)
+    own, demos = get_task(task), demonstrations_for(variant, seed, data, task)
     if variant.unsteady:
-        demos = concatenate_demos(demos, unsteady(variant.unsteady))
-    demos = augmented(demos, config_for("vqbet", demos, **variant.changes).action_chunk_size)
+        demos = concatenate_demos(demos, unsteady(task, variant.unsteady))
+    if own.augmentable(demos.contract):
+        demos = own.augment(demos, config_for("vqbet", demos, **variant.changes).action_chunk_size)
+    changes = dict(own.laptop) | BATCH | variant.changes
     if variant.view:
-        demos = seen_through(VIEWS[variant.view](), demos, seed)
-    config = config_for("vqbet", demos, **BATCH | variant.changes)
+        demos = own.partial_demos(variant.view, demos, seed)
+    config = config_for("vqbet", demos, **changes)
     began = time.process_time()
     learned = learn("vqbet", prepare(demos, config, augment=False), config, budget, seed)
     network = cast(VQBeT, learned.module)
-    if config.offset_loss_weight == 0:  # a head that learned nothing says nothing
+    if config.offset_loss_weight == 0:  # the offset head was not trained: let it output 0
         for parameter in network.offset_head.parameters():
             parameter.data.zero_()
     return TrainedVariant(network, learned.normalizer, {
@@ -234,27 +233,26 @@ def train_variant(variant: Variant, seed: int, data: str, budget: Budget) -> Tra
         "cpu_seconds": time.process_time() - began})
 
 
-def evaluate_variant(learned: TrainedVariant, variant: Variant, episodes: int) -> dict[str, Any]:
-    """Let a policy act as a variant says, on starts that all variants share."""
+def evaluate_variant(learned: TrainedVariant, variant: Variant, episodes: int,
+                     task: str = DEFAULT_TASK) -> dict[str, Any]:
+    """Evaluate a policy that acts as a variant says, on starts that all variants share."""
     acting = {name: variant.changes.get(name, USUAL_FIELDS[name]) for name in ACTING}
     policy = VQBeTPolicy(learned.network, replace(learned.network.config, **acting).acting)
-    view = VIEWS[variant.view] if variant.view else None
-
-    def make() -> gym.Env:
-        return ViewedPushT(make_pusht(), view()) if view else make_pusht()
-
-    played = rollouts(policy, learned.normalizer, range(FIRST_START, FIRST_START + episodes), make)
+    own = get_task(task)
+    own = own.observed_partially(variant.view) if variant.view else own
+    ended = rollouts(policy, learned.normalizer, range(FIRST_START, FIRST_START + episodes), own)
     return {"seed": FIRST_START, "training": learned.training, "config": stored_form(policy.config),
-            "metrics": measures(played) | {"behaviour": behaviour(played)},
-            "episodes": [e.summary() for e in played]}
+            "metrics": rollout_metrics(ended, own) | {"behaviour": behaviour(ended)},
+            "episodes": [e.summary() for e in ended]}
 
 
-def reconstruct(variant: Variant, seed: int, data: str, budget: Budget) -> dict[str, Any]:
-    """How far from where it was a tokenizer puts an action, in pixels, on demonstrations it never saw."""
-    demos, left_out = chosen(data, variant, seed), chosen(data, variant, seed, left_out=True)
-    config = config_for("vqbet", demos, **variant.changes)
+def reconstruct(variant: Variant, seed: int, data: str, budget: Budget, task: str = DEFAULT_TASK) -> dict[str, Any]:
+    """The error of a tokenizer's reconstruction, in the action's unit, on demonstrations that it was not trained on."""
+    demos, left_out = (demonstrations_for(variant, seed, data, task, left) for left in (False, True))
+    own = get_task(task)
+    config = config_for("vqbet", demos, **dict(own.laptop) | variant.changes)
     began = time.process_time()
-    setup = prepare(demos, config, augment=True)
+    setup = prepare(demos, config, augment=own.augmentable(demos.contract))
     new = make_windows(left_out, setup.normalizer, config.n_obs_steps, config.n_queries,
                        config.action_chunk_size, config.use_relative_actions).chunks
     with run_randomness(seed):
@@ -271,18 +269,15 @@ def reconstruct(variant: Variant, seed: int, data: str, budget: Budget) -> dict[
             with torch.no_grad():
                 back = network.vqvae(new).reconstruction
     error = (back - new).norm(dim=-1).mean() * setup.action_unit
-    return {"seed": seed, "config": stored_form(config), "metrics": {"reconstruction_px": error.item(), "chunks": len(new)}, "episodes": [],
+    return {"seed": seed, "config": stored_form(config), "episodes": [],
+            "metrics": {"reconstruction_px": error.item(), "chunks": len(new)},
             "training": {"seed": seed, "steps": steps, "cpu_seconds": time.process_time() - began}}
 
 
 @functools.cache
-def unsteady(episodes: int) -> Demos:
-    """Demonstrations by the expert with a hand that shakes, and whose shaking is what was recorded."""
-    made = make_episodes(episodes, FIRST_START, noise=UNSTEADY_PX)
-    columns = [columns_of(replace(e, actions=e.done)) for e in made]
-    observation = {name: np.concatenate([c[name] for c in columns]) for name in PUSHT.observation}
-    return Demos(observation, np.concatenate([c["action"] for c in columns]),
-                 np.cumsum([len(c["action"]) for c in columns]), PUSHT.fps, "an unsteady hand", PUSHT.units())
+def unsteady(task: str, episodes: int) -> Demos:
+    """Demonstrations of a demonstrator whose hand shakes, and whose shaken actions were recorded."""
+    return load_demos(get_task(task).demonstrations(episodes, FIRST_START, noise=UNSTEADY_PX, shaken=True))
 
 
 def concatenate_demos(one: Demos, two: Demos) -> Demos:
@@ -327,26 +322,31 @@ def stored(name: str, out: Path = RESULTS, settings: dict[str, Any] | None = Non
     def parse(values: dict[str, Any]) -> dict[str, Any]:
         if values["schema"] != SCHEMA:
             raise BadInput(f"schema {values['schema']}, this version reads {SCHEMA}; choose another --out")
-        other = [k for k in settings or {} if settings and values["settings"][k] != settings[k]]
+        theirs = {"task": DEFAULT_TASK} | values["settings"]
+        other = [k for k in settings or {} if settings and theirs[k] != settings[k]]
         if other:
-            made = values["settings"] | {"budget": Budget(**values["settings"]["budget"]).option}
+            made = theirs | {"budget": Budget(**values["settings"]["budget"]).option}
             raise BadInput(f"made with {other[0]} {made[other[0]]}; ask for the same, or choose another --out")
         return values
 
-    return {label: [read_json(path, lambda values: check_config(parse(values), variant))
+    task = settings["task"] if settings else DEFAULT_TASK
+    return {label: [read_json(path, lambda values: check_config(parse(values), variant, task))
                     for path in sorted(out.glob(f"{key(variant)}_seed*.json"))]
             for label, variant in known(name).variants.items()}
 
 
-def full_config(variant: Variant) -> VQBeTConfig:
-    """The whole configuration that a variant trains and acts with."""
-    sizes = {name: int(np.prod(feature.size)) for name, feature in PUSHT.observation.items()}
+def full_config(variant: Variant, name: str = DEFAULT_TASK) -> VQBeTConfig:
+    """The whole configuration that a variant trains and acts with on a task."""
+    task = get_task(name)
+    data = task.contract.data
+    sizes = {name: int(np.prod(field.size)) for name, field in data.observation.items()}
     if variant.view:
-        view = VIEWS[variant.view]()
-        view.begin(np.random.default_rng(0))
+        partial = task.partial_observation(variant.view)
+        partial.begin(np.random.default_rng(0))
         first = next(iter(sizes))
-        sizes[first] = len(view(np.zeros(sizes[first])))
-    return VQBeTConfig.laptop(observation_sizes=sizes, **({} if variant.tokenizer else BATCH) | variant.changes)
+        sizes[first] = len(partial(np.zeros(sizes[first])))
+    changes = dict(task.laptop) | ({} if variant.tokenizer else BATCH) | variant.changes
+    return VQBeTConfig.laptop(observation_sizes=sizes, action_dim=int(np.prod(data.action.size)), **changes)
 
 
 def stored_form(config: VQBeTConfig) -> dict[str, Any]:
@@ -354,11 +354,11 @@ def stored_form(config: VQBeTConfig) -> dict[str, Any]:
     return replace(config, n_action_steps=config.steps_per_decision).to_dict()
 
 
-def check_config(values: dict[str, Any], variant: Variant) -> dict[str, Any]:
+def check_config(values: dict[str, Any], variant: Variant, task: str = DEFAULT_TASK) -> dict[str, Any]:
     """A result as it is. Raises BadInput for one that was made with another configuration than the variant's."""
     if "config" not in values:
         raise BadInput("does not say its configuration, as in version 0.1; add it with: python benchmarks/from_0_1.py FOLDER")
-    made, now = VQBeTConfig.from_dict(values["config"]).to_dict(), stored_form(full_config(variant))
+    made, now = VQBeTConfig.from_dict(values["config"]).to_dict(), stored_form(full_config(variant, task))
     for name in now:
         if made[name] != now[name]:
             raise BadInput(f"made with {name} {made[name]}, this version asks for {now[name]}; choose another --out")
@@ -464,7 +464,7 @@ def draw(ax: "Axes", name: str, results: Results) -> None:
     ax.set_title(ablation.question, fontsize=10)
 
 
-def plot(*names: str) -> None:
+def plot_ablations(*names: str) -> None:
     """The stored results of some ablations: a picture and a sentence for each."""
     import matplotlib.pyplot as plt
 

@@ -17,15 +17,14 @@ import numpy as np
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import write_text
 from vqbet_course.evaluation.results import Row, rows_of
-from vqbet_course.rollout import SUCCESS_COVERAGE
 
-EPISODE_METRICS: dict[str, Callable[[dict[str, Any]], float]] = {
-    "success_rate": lambda e: float(e["success"]),
-    "avg_max_reward": lambda e: min(1.0, e["max_coverage"] / SUCCESS_COVERAGE),
-    "avg_max_coverage": lambda e: float(e["max_coverage"]),
-    "avg_final_coverage": lambda e: float(e["final_coverage"]),
+EPISODE_METRICS: dict[str, Callable[[dict[str, Any], float], float]] = {
+    "success_rate": lambda e, _: float(e["success"]),
+    "avg_max_reward": lambda e, success: min(1.0, e["max_coverage"] / success),
+    "avg_max_coverage": lambda e, _: float(e["max_coverage"]),
+    "avg_final_coverage": lambda e, _: float(e["final_coverage"]),
 }
-"""What a hypothesis can be about, and what one episode contributes to it."""
+"""What a hypothesis can be about, and what an episode contributes to it, given the progress that counts as success."""
 
 MEASURED = Path(__file__).parents[2] / "benchmarks" / "results" / "panel.json"
 """The speeds that a budget takes where no others are given."""
@@ -74,9 +73,9 @@ def per_start(rows: Sequence[Row], name: str, metric: str) -> dict[tuple[int, in
         raise BadInput(f"no results of {name!r}; there are {', '.join(sorted({row.name for row in rows}))}")
     kinds = {f"{row.task} after {row.trained}" for row in mine}
     if len(kinds) > 1 or len({row.seed for row in mine}) < len(mine):
-        raise BadInput(f"{len(mine)} results of {name!r} cannot be told apart ({'; '.join(sorted(kinds))}); judge by a "
+        raise BadInput(f"{len(mine)} results of {name!r} are of several kinds ({'; '.join(sorted(kinds))}); judge by a "
                        "single panel, or a folder with one of each training seed")
-    return {(row.seed, e["seed"]): EPISODE_METRICS[metric](e) for row in mine for e in row.episodes}
+    return {(row.seed, e["seed"]): EPISODE_METRICS[metric](e, row.success_progress) for row in mine for e in row.episodes}
 
 
 def judge_hypothesis(hypothesis: Hypothesis, rows: Sequence[Row], draws: int = 2000) -> dict[str, Any]:
@@ -175,7 +174,7 @@ def compute_budget(minutes: float, methods: int = 2, seeds: int = 3, episodes: i
     evaluation = methods * seeds * episodes * length * step[slowest] / 60_000
     return (f"Training: {methods} methods x {seeds} seeds x {minutes:g} min = {training:g} min on one core. Evaluation: "
             f"at most {evaluation:.1f} min ({methods * seeds * episodes} episodes of {length:.0f} steps, {step[slowest]:.1f} "
-            f"ms a step for the slowest, {slowest}; measured in {panel.name}; physics and pictures come on top).")
+            f"ms a step for the slowest, {slowest}; measured in {panel.name}; physics and drawing come on top).")
 
 
 def write_design(name: str, out: Path, minutes: float, speeds: Path | None) -> Path:

@@ -1,4 +1,4 @@
-"""A panel as one HTML page that needs no other file: table, figures, tests, claims, failures, films."""
+"""A panel as one HTML page that needs no other file: table, figures, tests, claims, failures, videos."""
 
 import base64
 import io
@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vqbet_course.core.pages import render
-from vqbet_course.evaluation.videos import film_html
+from vqbet_course.evaluation.results import success_progress_of
+from vqbet_course.evaluation.videos import video_html
 from vqbet_course.experiments.verdicts import Results, p_value, policies_of
-from vqbet_course.rollout import SUCCESS_COVERAGE, wilson
+from vqbet_course.rollout import wilson
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +36,7 @@ def rows(results: Results) -> list[dict[str, Any]]:
             "steps": int(np.mean([r["training"]["steps"] for r in own])), "chunk": own[0]["chunk"],
             "seconds": float(np.mean([r["training"]["seconds"] for r in own])),
             "success": wins / len(episodes), "low": low, "high": high,
-            "reward": float(np.clip(best / SUCCESS_COVERAGE, 0, 1).mean()), "max_coverage": float(best.mean()),
+            "reward": float(np.clip(best / success_progress_of(own[0]), 0, 1).mean()), "max_coverage": float(best.mean()),
             "final_coverage": float(np.mean([e["final_coverage"] for e in episodes])), "latency": middle,
             "late": float(np.mean([r["metrics"]["timing_violations"] for r in own])),
             "behaviour": {key: mean([r["metrics"]["behaviour"][key] for r in own])
@@ -75,7 +76,7 @@ def coverage_distributions(results: Results) -> "Figure":
         best = np.array([e["max_coverage"] for r in results if r["policy"] == name for e in r["episodes"]])
         ax.plot(best, y + draw.uniform(-0.25, 0.25, len(best)), "o", color=COLOURS[name], alpha=0.4, markersize=4)
         ax.plot([np.median(best)] * 2, [y - 0.35, y + 0.35], color="black")
-    ax.axvline(SUCCESS_COVERAGE, color="0.5", linestyle="--", linewidth=1)
+    ax.axvline(success_progress_of(results[0]), color="0.5", linestyle="--", linewidth=1)
     ax.set(xlabel="max coverage of an episode; bar: median; dashed: success", xlim=(0, 1.02),
            yticks=range(len(policies_of(results))), yticklabels=policies_of(results))
     ax.invert_yaxis()
@@ -117,13 +118,13 @@ def failure_counts(results: Results) -> dict[str, Counter[str]]:
 
 
 def report(panel: dict[str, Any], folder: Path) -> str:
-    """The page. `folder` holds the films that the panel names."""
+    """The page. `folder` holds the videos that the panel names."""
     results = panel["results"]
-    films = [(r, film_html(folder / path, f"An episode of {r['policy']}", width=320))
-             for r in results for path in r["videos"][:1] if (folder / path).exists()]
+    videos = [(r, video_html(folder / path, f"An episode of {r['policy']}", width=320))
+              for r in results for path in r["videos"][:1] if (folder / path).exists()]
     pictures = [picture(learning_curves(results), "Error on held-out demonstrations, against training time"),
                 picture(coverage_distributions(results), "Max coverage of every episode, by policy"),
                 picture(speed_and_quality(results), "Average max reward against time per decision")]
     failed = [(r, e) for r in results for e in r["episodes"] if e["failure"]]
-    return render("panel_report.html", panel=panel, rows=rows(results), films=films, pictures=pictures, failed=failed,
+    return render("panel_report.html", panel=panel, rows=rows(results), videos=videos, pictures=pictures, failed=failed,
                   counts=failure_counts(results), p_value=p_value)

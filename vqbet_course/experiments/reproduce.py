@@ -51,23 +51,24 @@ def reproduce(run: Path, name: str | None = None, repo: Path | None = None) -> d
         step("clone", "git", "clone", "--quiet", "--local", str(repo), str(clone))
         shutil.copytree(run, copied, ignore=shutil.ignore_patterns("eval"))
         step("environment", "make", "-s", "-C", str(clone), ".venv/.ready")
-        step("evaluation", str(clone / ".venv/bin/vqbet-course"), *command(before, path, copied, out), cwd=clone)
+        step("evaluation", str(clone / ".venv/bin/vqbet-course"), *evaluation_command(before, path, copied, out), cwd=clone)
         after = read_json(out / "run.json", lambda values: values)
-    verdict = compare(before, after) | {"uncommitted": uncommitted(repo)}
+    verdict = compare_results(before, after) | {"uncommitted": uncommitted(repo)}
     write_json(path.with_name("reproduced.json"), verdict)
     return verdict
 
 
-def command(before: dict[str, Any], path: Path, run: Path, out: Path) -> list[str]:
+def evaluation_command(before: dict[str, Any], path: Path, run: Path, out: Path) -> list[str]:
     """The arguments of `vqbet-course` that evaluate a run as it was evaluated before, as the file at `path` says."""
     kept = str(path.with_name("split.json").resolve())
     split = ["--split", kept, "--part", before["split"]["part"]] if before.get("split") else []
     goal = ["--goal-pose", before["goal_pose"]] if before.get("goal_pose") else []
-    return ["eval", str(run), "--episodes", str(len(before["episodes"])), "--seed", str(before["seed"]), "--videos", "0",
+    task = ["--task", before["task"]] if before.get("task") else []
+    return ["eval", str(run), *task, "--episodes", str(len(before["episodes"])), "--seed", str(before["seed"]), "--videos", "0",
             *(part for what in before["perturb"] for part in ("--perturb", what)), *goal, *split, "--out", str(out)]
 
 
-def compare(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+def compare_results(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     """Whether figures repeat: every figure and episode where versions and machine agree, within TOLERANCE otherwise.
 
     Says what differs: versions, episodes by their seeds, and figures, each as [recorded, now]."""

@@ -17,7 +17,7 @@ def retro(paths: Sequence[Path], out: Path, recorded: Path | None = None) -> str
 
     recorded: a JSON list of rows measured elsewhere, each with method, task, success (a list, one a seed) and source.
     Raises BadInput for paths without results and for malformed records."""
-    rows = [row for path in paths for row in existing(path)]
+    rows = [row for path in paths for row in existing_rows(path)]
     noted = read_recorded(recorded) if recorded else []
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
@@ -36,7 +36,7 @@ def retro(paths: Sequence[Path], out: Path, recorded: Path | None = None) -> str
     return page
 
 
-def existing(path: Path) -> list[Row]:
+def existing_rows(path: Path) -> list[Row]:
     """The rows of a path. Raises BadInput where nothing is."""
     if not path.exists():
         raise BadInput(f"{path}: no such folder or result file")
@@ -80,7 +80,7 @@ def open_questions(groups: dict[tuple[str, str, str], list[Row]]) -> list[str]:
         labels = [e["failure"]["label"] for r in rows for e in r.episodes if e.get("failure")]
         if labels:
             most = max(set(labels), key=lambda label: (labels.count(label), label))
-            asked = "have no label; what do their films show?" if most == "unlabelled" else f"are labelled {most}; why?"
+            asked = "have no label; what do their videos show?" if most == "unlabelled" else f"are labelled {most}; why?"
             own.append(f"{about}: {labels.count(most)} of {len(labels)} failures {asked}")
     all_together = [("Fewer than three training seeds; how much is luck?", few),
                     ("Final coverage far below max coverage; what undoes the push?", lost)]

@@ -85,12 +85,13 @@ def p_value(p: float) -> str:
 def claims(results: Results) -> list[dict[str, str]]:
     """The claims of the field that this panel can speak to, each with a verdict and the figures behind it."""
     present = {*policies_of(results)}
+    forks = all(r.get("ways_round", {}) is not None for r in results)  # else it is a task without forks
     asked: list[tuple[set[str], Callable[[Results], dict[str, str]]]] = [
         ({"act", "bc"}, act_beats_bc),
         ({"diffusion-ddpm100", "vqbet"}, diffusion_places_finer),
         ({"diffusion-ddim10", "vqbet"}, lambda r: faster(r, "diffusion-ddim10", 5)),
         ({"diffusion-ddpm100", "vqbet"}, lambda r: faster(r, "diffusion-ddpm100", 30)),
-        ({"vqbet"}, best_reward), ({"vqbet", "bc"}, goes_both_ways_round),
+        ({"vqbet"}, best_reward), *([({"vqbet", "bc"}, goes_both_ways_round)] if forks else []),
         ({"vqbet", "bc"}, keeps_both_routes)]
     return [claim(results) for needed, claim in asked if needed <= present and len(present) > 1]
 
@@ -157,28 +158,28 @@ def chance(results: Results, best: str) -> str:
 
 
 def keeps_both_routes(results: Results, least: float = 0.1) -> dict[str, str]:
-    """A policy keeps both routes when each is taken in a tenth of its rollouts and most of them arrive. Diffusion goes
-    there with 10 DDIM steps only; its row with DDPM holds the same figures."""
+    """The claim that VQ-BeT keeps both routes, and BC does not; a policy does when each is taken in a tenth of its
+    rollouts and most of them arrive. Diffusion acts there with 10 DDIM steps; its row with DDPM has the same figures."""
     routes = {name: shares(results, name, "two_routes") for name in policies_of(results) if name != "diffusion-ddpm100"}
     keeps = {name: min(r["left"], r["right"]) >= least and r["crashed"] < 0.5 for name, r in routes.items()}
-    told = "; ".join(f"{name} {r['left']:.0%} left, {r['right']:.0%} right, {r['crashed']:.0%} lost"
+    words = "; ".join(f"{name} {r['left']:.0%} left, {r['right']:.0%} right, {r['crashed']:.0%} lost"
                      for name, r in routes.items())
-    return {"claim": "On the toy, from the start from which demonstrations go left and right of the disc, VQ-BeT keeps "
-                     "both routes and BC does not",
+    return {"claim": "On navigation, from the start from which demonstrations go left and right of the disc, VQ-BeT "
+                     "keeps both routes and BC does not",
             "verdict": "borne out" if keeps["vqbet"] and not keeps["bc"] else "not borne out",
-            "why": told + " (lost: into the disc, or never at the goal)"}
+            "why": words + " (lost: into the disc, or never at the goal)"}
 
 
 def goes_both_ways_round(results: Results) -> dict[str, str]:
-    """A policy goes both ways when it does from half of the starts or more."""
-    claim = "On PushT, from starts from which the expert goes round the T both ways, VQ-BeT does too and BC does not"
+    """The claim that VQ-BeT goes both ways, and BC does not; a policy does when it does so from half of the starts."""
+    claim = "From starts from which the demonstrator goes both ways, VQ-BeT does too and BC does not"
     if any("ways_round" not in r for r in results):
         return {"claim": claim, "verdict": "not measured", "why": "an earlier version made these results"}
     ways = {name: shares(results, name, "ways_round") for name in policies_of(results)}
-    told = "; ".join(f"{name} from {w['both']:.0%} of the starts ({w['left']:.0%} only left, {w['right']:.0%} only "
+    words = "; ".join(f"{name} from {w['both']:.0%} of the starts ({w['left']:.0%} only left, {w['right']:.0%} only "
                      f"right, {w['neither']:.0%} neither)" for name, w in ways.items())
     return {"claim": claim, "verdict": "borne out" if ways["vqbet"]["both"] >= 0.5 > ways["bc"]["both"]
-            else "not borne out", "why": "both ways: " + told}
+            else "not borne out", "why": "both ways: " + words}
 
 
 def shares(results: Results, policy: str, measured: str) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 A source is the code of one cell. `check` reads them from the session's history, the grader from the notebook file.
 """
+
 import ast
 import re
 import symtable
@@ -25,7 +26,7 @@ def as_python(source: str) -> str:
     if first and first[1]:
         if first[1] not in RUNNING_MAGICS:
             return ""
-        source = "\n" * first[0].count("\n") + source[first.end():]  # the lines keep their numbers
+        source = "\n" * first[0].count("\n") + source[first.end() :]  # the lines keep their numbers
     if parsed(source) is not None:
         return source
     from IPython.core.inputtransformer2 import TransformerManager
@@ -74,26 +75,41 @@ def free_names(source: str) -> set[str]:
     while todo:
         table = todo.pop()
         todo += table.get_children()
-        read |= {symbol.get_name() for symbol in table.get_symbols()
-                 if symbol.is_referenced() and (table is top or symbol.is_global())}
+        read |= {
+            symbol.get_name()
+            for symbol in table.get_symbols()
+            if symbol.is_referenced() and (table is top or symbol.is_global())
+        }
     return read - bound
 
 
 def attribute_of(statement: ast.stmt, name: str) -> bool:
     """Whether a statement sets an attribute of a name: `Name.forward = forward` or `setattr(Name, ...)`."""
     if isinstance(statement, ast.Assign):
-        return any(isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id == name
-                   for target in statement.targets)
+        return any(
+            isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id == name
+            for target in statement.targets
+        )
     call = statement.value if isinstance(statement, ast.Expr) else None
-    return (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "setattr"
-            and bool(call.args) and isinstance(call.args[0], ast.Name) and call.args[0].id == name)
+    return (
+        isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Name)
+        and call.func.id == "setattr"
+        and bool(call.args)
+        and isinstance(call.args[0], ast.Name)
+        and call.args[0].id == name
+    )
 
 
 def is_stub(tree: ast.Module, blanks: Sequence[str]) -> bool:
     """Whether one of these functions or methods does nothing but raise NotImplementedError, as released."""
-    return any(isinstance(node, ast.FunctionDef) and node.name in blanks
-               and ast.unparse(node.body[-1]) in ("raise NotImplementedError", "raise NotImplementedError()")
-               and len(node.body) <= 1 + (ast.get_docstring(node) is not None) for node in ast.walk(tree))
+    return any(
+        isinstance(node, ast.FunctionDef)
+        and node.name in blanks
+        and ast.unparse(node.body[-1]) in ("raise NotImplementedError", "raise NotImplementedError()")
+        and len(node.body) <= 1 + (ast.get_docstring(node) is not None)
+        for node in ast.walk(tree)
+    )
 
 
 @dataclass
@@ -113,8 +129,11 @@ class Source:
 
     def defines(self, name: str) -> bool:
         """Whether this cell defines a name, other than by an import."""
-        return any(name in bound_names(statement) for statement in self.statements()
-                   if not isinstance(statement, ast.Import | ast.ImportFrom))
+        return any(
+            name in bound_names(statement)
+            for statement in self.statements()
+            if not isinstance(statement, ast.Import | ast.ImportFrom)
+        )
 
     def mentions(self, name: str) -> bool:
         """Whether the text of a cell with a syntax error holds a definition of a name."""
@@ -134,20 +153,21 @@ class Answer:
     after: list[str] = field(default_factory=list)
 
 
-def answers_in(sources: Sequence[Source], name: str, blanks: Sequence[str], reserved: Iterable[str],
-               given: Iterable[str]) -> list[Answer]:
+def answers_in(
+    sources: Sequence[Source], name: str, blanks: Sequence[str], reserved: Iterable[str], given: Iterable[str]
+) -> list[Answer]:
     """The answers to the exercise that asks for `name`, the most likely first, at most MOST.
 
     The released cell comes first, then others that define the name, the last of them first; a cell as it was released
     comes last. `given`: names that the lesson provides; `reserved`: those of them that are exercises themselves.
     """
-    found = [place for place, source in enumerate(sources)
-             if source.defines(name) or source.mentions(name) or source.marked]
+    found = [place for place, source in enumerate(sources) if source.defines(name) or source.mentions(name)]
+    found = found or [place for place, source in enumerate(sources) if source.marked]
 
-    def rank(place: int) -> tuple[bool, bool, bool, int]:
+    def rank(place: int) -> tuple[bool, bool, int]:
         source = sources[place]
         untouched = source.tree is not None and is_stub(source.tree, blanks)
-        return untouched, not (source.defines(name) or source.mentions(name)), not source.released, -place
+        return untouched, not source.released, -place
 
     answers: list[Answer] = []
     for place in sorted(found, key=rank):
@@ -159,8 +179,13 @@ def answers_in(sources: Sequence[Source], name: str, blanks: Sequence[str], rese
 def answer_at(sources: Sequence[Source], place: int, name: str, reserved: set[str], given: set[str]) -> Answer:
     """The answer in one cell, with what it needs of the others."""
     own = sources[place]
-    after = [ast.unparse(statement) for source in sources if source is not own and source.own
-             for statement in source.statements() if attribute_of(statement, name)]
+    after = [
+        ast.unparse(statement)
+        for source in sources
+        if source is not own and source.own
+        for statement in source.statements()
+        if attribute_of(statement, name)
+    ]
     needed = free_names("\n".join([own.text, *after])) | free_names(own.text)
     chosen: dict[tuple[int, int], str] = {}
     todo, seen = [*needed], {name, *reserved}
@@ -176,7 +201,9 @@ def answer_at(sources: Sequence[Source], place: int, name: str, reserved: set[st
     return Answer(own.text, [text for _, text in sorted(chosen.items())], after)
 
 
-def binding(sources: Sequence[Source], place: int, name: str, given: bool) -> Iterator[tuple[tuple[int, int], ast.stmt]]:
+def binding(
+    sources: Sequence[Source], place: int, name: str, given: bool
+) -> Iterator[tuple[tuple[int, int], ast.stmt]]:
     """The statements that bind a name for a cell: those of the nearest cell above that has some, else of one below.
 
     Of the lesson's own cells only definitions and imports count, and nothing that the lesson provides anyway.
@@ -185,9 +212,12 @@ def binding(sources: Sequence[Source], place: int, name: str, given: bool) -> It
         source = sources[at]
         if given and not source.own:
             continue
-        found = [((at, line), statement) for line, statement in enumerate(source.statements())
-                 if name in bound_names(statement) and (source.own or isinstance(
-                     statement, ast.FunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom))]
+        found = [
+            ((at, line), statement)
+            for line, statement in enumerate(source.statements())
+            if name in bound_names(statement)
+            and (source.own or isinstance(statement, ast.FunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom))
+        ]
         if found:
             yield from found
             return

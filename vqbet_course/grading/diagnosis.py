@@ -4,6 +4,7 @@ Two ways. The numbers may be those of the solution with one place changed: then 
 Or they stand in a plain relation to the right ones: all twice as large, one place further, transposed. What fits
 neither gets the smallest example with what is expected and what came.
 """
+
 import time
 import warnings
 from collections.abc import Callable
@@ -26,8 +27,15 @@ FEW = 8
 Differ = Callable[[Outputs, Outputs], bool]
 
 
-def diagnose(check: type[Check], lab: Lab, names: dict[str, Any], inputs: Outputs, expected: Outputs, got: Outputs,
-             differ: Differ) -> tuple[str, str]:
+def diagnose(
+    check: type[Check],
+    lab: Lab,
+    names: dict[str, Any],
+    inputs: Outputs,
+    expected: Outputs,
+    got: Outputs,
+    differ: Differ,
+) -> tuple[str, str]:
     """The kind of mistake and what to look at; empty where neither way knows it.
 
     Args: names, what the lesson's module defines; differ, whether two answers differ.
@@ -41,8 +49,9 @@ def diagnose(check: type[Check], lab: Lab, names: dict[str, Any], inputs: Output
     return "", ""
 
 
-def changed_solutions(check: type[Check], lab: Lab, names: dict[str, Any], inputs: Outputs, got: Outputs,
-                      differ: Differ) -> list[str]:
+def changed_solutions(
+    check: type[Check], lab: Lab, names: dict[str, Any], inputs: Outputs, got: Outputs, differ: Differ
+) -> list[str]:
     """The kinds of all changes of the solution that give these outputs."""
     first = {key: value for key, value in inputs.items() if key.startswith("0.")}
     first_got = {key: value for key, value in got.items() if key.startswith("0.")}
@@ -51,13 +60,18 @@ def changed_solutions(check: type[Check], lab: Lab, names: dict[str, Any], input
     for mutant in mutants(lab.exercises[check.id].solution, check.blank or (check.answer,)):
         if time.process_time() > end:
             return []  # another kind might fit as well
-        if mutant.kind not in kinds and gives(mutant, check, names, first, first_got, differ) \
-                and gives(mutant, check, names, inputs, got, differ):
+        if (
+            mutant.kind not in kinds
+            and gives(mutant, check, names, first, first_got, differ)
+            and gives(mutant, check, names, inputs, got, differ)
+        ):
             kinds.append(mutant.kind)
     return kinds
 
 
-def gives(mutant: Mutant, check: type[Check], names: dict[str, Any], inputs: Outputs, got: Outputs, differ: Differ) -> bool:
+def gives(
+    mutant: Mutant, check: type[Check], names: dict[str, Any], inputs: Outputs, got: Outputs, differ: Differ
+) -> bool:
     """Whether a changed solution gives these outputs."""
     names = dict(names)
     with warnings.catch_warnings():
@@ -74,14 +88,21 @@ def gives(mutant: Mutant, check: type[Check], names: dict[str, Any], inputs: Out
 
 def known_relation(expected: Outputs, got: Outputs) -> tuple[str, str]:
     """A plain relation between what is expected and what came, which holds for all outputs that differ."""
-    pairs = {key: (expected[key], got[key]) for key in expected
-             if key in got and not key.split(".", 1)[1].startswith("input ") and not same(expected[key], got[key])}
+    pairs = {
+        key: (expected[key], got[key])
+        for key in expected
+        if key in got and not key.split(".", 1)[1].startswith("input ") and not same(expected[key], got[key])
+    }
     if not pairs or any(key not in got for key in expected):
         return "", ""
     slopes = [key for key in pairs if "gradient" in key]
     if len(slopes) == len(pairs):
         zero = all(not bool(got[key].any()) for key in slopes)
-        said = "the values are right, but no gradient arrives" if zero else "the values are right, but their gradients are not"
+        said = (
+            "the values are right, but no gradient arrives"
+            if zero
+            else "the values are right, but their gradients are not"
+        )
         return said, HINTS[DETACHED]
     values = [pair for key, pair in pairs.items() if key not in slopes]
     for test, kind, hint in RELATIONS:
@@ -153,7 +174,9 @@ def one_place_further(right: Tensor, mine: Tensor) -> bool:
 
 
 RELATIONS: list[tuple[Callable[[Tensor, Tensor], bool], str, str]] = [
-    (negated, SIGN, SIGN), (transposed, TRANSPOSE, TRANSPOSE), (one_off, f"{OFF_BY_ONE}, in every number", OFF_BY_ONE),
+    (negated, SIGN, SIGN),
+    (transposed, TRANSPOSE, TRANSPOSE),
+    (one_off, f"{OFF_BY_ONE}, in every number", OFF_BY_ONE),
     (one_more_or_less, f"{OFF_BY_ONE}: one too many or too few", OFF_BY_ONE),
     (one_place_further, f"{OFF_BY_ONE}: everything stands one place too early or too late", OFF_BY_ONE),
 ]
@@ -169,13 +192,18 @@ def smallest_example(inputs: Outputs, expected: Outputs, got: Outputs, differ: C
     wrong = [key for key in expected if key in got and differ(expected[key], got[key])]
     if not wrong:
         return ""
-    key = min(wrong, key=lambda key: (expected[key].numel(), sum(v.numel() for k, v in inputs.items() if k[0] == key[0])))
+    key = min(
+        wrong, key=lambda key: (expected[key].numel(), sum(v.numel() for k, v in inputs.items() if k[0] == key[0]))
+    )
     case, name = key.split(".", 1)
     if name.startswith("input "):
         return ""
     right, mine = expected[key], got[key]
-    given = ", ".join(f"{input_name.split('.', 1)[1]} = {shown(value)}" for input_name, value in inputs.items()
-                      if input_name.startswith(f"{case}.") and value.numel() <= FEW)
+    given = ", ".join(
+        f"{input_name.split('.', 1)[1]} = {shown(value)}"
+        for input_name, value in inputs.items()
+        if input_name.startswith(f"{case}.") and value.numel() <= FEW
+    )
     where = ""
     if right.shape == mine.shape and right.numel() > FEW:
         off = (~torch.isclose(right.double(), mine.double(), 1e-3, 1e-6, equal_nan=True)).nonzero()

@@ -67,7 +67,8 @@ def exercise_cells(lab: Lab, exercise: Exercise, check: type[Check]) -> list[Cel
 def solution_cells(lab: Lab, exercise: Exercise) -> list[Cell]:
     """The worked solution of an exercise for teachers, with its explanation."""
     source = without_directives(exercise.solution, NBDEV).strip()
-    text = (f"<details><summary>Solution of {exercise.id}, with an explanation</summary>\n\n{EXPLANATIONS[exercise.id]}\n\n"
+    text = (f"<details><summary>Solution of {exercise.id}, with an explanation</summary>\n\n"
+            f"{EXPLANATIONS[exercise.id]}\n\n"
             f"```python\n{source}\n```\n</details>")
     return [cell("markdown", f"{exercise.cell_id}-solution", text)]
 

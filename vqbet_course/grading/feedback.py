@@ -4,6 +4,7 @@ The answer is found by name in what the session has executed, and run in a sandb
 its own that stays alive while the notebook is open. So what passes here passes there: the same modules can be
 imported, the answer is alone, and its limits are the same.
 """
+
 import atexit
 import functools
 import inspect
@@ -79,7 +80,10 @@ def card_of(answer: Callable[..., Any]) -> Card:
         verdict = try_answer(check, found, sandbox_of(lab.name))
     except KeyboardInterrupt:
         sandbox_of(lab.name).stop()
-        verdict, note = Verdict("stopped", "interrupted while your code was running; is there a loop that does not end?"), ""
+        verdict, note = (
+            Verdict("stopped", "interrupted while your code was running; is there a loop that does not end?"),
+            "",
+        )
     except Exception as error:  # a check reports, whatever happens: the notebook has to go on
         verdict, note = Verdict("error", f"it could not be checked ({type(error).__name__}: {error})"), ""
     if verdict.status == "passed":
@@ -92,7 +96,9 @@ def card_of(answer: Callable[..., Any]) -> Card:
 def answer_of(answer: Callable[..., Any], check: type[Check], lab: Lab) -> tuple[Answer, str]:
     """The answer as it stands in the session's cells, and a note where its last version has a syntax error."""
     exercise = lab.exercises[check.id]
-    lesson = {same_code(without_directives(source_of(cell), NBDEV)) for cell in lab.cells if cell["cell_type"] == "code"}
+    lesson = {
+        same_code(without_directives(source_of(cell), NBDEV)) for cell in lab.cells if cell["cell_type"] == "code"
+    }
     defining = source_code(answer, check)
     sources = [Source(text, own=same_code(text) not in lesson) for text in executed_cells()]
     mine = Source(defining)
@@ -106,8 +112,11 @@ def answer_of(answer: Callable[..., Any], check: type[Check], lab: Lab) -> tuple
     given = lab.names_before(exercise)
     sources = [source for source in sources if not source.defines(check.answer)]
     [found, *_] = answers_in([*sources, mine], check.answer, check.blank, answer_names(lab) & given, given)
-    note = ("The last version of this cell has a syntax error and was not run: this is about the one before it."
-            if broken else "")
+    note = (
+        "The last version of this cell has a syntax error and was not run: this is about the one before it."
+        if broken
+        else ""
+    )
     return found, note
 
 

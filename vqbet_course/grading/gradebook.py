@@ -1,8 +1,9 @@
-"""The grades of a class, in one SQLite file, and what a teacher takes from it: grade books, and statistics of exercises.
+"""The grades of a class, in one SQLite file, and what a teacher takes from it: grade books and statistics.
 
 A row is one version of one submission; a student may have several, which are attempts. Each row is written in a
 transaction of its own, so a killed grading loses nothing that it had finished.
 """
+
 import csv
 import io
 import json
@@ -53,12 +54,25 @@ def existing(folder: Path) -> list[dict[str, Any]]:
         return [dict(row) for row in store.execute("SELECT * FROM grades ORDER BY name, received")]
 
 
-def keep(store: sqlite3.Connection, submission: Submission, digest: str, grade: Grade | None, problem: str = "") -> None:
+def keep(
+    store: sqlite3.Connection, submission: Submission, digest: str, grade: Grade | None, problem: str = ""
+) -> None:
     """Write the grade of a submission, or why it has none."""
-    values = (submission.name, digest, submission.student, submission.number, submission.late, submission.received,
-              time.time(), grade.lab if grade else "", grade.score if grade else None,
-              grade.max_score if grade else None, problem, submission.left_out,
-              json.dumps(grade.complete()) if grade else "")
+    values = (
+        submission.name,
+        digest,
+        submission.student,
+        submission.number,
+        submission.late,
+        submission.received,
+        time.time(),
+        grade.lab if grade else "",
+        grade.score if grade else None,
+        grade.max_score if grade else None,
+        problem,
+        submission.left_out,
+        json.dumps(grade.complete()) if grade else "",
+    )
     with store:
         store.execute(f"INSERT OR REPLACE INTO grades VALUES ({', '.join('?' * len(values))})", values)
 
@@ -98,12 +112,23 @@ def book(rows: Iterable[dict[str, Any]], rules: Rules) -> list[dict[str, Any]]:
         problems = [f"{row['name']}: {row['problem']}" for row in own if row["problem"]]
         labs = sorted({row["lab"] for row in own if not row["problem"]})
         for lab in labs or [""]:
-            tries = sorted((row for row in own if row["lab"] == lab and not row["problem"]), key=lambda r: r["received"])
+            tries = sorted(
+                (row for row in own if row["lab"] == lab and not row["problem"]), key=lambda r: r["received"]
+            )
             counted = [rules.points(row) for row in tries]
             points = None if not counted else max(counted) if rules.keep == "best" else counted[-1]
-            entries.append({"student": student, "number": number, "lab": lab, "points": points,
-                            "max_score": tries[-1]["max_score"] if tries else None, "attempts": len(tries),
-                            "scores": [row["score"] for row in tries], "problems": problems})
+            entries.append(
+                {
+                    "student": student,
+                    "number": number,
+                    "lab": lab,
+                    "points": points,
+                    "max_score": tries[-1]["max_score"] if tries else None,
+                    "attempts": len(tries),
+                    "scores": [row["score"] for row in tries],
+                    "problems": problems,
+                }
+            )
     return entries
 
 
@@ -126,7 +151,9 @@ def as_csv(entries: Sequence[dict[str, Any]], kind: str) -> str:
         if kind == "canvas":
             lines.writerow([as_text(student), number, "", "", "", *own])
         else:
-            lines.writerow([f"Participant {number}" if number else "", as_text(student), *own, problems[student, number]])
+            lines.writerow(
+                [f"Participant {number}" if number else "", as_text(student), *own, problems[student, number]]
+            )
     return file.getvalue()
 
 
@@ -141,19 +168,30 @@ def as_text(name: str) -> str:
 def item_statistics(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Per exercise, over each student's last attempt: how many passed (`difficulty`, 0..1), how well passing goes with
     the other points (`discrimination`, -1..1 or None), the statuses, and which misconceptions were seen."""
-    last = {(row["student"], row["number"], row["lab"]): json.loads(row["grade"])
-            for row in sorted(rows, key=lambda row: row["received"]) if not row["problem"]}
+    last = {
+        (row["student"], row["number"], row["lab"]): json.loads(row["grade"])
+        for row in sorted(rows, key=lambda row: row["received"])
+        if not row["problem"]
+    }
     found: dict[tuple[str, str], list[tuple[dict[str, Any], float]]] = {}
     for (_, _, lab), grade in last.items():
         total = sum(exercise["awarded"] for exercise in grade["exercises"])
         for exercise in grade["exercises"]:
             found.setdefault((lab, exercise["id"]), []).append((exercise, total - exercise["awarded"]))
-    return [{"lab": lab, "id": exercise_id, "students": len(said),
-             "difficulty": sum(e["status"] == "passed" for e, _ in said) / len(said),
-             "discrimination": correlation([float(e["status"] == "passed") for e, _ in said], [rest for _, rest in said]),
-             "statuses": {s: n for s in STATUSES if (n := sum(e["status"] == s for e, _ in said))},
-             "misconceptions": Counter(e["misconception"] for e, _ in said if e["misconception"]).most_common()}
-            for (lab, exercise_id), said in sorted(found.items())]
+    return [
+        {
+            "lab": lab,
+            "id": exercise_id,
+            "students": len(said),
+            "difficulty": sum(e["status"] == "passed" for e, _ in said) / len(said),
+            "discrimination": correlation(
+                [float(e["status"] == "passed") for e, _ in said], [rest for _, rest in said]
+            ),
+            "statuses": {s: n for s in STATUSES if (n := sum(e["status"] == s for e, _ in said))},
+            "misconceptions": Counter(e["misconception"] for e, _ in said if e["misconception"]).most_common(),
+        }
+        for (lab, exercise_id), said in sorted(found.items())
+    ]
 
 
 def correlation(one: Sequence[float], other: Sequence[float]) -> float | None:

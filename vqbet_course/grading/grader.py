@@ -159,8 +159,9 @@ class ClassRun:
             return
         with executor(jobs, dask) as pool:
             done = completed(pool, grade_submission, chain([first], calls))
-            for submission, future in tqdm(done, total=len(submissions), desc="grading", unit="submission", disable=quiet,
-                                           dynamic_ncols=True, file=sys.stderr):
+            shown = tqdm(done, total=len(submissions), desc="grading", unit="submission", disable=quiet,
+                         dynamic_ncols=True, file=sys.stderr)
+            for submission, future in shown:
                 self.keep(submission, future)
 
     def missing(self, submissions: Sequence[Submission]) -> Iterator[tuple[Submission, tuple[bytes, Options]]]:

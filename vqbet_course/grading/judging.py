@@ -67,7 +67,7 @@ def error_message(error: str, line: str, name: str, words: str) -> str:
     error = error if isinstance(getattr(builtins, error, None), type) else "an error of its own"
     where = f" in line {line} of its cell" if line.isdecimal() and len(line) < 6 else ""
     if name and error == "NameError":
-        return (f"the name `{name}` is missing{where}: define it there, or in another cell with def, class, import or =")
+        return f"the name `{name}` is missing{where}: define it there, or in another cell with def, class, import or ="
     if name and error in ("ImportError", "ModuleNotFoundError"):
         return f"it uses `{name}`{where}, which is not there where exercises are graded"
     if error == "SyntaxError":

@@ -36,7 +36,8 @@ REFUSED: dict[str, tuple[int, int, str]] = {
     "clone": (56, 220, "namespaces"), "clone3": (435, 435, "unknown"),
     # the memory and the files of other processes, and the kernel itself
     "ptrace": (101, 117, ""), "process_vm_readv": (310, 270, ""), "process_vm_writev": (311, 271, ""),
-    "pidfd_getfd": (438, 438, ""), "bpf": (321, 280, ""), "perf_event_open": (298, 241, ""), "userfaultfd": (323, 282, ""),
+    "pidfd_getfd": (438, 438, ""), "bpf": (321, 280, ""),
+    "perf_event_open": (298, 241, ""), "userfaultfd": (323, 282, ""),
     # the processor that a sandbox is given
     "sched_setaffinity": (203, 122, ""),
     # O_DIRECT, which makes a file refuse its reader
@@ -185,7 +186,7 @@ class Limits:
 
 
 def waited(pid: int) -> float:
-    """Seconds in which the main thread of a process was ready to run and had no processor; 0 where nobody counts them."""
+    """Seconds in which the main thread of a process was ready and had no processor; 0 where nobody counts them."""
     try:
         with open(f"/proc/{pid}/schedstat") as file:
             return int(file.read().split()[1]) / 1e9

@@ -3,6 +3,7 @@
 The tests ask whether every changed solution is told from the right one; the judge asks which changed solution gives a
 student's wrong numbers, and so what kind of mistake was made.
 """
+
 import ast
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -39,17 +40,60 @@ HINTS = {
 }
 """What to look at for each kind of mistake."""
 
-SWAPPED = {"mean": "sum", "sum": "mean", "max": "min", "min": "max", "argmax": "argmin", "argmin": "argmax",
-           "amax": "amin", "amin": "amax", "any": "all", "all": "any"}
+SWAPPED = {
+    "mean": "sum",
+    "sum": "mean",
+    "max": "min",
+    "min": "max",
+    "argmax": "argmin",
+    "argmin": "argmax",
+    "amax": "amin",
+    "amin": "amax",
+    "any": "all",
+    "all": "any",
+}
 LOSSES = {"mse_loss": "l1_loss", "l1_loss": "mse_loss", "log_softmax": "softmax", "focal_loss": "F.cross_entropy"}
 TRANSPOSES = ("transpose", "t", "permute", "swapaxes")
 AXES = ("dim", "axis")
-REDUCING = ("sum", "mean", "max", "min", "argmax", "argmin", "amax", "amin", "softmax", "log_softmax", "cumsum", "cat",
-            "stack", "concatenate", "squeeze", "unsqueeze", "flatten", "unflatten", "flip", "gather", "split", "std")
+REDUCING = (
+    "sum",
+    "mean",
+    "max",
+    "min",
+    "argmax",
+    "argmin",
+    "amax",
+    "amin",
+    "softmax",
+    "log_softmax",
+    "cumsum",
+    "cat",
+    "stack",
+    "concatenate",
+    "squeeze",
+    "unsqueeze",
+    "flatten",
+    "unflatten",
+    "flip",
+    "gather",
+    "split",
+    "std",
+)
 OTHER_SIGN: dict[type[ast.operator], type[ast.operator]] = {ast.Add: ast.Sub, ast.Sub: ast.Add}
-OTHER_BOUND: dict[type[ast.cmpop], type[ast.cmpop]] = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt}
+OTHER_BOUND: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+}
 OPPOSITE: dict[type[ast.cmpop], type[ast.cmpop]] = {
-    ast.Lt: ast.GtE, ast.LtE: ast.Gt, ast.Gt: ast.LtE, ast.GtE: ast.Lt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
+    ast.Lt: ast.GtE,
+    ast.LtE: ast.Gt,
+    ast.Gt: ast.LtE,
+    ast.GtE: ast.Lt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+}
 
 
 @dataclass(frozen=True)
@@ -91,7 +135,10 @@ Path = tuple[tuple[str, int | None], ...]
 
 def places(tree: ast.Module, blanks: Sequence[str]) -> Iterator[tuple[Path, ast.AST, tuple[ast.AST, ...]]]:
     """The nodes in the bodies of these functions, with their paths and the nodes around them, the nearest first."""
-    def below(node: ast.AST, path: Path, parents: tuple[ast.AST, ...]) -> Iterator[tuple[Path, ast.AST, tuple[ast.AST, ...]]]:
+
+    def below(
+        node: ast.AST, path: Path, parents: tuple[ast.AST, ...]
+    ) -> Iterator[tuple[Path, ast.AST, tuple[ast.AST, ...]]]:
         for name, value in ast.iter_fields(node):
             if name in ("annotation", "returns", "decorator_list", "ctx"):
                 continue
@@ -135,7 +182,8 @@ def replacements(node: ast.AST, parents: tuple[ast.AST, ...]) -> Iterator[Replac
     for change in CHANGES.get(type(node), []):
         yield from change(node, parents)
     if isinstance(node, ast.Call | ast.Name | ast.Attribute | ast.BinOp) and isinstance(
-            parents[0], ast.Return | ast.Assign | ast.BinOp | ast.Call | ast.keyword | ast.Tuple):
+        parents[0], ast.Return | ast.Assign | ast.BinOp | ast.Call | ast.keyword | ast.Tuple
+    ):
         loaded = not isinstance(getattr(node, "ctx", ast.Load()), ast.Store)
         if loaded and not (isinstance(parents[0], ast.Call) and parents[0].func is node):
             yield DETACHED, ast.Call(ast.Attribute(node, "detach", ast.Load()), [], [])
@@ -158,7 +206,10 @@ def of_binary(node: ast.BinOp, _: object) -> Iterator[Replacement]:
     if op in (ast.Div, ast.FloorDiv):
         yield FACTOR, ast.BinOp(node.left, ast.Mult(), node.right)
     if op is ast.FloorDiv:
-        yield OFF_BY_ONE, ast.UnaryOp(ast.USub(), ast.BinOp(ast.UnaryOp(ast.USub(), node.left), ast.FloorDiv(), node.right))
+        yield (
+            OFF_BY_ONE,
+            ast.UnaryOp(ast.USub(), ast.BinOp(ast.UnaryOp(ast.USub(), node.left), ast.FloorDiv(), node.right)),
+        )
     if op in (ast.Sub, ast.Div, ast.MatMult, ast.Pow):
         yield SIGN if op is ast.Sub else EXCHANGED, ast.BinOp(node.right, node.op, node.left)
     yield kind, node.left
@@ -175,7 +226,10 @@ def of_compare(node: ast.Compare, _: object) -> Iterator[Replacement]:
     for at, op in enumerate(node.ops):
         for kind, table in ((OFF_BY_ONE, OTHER_BOUND), (CONDITION, OPPOSITE)):
             if type(op) in table:
-                yield kind, ast.Compare(node.left, [*node.ops[:at], table[type(op)](), *node.ops[at + 1:]], node.comparators)
+                yield (
+                    kind,
+                    ast.Compare(node.left, [*node.ops[:at], table[type(op)](), *node.ops[at + 1 :]], node.comparators),
+                )
     if len(node.ops) > 1:
         yield CONDITION, ast.Compare(node.left, node.ops[:1], node.comparators[:1])
         yield CONDITION, ast.Compare(node.comparators[-2], node.ops[-1:], node.comparators[-1:])
@@ -220,7 +274,9 @@ def kind_of_number(node: ast.AST, parents: tuple[ast.AST, ...]) -> str:
 
 def name_of(function: ast.expr) -> str:
     """The last name of what is called."""
-    return function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
+    return (
+        function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
+    )
 
 
 def of_call(node: ast.Call, parents: tuple[ast.AST, ...]) -> Iterator[Replacement]:
@@ -236,7 +292,7 @@ def of_call(node: ast.Call, parents: tuple[ast.AST, ...]) -> Iterator[Replacemen
     if name in ("range", "arange") and node.args:
         at = min(1, len(node.args) - 1)
         for number in (1, -1):
-            yield OFF_BY_ONE, with_arguments(node, [*node.args[:at], plus(node.args[at], number), *node.args[at + 1:]])
+            yield OFF_BY_ONE, with_arguments(node, [*node.args[:at], plus(node.args[at], number), *node.args[at + 1 :]])
             if at:
                 yield OFF_BY_ONE, with_arguments(node, [plus(node.args[0], number), *node.args[1:]])
             both = [ast.Constant(0), *node.args] if not at else node.args
@@ -246,7 +302,7 @@ def of_call(node: ast.Call, parents: tuple[ast.AST, ...]) -> Iterator[Replacemen
     if node.args and name not in ("range", "arange"):
         yield MISSING_STEP, with_arguments(node, node.args[:-1])
     for at in range(len(node.keywords)):
-        yield MISSING_STEP, ast.Call(node.func, node.args, [*node.keywords[:at], *node.keywords[at + 1:]])
+        yield MISSING_STEP, ast.Call(node.func, node.args, [*node.keywords[:at], *node.keywords[at + 1 :]])
     if isinstance(node.func, ast.Attribute):
         kind = {"detach": DETACHED} | dict.fromkeys(TRANSPOSES, TRANSPOSE)
         yield kind.get(name, MISSING_STEP), node.func.value
@@ -300,7 +356,7 @@ def of_boolean(node: ast.BoolOp, _: object) -> Iterator[Replacement]:
     """`and` for `or`, and each part alone."""
     yield CONDITION, ast.BoolOp(ast.Or() if isinstance(node.op, ast.And) else ast.And(), node.values)
     for at in range(len(node.values)):
-        rest = [*node.values[:at], *node.values[at + 1:]]
+        rest = [*node.values[:at], *node.values[at + 1 :]]
         yield CONDITION, ast.BoolOp(node.op, rest) if len(rest) > 1 else rest[0]
 
 
@@ -324,7 +380,9 @@ def of_statement(node: ast.stmt, _: object) -> Iterator[Replacement]:
 def of_assignment(node: ast.Assign, _: object) -> Iterator[Replacement]:
     """The value that the target had before."""
     [target, *_] = node.targets
-    if isinstance(target, ast.Name) and any(isinstance(n, ast.Name) and n.id == target.id for n in ast.walk(node.value)):
+    if isinstance(target, ast.Name) and any(
+        isinstance(n, ast.Name) and n.id == target.id for n in ast.walk(node.value)
+    ):
         yield MISSING_STEP, None
 
 
@@ -346,14 +404,26 @@ def of_tuple(node: ast.Tuple, parents: tuple[ast.AST, ...]) -> Iterator[Replacem
     """Neighbours exchanged."""
     for at in range(len(node.elts) - 1):
         if not any(isinstance(part, ast.Slice) for part in node.elts):
-            parts = [*node.elts[:at], node.elts[at + 1], node.elts[at], *node.elts[at + 2:]]
+            parts = [*node.elts[:at], node.elts[at + 1], node.elts[at], *node.elts[at + 2 :]]
             yield EXCHANGED, ast.Tuple(parts, node.ctx)
 
 
 CHANGES: dict[type[ast.AST], list[Callable[..., Iterator[Replacement]]]] = {
-    ast.BinOp: [of_binary], ast.UnaryOp: [of_unary], ast.Compare: [of_compare], ast.Constant: [of_constant],
-    ast.Call: [of_call], ast.Slice: [of_slice], ast.Attribute: [of_attribute], ast.BoolOp: [of_boolean],
-    ast.IfExp: [of_choice], ast.If: [of_if], ast.Expr: [of_statement], ast.AugAssign: [of_augmented],
-    ast.Assign: [of_assignment], ast.comprehension: [of_comprehension], ast.Tuple: [of_tuple], ast.List: [],
+    ast.BinOp: [of_binary],
+    ast.UnaryOp: [of_unary],
+    ast.Compare: [of_compare],
+    ast.Constant: [of_constant],
+    ast.Call: [of_call],
+    ast.Slice: [of_slice],
+    ast.Attribute: [of_attribute],
+    ast.BoolOp: [of_boolean],
+    ast.IfExp: [of_choice],
+    ast.If: [of_if],
+    ast.Expr: [of_statement],
+    ast.AugAssign: [of_augmented],
+    ast.Assign: [of_assignment],
+    ast.comprehension: [of_comprehension],
+    ast.Tuple: [of_tuple],
+    ast.List: [],
 }
 """Which changes are tried at which node."""

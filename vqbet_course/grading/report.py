@@ -42,7 +42,8 @@ def write_class(out: Path, rows: list[dict[str, Any]], present: dict[str, str], 
     rows = [row for row in rows if present.get(row["name"]) == row["digest"] and not row["left_out"]]
     problems = {row["name"]: row["problem"] for row in rows if row["problem"]}
     graded = [row for row in rows if not row["problem"]]
-    labs = [summary(lab, [row for row in graded if row["lab"] == lab]) for lab in sorted({row["lab"] for row in graded})]
+    names = sorted({row["lab"] for row in graded})
+    labs = [summary(lab, [row for row in graded if row["lab"] == lab]) for lab in names]
     write_text(out / "class.html", render(
         "class_report.html", labs=labs, problems=problems, total=len(rows), left_out=left_out,
         folder=lambda student: quote(folder_of(out, student).name)))

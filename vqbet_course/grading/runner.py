@@ -160,7 +160,8 @@ class TolerantImports(ast.NodeTransformer):
 def imported(node: ast.Import | ast.ImportFrom) -> list[tuple[str, str]]:
     """Pairs of the name that an import binds and the module that it asks for."""
     module = node.module or "." if isinstance(node, ast.ImportFrom) else ""
-    return [(alias.asname or alias.name.split(".")[0], module or alias.name) for alias in node.names if alias.name != "*"]
+    named = [alias for alias in node.names if alias.name != "*"]
+    return [(alias.asname or alias.name.split(".")[0], module or alias.name) for alias in named]
 
 
 def run_statements(sources: list[str], names: dict[str, Any], file: str, wanted: str = "") -> BaseException | None:

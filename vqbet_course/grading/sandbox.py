@@ -184,7 +184,8 @@ def scratch_folder() -> Iterator[Path]:
     """A folder for the time being. Those that a killed process left behind are removed first."""
     for left in Path(tempfile.gettempdir()).glob(f"{SCRATCH}-*-*"):
         owner = left.name.split("-")[-2]
-        if not left.is_symlink() and owner.isdecimal() and not Path(f"/proc/{owner}").exists() and Path("/proc").exists():
+        ended = owner.isdecimal() and Path("/proc").exists() and not Path(f"/proc/{owner}").exists()
+        if ended and not left.is_symlink():
             shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f"{SCRATCH}-{os.getpid()}-") as folder:
         yield Path(folder)
@@ -223,7 +224,7 @@ class Sandbox:
         shown += sum((bind(path, f"/packages/{name}") for name, path in packages().items()), [])
         inherited = []
         for name, text in earlier_modules(self.lab).items():  # no file of them is on the disk
-            held = files.enter_context(tempfile.TemporaryFile())
+            held = files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
             held.write(text.encode())
             held.seek(0)
             inherited.append(held.fileno())
@@ -253,7 +254,8 @@ class Sandbox:
                 said = self.control.recv(16)
             except TimeoutError:
                 self.stop()
-                raise Ungradable(f"the sandbox did not start within {STARTING_S} s; run the same command again") from None
+                raise Ungradable(
+                    f"the sandbox did not start within {STARTING_S} s; run the same command again") from None
         if said != b"ready":
             assert self.process.stderr is not None
             why = self.process.stderr.read().decode(errors="replace").strip()

@@ -1,4 +1,5 @@
 """Submissions as they arrive: folders and zip files of a class, notebooks and exported scripts, and what is in them."""
+
 import hashlib
 import io
 import json
@@ -28,7 +29,9 @@ HIDDEN = (".ipynb_checkpoints", "__MACOSX", ".DS_Store", "Thumbs.db", "desktop.i
 """Files and folders that programs make, and nobody hands in."""
 
 MOODLE = re.compile(r"(?P<name>.+?)_(?P<number>\d+)_assignsubmission_\w+?_(?P<file>.*)")
-BRIGHTSPACE = re.compile(r"(?P<number>\d+)-\d+ - (?P<name>.+?) - (?P<date>\w{3,9}\.? \d{1,2}, \d{4} .*?[AP]M)( - (?P<file>.*))?")
+BRIGHTSPACE = re.compile(
+    r"(?P<number>\d+)-\d+ - (?P<name>.+?) - (?P<date>\w{3,9}\.? \d{1,2}, \d{4} .*?[AP]M)( - (?P<file>.*))?"
+)
 CANVAS = re.compile(r"(?P<name>[^_]+)_(?P<late>LATE_)?(?P<number>\d+)_\d+_(?P<file>.+)")
 
 
@@ -94,14 +97,17 @@ def within_limit(data: bytes) -> bytes:
 def find_submissions(target: Path) -> list[Submission]:
     """All files in a folder or a zip file, or the one file that is given. Raises BadInput if none can be graded."""
     if target.is_dir():
-        found = [submission for path in sorted(walk(target))
-                 for submission in members(path, path.relative_to(target), (), 0)]
+        found = [
+            submission for path in sorted(walk(target)) for submission in members(path, path.relative_to(target), (), 0)
+        ]
     elif target.is_file() and target.suffix.lower() in (".ipynb", ".py", ".zip"):
         found = members(target, Path(target.name), (), 0)
     else:
         raise BadInput(f"{target}: no such notebook, folder or zip file; give a submission or a folder of them")
     if not any(not submission.problem for submission in found):
-        raise BadInput(f"{target}: holds no .ipynb, .py or .zip that can be graded; give a submission or a folder of them")
+        raise BadInput(
+            f"{target}: holds no .ipynb, .py or .zip that can be graded; give a submission or a folder of them"
+        )
     return told_apart(found)
 
 
@@ -166,12 +172,15 @@ def owner_of(name: str) -> Submission:
 
 def told_apart(found: Sequence[Submission]) -> list[Submission]:
     """The submissions with names that differ on every file system, which may ignore case and the form of accents."""
+
     def plain(name: str) -> str:
         return unicodedata.normalize("NFC", name).casefold()
 
     often = Counter(plain(submission.name) for submission in found)
     twice = [submission for submission in found if often[plain(submission.name)] > 1]
-    apart = {id(s): f"{s.name} ({hashlib.sha256(repr((str(s.path), s.inside)).encode()).hexdigest()[:6]})" for s in twice}
+    apart = {
+        id(s): f"{s.name} ({hashlib.sha256(repr((str(s.path), s.inside)).encode()).hexdigest()[:6]})" for s in twice
+    }
     return [replace(s, name=apart.get(id(s), s.name)) for s in found]
 
 
@@ -187,7 +196,7 @@ class Notebook:
 
 
 def read_notebook_of(data: bytes) -> Notebook:
-    """The lab and the code cells of submitted bytes: a notebook, or a script that was made of one. Raises Ungradable."""
+    """The lab and the code cells of submitted bytes, a notebook or a script made of one. Raises Ungradable."""
     text = data.decode("utf-8", "replace").removeprefix("\ufeff")
     if not text.lstrip().startswith("{"):
         if cells := script_cells(text):
@@ -218,7 +227,9 @@ def script_cells(text: str) -> list[Cell]:
 def lab_by_code(cells: Sequence[Cell]) -> Lab:
     """The lab most of whose answers are defined in these cells, for notebooks that lost their metadata. Raises
     Ungradable."""
-    defined = {name for cell in cells for statement in Source(text_of(cell)).statements() for name in bound_names(statement)}
+    defined = {
+        name for cell in cells for statement in Source(text_of(cell)).statements() for name in bound_names(statement)
+    }
     shares = {lab.name: len(defined & answer_names(lab)) / len(answer_names(lab)) for lab in all_labs().values()}
     best = max(shares, key=lambda name: shares[name])
     if shares[best] < 0.5:
@@ -240,12 +251,23 @@ def text_of(cell: Cell) -> str:
 
 def sources_of(notebook: Notebook) -> list[Source]:
     """The code of the cells, each with what it is: the student's own, the lesson's, an exercise's."""
-    lesson = {code for cell in notebook.lab.cells if cell["cell_type"] == "code"
-              for code in [same_code(without_directives(source_of(cell), NBDEV))] if code}
+    lesson = {
+        code
+        for cell in notebook.lab.cells
+        if cell["cell_type"] == "code"
+        for code in [same_code(without_directives(source_of(cell), NBDEV))]
+        if code
+    }
     ids = {exercise.cell_id for exercise in notebook.lab.exercises.values()}
-    return [Source(text_of(cell), own=same_code(text_of(cell)) not in lesson,
-                   marked=bool(cell["metadata"].get("exercise")), released=cell.get("id") in ids)
-            for cell in notebook.cells]
+    return [
+        Source(
+            text_of(cell),
+            own=same_code(text_of(cell)) not in lesson,
+            marked=bool(cell["metadata"].get("exercise")),
+            released=isinstance(cell.get("id"), str) and cell["id"] in ids,
+        )
+        for cell in notebook.cells
+    ]
 
 
 def find_answers(notebook: Notebook) -> tuple[dict[str, list[Answer]], list[str]]:

@@ -28,7 +28,7 @@ from vqbet_course.lerobot_policy.bridge import policy_from_tensors, to_lerobot
 from vqbet_course.lerobot_policy.configuration_vqbet_course import VQBeTCourseConfig
 from vqbet_course.lerobot_policy.modeling_vqbet_course import wrap
 from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
-from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
+from vqbet_course.tasks import DEFAULT_TASK, get_task, task_of
 from vqbet_course.training.checkpoints import load_tensors
 from vqbet_course.training.factory import build_network
 from vqbet_course.training.runs import Run, TrainingPlan, finish_run
@@ -48,7 +48,8 @@ def export_run(run: Run, out: Path, kind: str = "vqbet_course") -> None:
     if kind == "vqbet":
         policy: Any = to_lerobot(run.policy)
     else:
-        bounds = PUSHT_TASK.action_bounds if run.contract.action == PUSHT.action else None
+        task = task_of(run.contract)
+        bounds = task.contract.action_bounds if task else None
         started = replace(run.policy.config, pretrained_backbone_weights=None)  # else fetched when it is built
         policy = wrap(run.policy, VQBeTCourseConfig.of(
             started, action_bounds=bounds, device="cpu", push_to_hub=False))
@@ -158,9 +159,9 @@ def bounds_of(mode: str, stats: dict[str, Tensor], name: str, size: int) -> tupl
 
 
 def read_contract(folder: Path, config: VQBeTConfig) -> Contract:
-    """What travelled with the checkpoint, else its sizes with units unstated, at PushT's rate."""
+    """What travelled with the checkpoint, else its sizes with units unstated, at the default task's rate."""
     if (folder / "contract.json").exists():
         return read_json(folder / "contract.json", Contract.from_dict)
     images = {name: Field((*shape[1:], shape[0])) for name, shape in config.image_shapes.items()}
     numbers = {name: Field(size) for name, size in config.observation_sizes.items()}
-    return Contract(images | numbers, Field(config.action_dim), PUSHT.fps)
+    return Contract(images | numbers, Field(config.action_dim), get_task(DEFAULT_TASK).contract.data.fps)

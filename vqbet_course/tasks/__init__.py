@@ -6,7 +6,7 @@ until it is asked for.
     task = task_of(load_demos(source).contract)    None: of no task that is known
 """
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -77,6 +77,20 @@ def every_task() -> "Iterator[Task]":
 def task_of(contract: Contract) -> "Task | None":
     """The task whose data have this contract; None where no task is known that has."""
     return next((task for task in every_task() if task.owns(contract)), None)
+
+
+def own_task(contract: Contract, name: str | None = None) -> "Task | None":
+    """The task of this name, else the one whose data have this contract; None for neither."""
+    return get_task(name) if name not in (None, NO_TASK) else task_of(contract)
+
+
+def as_task(world: "Task | Callable[[], Any] | None") -> "Task":
+    """A task as it is; None: the default task; what makes an environment with a contract: the task of that."""
+    from vqbet_course.tasks.task import EnvironmentTask, Task
+
+    if world is None:
+        return get_task(DEFAULT_TASK)
+    return world if isinstance(world, Task) else EnvironmentTask(getattr(world, "__name__", "environment"), world)
 
 
 def open_source(text: str, fps: float | None = None, task: str | None = None,

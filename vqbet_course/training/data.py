@@ -1,6 +1,7 @@
 """Demonstrations as a training needs them: a configuration that fits them, and windows that are made once."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -23,17 +24,22 @@ class Setup:
     action_unit: float
 
 
+def laptop_changes(contract: Contract) -> dict[str, Any]:
+    """What data of this contract change in the laptop's configuration: actions are relative to `observation.state` where
+    both are in one known unit; then what their task changes."""
+    state, own = contract.observation.get("observation.state"), task_of(contract)
+    relative = state == contract.action and contract.action.unit != "unstated"
+    return {"use_relative_actions": relative} | dict(own.laptop if own else {})
+
+
 def fitting(demos: Demos, weights: str | None = None) -> VQBeTConfig:
-    """The laptop's configuration, as wide as the demonstrations. Actions are relative to `observation.state` where both
-    are in one known unit; the task of the demonstrations may change more. `weights`: those of torchvision that a camera starts from (lesson 12)."""
-    state = demos.contract.observation.get("observation.state")
-    relative = state == demos.contract.action and demos.contract.action.unit != "unstated"
+    """The laptop's configuration, as wide as the demonstrations, with what their task changes. `weights`: those of
+    torchvision that a camera starts from (lesson 12)."""
     shapes = {name: values.shape[1:] for name, values in demos.observation.items()}
     numbers = {name: shape[0] for name, shape in shapes.items() if len(shape) == 1}
     cameras = {name: shape for name, shape in shapes.items() if len(shape) == 3}
-    own = task_of(demos.contract)
-    changes = {"use_relative_actions": relative} | dict(own.laptop if own else {}) | for_cameras(cameras, weights)
-    return VQBeTConfig.laptop(observation_sizes=numbers, action_dim=demos.action.shape[1], **changes)
+    return VQBeTConfig.laptop(observation_sizes=numbers, action_dim=demos.action.shape[1],
+                              **(laptop_changes(demos.contract) | for_cameras(cameras, weights)))
 
 
 def with_goal(config: VQBeTConfig, goal: str) -> VQBeTConfig:

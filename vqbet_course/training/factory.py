@@ -20,12 +20,12 @@ def build_network(config: VQBeTConfig) -> VQBeT:
 
 
 def build_frame(config: VQBeTConfig) -> AbsoluteFrame | None:
-    """The frame of goals on PushT; None: that of the configuration's absolute or relative actions."""
+    """The frame in which a task has its goals seen; None: that of the configuration's absolute or relative actions."""
     if config.goal_shape is None:
         return None
-    from vqbet_course.goals import BlockFrame, of_a_block
+    from vqbet_course.tasks import every_task
 
-    return BlockFrame() if of_a_block(config) else None
+    return next((frame for task in every_task() if (frame := task.goal_frame(config))), None)
 
 
 def start_network(config: VQBeTConfig) -> VQBeT:

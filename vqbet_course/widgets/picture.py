@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from vqbet_course.tasks.task import Scene
+
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 DPI = 80
 IN_LINE: Any = {"style": {"description_width": "8em"}, "layout": {"width": "26em"}}  # sliders begin and end alike
@@ -98,13 +100,18 @@ def as_image(figure: "Figure", alt: str) -> str:
             f'src="data:image/png;base64,{data}">')
 
 
-def draw_board(ax: "Axes", corners: Any, pusher: Any) -> None:
-    """PushT's board seen from above: the goal in green, the T by its keypoints (8, 2), the pusher (2,); pixels."""
+def draw_scene(ax: "Axes", scene: "Scene") -> None:
+    """A board seen from above: the goal in green, block and pusher."""
     from matplotlib.patches import Circle, Polygon
 
-    from vqbet_course.tasks.pusht.geometry import AROUND, GOAL_POSE, OUTLINE, PUSHER_RADIUS, SIZE, to_world
+    ax.add_patch(Polygon(scene.goal, facecolor="#BFE5D8", edgecolor=GREEN))
+    ax.add_patch(Polygon(scene.block, facecolor="0.7", edgecolor="0.4", alpha=0.9))
+    ax.add_patch(Circle((float(scene.pusher[0]), float(scene.pusher[1])), scene.radius, facecolor=BLUE, alpha=0.7))
+    ax.set(xlim=(0, scene.size), ylim=(scene.size, 0), aspect="equal", xticks=(), yticks=())
 
-    ax.add_patch(Polygon(to_world(OUTLINE, GOAL_POSE[None])[0], facecolor="#BFE5D8", edgecolor=GREEN))
-    ax.add_patch(Polygon(corners[AROUND], facecolor="0.7", edgecolor="0.4", alpha=0.9))
-    ax.add_patch(Circle(tuple(pusher), PUSHER_RADIUS, facecolor=BLUE, alpha=0.7))
-    ax.set(xlim=(0, SIZE), ylim=(SIZE, 0), aspect="equal", xticks=(), yticks=())
+
+def draw_board(ax: "Axes", corners: Any, pusher: Any) -> None:
+    """PushT's board seen from above, with the T's keypoints (8, 2) and the pusher (2,); pixels."""
+    from vqbet_course.tasks import DEFAULT_TASK, get_task
+
+    draw_scene(ax, get_task(DEFAULT_TASK).scene({"environment_state": corners.reshape(16), "agent_pos": pusher}))

@@ -62,8 +62,8 @@ class Check:
 
     probe: ClassVar[Any]
     """Static: (answer, **inputs) -> numbers, lists or tensors by name. Its source runs in the sandbox, where it may
-    use torch, nn, F, np, the functions `set_parameters`, `gradients`, `parameter_gradients` and `refuses` of `runner`, and
-    what the lesson's cells before define."""
+    use torch, nn, F, np, what the lesson's cells before define, and of `runner` the functions `set_parameters`,
+    `gradients`, `parameter_gradients` and `refuses`."""
 
     @classmethod
     def probe_source(cls) -> str:

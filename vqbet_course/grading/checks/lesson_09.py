@@ -59,7 +59,7 @@ class Acting(Check):
 
 class Summary(Check):
     id = "9.2"
-    answer = "Episode"
+    answer = "Rollout"
     blank = ("summary",)
     hint = "Best and last are not the same. An episode of three steps has three coverages."
     misconceptions = [

@@ -6,6 +6,9 @@ PUSHT = Contract({"observation.environment_state": Field(16, "px"), "observation
                  Field(2, "px", 0.0, 512.0), 10.0)
 """PushT as this course sees it: the T's eight keypoints, the pusher, and where to send the pusher."""
 
+SUCCESS_COVERAGE = 0.95
+"""The coverage above which PushT is solved, and which reward 1 stands for."""
+
 PUSHT_TASK = TaskContract(
     robot="a round pusher of 15 px radius, led by a PD controller",
     data=PUSHT,
