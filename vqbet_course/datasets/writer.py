@@ -117,6 +117,7 @@ def last_change(path: Path) -> float:
 
 
 def file_name(number: int) -> str:
+    """The place of data file `number` below data/ and meta/episodes/."""
     chunk, file = divmod(number, FILES_PER_CHUNK)
     return f"chunk-{chunk:03d}/file-{file:03d}.parquet"
 
@@ -235,6 +236,7 @@ def in_step(episode: Episode, sizes: dict[str, tuple[int, ...]]) -> Iterator[dic
 
 
 def as_column(values: np.ndarray) -> "pa.Array":
+    """Values (n, size) as a column: of numbers where size is 1, else of lists."""
     import pyarrow as pa
 
     if values.shape[1] == 1:
@@ -286,6 +288,7 @@ PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 9, "write
 
 
 def write_parquet(path: Path, rows: Rows) -> None:
+    """Write rows as a parquet file, whole or not at all."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -296,6 +299,7 @@ def write_parquet(path: Path, rows: Rows) -> None:
 
 
 def row_of(episode: Episode, number: int, start: int, file: int, tasks: list[str]) -> dict[str, Any]:
+    """What meta/episodes says of an episode and where it lies. `start`: its first frame; `file`: its data file."""
     chunk, index = divmod(file, FILES_PER_CHUNK)
     return {"episode_index": number, "tasks": tasks, "length": len(episode), "data/chunk_index": chunk,
             "data/file_index": index, "dataset_from_index": start, "dataset_to_index": start + len(episode),
@@ -316,6 +320,7 @@ def stats_of(columns: dict[str, np.ndarray], samples: dict[str, list[np.ndarray]
 
 
 def meta_files(work: Path) -> list[Path]:
+    """The files of meta/episodes, in order."""
     return sorted(work.glob("meta/episodes/*/*.parquet"))
 
 
@@ -328,10 +333,12 @@ def column_in(work: Path, name: str) -> list[Any]:
 
 
 def lengths_in(work: Path) -> list[int]:
+    """The number of frames of each episode that is written."""
     return column_in(work, "length")
 
 
 def read_rows(file: Path) -> Rows:
+    """The rows of a file of meta/episodes."""
     import pyarrow.parquet as pq
 
     return pq.read_table(file).to_pylist()

@@ -11,7 +11,7 @@ import torch
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import in_plain_words, read_json, write_json
-from vqbet_course.core.specs import GOAL, Contract
+from vqbet_course.core.specs import Contract
 from vqbet_course.demos import Normalizer
 from vqbet_course.policy import VQBeTConfig
 
@@ -109,14 +109,16 @@ def check_normalizer(normalizer: Normalizer, config: VQBeTConfig, path: Path) ->
 
 
 def check_contract(contract: Contract, config: VQBeTConfig, path: Path) -> None:
-    """Raise BadInput unless a contract is of what the configuration observes and does, at a rate above 0."""
+    """Raise BadInput where a contract gives a feature another size than the configuration, or no rate above 0.
+
+    The contract of an imported checkpoint may leave features out."""
     sizes: dict[str, int | tuple[int, ...]] = {**config.observation_sizes, "action": config.action_dim}
     sizes |= {name: (*shape[1:], shape[0]) for name, shape in config.image_shapes.items()}
     found = contract.features()
-    for name in sizes.keys() | (found.keys() - {GOAL}):
-        if name not in sizes or name not in found or found[name].size != sizes[name]:
-            raise BadInput(f"{path}: {name} is {found.get(name, 'absent')}, config.json has {sizes.get(name, 'none')}; "
-                           "was one of them copied from another run?")
+    for name in sizes.keys() & found.keys():
+        if found[name].size != sizes[name]:
+            raise BadInput(f"{path}: {name} is {found[name]}, config.json has {sizes[name]}; was one of them "
+                           "copied from another run?")
         if not isinstance(found[name].unit, str):
             raise BadInput(f"{path}: the unit of {name} is no text; copy it again or train again")
     if not 0 < contract.fps < 1e6:
