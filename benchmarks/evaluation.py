@@ -7,6 +7,7 @@ those on the CPU, so that a busy machine counts for little. `rollouts` is the ep
 and behaviour, and `whole_command` is all that `vqbet-course eval` does for it without videos, importing included.
 Writes results/evaluation.json.
 """
+
 import json
 import os
 import subprocess
@@ -52,17 +53,33 @@ def main(episodes: int, seed: int) -> None:
     torch.set_num_threads(1)
     run, seeds = load_run("shipped"), range(seed, seed + episodes)
     rollouts(run.policy, run.normalizer, seeds[:1], steps=20)  # warms the caches
-    spent = {"rollouts": seconds(lambda: rollouts(run.policy, run.normalizer, seeds)),
-             "one_by_one": seconds(lambda: [rollouts(run.policy, run.normalizer, [s]) for s in seeds]),
-             "assessment": seconds(lambda: assess(run.policy, run.normalizer, make_pusht, seeds))}
+    spent = {
+        "rollouts": seconds(lambda: rollouts(run.policy, run.normalizer, seeds)),
+        "one_by_one": seconds(lambda: [rollouts(run.policy, run.normalizer, [s]) for s in seeds]),
+        "assessment": seconds(lambda: assess(run.policy, run.normalizer, make_pusht, seeds)),
+    }
     asked = ["--episodes", str(episodes), "--seed", str(seed), "--videos", "0"]
     spent["whole_command"] = command_seconds("eval", "shipped", *asked)
     times = spent["one_by_one"] / spent["rollouts"]
-    print(f"{episodes} episodes: {spent['rollouts']:.1f} s, one after the other {spent['one_by_one']:.1f} s: "
-          f"{times:.1f} times; with latency and behaviour {spent['assessment']:.1f} s, "
-          f"the whole command {spent['whole_command']:.1f} s")
-    RESULT.write_text(json.dumps({"command": " ".join(["python", *sys.argv]), "seed": seed, "episodes": episodes,
-                                  "cpu_seconds": spent, "times": times, "made_by": made_by()}, indent=1) + "\n")
+    print(
+        f"{episodes} episodes: {spent['rollouts']:.1f} s, one after the other {spent['one_by_one']:.1f} s: "
+        f"{times:.1f} times; with latency and behaviour {spent['assessment']:.1f} s, "
+        f"the whole command {spent['whole_command']:.1f} s"
+    )
+    RESULT.write_text(
+        json.dumps(
+            {
+                "command": " ".join(["python", *sys.argv]),
+                "seed": seed,
+                "episodes": episodes,
+                "cpu_seconds": spent,
+                "times": times,
+                "made_by": made_by(),
+            },
+            indent=1,
+        )
+        + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ costs a quarter of one of VQ-BeT, so it takes four times as many) and is evaluat
 400049, each of which draws its own start and its own goal. All that hear goals are told them from the T; the one
 without goals is the usual policy. All execute four actions of a chunk of eight. What is finished is skipped.
 """
+
 import json
 import time
 from pathlib import Path
@@ -29,8 +30,12 @@ from vqbet_course.training.data import prepare
 
 RESULTS = Path(__file__).parent / "results"
 FIRST_START = 400_000
-ARMS = {"vqbet-future": ("vqbet", "future", 1), "vqbet-none": ("vqbet", "none", 1), "bc-future": ("bc", "future", 4),
-        "vqbet-final": ("vqbet", "final", 1)}
+ARMS = {
+    "vqbet-future": ("vqbet", "future", 1),
+    "vqbet-none": ("vqbet", "none", 1),
+    "bc-future": ("bc", "future", 4),
+    "vqbet-final": ("vqbet", "final", 1),
+}
 """Policy, goals that it is trained with, steps for one of VQ-BeT's."""
 
 
@@ -49,11 +54,16 @@ def run(arm: str, seed: int, steps: int, episodes: int) -> dict[str, Any]:
     starts = range(FIRST_START, FIRST_START + episodes)
     played = rollouts(learned.policy, learned.normalizer, starts, world)
     task = cast(TaskContract, world.make_env().get_wrapper_attr("contract"))
-    return {"schema": "vqbet_course/goals/1", "arm": arm, "seed": FIRST_START, "contract": task.to_dict(),
-            "training": {"seed": seed, "steps": learned.steps, "seconds": learned.seconds, "cpu_seconds": spent},
-            "metrics": rollout_metrics(played, world) | {"behaviour": behaviour(played)},
-            "episodes": [e.summary() for e in played],
-            "made_by": made_by()}
+    return {
+        "schema": "vqbet_course/goals/1",
+        "arm": arm,
+        "seed": FIRST_START,
+        "contract": task.to_dict(),
+        "training": {"seed": seed, "steps": learned.steps, "seconds": learned.seconds, "cpu_seconds": spent},
+        "metrics": rollout_metrics(played, world) | {"behaviour": behaviour(played)},
+        "episodes": [e.summary() for e in played],
+        "made_by": made_by(),
+    }
 
 
 @click.command()

@@ -7,6 +7,7 @@ of earlier figures is left out. The baseline is a plain notebook cell with the s
 matplotlib compresses it. They take turns. Times are those of one core, without its other work.
 Writes results/redraw.json, and fails if an explorer takes more than the bar.
 """
+
 import gc
 import io
 import json
@@ -64,7 +65,7 @@ def explorers(seed: int) -> dict[str, tuple[Draw, Draw]]:
     def figures(i: int) -> dict[str, Callable[[], Figure]]:
         return {
             "token usage": lambda: widgets.plot_token_usage(codebooks[i % 3].view(-1, W, 2), tokens[i % 3]),
-            "code pairs": lambda: widgets.plot_pair_usage(moves.codes[:100 + i], K),
+            "code pairs": lambda: widgets.plot_pair_usage(moves.codes[: 100 + i], K),
             "token to motion": lambda: widgets.plot_move(moves, i % K, i // K % K),
             "play": lambda: widgets.plot_decision(mind, i % len(mind.pusher), (0.1, 1.0)[i % 2]),
             "residual layers": lambda: widgets.plot_layers(stack, flat[i], lambda chunk: chunk.view(W, 2), 1 + i % 3),
@@ -104,9 +105,14 @@ def milliseconds(draw: Callable[[], Any]) -> float:
 @click.option("--seed", default=0, show_default=True)
 def main(redraws: int, baselines: int, seed: int) -> None:
     torch.set_num_threads(1)
-    result: dict = {"command": " ".join(["python", *sys.argv]), "seed": seed, "bar_ms": BAR_MS, "redraws": redraws,
-                    "made_by": made_by() | {name: version(name) for name in ("matplotlib", "ipywidgets", "ipycanvas")},
-                    "explorers": {}}
+    result: dict = {
+        "command": " ".join(["python", *sys.argv]),
+        "seed": seed,
+        "bar_ms": BAR_MS,
+        "redraws": redraws,
+        "made_by": made_by() | {name: version(name) for name in ("matplotlib", "ipywidgets", "ipycanvas")},
+        "explorers": {},
+    }
     for name, (draw, figure) in explorers(seed).items():
         draw(0)
         as_a_cell(figure(0))
@@ -118,12 +124,16 @@ def main(redraws: int, baselines: int, seed: int) -> None:
         gc.collect()
         ratios = np.median(theirs) / np.median(ours)
         result["explorers"][name] = found = {
-            "redraw_ms": percentiles(np.array(ours)), "baseline_ms": percentiles(np.array(theirs)),
+            "redraw_ms": percentiles(np.array(ours)),
+            "baseline_ms": percentiles(np.array(theirs)),
             "times_faster_than_baseline": float(ratios),
-            "figures_left": sum(type(thing) is Figure for thing in gc.get_objects())}
-        print(f"{name}: {found['redraw_ms']['p50']:.1f} ms (p50), {found['redraw_ms']['p95']:.1f} ms (p95); a notebook "
-              f"cell {found['baseline_ms']['p50']:.1f} ms, {ratios:.1f} times as long; "
-              f"{found['figures_left']} figures left")
+            "figures_left": sum(type(thing) is Figure for thing in gc.get_objects()),
+        }
+        print(
+            f"{name}: {found['redraw_ms']['p50']:.1f} ms (p50), {found['redraw_ms']['p95']:.1f} ms (p95); a notebook "
+            f"cell {found['baseline_ms']['p50']:.1f} ms, {ratios:.1f} times as long; "
+            f"{found['figures_left']} figures left"
+        )
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
     slow = [name for name, found in result["explorers"].items() if found["redraw_ms"]["p95"] > BAR_MS]
     if slow:

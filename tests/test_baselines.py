@@ -1,4 +1,5 @@
 """The other policies of the panel: they learn, act through one interface, and repeat."""
+
 from dataclasses import replace
 from typing import Any
 
@@ -65,7 +66,9 @@ def ShortPusht() -> Any:
 
 @pytest.mark.parametrize("name", ["bc", "bet", "act", "diffusion"])
 def test_every_policy_learns(name: str, demos: Demos) -> None:
-    setup = prepare(demos, config := config_for(name, demos, use_relative_actions=True, scheduler_warmup_steps=1), False)
+    setup = prepare(
+        demos, config := config_for(name, demos, use_relative_actions=True, scheduler_warmup_steps=1), False
+    )
     torch.manual_seed(0)
     policy = build(name, config)
     assert isinstance(policy, ChunkPolicy)

@@ -1,4 +1,5 @@
 """Goals: drawn by hindsight, heard by the policy, set in the world."""
+
 import dataclasses
 import json
 from pathlib import Path
@@ -119,7 +120,10 @@ def test_what_acting_sees_is_what_training_showed() -> None:
     features = policy.network.features(seen)[:, 1]
     uniform = torch.stack([torch.rand(4, generator=torch.Generator().manual_seed(i))[2:] for i in range(3)])
     axis = frame_of(seen["observation.environment_state"][:, 1])[1]
-    expected = turn_back(policy.network.decide(features, uniform, policy.acting.temperature).actions, axis) + seen["observation.state"][:, 1:]
+    expected = (
+        turn_back(policy.network.decide(features, uniform, policy.acting.temperature).actions, axis)
+        + seen["observation.state"][:, 1:]
+    )
     assert torch.allclose(policy.decision.actions, expected, atol=1e-5)
 
 
@@ -159,7 +163,7 @@ def test_chunks_told_from_the_T_are_those_of_the_demonstration(demos: Demos, n_a
             here = windows.observation["observation.state"][begin]
             block = windows.observation["observation.environment_state"][begin]
             told = setup.normalizer.unnormalize("action", here + turn_back(chunk, frame_of(block)[1])).numpy()
-            np.testing.assert_allclose(told, demos.action[begin:begin + config.action_chunk_size], atol=0.01)
+            np.testing.assert_allclose(told, demos.action[begin : begin + config.action_chunk_size], atol=0.01)
 
 
 def test_what_only_looks_like_PushT_has_no_goals_in_its_frame(demos: Demos) -> None:
@@ -303,8 +307,12 @@ def test_a_run_with_goals_is_evaluated_at_any_pose(run: Path, tmp_path: Path) ->
 def test_the_toy_shows_its_goals_first() -> None:
     toy = navigation.make_demos(20)
     walks = Demos({"observation.state": toy.observation}, toy.action, toy.episode_ends, 10.0, "navigation")
-    config = dataclasses.replace(CONFIG, observation_sizes={"observation.state": 2}, use_relative_actions=False,
-                                 goal_shape=goal_shape("sequence", {"observation.state": 2}))
+    config = dataclasses.replace(
+        CONFIG,
+        observation_sizes={"observation.state": 2},
+        use_relative_actions=False,
+        goal_shape=goal_shape("sequence", {"observation.state": 2}),
+    )
     setup = prepare(walks, config, False, "sequence")
     every = torch.arange(len(setup.windows.observation_index))
     shown = setup.normalizer.unnormalize(GOAL, setup.windows.seen(every)[GOAL])[:, -1].numpy()
@@ -323,9 +331,14 @@ def test_the_toy_shows_its_goals_first() -> None:
     assert np.allclose(episode.observations[0], [0.5, 0.4, 1, 0, 0, 0])
 
 
-@pytest.mark.parametrize("claim", ["vqbet-future.success_rate >= vqbet-none.success_rate + 0.2",
-                                   "vqbet-future.avg_max_coverage >= vqbet-none.avg_max_coverage + 0.4",
-                                   "vqbet-future.avg_max_coverage >= bc-future.avg_max_coverage"])
+@pytest.mark.parametrize(
+    "claim",
+    [
+        "vqbet-future.success_rate >= vqbet-none.success_rate + 0.2",
+        "vqbet-future.avg_max_coverage >= vqbet-none.avg_max_coverage + 0.4",
+        "vqbet-future.avg_max_coverage >= bc-future.avg_max_coverage",
+    ],
+)
 def test_the_stored_results_confirm_that_goals_are_followed(claim: str) -> None:
     rows = [row for path in (REPO / "benchmarks" / "results").glob("goals_*.json") for row in rows_of(path)]
     assert judge_hypothesis(Hypothesis.parse(claim), rows)["verdict"] == "confirmed"
@@ -334,13 +347,17 @@ def test_the_stored_results_confirm_that_goals_are_followed(claim: str) -> None:
 # --- the command line -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("arguments", "why"), [
-    (["--goal-pose", "1,2"], "give x,y,angle"),
-    (["--goal-pose", "0,0,0"], "not lie on the board"),
-    (["--task", "navigation"], "navigation has no goal that can be chosen"),
-])
-def test_what_cannot_be_a_goal_is_one_line_and_status_2(arguments: list[str], why: str, run: Path, tmp_path: Path,
-                                                        capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--goal-pose", "1,2"], "give x,y,angle"),
+        (["--goal-pose", "0,0,0"], "not lie on the board"),
+        (["--task", "navigation"], "navigation has no goal that can be chosen"),
+    ],
+)
+def test_what_cannot_be_a_goal_is_one_line_and_status_2(
+    arguments: list[str], why: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["eval", str(run), "--out", str(tmp_path / "e"), *arguments]) == 2
     error = capsys.readouterr().err
     assert why in error and error.count("\n") == 1 and not (tmp_path / "e").exists()

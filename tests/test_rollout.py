@@ -1,4 +1,5 @@
 """Rollouts that repeat, figures computed by hand."""
+
 import math
 from dataclasses import replace
 from typing import Any
@@ -35,8 +36,12 @@ def acting(run: Run, **changes: Any) -> Run:
 
 
 def same_episode(one: Rollout, two: Rollout) -> bool:
-    return one.summary() == two.summary() and one.coverage == two.coverage and one.tokens == two.tokens \
+    return (
+        one.summary() == two.summary()
+        and one.coverage == two.coverage
+        and one.tokens == two.tokens
         and np.array_equal(one.actions, two.actions)
+    )
 
 
 # --- rolling out ------------------------------------------------------------------------------------------------
@@ -68,8 +73,11 @@ def test_the_record_says_when_it_decided(run: Run, n_action_steps: int | None, e
     episode = rollouts(other.policy, other.normalizer, [0])[0]
     assert [i for i, new in enumerate(episode.decided) if new] == list(range(0, len(episode.actions), every))
     assert len(episode.tokens) == len(episode.actions) == len(episode.coverage)
-    assert all(tokens == before for tokens, before, new
-               in zip(episode.tokens[1:], episode.tokens, episode.decided[1:], strict=False) if not new)
+    assert all(
+        tokens == before
+        for tokens, before, new in zip(episode.tokens[1:], episode.tokens, episode.decided[1:], strict=False)
+        if not new
+    )
     assert (np.array(episode.actions) >= 0).all() and (np.array(episode.actions) <= 512).all()
 
 
@@ -100,8 +108,12 @@ def test_success_ends_an_episode_and_the_others_go_on(run: Run) -> None:
 
 
 def test_the_figures_are_those_computed_by_hand() -> None:
-    episodes = [Rollout(0, True, coverage=[0.5, 0.96]), Rollout(1, False, coverage=[0.76, 0.19]),
-                Rollout(2, False, coverage=[0.0]), Rollout(3, True, coverage=[1.0])]
+    episodes = [
+        Rollout(0, True, coverage=[0.5, 0.96]),
+        Rollout(1, False, coverage=[0.76, 0.19]),
+        Rollout(2, False, coverage=[0.0]),
+        Rollout(3, True, coverage=[1.0]),
+    ]
     figures = rollout_metrics(episodes)
     assert figures["episodes"] == 4
     assert figures["success_rate"] == pytest.approx(0.5)
@@ -125,9 +137,13 @@ def test_the_interval_is_wilsons(wins: int, losses: int) -> None:
 
 
 def test_the_line_says_all_figures() -> None:
-    line = metrics_in_words(rollout_metrics([Rollout(0, True, coverage=[0.2, 0.96]), Rollout(1, False, coverage=[0.475, 0.3])]))
-    assert line == ("2 episodes: success 50% (95 % interval 9% to 91%), average max reward 0.750, "
-                    "average max coverage 0.718, average final coverage 0.630")
+    line = metrics_in_words(
+        rollout_metrics([Rollout(0, True, coverage=[0.2, 0.96]), Rollout(1, False, coverage=[0.475, 0.3])])
+    )
+    assert line == (
+        "2 episodes: success 50% (95 % interval 9% to 91%), average max reward 0.750, "
+        "average max coverage 0.718, average final coverage 0.630"
+    )
 
 
 def test_latency_is_measured_with_one_thread_and_gives_the_threads_back(

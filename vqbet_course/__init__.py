@@ -2,6 +2,7 @@
 
 Importing the package loads neither torch nor lerobot; import the module that you need.
 """
+
 import sys
 import warnings
 from importlib import import_module

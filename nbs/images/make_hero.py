@@ -4,6 +4,7 @@
 
 It plays environment seeds from 100000 on and shows the first three that are solved, at twice real speed.
 """
+
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -45,8 +46,12 @@ def side_by_side(films: list[list[Image.Image]]) -> list[Image.Image]:
 
 def main() -> None:
     pictures = side_by_side([small(episode) for episode in solved_films(3)])
-    write_atomically(HERO, lambda path: pictures[0].save(
-        path, format="GIF", save_all=True, append_images=pictures[1:], duration=100, loop=0, optimize=True))
+    write_atomically(
+        HERO,
+        lambda path: pictures[0].save(
+            path, format="GIF", save_all=True, append_images=pictures[1:], duration=100, loop=0, optimize=True
+        ),
+    )
     print(f"{HERO}: {len(pictures)} frames, {HERO.stat().st_size / 1e6:.2f} MB")
 
 

@@ -1,4 +1,5 @@
 """Any kind of source, damaged at random: it is refused in one line or it is read, and its files stay as they were."""
+
 import json
 import shutil
 import tempfile
@@ -44,9 +45,13 @@ def damage(file: Path, way: str, where: float, bit: int) -> None:
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-@given(st.sampled_from(["cut", "flip", "flip", "remove", "swap", "json"]), st.floats(0, 0.999), st.floats(0, 0.999),
-       st.integers(0, 7))
-def test_damage_is_one_line(make, way: str, which: float, where: float, bit: int) -> None:  # noqa: ANN001
+@given(
+    st.sampled_from(["cut", "flip", "flip", "remove", "swap", "json"]),
+    st.floats(0, 0.999),
+    st.floats(0, 0.999),
+    st.integers(0, 7),
+)
+def test_damage_is_one_line(make, way: str, which: float, where: float, bit: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = make(Path(folder))[0]
         files = files_of(path)

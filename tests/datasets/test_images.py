@@ -1,4 +1,5 @@
 """From a data set with pictures to a policy that sees: loading, training, resuming, evaluating, and what is refused."""
+
 import dataclasses
 import json
 from pathlib import Path
@@ -32,8 +33,14 @@ from vqbet_course.vision import ImageEncoder
 
 STATE = "observation.state"
 SEES = [IMAGE, STATE]
-SEEING = dataclasses.replace(CONFIG, observation_sizes={STATE: 2}, image_shapes={IMAGE: (3, 96, 96)},
-                             crop_shape=(32, 32), batch_size=8, dropout=0.2)
+SEEING = dataclasses.replace(
+    CONFIG,
+    observation_sizes={STATE: 2},
+    image_shapes={IMAGE: (3, 96, 96)},
+    crop_shape=(32, 32),
+    batch_size=8,
+    dropout=0.2,
+)
 WEIGHTS = "ResNet18_Weights.IMAGENET1K_V1"
 
 

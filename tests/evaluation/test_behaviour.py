@@ -1,4 +1,5 @@
 """Which way round the T: told from traces made by hand, from the expert, and from a policy that knows one way only."""
+
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,8 +29,10 @@ def circling(turned: float, touches: bool = True) -> Rollout:
     return Rollout(0, truth=[np.concatenate([keypoints, point]) for point in around], contact=contact)
 
 
-@pytest.mark.parametrize(("turned", "touches", "way"), [(-2.0, True, "left"), (2.0, True, "right"),
-                                                        (0.5, True, "neither"), (2.0, False, "neither")])
+@pytest.mark.parametrize(
+    ("turned", "touches", "way"),
+    [(-2.0, True, "left"), (2.0, True, "right"), (0.5, True, "neither"), (2.0, False, "neither")],
+)
 def test_a_way_is_told_by_the_turn_up_to_the_first_contact(turned: float, touches: bool, way: str) -> None:
     episode = circling(turned, touches)
     assert way_round(np.array(episode.truth), episode.contact) == way
@@ -64,7 +67,9 @@ class Walks:
         turn = torch.stack([-away[:, 1], away[:, 0]], 1) * self.sides[:, None]
         action = observation["observation.state"] + 40 * turn / turn.norm(dim=1, keepdim=True) - 0.1 * away
         nothing = torch.zeros(len(action), 0)
-        self.decision = Decision(action[:, None], nothing.long(), nothing, action[:, None], torch.zeros_like(action)[:, None])
+        self.decision = Decision(
+            action[:, None], nothing.long(), nothing, action[:, None], torch.zeros_like(action)[:, None]
+        )
         return action
 
 

@@ -1,4 +1,5 @@
 """A label is given where the trace can tell, with evidence; a person may overrule it."""
+
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -25,9 +26,20 @@ def trace(**changes: object) -> Rollout:
     phase = np.linspace(0, 6, N)
     seen = [np.append(np.full(16, 200.0), [250 + 100 * np.cos(p), 250 + 100 * np.sin(p)]) for p in phase]
     actions = [s[-2:] for s in seen]
-    plain = Rollout(7, coverage=[0.3] * N, observations=seen, truth=seen, actions=actions, tokens=[(1, 0)] * N,
-                    codes=actions, offsets=[np.zeros(2)] * N, decided=[True, False, False, False] * (N // 4),
-                    latency_ms=[2.0] * N, intervention=[""] * N, contact=[0] * N)
+    plain = Rollout(
+        7,
+        coverage=[0.3] * N,
+        observations=seen,
+        truth=seen,
+        actions=actions,
+        tokens=[(1, 0)] * N,
+        codes=actions,
+        offsets=[np.zeros(2)] * N,
+        decided=[True, False, False, False] * (N // 4),
+        latency_ms=[2.0] * N,
+        intervention=[""] * N,
+        contact=[0] * N,
+    )
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
@@ -39,28 +51,34 @@ def test_where_no_rule_applies_it_says_so() -> None:
     assert label(trace()) == "unlabelled"
 
 
-@pytest.mark.parametrize(("expected", "changes"), [
-    ("evaluation", {"coverage": [0.3] * (N - 20) + list(np.linspace(0.4, 0.9, 20))}),
-    ("evaluation", {"coverage": [0.3] * (N - 1) + [float("nan")]}),
-    ("perception", {"observations": [trace().truth[i - i % 4] for i in range(N)]}),
-    ("state estimation", {"observations": [o + 9 for o in trace().truth]}),
-    ("timing", {"latency_ms": [2.0, 2.0, 2.0, 150.0] * (N // 4)}),
-    ("control", {"actions": [np.array([0.0, 100.0])] * N}),
-    ("control", {"actions": [np.array([100.0 + 50 * (i % 2), 100.0]) for i in range(N)]}),
-    ("planning", {"contact": [i // 10 % 2 for i in range(N)]}),
-])
+@pytest.mark.parametrize(
+    ("expected", "changes"),
+    [
+        ("evaluation", {"coverage": [0.3] * (N - 20) + list(np.linspace(0.4, 0.9, 20))}),
+        ("evaluation", {"coverage": [0.3] * (N - 1) + [float("nan")]}),
+        ("perception", {"observations": [trace().truth[i - i % 4] for i in range(N)]}),
+        ("state estimation", {"observations": [o + 9 for o in trace().truth]}),
+        ("timing", {"latency_ms": [2.0, 2.0, 2.0, 150.0] * (N // 4)}),
+        ("control", {"actions": [np.array([0.0, 100.0])] * N}),
+        ("control", {"actions": [np.array([100.0 + 50 * (i % 2), 100.0]) for i in range(N)]}),
+        ("planning", {"contact": [i // 10 % 2 for i in range(N)]}),
+    ],
+)
 def test_each_rule_finds_its_fault(expected: str, changes: dict[str, object]) -> None:
     found = failure_of(trace(**changes), PUSHT_TASK)
     assert found.label == expected and len(found.evidence) > 10
 
 
-@pytest.mark.parametrize("changes", [
-    {"latency_ms": [150.0] * N, "batch": 20},  # the clock of a batch says nothing about one robot
-    {"latency_ms": [2.0] * (N - 10) + [150.0] * 10},
-    {"contact": [None] * N},  # the environment does not tell
-    {"contact": [i // 10 % 2 for i in range(N)], "coverage": list(np.linspace(0.1, 0.4, N))},  # it makes progress
-    {"observations": [o + 3 for o in trace().truth]},
-])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"latency_ms": [150.0] * N, "batch": 20},  # the clock of a batch says nothing about one robot
+        {"latency_ms": [2.0] * (N - 10) + [150.0] * 10},
+        {"contact": [None] * N},  # the environment does not tell
+        {"contact": [i // 10 % 2 for i in range(N)], "coverage": list(np.linspace(0.1, 0.4, N))},  # it makes progress
+        {"observations": [o + 3 for o in trace().truth]},
+    ],
+)
 def test_no_rule_speaks_where_the_trace_cannot_tell(changes: dict[str, object]) -> None:
     assert label(trace(**changes)) == "unlabelled"
 
@@ -68,8 +86,10 @@ def test_no_rule_speaks_where_the_trace_cannot_tell(changes: dict[str, object]) 
 def test_states_far_from_all_demonstrations(tmp_path: Path) -> None:
     demos = load_demos(open_source(write_npz(tmp_path / "d.npz")))
     known = Known.of(demos, Normalizer.fit(demos))
-    rows = [np.append(demos.observation["observation.environment_state"][i], demos.observation["observation.state"][i])
-            for i in range(100)]
+    rows = [
+        np.append(demos.observation["observation.environment_state"][i], demos.observation["observation.state"][i])
+        for i in range(100)
+    ]
     near = trace(truth=rows, observations=rows)
     assert label(near, known) == "unlabelled"
     away = [row + 400 for row in rows]
@@ -95,8 +115,10 @@ def test_a_persons_word_stays_beside_the_rules(tmp_path: Path) -> None:
     assert keep_persons_word(path, found) == kept
 
 
-@pytest.mark.parametrize(("content", "why"), [('{"7": {"person": "bad luck"}}', "'bad luck' is not a label"),
-                                              ("{", "not readable"), ("[1]", "not readable")])
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [('{"7": {"person": "bad luck"}}', "'bad luck' is not a label"), ("{", "not readable"), ("[1]", "not readable")],
+)
 def test_a_file_of_labels_that_is_none_is_left_alone(content: str, why: str, tmp_path: Path) -> None:
     path = tmp_path / "failures.json"
     path.write_text(content)
@@ -123,8 +145,13 @@ def test_jerk_is_the_third_difference() -> None:
 
 def test_an_offset_outweighs_a_code_that_asks_for_a_shorter_move() -> None:
     here, code = np.array([0.0, 0.0, 100.0, 100.0]), np.array([103.0, 104.0])  # a move of 5
-    episode = Rollout(0, observations=[here, here + 50], codes=[code, code],
-                      offsets=[np.array([4.0, 0.0]), np.array([6.0, 0.0])], decided=[True, False])
+    episode = Rollout(
+        0,
+        observations=[here, here + 50],
+        codes=[code, code],
+        offsets=[np.array([4.0, 0.0]), np.array([6.0, 0.0])],
+        decided=[True, False],
+    )
     assert offset_outweighs(episode) == 0.5  # told from where it was decided, not from where it is by then
 
 

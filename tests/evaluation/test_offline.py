@@ -1,4 +1,5 @@
 """Evaluation on the held-out episodes of a split."""
+
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -58,7 +59,9 @@ def test_what_was_done_from_a_start_leads_to_what_was_seen(tmp_path: Path) -> No
         seen = again.step(action)[0]
 
 
-def test_an_evaluation_starts_where_the_episodes_start(place: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_evaluation_starts_where_the_episodes_start(
+    place: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = ["eval", str(run.path), "--split", str(place / "split.json"), "--videos", "0"]
     assert cli.main([*arguments, "--part", "stress"]) == 0 and cli.main(arguments) == 0
     assert "action error on held-out demonstrations: " in capsys.readouterr().out
@@ -74,22 +77,24 @@ def test_an_evaluation_starts_where_the_episodes_start(place: Path, run: Run, ca
         kept = run.path / "eval" / part / "split.json"
         assert kept.read_text() == (place / "split.json").read_text()
         again = evaluation_command(result, kept.with_name("run.json"), run.path, place / "again")
-        assert again[again.index("--split"):][:4] == ["--split", str(kept), "--part", part]
+        assert again[again.index("--split") :][:4] == ["--split", str(kept), "--part", part]
 
 
 def test_the_action_error_is_that_of_the_acting_policy(place: Path, run: Run) -> None:
     policy, held = run.policy, held_out(place / "split.json", "val", run)
     policy.acting = replace(policy.acting, temperature=0.0)
     demos, n = held.demos.select([2]), policy.config.steps_per_decision
-    seen = {name: run.normalizer.normalize(name, torch.from_numpy(values)) for name, values in demos.observation.items()}
+    seen = {
+        name: run.normalizer.normalize(name, torch.from_numpy(values)) for name, values in demos.observation.items()
+    }
     wrong = []
     for now in range(len(demos.action) - policy.config.action_chunk_size + 1):
         policy.reset()
         for frame in (max(0, now - 1), now):  # two observation steps
             policy.actions.clear()
-            first = policy.select_action({name: values[frame:frame + 1] for name, values in seen.items()})
+            first = policy.select_action({name: values[frame : frame + 1] for name, values in seen.items()})
         chunk = torch.cat([first, *policy.actions][:n])
-        wrong.append(run.normalizer.unnormalize("action", chunk).numpy() - demos.action[now:now + n])
+        wrong.append(run.normalizer.unnormalize("action", chunk).numpy() - demos.action[now : now + n])
     assert held_out_action_error(run, held) == pytest.approx(np.abs(wrong).mean(), rel=1e-4)
 
 

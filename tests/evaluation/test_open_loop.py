@@ -1,4 +1,5 @@
 """Evaluation without a simulator: errors in the robot's own unit, against baselines that look at nothing."""
+
 import json
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 
 from vqbet_course import cli
-from vqbet_course.evaluation.open_loop import Chunks, errors_of, roughness, decided_codes
+from vqbet_course.evaluation.open_loop import Chunks, decided_codes, errors_of, roughness
 
 
 @pytest.fixture(scope="module")
@@ -17,11 +18,28 @@ def arm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     state = np.concatenate([40 * np.sin(t * np.array([1.0, 2.0, 3.0]) + e) for e in range(6)])
     np.savez(folder / "raw.npz", state=state, action=np.roll(state, -1, 0), episode_ends=40 * np.arange(1, 7))
     units = [word for name in ("observation.state", "action") for word in ("--unit", f"{name}=deg")]
-    assert cli.main(["demos", "convert", str(folder / "raw.npz"), "--fps", "30", "--out", str(folder / "data"), *units]) == 0
+    assert (
+        cli.main(["demos", "convert", str(folder / "raw.npz"), "--fps", "30", "--out", str(folder / "data"), *units])
+        == 0
+    )
     data = str(folder / "data")
     assert cli.main(["demos", "split", data, "--train", "4", "--val", "1", "--out", str(folder / "split.json")]) == 0
-    assert cli.main(["train", "--data", data, "--steps", "20", "--split", str(folder / "split.json"), "--out",
-                     str(folder / "run")]) == 0
+    assert (
+        cli.main(
+            [
+                "train",
+                "--data",
+                data,
+                "--steps",
+                "20",
+                "--split",
+                str(folder / "split.json"),
+                "--out",
+                str(folder / "run"),
+            ]
+        )
+        == 0
+    )
     return folder
 
 

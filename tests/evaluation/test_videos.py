@@ -1,4 +1,5 @@
 """Videos that can be read."""
+
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -68,13 +69,14 @@ def test_a_video_that_breaks_leaves_the_old_one(played: list[Rollout], tmp_path:
 def test_a_frame_names_as_many_rows_of_tokens_as_the_policy_has(tokens: tuple[int, ...], named: list[bool]) -> None:
     episode = Rollout(0, tokens=[tokens], decided=[True], actions=[np.zeros(2)], coverage=[0.5])
     names = draw_frame(np.full((512, 512, 3), 255, np.uint8), episode, 0)[:, :82]  # left of the tokens
-    assert [bool((names[y - 12:y + 12] < 255).any()) for y in (537, 573)] == named
+    assert [bool((names[y - 12 : y + 12] < 255).any()) for y in (537, 573)] == named
 
 
 def test_tokens_decided_up_to_a_step() -> None:
     tokens: list[tuple[int, ...]] = [*[(3, 1)] * 4, *[(5, 0)] * 3]
-    episode = Rollout(0, tokens=tokens, decided=[True, False, False, False, True, False, False],
-                      actions=[np.zeros(2)] * 7)
+    episode = Rollout(
+        0, tokens=tokens, decided=[True, False, False, False, True, False, False], actions=[np.zeros(2)] * 7
+    )
     assert decided_tokens(episode, 0) == ([(3, 1)], 0.25, 4)
     assert decided_tokens(episode, 3) == ([(3, 1)], 1.0, 4)
     assert decided_tokens(episode, 4) == ([(3, 1), (5, 0)], 0.25, 7)
@@ -84,8 +86,9 @@ def test_a_frame_shows_tokens_and_coverage() -> None:
     board = np.full((512, 512, 3), 200, np.uint8)
 
     def frame(token: int, coverage: float) -> np.ndarray:
-        return draw_frame(board, Rollout(0, coverage=[coverage], actions=[np.zeros(2)], tokens=[(token, 3)],
-                                         decided=[True]), 0)
+        return draw_frame(
+            board, Rollout(0, coverage=[coverage], actions=[np.zeros(2)], tokens=[(token, 3)], decided=[True]), 0
+        )
 
     plain = frame(2, 0.3)
     assert plain.shape == (640, 512, 3) and plain.dtype == np.uint8
@@ -97,8 +100,11 @@ def test_a_frame_shows_tokens_and_coverage() -> None:
 
 def test_a_frame_says_what_intervened() -> None:
     def frame(what: str) -> np.ndarray:
-        return draw_frame(np.full((512, 512, 3), 200, np.uint8), Rollout(
-            0, coverage=[0.3], actions=[np.zeros(2)], tokens=[(2, 3)], decided=[True], intervention=[what]), 0)
+        return draw_frame(
+            np.full((512, 512, 3), 200, np.uint8),
+            Rollout(0, coverage=[0.3], actions=[np.zeros(2)], tokens=[(2, 3)], decided=[True], intervention=[what]),
+            0,
+        )
 
     said = np.argwhere((frame("shove") != frame("")).any(2))
     assert len(said) > 50 and said[:, 0].max() < 30  # the line at the top

@@ -1,4 +1,5 @@
 """The panel: it continues after a kill, refuses what does not belong together, and runs anywhere alike."""
+
 import json
 import os
 import time
@@ -38,14 +39,28 @@ def settings(tmp_path: Path) -> Settings:
 def canned(job: Job) -> list[dict[str, Any]]:
     """What a job returns, without its work."""
     names = panel.SAMPLERS if job.policy == "diffusion" else [job.policy]
-    figures = {"latency_ms": {"p50": 1.0, "p95": 2.0}, "avg_max_reward": 0.5, "timing_violations": 0.0, "behaviour": {
-        "token_switches": None, "jerk": 1.0, "offset_outweighs": None, "mode_entropy": None}}
+    figures = {
+        "latency_ms": {"p50": 1.0, "p95": 2.0},
+        "avg_max_reward": 0.5,
+        "timing_violations": 0.0,
+        "behaviour": {"token_switches": None, "jerk": 1.0, "offset_outweighs": None, "mode_entropy": None},
+    }
     training = {"steps": 6, "seconds": 1.0, "curve": [{"seconds": 0.0, "step": 0, "error": 9.0}]}
     lost = {"label": "control", "evidence": "the action turns round", "person": None}
-    rows = [result(name, [0.5, 0.96], job.seed, metrics=figures) | {
-        "schema": panel.SCHEMA, "job": job.name, "settings": job.settings.to_dict(), "contract": PUSHT_TASK.to_dict(),
-        "chunk": {"n_obs_steps": 2, "action_chunk_size": 8, "n_action_steps": 4}, "training": training,
-        "made_by": {"torch": "2"}, "videos": {f"{name}-seed{job.seed}-0.mp4": b"video"}} for name in names]
+    rows = [
+        result(name, [0.5, 0.96], job.seed, metrics=figures)
+        | {
+            "schema": panel.SCHEMA,
+            "job": job.name,
+            "settings": job.settings.to_dict(),
+            "contract": PUSHT_TASK.to_dict(),
+            "chunk": {"n_obs_steps": 2, "action_chunk_size": 8, "n_action_steps": 4},
+            "training": training,
+            "made_by": {"torch": "2"},
+            "videos": {f"{name}-seed{job.seed}-0.mp4": b"video"},
+        }
+        for name in names
+    ]
     for row in rows:
         for episode in row["episodes"]:
             episode["failure"] = None if episode["success"] else dict(lost)
@@ -102,18 +117,25 @@ def test_dask_gives_what_this_process_gives(settings: Settings, tmp_path: Path) 
 def test_a_worker_with_several_threads_is_refused(settings: Settings, tmp_path: Path) -> None:
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, protocol="tcp", host="127.0.0.1",
-                      dashboard_address=None) as cluster, pytest.raises(BadInput, match="--nthreads 1"):
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address=None
+        ) as cluster,
+        pytest.raises(BadInput, match="--nthreads 1"),
+    ):
         run_panel(["bc"], [1], settings, tmp_path / "p", dask=cluster.scheduler_address, quiet=True)
 
 
-def test_a_cluster_without_workers_is_refused_and_one_that_is_lost_is_told(settings: Settings, tmp_path: Path,
-                                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_without_workers_is_refused_and_one_that_is_lost_is_told(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from distributed import LocalCluster
 
     monkeypatch.setattr(panel, "run_job", dies)
-    with dask_config.set({"distributed.scheduler.allowed-failures": 0}), LocalCluster(
-            n_workers=0, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
+    with (
+        dask_config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(n_workers=0, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster,
+    ):
         address = cluster.scheduler_address
         with pytest.raises(BadInput, match=f"has no worker.*dask worker {address} --nthreads 1"):
             run_panel(["bc"], [1], settings, tmp_path / "p", dask=address, quiet=True)
@@ -144,8 +166,9 @@ def dies(job: Job) -> list[dict[str, Any]]:
     os._exit(9)
 
 
-def test_a_killed_process_is_told_in_one_line(settings: Settings, tmp_path: Path,
-                                              monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_process_is_told_in_one_line(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(panel, "run_job", dies)
     with pytest.raises(BadInput, match="was killed.*run the same command again"):
         run_panel(["bc"], [1], settings, tmp_path / "p", quiet=True)
@@ -165,8 +188,9 @@ def test_every_policy_learns_the_toys_way_up_to_the_goal(policy: str) -> None:
 # --- the panel ----------------------------------------------------------------------------------------------------
 
 
-def test_a_panel_that_was_killed_continues(settings: Settings, tmp_path: Path, ran: list[str],
-                                           monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_panel_that_was_killed_continues(
+    settings: Settings, tmp_path: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def killed(job: Job) -> list[dict[str, Any]]:
         if job.name == "act-seed1":
             raise KeyboardInterrupt
@@ -191,16 +215,18 @@ def test_the_report_says_how_much_each_policy_was_tried(settings: Settings, tmp_
     assert "color-scheme: light dark" in page and "inconclusive" in page
 
 
-def test_a_folder_that_cannot_be_made_is_told_before_anything_is_learned(settings: Settings, tmp_path: Path,
-                                                                         ran: list[str]) -> None:
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_learned(
+    settings: Settings, tmp_path: Path, ran: list[str]
+) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(BadInput, match="file: cannot be written"):
         run_panel(["bc"], [1], settings, tmp_path / "file", quiet=True)
     assert ran == []
 
 
-def test_a_job_that_fails_does_not_stop_the_others(settings: Settings, tmp_path: Path, ran: list[str],
-                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_fails_does_not_stop_the_others(
+    settings: Settings, tmp_path: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(job: Job) -> list[dict[str, Any]]:
         if job.policy == "bc":
             raise RuntimeError("a bug in this policy")
@@ -219,22 +245,34 @@ def test_a_panel_grows_by_policies_and_seeds(settings: Settings, tmp_path: Path,
     assert [r["policy"] for r in made["results"]] == ["bc", "diffusion-ddpm100", "diffusion-ddim10"]
 
 
-@pytest.mark.parametrize(("change", "why"), [
-    ({"demos": 3}, "made with demos 2, not 3"), ({"episodes": 9}, "made with episodes 2, not 9"),
-    ({"budget": Budget(steps=7)}, "made with budget"), ({"first_seed": 5}, "made with first_seed")])
-def test_other_settings_are_refused(change: dict[str, Any], why: str, settings: Settings, tmp_path: Path,
-                                    ran: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"demos": 3}, "made with demos 2, not 3"),
+        ({"episodes": 9}, "made with episodes 2, not 9"),
+        ({"budget": Budget(steps=7)}, "made with budget"),
+        ({"first_seed": 5}, "made with first_seed"),
+    ],
+)
+def test_other_settings_are_refused(
+    change: dict[str, Any], why: str, settings: Settings, tmp_path: Path, ran: list[str]
+) -> None:
     run_panel(["bc"], [1], settings, tmp_path / "p", quiet=True)
     with pytest.raises(BadInput, match=why):
         run_panel(["bc"], [1], replace(settings, **change), tmp_path / "p", quiet=True)
 
 
-@pytest.mark.parametrize(("field", "value", "why"), [
-    ("contract", PUSHT_TASK.to_dict() | {"horizon": 200}, "horizon: 200 against 300"),
-    ("contract", PUSHT_TASK.to_dict() | {"success": "at the end"}, "success: at the end against"),
-    ("contract", {}, "task contract")])
-def test_results_of_another_task_are_refused(field: str, value: Any, why: str, settings: Settings, tmp_path: Path,
-                                             ran: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("field", "value", "why"),
+    [
+        ("contract", PUSHT_TASK.to_dict() | {"horizon": 200}, "horizon: 200 against 300"),
+        ("contract", PUSHT_TASK.to_dict() | {"success": "at the end"}, "success: at the end against"),
+        ("contract", {}, "task contract"),
+    ],
+)
+def test_results_of_another_task_are_refused(
+    field: str, value: Any, why: str, settings: Settings, tmp_path: Path, ran: list[str]
+) -> None:
     run_panel(["bc"], [1], settings, tmp_path / "p", quiet=True)
     path = tmp_path / "p" / "jobs" / "bc-seed1.json"
     written = json.loads(path.read_text())
@@ -245,18 +283,21 @@ def test_results_of_another_task_are_refused(field: str, value: Any, why: str, s
     assert ran == ["bc-seed1"]
 
 
-@pytest.mark.parametrize(("content", "why"), [('{"schema": "vqbet_course/panel/0"}', "reads vqbet_course/panel/2"),
-                                              ("{", "damaged")])
-def test_a_job_of_another_schema_is_refused(content: str, why: str, settings: Settings, tmp_path: Path,
-                                            ran: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("content", "why"), [('{"schema": "vqbet_course/panel/0"}', "reads vqbet_course/panel/2"), ("{", "damaged")]
+)
+def test_a_job_of_another_schema_is_refused(
+    content: str, why: str, settings: Settings, tmp_path: Path, ran: list[str]
+) -> None:
     (tmp_path / "p" / "jobs").mkdir(parents=True)
     (tmp_path / "p" / "jobs" / "bc-seed1.json").write_text(content)
     with pytest.raises(BadInput, match=why):
         run_panel(["bc"], [1], settings, tmp_path / "p", quiet=True)
 
 
-def test_a_person_overrules_a_label_and_the_report_keeps_both(settings: Settings, tmp_path: Path,
-                                                              ran: list[str]) -> None:
+def test_a_person_overrules_a_label_and_the_report_keeps_both(
+    settings: Settings, tmp_path: Path, ran: list[str]
+) -> None:
     run_panel(["bc"], [1], settings, tmp_path / "p", quiet=True)
     path = tmp_path / "p" / "failures" / "bc-seed1.json"
     labels = json.loads(path.read_text())
@@ -265,20 +306,30 @@ def test_a_person_overrules_a_label_and_the_report_keeps_both(settings: Settings
     made = run_panel(["bc"], [1], settings, tmp_path / "p", quiet=True)
     failure = made["results"][0]["episodes"][0]["failure"]
     assert (failure["label"], failure["person"]) == ("control", "planning")
-    assert "<td class=\"left\">control\n<td class=\"left\">planning" in (tmp_path / "p" / "report.html").read_text()
+    assert '<td class="left">control\n<td class="left">planning' in (tmp_path / "p" / "report.html").read_text()
     assert ran == ["bc-seed1"]
 
 
-@pytest.mark.parametrize(("arguments", "why"), [
-    (["--policies", "bc,rt2"], "unknown policy 'rt2'; choose from bc, bet, act, diffusion, vqbet"),
-    (["--policies", "bc,bc"], "each policy and each seed once"), (["--seeds", "1,1"], "each policy and each seed once"),
-    (["--seeds=-1"], "at least 0"), (["--demos", "4"], "holds 3 demonstrations, --demos asks for 4"),
-    (["--demos", "0"], "at least 1"), (["--episodes", "0"], "at least 1"), (["--jobs", "0"], "at least 1"),
-    (["--minutes", "0"], "above 0"), (["--minutes", "1", "--steps", "9"], "either"),
-    (["--seeds", "one"], "whole numbers"),
-    (["--dask", "tcp://127.0.0.1:9"], "no scheduler answers")])
-def test_what_cannot_be_compared_is_one_line_and_status_2(arguments: list[str], why: str, settings: Settings,
-                                                          tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--policies", "bc,rt2"], "unknown policy 'rt2'; choose from bc, bet, act, diffusion, vqbet"),
+        (["--policies", "bc,bc"], "each policy and each seed once"),
+        (["--seeds", "1,1"], "each policy and each seed once"),
+        (["--seeds=-1"], "at least 0"),
+        (["--demos", "4"], "holds 3 demonstrations, --demos asks for 4"),
+        (["--demos", "0"], "at least 1"),
+        (["--episodes", "0"], "at least 1"),
+        (["--jobs", "0"], "at least 1"),
+        (["--minutes", "0"], "above 0"),
+        (["--minutes", "1", "--steps", "9"], "either"),
+        (["--seeds", "one"], "whole numbers"),
+        (["--dask", "tcp://127.0.0.1:9"], "no scheduler answers"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line_and_status_2(
+    arguments: list[str], why: str, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     plain = ["--data", settings.data, "--demos", "2", "--out", str(tmp_path / "p"), "--policies", "bc", "--seeds", "1"]
     assert main(["compare", *plain, *arguments]) == 2
     error = capsys.readouterr().err
@@ -289,6 +340,6 @@ def test_what_cannot_be_compared_is_one_line_and_status_2(arguments: list[str], 
 def test_another_task_goes_through_a_job() -> None:
     settings = Settings("navigation", demos=4, episodes=2, budget=Budget(steps=3), videos=0, task="navigation")
     demos = load_demos(get_task("navigation").demonstrations(4, 0))
-    row, = run_job(Job("bc", 0, demos, None, settings))
+    (row,) = run_job(Job("bc", 0, demos, None, settings))
     assert row["contract"]["robot"] == get_task("navigation").contract.robot and len(row["episodes"]) == 2
     assert row["ways_round"] is None and row["videos"] == {}

@@ -1,4 +1,5 @@
 """Gymnasium: environments and wrappers keep its interface, alone and stacked, and are made by their ids."""
+
 import subprocess
 import sys
 import warnings
@@ -32,16 +33,23 @@ def goal_of_navigation() -> gym.Env:
 
 
 ENVIRONMENTS: dict[str, Callable[[], gym.Env]] = {
-    "PushT": PUSHT.make_env, "navigation": NAVIGATION.make_env, "two discs": lambda: NavigationEnv(2),
+    "PushT": PUSHT.make_env,
+    "navigation": NAVIGATION.make_env,
+    "two discs": lambda: NavigationEnv(2),
     "demonstrated start": lambda: demonstrated().make_env(),
     "camera": PUSHT.with_cameras([IMAGE]).make_env,
-    "goal": PUSHT.at_goal("180,300,1").make_env, "told goal": with_shown_goal(PUSHT.at_goal("random")).make_env,
+    "goal": PUSHT.at_goal("180,300,1").make_env,
+    "told goal": with_shown_goal(PUSHT.at_goal("random")).make_env,
     "goals of navigation": goal_of_navigation,
     **{name: PUSHT.observed_partially(name).make_env for name in PARTIAL_OBSERVATIONS},
     **{name: PUSHT.perturbed([name]).make_env for name in [*KINDS, *PUSHT_KINDS]},
     **{f"{name} in navigation": NAVIGATION.perturbed([name]).make_env for name in KINDS},
-    "all together": lambda: with_shown_goal(demonstrated().at_goal("random")).with_cameras([IMAGE]).perturbed(
-        [*KINDS, *PUSHT_KINDS]).make_env(),
+    "all together": lambda: (
+        with_shown_goal(demonstrated().at_goal("random"))
+        .with_cameras([IMAGE])
+        .perturbed([*KINDS, *PUSHT_KINDS])
+        .make_env()
+    ),
 }
 
 
@@ -69,8 +77,10 @@ def test_a_t_in_the_corner_of_the_board_is_in_the_space() -> None:
 @pytest.mark.parametrize("module", ["vqbet_course", "vqbet_course.tasks.environments"])
 @pytest.mark.parametrize("name", ["PushT-v0", "Navigation-v0"])
 def test_environments_are_made_by_their_ids(module: str, name: str) -> None:
-    code = (f"import gymnasium as gym; env = gym.make('{module}:vqbet_course/{name}'); env.reset(seed=0); "
-            "print(env.get_wrapper_attr('contract').horizon)")
+    code = (
+        f"import gymnasium as gym; env = gym.make('{module}:vqbet_course/{name}'); env.reset(seed=0); "
+        "print(env.get_wrapper_attr('contract').horizon)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] in ("300", "50")
 

@@ -1,4 +1,5 @@
 """What is shown instead of all keypoints: the same in demonstrations and in the environment."""
+
 import numpy as np
 import pytest
 
@@ -20,7 +21,7 @@ def test_half_of_all_frames_are_hidden_in_runs_of_the_length_asked_for() -> None
     seen = observed_demos(Hidden(4), demos, seed=1).observation[KEYPOINTS]
     hidden = (seen == 0).all(1)
     assert 0.4 < hidden.mean() < 0.6 and np.array_equal(seen[~hidden], demos.observation[KEYPOINTS][~hidden])
-    first = hidden[:demos.episode_ends[0]]
+    first = hidden[: demos.episode_ends[0]]
     changes = np.flatnonzero(np.diff(first))
     assert (np.diff(changes) == 4).all() and len(changes) > 5
 

@@ -1,4 +1,5 @@
 """What goes wrong, goes wrong as asked: repeatably, and said in the trace."""
+
 import numpy as np
 import pytest
 from small import small_run
@@ -102,10 +103,17 @@ def test_several_at_once_are_all_named() -> None:
     assert walk(["observation-noise=1", "shove=0"])[2][0] in {"observation-noise+shove", "shove+observation-noise"}
 
 
-@pytest.mark.parametrize(("asked", "why"), [("wind", "unknown perturbation 'wind'; choose from observation-noise"),
-                                            ("shove=soon", "'soon' is not a number"), ("shove=-1", "at least 0"),
-                                            ("frozen-frames=0", "at least 1"), ("friction=nan", "at least 0"),
-                                            ("action-noise=inf", "at least 0")])
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ("wind", "unknown perturbation 'wind'; choose from observation-noise"),
+        ("shove=soon", "'soon' is not a number"),
+        ("shove=-1", "at least 0"),
+        ("frozen-frames=0", "at least 1"),
+        ("friction=nan", "at least 0"),
+        ("action-noise=inf", "at least 0"),
+    ],
+)
 def test_what_cannot_be_asked_for(asked: str, why: str) -> None:
     with pytest.raises(BadInput, match=why):
         parse_perturbation(asked, KINDS | PUSHT_KINDS)

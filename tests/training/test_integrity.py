@@ -1,4 +1,5 @@
 """A run that was spoiled is refused in one line; one that is sound is loaded; only one process trains into a folder."""
+
 import json
 import shutil
 import subprocess
@@ -11,8 +12,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small import small_run
 from safetensors.torch import load_file, save_file
+from small import small_run
 
 from vqbet_course import cli
 from vqbet_course.core.errors import BadInput
@@ -81,8 +82,10 @@ def test_a_log_that_is_broken_ends_where_it_breaks(tmp_path: Path) -> None:
 
 
 def test_only_one_process_trains_into_a_folder(run: Path) -> None:
-    code = f"from vqbet_course.training.integrity import locked\nfrom pathlib import Path\nwith locked(Path({str(run)!r})):" \
-           "\n    print('locked', flush=True)\n    input()"
+    code = (
+        f"from vqbet_course.training.integrity import locked\nfrom pathlib import Path\nwith locked(Path({str(run)!r})):"
+        "\n    print('locked', flush=True)\n    input()"
+    )
     other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None and other.stdout.readline() == "locked\n"
     assert cli.main(["train", "--resume", str(run)]) == 2
@@ -140,15 +143,18 @@ def spoil(file: Path, choice: int, junk: object, remove: bool) -> None:
 
 def answer(run: Run) -> torch.Tensor:
     """What the policy of a run does at first, in the unit of its actions."""
-    shown = {name: torch.zeros(1, run.policy.config.n_obs_steps, size)
-             for name, size in run.policy.config.observation_sizes.items()}
+    shown = {
+        name: torch.zeros(1, run.policy.config.n_obs_steps, size)
+        for name, size in run.policy.config.observation_sizes.items()
+    }
     return run.normalizer.unnormalize("action", run.policy.network.features(shown).mean().reshape(1, 1))
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(FILES), st.integers(0, 200), st.sampled_from(JUNK), st.booleans())
-def test_any_edit_of_a_run_is_one_line_or_does_no_harm(sound: Path, tmp_path_factory: pytest.TempPathFactory, name: str,
-                                                       choice: int, junk: object, remove: bool) -> None:
+def test_any_edit_of_a_run_is_one_line_or_does_no_harm(
+    sound: Path, tmp_path_factory: pytest.TempPathFactory, name: str, choice: int, junk: object, remove: bool
+) -> None:
     run = Path(shutil.copytree(sound, tmp_path_factory.mktemp("fuzz") / "run"))
     spoil(run / name, choice, junk, remove)
     try:
@@ -161,8 +167,9 @@ def test_any_edit_of_a_run_is_one_line_or_does_no_harm(sound: Path, tmp_path_fac
 
 @settings(max_examples=20, deadline=None)
 @given(st.sampled_from(["model.safetensors", "normalizer.json"]), st.floats(0, 0.999), st.integers(0, 7))
-def test_a_flipped_bit_is_found(sound: Path, tmp_path_factory: pytest.TempPathFactory, name: str, where: float,
-                                bit: int) -> None:
+def test_a_flipped_bit_is_found(
+    sound: Path, tmp_path_factory: pytest.TempPathFactory, name: str, where: float, bit: int
+) -> None:
     run = Path(shutil.copytree(sound, tmp_path_factory.mktemp("flip") / "run"))
     data = bytearray((run / name).read_bytes())
     data[int(where * len(data))] ^= 1 << bit

@@ -78,31 +78,43 @@ def size_rules(c: Any) -> list[Rule]:
         (c.tokens_per_step >= 1, "observation_sizes and image_shapes are both empty: nothing is observed"),
         (all(fits), f"image_shapes must be (3, height, width), at least as large as crop_shape {c.crop_shape}"),
         (len(set(c.image_shapes.values())) <= 1, "image_shapes: cameras share an encoder, so give them one shape"),
-        (c.gpt_hidden_dim % max(1, c.gpt_n_head) == 0,
-         f"gpt_hidden_dim {c.gpt_hidden_dim} must be a multiple of gpt_n_head {c.gpt_n_head}"),
+        (
+            c.gpt_hidden_dim % max(1, c.gpt_n_head) == 0,
+            f"gpt_hidden_dim {c.gpt_hidden_dim} must be a multiple of gpt_n_head {c.gpt_n_head}",
+        ),
         (tokens <= c.gpt_block_size, f"{tokens} tokens do not fit into gpt_block_size {c.gpt_block_size}"),
         (c.vqvae_n_embed >= 2, "vqvae_n_embed must be at least 2"),
-        *acting_rules(c.acting, c.action_chunk_size)]
+        *acting_rules(c.acting, c.action_chunk_size),
+    ]
 
 
 def acting_rules(acting: Any, chunk_size: int) -> list[Rule]:
     """What must hold for an ActingConfig of a policy that decides chunks of `chunk_size` actions."""
     return [
-        (1 <= acting.n_action_steps <= chunk_size,
-         f"n_action_steps {acting.n_action_steps} must lie in 1..action_chunk_size {chunk_size}"),
-        (acting.temperature >= 0, "bet_softmax_temperature must not be negative")]
+        (
+            1 <= acting.n_action_steps <= chunk_size,
+            f"n_action_steps {acting.n_action_steps} must lie in 1..action_chunk_size {chunk_size}",
+        ),
+        (acting.temperature >= 0, "bet_softmax_temperature must not be negative"),
+    ]
 
 
 def choice_rules(c: Any) -> list[Rule]:
     """What must hold for each way to build and train a VQ-BeT."""
     return [
-        (not (c.image_shapes and c.use_group_norm and c.pretrained_backbone_weights),
-         "use_group_norm cannot keep pretrained_backbone_weights; set one of them to False or None"),
-        (not c.sequentially_select or c.vqvae_n_layers >= 2,
-         "sequentially_select needs vqvae_n_layers of at least 2"),
-        (c.offset_code in ("sampled", "ground_truth"),
-         f"offset_code must be sampled or ground_truth, not {c.offset_code!r}"),
-        (not c.use_relative_actions or c.observation_sizes.get("observation.state") == c.action_dim,
-         "use_relative_actions needs an observation.state as wide as the action"),
+        (
+            not (c.image_shapes and c.use_group_norm and c.pretrained_backbone_weights),
+            "use_group_norm cannot keep pretrained_backbone_weights; set one of them to False or None",
+        ),
+        (not c.sequentially_select or c.vqvae_n_layers >= 2, "sequentially_select needs vqvae_n_layers of at least 2"),
+        (
+            c.offset_code in ("sampled", "ground_truth"),
+            f"offset_code must be sampled or ground_truth, not {c.offset_code!r}",
+        ),
+        (
+            not c.use_relative_actions or c.observation_sizes.get("observation.state") == c.action_dim,
+            "use_relative_actions needs an observation.state as wide as the action",
+        ),
         (0 <= c.dropout < 1 and 0 <= c.ema_decay < 1, "dropout and ema_decay must lie in 0..1"),
-        (c.optimizer_lr > 0 and c.optimizer_vqvae_lr > 0, "learning rates must be above 0")]
+        (c.optimizer_lr > 0 and c.optimizer_vqvae_lr > 0, "learning rates must be above 0"),
+    ]

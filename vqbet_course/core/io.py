@@ -64,8 +64,10 @@ def in_plain_words(path: Path) -> Iterator[None]:
         yield
     except Exception as error:
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
-            raise CannotWrite(f"{path}: no space left on the disk; free some, then run the command again, a "
-                           "training with --resume; what was there before is untouched") from None
+            raise CannotWrite(
+                f"{path}: no space left on the disk; free some, then run the command again, a "
+                "training with --resume; what was there before is untouched"
+            ) from None
         if isinstance(error, OSError) or "os error" in str(error):
             raise CannotWrite(f"{path}: cannot be written ({error}); choose another place") from None
         raise

@@ -1,4 +1,5 @@
 """What the results of a process depend on."""
+
 import os
 import platform
 from importlib.metadata import version
@@ -10,5 +11,10 @@ def made_by() -> dict[str, Any]:
     import torch
 
     packages = ("torch", "gym-pusht", "pymunk", "lerobot", "diffusers")
-    return {"machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
-            "python": platform.python_version(), **{name: version(name) for name in packages}}
+    return {
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }

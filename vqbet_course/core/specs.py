@@ -46,9 +46,12 @@ class Contract:
     def of(cls, columns: dict[str, Any], units: dict[str, str], fps: float) -> "Contract":
         """The contract of arrays {name: (N, size)}, `action` among them, with the ranges that occur; images are
         (N, channels, height, width)."""
-        fields = {name: Field((*values.shape[2:], values.shape[1])) if values.ndim == 4 else
-                  Field(values.shape[1], units.get(name, "unstated"), float(values.min()), float(values.max()))
-                  for name, values in columns.items()}
+        fields = {
+            name: Field((*values.shape[2:], values.shape[1]))
+            if values.ndim == 4
+            else Field(values.shape[1], units.get(name, "unstated"), float(values.min()), float(values.max()))
+            for name, values in columns.items()
+        }
         action = fields.pop("action")
         return cls(fields, action, fps)
 

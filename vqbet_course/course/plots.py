@@ -4,6 +4,7 @@ Every figure begins with `panels`, which sets fonts and resolution. Positions ar
 the screen. A colour has one meaning in all lessons; what comes in an order (training steps, layers, numbers of
 codes) is drawn in `shades`.
 """
+
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,15 +38,26 @@ OTHER = "#777777"
 WIDTH = 6.4
 """Width of a figure in inches: text of 11 points is then about 9 pixels high on a screen of 390 pixels."""
 
-STYLE: Any = {"figure.dpi": 120, "font.size": 11, "axes.titlesize": 11, "axes.labelsize": 11, "legend.fontsize": 10,
-         "xtick.labelsize": 10, "ytick.labelsize": 10, "axes.spines.top": False, "axes.spines.right": False,
-         "lines.linewidth": 2, "legend.frameon": False}
+STYLE: Any = {
+    "figure.dpi": 120,
+    "font.size": 11,
+    "axes.titlesize": 11,
+    "axes.labelsize": 11,
+    "legend.fontsize": 10,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 2,
+    "legend.frameon": False,
+}
 
 MARKERS, DASHES = "osD^vP", ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 
 
-def panels(rows: int = 1, columns: int = 1, height: float = 2.8, width: float = WIDTH,
-           **more: Any) -> "tuple[Figure, Any]":
+def panels(
+    rows: int = 1, columns: int = 1, height: float = 2.8, width: float = WIDTH, **more: Any
+) -> "tuple[Figure, Any]":
     """A figure of the lessons' size and fonts with (rows, columns) axes, as `plt.subplots` returns it; inches."""
     import matplotlib.pyplot as plt
 
@@ -77,15 +89,17 @@ def shades(n: int) -> list[Any]:
 
 def legend(ax: "Axes", columns: int = 3, title: str | None = None) -> None:
     """The legend of a panel, below it, where it hides nothing."""
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=columns, title=title, handlelength=2.2,
-              columnspacing=1.2)
+    ax.legend(
+        loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=columns, title=title, handlelength=2.2, columnspacing=1.2
+    )
 
 
 # --- positions and actions ---------------------------------------------------------------------------------------
 
 
-def board(ax: "Axes", size: float = 512, block: Any = None, goal: Any = None, pusher: Any = None,
-          radius: float = 15) -> None:
+def board(
+    ax: "Axes", size: float = 512, block: Any = None, goal: Any = None, pusher: Any = None, radius: float = 15
+) -> None:
     """The board seen from above, y downwards: outlines (P, 2) of block and goal, the pusher (2,); pixels."""
     from matplotlib.patches import Circle, Polygon
 
@@ -95,8 +109,15 @@ def board(ax: "Axes", size: float = 512, block: Any = None, goal: Any = None, pu
         ax.add_patch(Polygon(np.asarray(block), facecolor="0.72", edgecolor="0.4", alpha=0.9))
     if pusher is not None:
         ax.add_patch(Circle(tuple(np.asarray(pusher, float)), radius, facecolor=DEMO, alpha=0.75))
-    ax.set(xlim=(0, size), ylim=(size, 0), aspect="equal", xticks=(0, size), yticks=(0, size), xlabel="x (px)",
-           ylabel="y (px)")
+    ax.set(
+        xlim=(0, size),
+        ylim=(size, 0),
+        aspect="equal",
+        xticks=(0, size),
+        yticks=(0, size),
+        xlabel="x (px)",
+        ylabel="y (px)",
+    )
 
 
 def plane(ax: "Axes", reach: float | None = None, title: str = "") -> None:
@@ -137,8 +158,12 @@ def path(ax: "Axes", points: Any, color: Any = DEMO, label: str | None = None, *
 
 def arrow(ax: "Axes", start: Any, end: Any, color: Any) -> None:
     """An arrow from one point (2,) to another."""
-    ax.annotate("", tuple(np.asarray(end, float)), tuple(np.asarray(start, float)),
-                arrowprops={"arrowstyle": "-|>", "color": color, "linewidth": 1.8, "shrinkA": 0, "shrinkB": 0})
+    ax.annotate(
+        "",
+        tuple(np.asarray(end, float)),
+        tuple(np.asarray(start, float)),
+        arrowprops={"arrowstyle": "-|>", "color": color, "linewidth": 1.8, "shrinkA": 0, "shrinkB": 0},
+    )
 
 
 def regions(ax: "Axes", tokens: Any, reach: float, codes: Any) -> None:
@@ -153,8 +178,15 @@ def regions(ax: "Axes", tokens: Any, reach: float, codes: Any) -> None:
 # --- numbers ------------------------------------------------------------------------------------------------
 
 
-def curves(ax: "Axes", x: Any, series: Mapping[str, Any], colors: Sequence[Any] | None = None, dots: bool = True,
-           columns: int = 3, **labels: Any) -> None:
+def curves(
+    ax: "Axes",
+    x: Any,
+    series: Mapping[str, Any],
+    colors: Sequence[Any] | None = None,
+    dots: bool = True,
+    columns: int = 3,
+    **labels: Any,
+) -> None:
     """One curve per name, distinguished by colour, dash and marker; y starts at 0. `labels` go to `ax.set`.
 
     x: positions for all curves, or None for 0, 1, 2, ...; a curve that is a dict {x: y} brings its own.
@@ -170,29 +202,50 @@ def curves(ax: "Axes", x: Any, series: Mapping[str, Any], colors: Sequence[Any] 
         legend(ax, columns)
 
 
-def rates(ax: "Axes", values: Mapping[str, tuple[float, float, float]], colors: Sequence[Any] | None = None,
-          label: str = "success rate") -> None:
+def rates(
+    ax: "Axes",
+    values: Mapping[str, tuple[float, float, float]],
+    colors: Sequence[Any] | None = None,
+    label: str = "success rate",
+) -> None:
     """Rates (0..1) with their intervals: a row {name: (rate, low, high)} each, from the top."""
     for y, (rate, low, high) in enumerate(values.values()):
         color = DEMO if colors is None else colors[y]
         ax.plot((low, high), (y, y), color=color, linewidth=4, alpha=0.4, solid_capstyle="round")
         ax.plot(rate, y, "o", color=color, markersize=9, clip_on=False)
         ax.text(1.03, y, f"{rate:.0%}", va="center", color=color if color != POLICY else "black")
-    ax.set(xlim=(0, 1), ylim=(len(values) - 0.5, -0.5), xlabel=f"{label}, with its 95 % interval",
-           yticks=range(len(values)), yticklabels=list(values), xticks=(0, 0.25, 0.5, 0.75, 1))
+    ax.set(
+        xlim=(0, 1),
+        ylim=(len(values) - 0.5, -0.5),
+        xlabel=f"{label}, with its 95 % interval",
+        yticks=range(len(values)),
+        yticklabels=list(values),
+        xticks=(0, 0.25, 0.5, 0.75, 1),
+    )
     ax.grid(axis="x", color="0.9")
 
 
-def heatmap(ax: "Axes", matrix: Any, label: str, rows: Sequence[str] = (), columns: Sequence[str] = (),
-            colorbar: bool = True, **limits: Any) -> None:
+def heatmap(
+    ax: "Axes",
+    matrix: Any,
+    label: str,
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    colorbar: bool = True,
+    **limits: Any,
+) -> None:
     """A matrix as colours, row 0 at the top, with a colour bar; NaN stays grey. `limits`: vmin, vmax or norm."""
     image = ax.imshow(np.asarray(matrix, float), cmap="viridis", aspect="auto", **limits)
     ax.set_facecolor("0.88")
     if rows:
         ax.set_yticks(range(len(rows)), rows)
     if columns:
-        ax.set_xticks(range(len(columns)), columns, rotation=40 if max(map(len, columns)) > 4 else 0,
-                      ha="right" if max(map(len, columns)) > 4 else "center")
+        ax.set_xticks(
+            range(len(columns)),
+            columns,
+            rotation=40 if max(map(len, columns)) > 4 else 0,
+            ha="right" if max(map(len, columns)) > 4 else "center",
+        )
     if colorbar:
         ax.figure.colorbar(image, ax=ax, label=label)
 
@@ -200,8 +253,9 @@ def heatmap(ax: "Axes", matrix: Any, label: str, rows: Sequence[str] = (), colum
 # --- images and text -------------------------------------------------------------------------------------
 
 
-def frame_grid(images: Mapping[str, Any] | Sequence[tuple[str, Any]], columns: int = 3,
-               good: Sequence[bool] = ()) -> None:
+def frame_grid(
+    images: Mapping[str, Any] | Sequence[tuple[str, Any]], columns: int = 3, good: Sequence[bool] = ()
+) -> None:
     """Frames (H, W, 3) with titles side by side; `good` colours the titles: green for success, red for failure."""
     named = list(images.items() if isinstance(images, Mapping) else images)
     arrays = [np.asarray(image) for _, image in named]
@@ -217,8 +271,12 @@ def frame_grid(images: Mapping[str, Any] | Sequence[tuple[str, Any]], columns: i
     show()
 
 
-def sentences(rows: Mapping[str, Sequence[Any]], moves: Mapping[Any, Any] | None = None, height: float = 3.0,
-              question: bool = True) -> None:
+def sentences(
+    rows: Mapping[str, Sequence[Any]],
+    moves: Mapping[Any, Any] | None = None,
+    height: float = 3.0,
+    question: bool = True,
+) -> None:
     """Rows of tokens, a name in front and, with `question`, a question mark behind. A token in `moves`
     {token: path (W, 2)} is drawn as its move from a black dot, y downwards, above its name."""
     moves = moves or {}
@@ -235,8 +293,14 @@ def sentences(rows: Mapping[str, Sequence[Any]], moves: Mapping[Any, Any] | None
                 ax.plot(x + 0.4 + points[:, 0], y - points[:, 1], ".-", color=CODE, markersize=4)
                 ax.plot(x + 0.4, y, "ko", markersize=4)
             words = "·".join(map(str, token)) if isinstance(token, tuple) else str(token)
-            ax.text(x + 0.4, y - (0.58 if token in moves else 0), words, ha="center", va="center",
-                    fontsize=10 if drawn else 13)
+            ax.text(
+                x + 0.4,
+                y - (0.58 if token in moves else 0),
+                words,
+                ha="center",
+                va="center",
+                fontsize=10 if drawn else 13,
+            )
         if question:
             ax.text(len(tokens) + 0.35, y, "?", ha="center", va="center", color=FAILURE, fontsize=18, weight="bold")
     ax.set(xlim=(-1.3, max(map(len, rows.values())) + 0.6), ylim=(y - 0.75, -0.3), aspect="equal")
@@ -257,7 +321,7 @@ def vocabulary(moves: Any, names: Sequence[str], columns: int = 4) -> None:
         ax.plot(0, 0, "o", color=DEMO, markersize=4)
         ax.set(xlim=(-reach, reach), ylim=(reach, -reach), aspect="equal")
         small(ax, name)
-    for ax in axes.flat[len(moves):]:
+    for ax in axes.flat[len(moves) :]:
         ax.axis("off")
     show()
 
@@ -267,8 +331,15 @@ def flow(rows: Sequence[Sequence[str]], height: float = 1.6) -> None:
     _, ax = panels(height=height)
     for y, row in enumerate(rows):
         for x, words in enumerate(row):
-            ax.text(x, -y, words, ha="center", va="center", fontsize=10,
-                    bbox={"boxstyle": "round,pad=0.45", "fc": "#E8F1F8", "ec": "0.5"})
+            ax.text(
+                x,
+                -y,
+                words,
+                ha="center",
+                va="center",
+                fontsize=10,
+                bbox={"boxstyle": "round,pad=0.45", "fc": "#E8F1F8", "ec": "0.5"},
+            )
             if x:
                 ax.annotate("", (x - 0.36, -y), (x - 0.64, -y), arrowprops={"arrowstyle": "->", "color": "0.3"})
     ax.set(xlim=(-0.55, max(map(len, rows)) - 0.45), ylim=(0.5 - len(rows), 0.5))
@@ -286,8 +357,16 @@ def query_timeline(T: int, future: int, W: int) -> None:
         now, x = i == T - 1, i - T + 1
         boxes = [(x - 0.26, "obs", DEMO)] * (i < T) + [(x + (0.22 if i < T else 0), "query", CODE)]
         for at, word, colour in boxes:
-            ax.text(at, 0, word, ha="center", va="center", fontsize=8, color="white",
-                    bbox={"boxstyle": "round", "fc": colour, "ec": "none"})
+            ax.text(
+                at,
+                0,
+                word,
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white",
+                bbox={"boxstyle": "round", "fc": colour, "ec": "none"},
+            )
         ax.barh(2 + 0.5 * i, W, left=x - 0.5, height=0.4, color=GOAL if now else "0.85", ec="white")
         ax.text(x + W - 0.35, 2 + 0.5 * i, "executed" if now else "only trains", va="center", fontsize=9)
         ax.annotate("", (boxes[-1][0], 2 + 0.5 * i), (boxes[-1][0], 0.3), arrowprops={"arrowstyle": "->"})
@@ -335,15 +414,24 @@ def walks(paths: Mapping[str, Any], obstacle: float) -> None:
 
 def two_stages() -> None:
     """What learns and what is frozen in the two stages of training, as a diagram."""
-    stages = {"Stage 1": (["chunk", "encoder", "codes", "decoder", "chunk"], (1, 2, 3), ()),
-              "Stage 2": (["observations", "GPT, heads", "codes", "decoder", "chunk + offset"], (1,), (2, 3))}
+    stages = {
+        "Stage 1": (["chunk", "encoder", "codes", "decoder", "chunk"], (1, 2, 3), ()),
+        "Stage 2": (["observations", "GPT, heads", "codes", "decoder", "chunk + offset"], (1,), (2, 3)),
+    }
     figure, ax = panels(height=2.0)
     for y, (stage, (boxes, learns, frozen)) in enumerate(stages.items()):
         ax.text(-1.1, -y, stage, va="center", weight="bold")
         for x, text in enumerate(boxes):
             colour = "#F5C77E" if x in learns else "#CFE3F1" if x in frozen else "white"
-            ax.text(x, -y, text, ha="center", va="center", fontsize=8,
-                    bbox={"boxstyle": "round,pad=0.4", "fc": colour, "ec": "0.5"})
+            ax.text(
+                x,
+                -y,
+                text,
+                ha="center",
+                va="center",
+                fontsize=8,
+                bbox={"boxstyle": "round,pad=0.4", "fc": colour, "ec": "0.5"},
+            )
             if x:
                 ax.annotate("", (x - 0.36, -y), (x - 0.64, -y), arrowprops={"arrowstyle": "->", "color": "0.3"})
     ax.text(2, -1.75, "orange: learns      blue: frozen", ha="center")
@@ -378,13 +466,20 @@ def weight_and_average(walk: Any) -> None:
 
 def training_log(log: Sequence[Mapping[str, Any]]) -> None:
     """Four metrics of a training against its steps, from the lines of its log."""
-    curves = [("tokenizer", "reconstruction_px", "reconstruction (px)"), ("tokenizer", "code_pairs", "code pairs"),
-              ("policy", "primary_accuracy", "primary code right"), ("policy", "offset_loss_px", "action error (px)")]
+    curves = [
+        ("tokenizer", "reconstruction_px", "reconstruction (px)"),
+        ("tokenizer", "code_pairs", "code pairs"),
+        ("policy", "primary_accuracy", "primary code right"),
+        ("policy", "offset_loss_px", "action error (px)"),
+    ]
     figure, axes = panels(2, 2, height=4.2)
     for ax, (stage, name, label) in zip(axes.flat, curves, strict=True):
         lines = [line for line in log if line["stage"] == stage]
-        ax.plot([line["step"] for line in lines], [line[name] for line in lines],
-                color=CODE if stage == "tokenizer" else POLICY)
+        ax.plot(
+            [line["step"] for line in lines],
+            [line[name] for line in lines],
+            color=CODE if stage == "tokenizer" else POLICY,
+        )
         ax.set(xlabel=f"step of the {stage}", title=label, ylim=(0, None))
     show()
 
@@ -411,8 +506,15 @@ def ideas(policies: Mapping[str, tuple[str, str]]) -> None:
     figure, ax = panels(height=2.6)
     for y, (name, (network, choice)) in enumerate(policies.items()):
         for x, text in [(0, name), (1, network), (2.7, choice)]:
-            ax.text(x, -y, text, ha="center", va="center", fontsize=9,
-                    bbox={"boxstyle": "round,pad=0.3", "fc": "#F5C77E" if name == "VQ-BeT" else "#CFE3F1", "ec": "0.6"})
+            ax.text(
+                x,
+                -y,
+                text,
+                ha="center",
+                va="center",
+                fontsize=9,
+                bbox={"boxstyle": "round,pad=0.3", "fc": "#F5C77E" if name == "VQ-BeT" else "#CFE3F1", "ec": "0.6"},
+            )
     ax.set(xlim=(-0.5, 4), ylim=(-len(policies) + 0.4, 0.6))
     ax.axis("off")
     show()
@@ -426,8 +528,9 @@ def route_shares(routes: Mapping[str, Mapping[str, float]]) -> None:
         for colour, share in zip((DEMO, POLICY, FAILURE), shares.values(), strict=True):
             ax.barh(y, share, left=left, color=colour)
             left += share
-    ax.set(yticks=range(len(routes)), yticklabels=list(routes),
-           xlabel="share of rollouts: left, right (blues), lost (red)")
+    ax.set(
+        yticks=range(len(routes)), yticklabels=list(routes), xlabel="share of rollouts: left, right (blues), lost (red)"
+    )
     show()
 
 

@@ -1,4 +1,5 @@
 """How a written dataset keeps images: as PNG in its parquet files, without loss, or as MP4 with LeRobot's settings."""
+
 import io
 import os
 from collections.abc import Iterator, Mapping
@@ -47,8 +48,10 @@ class PngCells:
     def add(self, block: list[Frame]) -> dict[str, list[dict[str, Any]]]:
         """The cells of some frames."""
         self.frames += len(block)
-        return {name: [{"bytes": data, "path": None} for data in self.pool.map(as_png, [frame[name] for frame in block])]
-                for name in (block[0] if block else {})}
+        return {
+            name: [{"bytes": data, "path": None} for data in self.pool.map(as_png, [frame[name] for frame in block])]
+            for name in (block[0] if block else {})
+        }
 
 
 class VideoFiles:
@@ -87,12 +90,16 @@ def check_encodable(place: str, sizes: Mapping[str, tuple[int, ...]]) -> None:
     """Raise BadInput for images that the codec does not take: their height and width have to be even."""
     for name, (height, width, _) in sizes.items():
         if height % 2 or width % 2 or min(height, width) < 64:
-            raise BadInput(f"{place}: {name} is {height} x {width}; a video needs even numbers of at least 64: give "
-                           "--resize HxW, or leave --videos out")
+            raise BadInput(
+                f"{place}: {name} is {height} x {width}; a video needs even numbers of at least 64: give "
+                "--resize HxW, or leave --videos out"
+            )
 
 
 @contextmanager
-def videos(work: Path, sizes: Mapping[str, tuple[int, ...]], chunk: int, index: int, fps: float) -> Iterator[VideoFiles]:
+def videos(
+    work: Path, sizes: Mapping[str, tuple[int, ...]], chunk: int, index: int, fps: float
+) -> Iterator[VideoFiles]:
     """Videos, one for each camera, that are there whole once this ends well, or not at all."""
     import av
 
@@ -128,8 +135,16 @@ def video_stream(container: Any, height: int, width: int, fps: float) -> Any:
 
 def video_feature(size: tuple[int, ...], fps: float) -> dict[str, Any]:
     """What info.json says of a camera that is kept as video."""
-    info = {"video.height": size[0], "video.width": size[1], "video.channels": 3, "video.codec": "av1",
-            "video.pix_fmt": PIXELS, "video.fps": fps, "video.is_depth_map": False, "has_audio": False}
+    info = {
+        "video.height": size[0],
+        "video.width": size[1],
+        "video.channels": 3,
+        "video.codec": "av1",
+        "video.pix_fmt": PIXELS,
+        "video.fps": fps,
+        "video.is_depth_map": False,
+        "has_audio": False,
+    }
     return {"dtype": "video", "shape": list(size), "names": ["height", "width", "channels"], "info": info}
 
 

@@ -4,6 +4,7 @@ Frames go to data/chunk-000/file-NNN.parquet, images among them as PNG, or to vi
 a checksum of each included, goes to the file of the same name under meta/episodes, once the data lie there. So the
 half-written dataset itself says how far it is, and a killed conversion goes on after its last whole file.
 """
+
 import itertools
 import json
 import os
@@ -98,9 +99,16 @@ def with_safe_names(source: Source) -> Source:
 
 def begin(source: Source, work: Path, videos: bool = False) -> None:
     """Make the folder to work in, or keep the one there is if it belongs to this source as it is now."""
-    mark = {"source": source.path, "kind": source.kind, "fps": source.rate, "episodes": source.n_episodes,
-            "pictures": {name: list(size) for name, size in sorted(source.image_sizes.items())},
-            "videos": videos, "features": sorted(next(source.episodes()).numbers), "changed": last_change(Path(source.path))}
+    mark = {
+        "source": source.path,
+        "kind": source.kind,
+        "fps": source.rate,
+        "episodes": source.n_episodes,
+        "pictures": {name: list(size) for name, size in sorted(source.image_sizes.items())},
+        "videos": videos,
+        "features": sorted(next(source.episodes()).numbers),
+        "changed": last_change(Path(source.path)),
+    }
     file = work / MARK
     with in_plain_words(work):
         if not file.exists() or file.read_text(encoding="utf-8") != json.dumps(mark):
@@ -132,8 +140,15 @@ def write_episodes(source: Source, work: Path, quiet: bool, pool: ThreadPoolExec
 
     lengths, file = lengths_in(work), len(meta_files(work))
     done, frame = len(lengths), sum(lengths)
-    with tqdm(source.sound_episodes(done), initial=done, total=source.n_episodes, desc="converting",
-              unit="episode", disable=quiet, dynamic_ncols=True) as bar:
+    with tqdm(
+        source.sound_episodes(done),
+        initial=done,
+        total=source.n_episodes,
+        desc="converting",
+        unit="episode",
+        disable=quiet,
+        dynamic_ncols=True,
+    ) as bar:
         episodes = enumerate(bar, done)
         for first in episodes:
             with image_storage(source, work, file, pool) as storage:
@@ -152,8 +167,9 @@ def image_storage(source: Source, work: Path, file: int, pool: ThreadPoolExecuto
         yield files
 
 
-def write_file(source: Source, episodes: Iterator[tuple[int, Episode]], work: Path, file: int, frame: int,
-               storage: Storage) -> Rows:
+def write_file(
+    source: Source, episodes: Iterator[tuple[int, Episode]], work: Path, file: int, frame: int, storage: Storage
+) -> Rows:
     """Write episodes until the file is full; returns what is known of them. `frame`: how many frames came before."""
     rows: Rows = []
 
@@ -170,10 +186,17 @@ def write_file(source: Source, episodes: Iterator[tuple[int, Episode]], work: Pa
                 for table in tables(episode, columns, source.image_sizes, samples, storage, firsts):
                     size += table.nbytes
                     put(table)
-                places = {} if isinstance(storage, PngCells) else video_places(firsts, file, first, storage.frames,
-                                                                               source.rate)
-                rows.append(row_of(episode, number, start, file, source.tasks_of(episode)) | places |
-                            {f"first/{name}": means for name, means in firsts.items()} | stats_of(columns, samples))
+                places = (
+                    {}
+                    if isinstance(storage, PngCells)
+                    else video_places(firsts, file, first, storage.frames, source.rate)
+                )
+                rows.append(
+                    row_of(episode, number, start, file, source.tasks_of(episode))
+                    | places
+                    | {f"first/{name}": means for name, means in firsts.items()}
+                    | stats_of(columns, samples)
+                )
                 if size > FILE_BYTES or storage.frames > FRAMES_PER_VIDEO:
                     return
 
@@ -184,21 +207,39 @@ def write_file(source: Source, episodes: Iterator[tuple[int, Episode]], work: Pa
 def video_places(cameras: Iterable[str], file: int, first: int, end: int, fps: float) -> dict[str, Any]:
     """What meta/episodes says of where an episode lies in the videos: its frames first..end-1 of them."""
     chunk, index = divmod(file, FILES_PER_CHUNK)
-    return {f"videos/{name}/{key}": value for name in cameras for key, value in {
-        "chunk_index": chunk, "file_index": index, "from_timestamp": first / fps, "to_timestamp": end / fps}.items()}
+    return {
+        f"videos/{name}/{key}": value
+        for name in cameras
+        for key, value in {
+            "chunk_index": chunk,
+            "file_index": index,
+            "from_timestamp": first / fps,
+            "to_timestamp": end / fps,
+        }.items()
+    }
 
 
 def clocks(episode: Episode, number: int, start: int, fps: float) -> dict[str, np.ndarray]:
     """What LeRobot wants to know of each of its n frames, (n, 1) each."""
     frames = np.arange(len(episode))[:, None]
     tasks = episode.numbers.get(TASK_INDEX, np.zeros_like(frames)).astype(np.int64)
-    return {"timestamp": (frames / fps).astype(np.float32), "frame_index": frames,
-            "episode_index": np.full_like(frames, number), "index": start + frames, TASK_INDEX: tasks}
+    return {
+        "timestamp": (frames / fps).astype(np.float32),
+        "frame_index": frames,
+        "episode_index": np.full_like(frames, number),
+        "index": start + frames,
+        TASK_INDEX: tasks,
+    }
 
 
-def tables(episode: Episode, columns: dict[str, np.ndarray], sizes: dict[str, tuple[int, ...]],
-           samples: dict[str, list[np.ndarray]], storage: Storage,
-           firsts: dict[str, list[int]]) -> Iterator["pa.Table"]:
+def tables(
+    episode: Episode,
+    columns: dict[str, np.ndarray],
+    sizes: dict[str, tuple[int, ...]],
+    samples: dict[str, list[np.ndarray]],
+    storage: Storage,
+    firsts: dict[str, list[int]],
+) -> Iterator["pa.Table"]:
     """The frames as tables: all at once without images, with them a few at a time. Leaves some images in `samples`, and
     the signatures of the first ones in `firsts`."""
     import pyarrow as pa
@@ -214,7 +255,7 @@ def tables(episode: Episode, columns: dict[str, np.ndarray], sizes: dict[str, tu
                     firsts[name] = signature(image)
                 if row % -(-n // SAMPLED) == 0:
                     samples[name].append(thinned(image))
-        arrays = {name: as_column(values[begin:begin + step]) for name, values in columns.items()}
+        arrays = {name: as_column(values[begin : begin + step]) for name, values in columns.items()}
         stored = pa.struct({"bytes": pa.binary(), "path": pa.string()})
         yield pa.table(arrays | {name: pa.array(cells, stored) for name, cells in storage.add(block).items()})
 
@@ -301,9 +342,18 @@ def write_parquet(path: Path, rows: Rows) -> None:
 def row_of(episode: Episode, number: int, start: int, file: int, tasks: list[str]) -> dict[str, Any]:
     """What meta/episodes says of an episode and where it lies. `start`: its first frame; `file`: its data file."""
     chunk, index = divmod(file, FILES_PER_CHUNK)
-    return {"episode_index": number, "tasks": tasks, "length": len(episode), "data/chunk_index": chunk,
-            "data/file_index": index, "dataset_from_index": start, "dataset_to_index": start + len(episode),
-            "meta/episodes/chunk_index": chunk, "meta/episodes/file_index": index, "checksum": episode.checksum()}
+    return {
+        "episode_index": number,
+        "tasks": tasks,
+        "length": len(episode),
+        "data/chunk_index": chunk,
+        "data/file_index": index,
+        "dataset_from_index": start,
+        "dataset_to_index": start + len(episode),
+        "meta/episodes/chunk_index": chunk,
+        "meta/episodes/file_index": index,
+        "checksum": episode.checksum(),
+    }
 
 
 def stats_of(columns: dict[str, np.ndarray], samples: dict[str, list[np.ndarray]]) -> dict[str, list[Any]]:
@@ -328,8 +378,12 @@ def column_in(work: Path, name: str) -> list[Any]:
     """A column of meta/episodes, of all episodes in order; empty where there is none."""
     import pyarrow.parquet as pq
 
-    return [value for file in meta_files(work) if name in pq.read_schema(file).names
-            for value in pq.read_table(file, columns=[name])[name].to_pylist()]
+    return [
+        value
+        for file in meta_files(work)
+        if name in pq.read_schema(file).names
+        for value in pq.read_table(file, columns=[name])[name].to_pylist()
+    ]
 
 
 def lengths_in(work: Path) -> list[int]:
@@ -348,6 +402,7 @@ def together(rows: Rows) -> dict[str, Any]:
     """The statistics of all from those of each; a quantile is the mean of theirs, as in LeRobot."""
     merged: dict[str, Any] = {}
     for name in sorted({key.split("/")[1] for key in rows[0] if key.startswith("stats/")}):
+
         def each(kind: str, name: str = name) -> np.ndarray:
             return np.array([row[f"stats/{name}/{kind}"] for row in rows])
 
@@ -355,8 +410,14 @@ def together(rows: Rows) -> dict[str, Any]:
         weight = (count / count.sum()).reshape(-1, *[1] * (mean.ndim - 1))
         middle = (weight * mean).sum(0)
         spread = np.sqrt((weight * (each("std") ** 2 + (mean - middle) ** 2)).sum(0))
-        found = {"min": each("min").min(0), "max": each("max").max(0), "mean": middle, "std": spread,
-                 "count": count.sum(0), **{q: (weight * each(q)).sum(0) for q in QUANTILES}}
+        found = {
+            "min": each("min").min(0),
+            "max": each("max").max(0),
+            "mean": middle,
+            "std": spread,
+            "count": count.sum(0),
+            **{q: (weight * each(q)).sum(0) for q in QUANTILES},
+        }
         merged |= {f"stats/{name}/{kind}": value.tolist() for kind, value in found.items()}
     return merged
 
@@ -378,13 +439,24 @@ def finish(source: Source, work: Path, videos: bool) -> None:
     stats, features = all_stats(work), features_of(source, work)
     if videos:
         features |= {name: video_feature(size, source.rate) for name, size in source.image_sizes.items()}
-    write_json(work / "meta" / "info.json", {
-        "codebase_version": "v3.0", "robot_type": None if source.robot == UNSTATED else source.robot,
-        "total_episodes": len(lengths), "total_frames": sum(lengths), "total_tasks": len(source.all_tasks),
-        "chunks_size": FILES_PER_CHUNK, "data_files_size_in_mb": 100, "video_files_size_in_mb": 200,
-        "fps": int(source.rate) if source.rate == int(source.rate) else source.rate,
-        "splits": {"train": f"0:{len(lengths)}"}, "features": features,
-        "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet", "video_path": VIDEO_PATH if videos else None})
+    write_json(
+        work / "meta" / "info.json",
+        {
+            "codebase_version": "v3.0",
+            "robot_type": None if source.robot == UNSTATED else source.robot,
+            "total_episodes": len(lengths),
+            "total_frames": sum(lengths),
+            "total_tasks": len(source.all_tasks),
+            "chunks_size": FILES_PER_CHUNK,
+            "data_files_size_in_mb": 100,
+            "video_files_size_in_mb": 200,
+            "fps": int(source.rate) if source.rate == int(source.rate) else source.rate,
+            "splits": {"train": f"0:{len(lengths)}"},
+            "features": features,
+            "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
+            "video_path": VIDEO_PATH if videos else None,
+        },
+    )
     write_json(work / "meta" / "stats.json", stats)
     contract = contract_of(source, features, stats)
     write_json(work / "meta" / "contract.json", contract.to_dict() | {"operator": source.operator})
@@ -401,22 +473,33 @@ def features_of(source: Source, work: Path) -> dict[str, dict[str, Any]]:
     features: dict[str, dict[str, Any]] = {}
     for column in pq.read_schema(work / "data" / file_name(0)):
         if types.is_struct(column.type):
-            features[column.name] = {"dtype": "image", "shape": list(source.image_sizes[column.name]),
-                                     "names": ["height", "width", "channel"]}
+            features[column.name] = {
+                "dtype": "image",
+                "shape": list(source.image_sizes[column.name]),
+                "names": ["height", "width", "channel"],
+            }
             continue
         wide = types.is_fixed_size_list(column.type)
         dtype = str((column.type.value_type if wide else column.type).to_pandas_dtype().__name__)
-        features[column.name] = {"dtype": dtype, "shape": [column.type.list_size if wide else 1],
-                                 "names": source.names.get(column.name) or None}
+        features[column.name] = {
+            "dtype": dtype,
+            "shape": [column.type.list_size if wide else 1],
+            "names": source.names.get(column.name) or None,
+        }
     return features
 
 
 def contract_of(source: Source, features: dict[str, dict[str, Any]], stats: dict[str, dict[str, Any]]) -> Contract:
     """The data contract, with the ranges that occur."""
+
     def field(name: str) -> Field:
         shape = features[name]["shape"]
-        return Field(tuple(shape) if len(shape) > 1 else shape[0], source.units.get(name, UNSTATED),
-                     float(np.min(stats[name]["min"])), float(np.max(stats[name]["max"])))
+        return Field(
+            tuple(shape) if len(shape) > 1 else shape[0],
+            source.units.get(name, UNSTATED),
+            float(np.min(stats[name]["min"])),
+            float(np.max(stats[name]["max"])),
+        )
 
     observation = {name: field(name) for name in features if name.startswith("observation.")}
     return Contract(observation, field("action"), source.rate)
@@ -439,8 +522,9 @@ def verify(source: Source, work: Path, loss: float) -> None:
             raise BadInput(f"{found} episodes were written, {source.n_episodes} were expected")
     except BadInput as error:
         shutil.rmtree(work)
-        raise BadInput(f"{source.path}: what was written does not read back as it should ({error}); "
-                       "convert again") from None
+        raise BadInput(
+            f"{source.path}: what was written does not read back as it should ({error}); convert again"
+        ) from None
 
 
 def what_was_verified(source: Source, videos: bool) -> str:

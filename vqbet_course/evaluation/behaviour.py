@@ -18,9 +18,11 @@ def behaviour(episodes: Sequence[Rollout]) -> dict[str, float | None]:
     square of the third difference of the actions, in their unit per step^3; offset_outweighs: share (0..1) of the
     steps whose offset is longer than the move that the code asks for. None for a policy without codes."""
     has_codes = bool(episodes[0].tokens[0])
-    return {"token_switches": float(np.mean([switches(e) for e in episodes])) if has_codes else None,
-            "jerk": float(np.mean([jerk(e) for e in episodes])),
-            "offset_outweighs": float(np.mean([offset_outweighs(e) for e in episodes])) if has_codes else None}
+    return {
+        "token_switches": float(np.mean([switches(e) for e in episodes])) if has_codes else None,
+        "jerk": float(np.mean([jerk(e) for e in episodes])),
+        "offset_outweighs": float(np.mean([offset_outweighs(e) for e in episodes])) if has_codes else None,
+    }
 
 
 def switches(episode: Rollout) -> int:
@@ -32,7 +34,7 @@ def switches(episode: Rollout) -> int:
 def jerk(episode: Rollout) -> float:
     """Root mean square of the third difference of the actions; 0 for an episode too short to have one."""
     third = np.diff(np.array(episode.actions), n=3, axis=0)
-    return float(np.sqrt((third ** 2).sum(1).mean())) if len(third) else 0.0
+    return float(np.sqrt((third**2).sum(1).mean())) if len(third) else 0.0
 
 
 def offset_outweighs(episode: Rollout) -> float:
@@ -40,12 +42,19 @@ def offset_outweighs(episode: Rollout) -> float:
     when it was decided (`observation.state`)."""
     decided = np.maximum.accumulate(np.where(episode.decided, np.arange(len(episode.decided)), 0))
     codes, offsets = np.array(episode.codes), np.array(episode.offsets)
-    here = np.array(episode.observations)[decided][:, -codes.shape[1]:]
+    here = np.array(episode.observations)[decided][:, -codes.shape[1] :]
     return float((np.linalg.norm(offsets, axis=1) > np.linalg.norm(codes - here, axis=1)).mean())
 
 
-def mode_entropy(policy: Policy, normalizer: Normalizer, seed: int, task: World,
-                 repeats: int = 10, decisions: int = 10, steps: int = 100) -> float:
+def mode_entropy(
+    policy: Policy,
+    normalizer: Normalizer,
+    seed: int,
+    task: World,
+    repeats: int = 10,
+    decisions: int = 10,
+    steps: int = 100,
+) -> float:
     """Entropy in bits of the primary code over repeated rollouts from one start, each with a generator of its own, averaged
     over the first decisions, of `steps` steps at most. 0: it always decides the same."""
     episodes = rollouts(policy, normalizer, [seed] * repeats, task, range(repeats), steps)
@@ -72,7 +81,9 @@ def steps_to_recover(episode: Rollout, at: int) -> int | None:
     return next((i for i, now in enumerate(episode.coverage[at:]) if now >= before), None)
 
 
-def ways_round(policy: Policy, normalizer: Normalizer, world: World, n: int = 10, steps: int = 80) -> dict[str, float] | None:
+def ways_round(
+    policy: Policy, normalizer: Normalizer, world: World, n: int = 10, steps: int = 80
+) -> dict[str, float] | None:
     """From each of the task's fork seeds, n rollouts with generators of their own, of `steps` steps: the shares (0..1) of
     starts from which they go both ways, only `left`, only `right`, and neither way. None for a task without forks."""
     task = as_task(world)
@@ -80,7 +91,9 @@ def ways_round(policy: Policy, normalizer: Normalizer, world: World, n: int = 10
         return None
     seeds = [seed for seed in task.fork_seeds for _ in range(n)]
     episodes = rollouts(policy, normalizer, seeds, task, range(len(seeds)), steps)
-    taken = [{task.way_taken(np.array(e.truth), e.contact) for e in episodes if e.seed == seed} - {"neither"}
-             for seed in task.fork_seeds]
+    taken = [
+        {task.way_taken(np.array(e.truth), e.contact) for e in episodes if e.seed == seed} - {"neither"}
+        for seed in task.fork_seeds
+    ]
     ways = ["both" if len(found) == 2 else next(iter(found), "neither") for found in taken]
     return {way: ways.count(way) / len(ways) for way in ("both", "left", "right", "neither")}

@@ -35,22 +35,34 @@ from vqbet_course.tasks.task import Task
 from vqbet_course.training.runs import Run
 
 
-def assess(policy: Policy, normalizer: Normalizer, world: World, seeds: Sequence[int],
-           quiet: bool = True) -> tuple[list[Rollout], dict[str, Any]]:
+def assess(
+    policy: Policy, normalizer: Normalizer, world: World, seeds: Sequence[int], quiet: bool = True
+) -> tuple[list[Rollout], dict[str, Any]]:
     """Rollouts on these environment seeds, and all metrics of them: success and coverage, latency, behaviour."""
     task = as_task(world)
     episodes = rollouts(policy, normalizer, seeds, task, quiet=quiet)
     metrics = rollout_metrics(episodes, task) | latency(policy, normalizer, seeds[0], task)
     has_codes = bool(episodes[0].tokens[0])
     metrics["behaviour"] = behaviour(episodes) | {
-        "mode_entropy": mode_entropy(policy, normalizer, seeds[0], task) if has_codes else None}
+        "mode_entropy": mode_entropy(policy, normalizer, seeds[0], task) if has_codes else None
+    }
     metrics["recovery"] = recovery(episodes)
     return episodes, metrics
 
 
-def evaluate(run: Run, episodes: int = 50, seed: int = 100_000, out: Path | None = None, videos: int = 3,
-             task: str | None = None, perturb: Sequence[str] = (), goal_pose: str | None = None,
-             split: Path | None = None, part: str = "val", quiet: bool = False) -> dict[str, Any]:
+def evaluate(
+    run: Run,
+    episodes: int = 50,
+    seed: int = 100_000,
+    out: Path | None = None,
+    videos: int = 3,
+    task: str | None = None,
+    perturb: Sequence[str] = (),
+    goal_pose: str | None = None,
+    split: Path | None = None,
+    part: str = "val",
+    quiet: bool = False,
+) -> dict[str, Any]:
     """Roll a trained policy out on environment seeds seed, seed + 1, ...; write run.json, traces.parquet,
     failures.json and videos of the first episodes into `out` (RUN/eval/NAME unless given). Returns what run.json holds.
 
@@ -67,14 +79,19 @@ def evaluate(run: Run, episodes: int = 50, seed: int = 100_000, out: Path | None
     scene = scene_of(base, run, held, goal_pose)
     world = scene.with_cameras([*run.policy.config.image_shapes]).perturbed(perturb)
     contract = checked_contract(world, run)
-    out = Path(out) if out else run.path / "eval" / evaluation_name(part if held else f"seed-{seed}", perturb, goal_pose)
+    out = (
+        Path(out) if out else run.path / "eval" / evaluation_name(part if held else f"seed-{seed}", perturb, goal_pose)
+    )
     played, metrics = assess(run.policy, run.normalizer, world, seeds, quiet)
     if held:
         metrics["action_error"] = held_out_action_error(run, held)
         write_json(out / "split.json", held.split.to_dict())
     numbers: TaskContract = scene.make_env().get_wrapper_attr("contract")  # of all numbers, as the traces hold them
-    failures = keep_persons_word(out / "failures.json", failures_of(played, numbers, visited(run, numbers),
-                                                                    base.failure_rules), base.failure_rules)
+    failures = keep_persons_word(
+        out / "failures.json",
+        failures_of(played, numbers, visited(run, numbers), base.failure_rules),
+        base.failure_rules,
+    )
     result = {
         "schema": "vqbet_course/run/1",
         "task": task or run.plan.task or base.name,
@@ -135,8 +152,11 @@ def summary_lines(result: dict[str, Any]) -> list[str]:
     """A run.json in words, line by line."""
     metrics, task = result["metrics"], TaskContract.from_dict(result["contract"])
     spent, back = metrics["latency_ms"], metrics["recovery"]
-    lines = [metrics_in_words(metrics), f"a decision takes {spent['p50']:.1f} ms (p50), {spent['p95']:.1f} ms (p95); "
-             f"{metrics['timing_violations']:.0%} of the steps take longer than {task.timing_budget_ms:g} ms"]
+    lines = [
+        metrics_in_words(metrics),
+        f"a decision takes {spent['p50']:.1f} ms (p50), {spent['p95']:.1f} ms (p95); "
+        f"{metrics['timing_violations']:.0%} of the steps take longer than {task.timing_budget_ms:g} ms",
+    ]
     if metrics.get("action_error") is not None:
         lines.append(f"action error on held-out demonstrations: {metrics['action_error']:.1f} {task.data.action.unit}")
     if back["shoved"]:
@@ -171,9 +191,19 @@ def write_traces(path: Path, episodes: Sequence[Rollout], data: Contract) -> Non
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = {"observation": "observations", "truth": "truth", "tokens": "tokens", "code": "codes",
-               "offset": "offsets", "action": "actions", "decided": "decided", "coverage": "coverage",
-               "latency_ms": "latency_ms", "intervention": "intervention", "contact": "contact"}
+    columns = {
+        "observation": "observations",
+        "truth": "truth",
+        "tokens": "tokens",
+        "code": "codes",
+        "offset": "offsets",
+        "action": "actions",
+        "decided": "decided",
+        "coverage": "coverage",
+        "latency_ms": "latency_ms",
+        "intervention": "intervention",
+        "contact": "contact",
+    }
     lengths = [len(e.coverage) for e in episodes]
     rows: dict[str, Any] = {
         "seed": [e.seed for e, n in zip(episodes, lengths, strict=True) for _ in range(n)],
@@ -185,7 +215,13 @@ def write_traces(path: Path, episodes: Sequence[Rollout], data: Contract) -> Non
         lists = isinstance(values[0], np.ndarray | tuple)
         rows[column] = [list(value) for value in values] if lists else values
     observed = {name: str(values) for name, values in data.observation.items()}
-    units = {"time": "s", "observation": observed, "truth": observed, "latency_ms": "ms", "coverage": "share of the goal, 0..1",
-             **dict.fromkeys(("code", "offset", "action"), str(data.action))}
+    units = {
+        "time": "s",
+        "observation": observed,
+        "truth": observed,
+        "latency_ms": "ms",
+        "coverage": "share of the goal, 0..1",
+        **dict.fromkeys(("code", "offset", "action"), str(data.action)),
+    }
     table = pa.table(rows).replace_schema_metadata({"units": json.dumps(units)})
     write_atomically(path, lambda partial: pq.write_table(table, partial, compression="zstd"))

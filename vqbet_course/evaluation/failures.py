@@ -21,8 +21,16 @@ from vqbet_course.core.specs import GOAL, TaskContract
 from vqbet_course.demos import Demos, Normalizer
 from vqbet_course.rollout import Rollout
 
-LABELS = ("evaluation", "perception", "state estimation", "timing", "control", "data coverage", "planning",
-          "unlabelled")
+LABELS = (
+    "evaluation",
+    "perception",
+    "state estimation",
+    "timing",
+    "control",
+    "data coverage",
+    "planning",
+    "unlabelled",
+)
 
 TAIL = 20
 """Steps before the horizon in which a rise of coverage says that time ran out."""
@@ -54,23 +62,28 @@ class Known:
         every = max(1, len(demos.action) // most)
         frames = cls.normalised(demos.observation, normalizer)[::every]
         episode = torch.from_numpy(np.searchsorted(demos.episode_ends, np.arange(len(demos.action)), "right"))[::every]
-        nearest = [torch.cdist(part, frames).masked_fill(own[:, None] == episode, torch.inf).amin(1)
-                   for part, own in zip(frames.split(1000), episode.split(1000), strict=True)]
+        nearest = [
+            torch.cdist(part, frames).masked_fill(own[:, None] == episode, torch.inf).amin(1)
+            for part, own in zip(frames.split(1000), episode.split(1000), strict=True)
+        ]
         distance = torch.cat(nearest)
-        return cls(frames, torch.quantile(distance[distance.isfinite()], 0.99).item() if len(demos) > 1 else 0.0,
-                   normalizer)
+        return cls(
+            frames, torch.quantile(distance[distance.isfinite()], 0.99).item() if len(demos) > 1 else 0.0, normalizer
+        )
 
     @staticmethod
     def normalised(observation: dict[str, np.ndarray], normalizer: Normalizer) -> Tensor:
         """{name: (N, size)} -> the normalised numbers without goals, side by side, (N, D)."""
-        return torch.cat([normalizer.normalize(k, torch.from_numpy(v)) for k, v in observation.items() if k != GOAL], dim=1)
+        return torch.cat(
+            [normalizer.normalize(k, torch.from_numpy(v)) for k, v in observation.items() if k != GOAL], dim=1
+        )
 
     def beyond(self, episode: Rollout, task: TaskContract) -> float:
         """The share (0..1) of the states of an episode that lie further from all demonstrations than `reach`."""
         seen, columns, start = np.array(episode.truth, np.float32), {}, 0
         for name, field in task.data.observation.items():
             size = int(np.prod(field.size))
-            columns[name], start = seen[:, start:start + size], start + size
+            columns[name], start = seen[:, start : start + size], start + size
         distance = torch.cdist(self.normalised(columns, self.normalizer), self.frames).amin(1)
         return (distance > self.reach).float().mean().item()
 
@@ -152,13 +165,19 @@ def planning(episode: Rollout, task: TaskContract, known: Known | None) -> str |
 
 
 RULES: dict[str, Rule] = {
-    "evaluation": evaluation, "perception": perception, "state estimation": state_estimation, "timing": timing,
-    "control": control, "data coverage": data_coverage, "planning": planning,
+    "evaluation": evaluation,
+    "perception": perception,
+    "state estimation": state_estimation,
+    "timing": timing,
+    "control": control,
+    "data coverage": data_coverage,
+    "planning": planning,
 }
 
 
-def failure_of(episode: Rollout, task: TaskContract, known: Known | None = None,
-             rules: Mapping[str, Rule] = RULES) -> Failure:
+def failure_of(
+    episode: Rollout, task: TaskContract, known: Known | None = None, rules: Mapping[str, Rule] = RULES
+) -> Failure:
     """The label of a failed episode: the first rule that applies. `known`: what the demonstrations visited."""
     for label, rule in rules.items():
         evidence = rule(episode, task, known)
@@ -167,16 +186,18 @@ def failure_of(episode: Rollout, task: TaskContract, known: Known | None = None,
     return Failure("unlabelled", f"no rule applies; the best coverage was {max(episode.coverage):.2f}")
 
 
-def failures_of(episodes: Sequence[Rollout], task: TaskContract,
-                known: Known | None, own_rules: Mapping[str, Rule] = {}) -> dict[str, dict[str, Any]]:
+def failures_of(
+    episodes: Sequence[Rollout], task: TaskContract, known: Known | None, own_rules: Mapping[str, Rule] = {}
+) -> dict[str, dict[str, Any]]:
     """{environment seed: label, evidence, and room for a person's label} of the episodes that failed. `own_rules`: those
     of the task, which are tried first."""
     found = {str(e.seed): failure_of(e, task, known, {**own_rules, **RULES}) for e in episodes if not e.success}
     return {seed: {"label": f.label, "evidence": f.evidence, "person": None} for seed, f in found.items()}
 
 
-def keep_persons_word(path: Path, found: dict[str, dict[str, Any]],
-                      own_labels: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
+def keep_persons_word(
+    path: Path, found: dict[str, dict[str, Any]], own_labels: Iterable[str] = ()
+) -> dict[str, dict[str, Any]]:
     """Write failures.json, keeping what a person set under `person` there before, of episodes too that are not among
     the `found`; returns these.
 

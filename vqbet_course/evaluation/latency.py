@@ -1,4 +1,5 @@
 """How long a policy takes from observation to action."""
+
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ def percentiles(values: np.ndarray) -> dict[str, float]:
     return {"p50": float(p50), "p95": float(p95)}
 
 
-def latency(policy: Policy, normalizer: Normalizer, seed: int, task: World = None,
-            decisions: int = 50) -> dict[str, Any]:
+def latency(
+    policy: Policy, normalizer: Normalizer, seed: int, task: World = None, decisions: int = 50
+) -> dict[str, Any]:
     """Milliseconds from observation to action in whole episodes of one environment, with one thread: p50 and p95 of the
     steps at which a decision is due and of all steps, and the share of all steps beyond the contract's budget."""
     own, threads = as_task(task), torch.get_num_threads()
@@ -31,5 +33,8 @@ def latency(policy: Policy, normalizer: Normalizer, seed: int, task: World = Non
     finally:
         torch.set_num_threads(threads)
     steps, due = np.array(spent[1:]), np.array(decided[1:])  # the first call is slower: it warms the caches
-    return {"latency_ms": percentiles(steps[due]), "step_latency_ms": percentiles(steps),
-            "timing_violations": float((steps > budget).mean())}
+    return {
+        "latency_ms": percentiles(steps[due]),
+        "step_latency_ms": percentiles(steps),
+        "timing_violations": float((steps > budget).mean()),
+    }

@@ -41,8 +41,10 @@ def held_out(file: Path, part: str, run: Run) -> HeldOut:
     trained = read_split(own) if own.exists() else None
     seen = sorted(set(found.episodes) & set(trained.train)) if trained and trained.source == split.source else []
     if seen:
-        raise BadInput(f"{run.path}: was trained on {len(seen)} of the {len(found.episodes)} episodes for {part}, on "
-                       f"episode {seen[0]} for one; train it with --split {file}")
+        raise BadInput(
+            f"{run.path}: was trained on {len(seen)} of the {len(found.episodes)} episodes for {part}, on "
+            f"episode {seen[0]} for one; train it with --split {file}"
+        )
     return found
 
 
@@ -58,8 +60,14 @@ def held_out_action_error(run: Run, held: HeldOut) -> float | None:
     if c.image_shapes:
         source = open_source(held.split.source, task=run.plan.task)
         demos = load_demos(source, [*c.image_shapes, *c.observation_sizes])
-    windows = make_windows(demos.select(held.episodes), run.normalizer, c.n_obs_steps, c.n_queries,
-                           c.action_chunk_size, c.use_relative_actions)
+    windows = make_windows(
+        demos.select(held.episodes),
+        run.normalizer,
+        c.n_obs_steps,
+        c.n_queries,
+        c.action_chunk_size,
+        c.use_relative_actions,
+    )
     draws, wrong = torch.Generator().manual_seed(0), list[torch.Tensor]()
     low, high = run.normalizer.bounds["action"]
     for rows in torch.arange(len(windows.chunk_index)).split(c.batch_size if c.image_shapes else 1024):
@@ -67,5 +75,5 @@ def held_out_action_error(run: Run, held: HeldOut) -> float | None:
         uniform = torch.rand(len(rows), c.vqvae_n_layers, generator=draws)
         done = windows.chunks[windows.chunk_index[rows, c.n_obs_steps - 1]]
         decided = policy.network.decide(features, uniform, policy.acting.temperature).actions
-        wrong.append((decided - done)[:, :policy.acting.n_action_steps].abs())
+        wrong.append((decided - done)[:, : policy.acting.n_action_steps].abs())
     return (torch.cat(wrong) * (high - low) / 2).mean().item()

@@ -55,18 +55,31 @@ def evaluate_offline(run: Run, data: str, out: Path, split: Path | None = None, 
     check_like_training(run, everything)
     episodes = held_out(run, source, split, part)
     demos = everything.select(episodes)
-    windows = make_windows(demos, run.normalizer, config.n_obs_steps, config.n_queries, config.action_chunk_size,
-                           config.use_relative_actions)
+    windows = make_windows(
+        demos,
+        run.normalizer,
+        config.n_obs_steps,
+        config.n_queries,
+        config.action_chunk_size,
+        config.use_relative_actions,
+    )
     chunks = decide_all(run, demos, windows)
     acted, milliseconds = act_along(run, demos)
     result = {
-        "schema": "vqbet_course/offline/1", "data": data, "episodes": episodes, "frames": len(demos.action),
-        "decisions": len(chunks.row), "contract": run.contract.to_dict(), "unit": run.contract.action.unit,
-        "joints": joint_names(source, config.action_dim), "errors": errors_of(chunks),
+        "schema": "vqbet_course/offline/1",
+        "data": data,
+        "episodes": episodes,
+        "frames": len(demos.action),
+        "decisions": len(chunks.row),
+        "contract": run.contract.to_dict(),
+        "unit": run.contract.action.unit,
+        "joints": joint_names(source, config.action_dim),
+        "errors": errors_of(chunks),
         "tokens": decided_codes(chunks.codes, config.vqvae_n_embed, known_codes(run)),
         "latency_ms": step_latency(milliseconds, run.contract.fps),
-        "roughness": {"policy": roughness(acted), "demonstrations": roughness(demos.action[:len(acted)])},
-        "config": config.to_dict(), "made_by": made_by(),
+        "roughness": {"policy": roughness(acted), "demonstrations": roughness(demos.action[: len(acted)])},
+        "config": config.to_dict(),
+        "made_by": made_by(),
     }
     write_json(out / "offline.json", result)
     write_picture(out / "chunks.png", demos, chunks, result)
@@ -90,17 +103,23 @@ def held_out(run: Run, source: Source, split: Path | None, part: str) -> list[in
     if split is None:
         found = [number for number in range(source.n_episodes) if number not in seen]
         if not found:
-            raise BadInput(f"{run.path}: was trained on all {source.n_episodes} episodes of {source.path}; hold some out: "
-                           "vqbet-course demos split, then train with --split FILE")
+            raise BadInput(
+                f"{run.path}: was trained on all {source.n_episodes} episodes of {source.path}; hold some out: "
+                "vqbet-course demos split, then train with --split FILE"
+            )
         return found
     asked = read_split(split)
     found = asked.val if part == "val" else asked.stress
     if not found or asked.n_episodes != source.n_episodes:
-        raise BadInput(f"{split}: has {len(found)} episodes for {part}, and is of {asked.n_episodes} episodes, "
-                       f"{source.path} has {source.n_episodes}; make it again")
+        raise BadInput(
+            f"{split}: has {len(found)} episodes for {part}, and is of {asked.n_episodes} episodes, "
+            f"{source.path} has {source.n_episodes}; make it again"
+        )
     if seen & set(found):
-        raise BadInput(f"{run.path}: was trained on episode {min(seen & set(found))}, which {split} holds out; train it "
-                       f"with --split {split}")
+        raise BadInput(
+            f"{run.path}: was trained on episode {min(seen & set(found))}, which {split} holds out; train it "
+            f"with --split {split}"
+        )
     return found
 
 
@@ -119,7 +138,8 @@ def decide_all(run: Run, demos: Demos, windows: Windows) -> Chunks:
         features = policy.network.features(seen)[:, c.n_obs_steps - 1]  # the query of now
         uniform = torch.rand(len(rows), c.vqvae_n_layers, generator=draws)
         decision = policy.network.frame.to_absolute(
-            policy.network.decide(features, uniform, policy.acting.temperature), seen)
+            policy.network.decide(features, uniform, policy.acting.temperature), seen
+        )
         decided.append(run.normalizer.unnormalize("action", decision.actions))
         codes.append(decision.codes)
     row = now[wanted.numpy()]
@@ -146,10 +166,17 @@ def decided_codes(codes: np.ndarray, n_embed: int, known: set[tuple[int, ...]] |
     of decisions whose codes no demonstration of the training has; None where those cannot be read."""
     rows, counts = np.unique(codes, axis=0, return_counts=True)
     share = counts / counts.sum()
-    unseen = None if known is None else sum(int(n) for row, n in zip(rows.tolist(), counts, strict=True)
-                                            if tuple(row) not in known) / len(codes)
-    return {"used": [len(np.unique(layer)) / n_embed for layer in codes.T], "combinations": len(rows),
-            "perplexity": float(np.exp(-(share * np.log(share)).sum())), "unseen": unseen}
+    unseen = (
+        None
+        if known is None
+        else sum(int(n) for row, n in zip(rows.tolist(), counts, strict=True) if tuple(row) not in known) / len(codes)
+    )
+    return {
+        "used": [len(np.unique(layer)) / n_embed for layer in codes.T],
+        "combinations": len(rows),
+        "perplexity": float(np.exp(-(share * np.log(share)).sum())),
+        "unseen": unseen,
+    }
 
 
 @torch.no_grad()
@@ -160,8 +187,9 @@ def known_codes(run: Run) -> set[tuple[int, ...]] | None:
         demos = load_demos(open_source(run.plan.data, task=run.plan.task), [*c.observation_sizes])
         own = run.path / "split.json"
         demos = read_split(own).training(demos) if own.exists() else demos
-        windows = make_windows(demos, run.normalizer, c.n_obs_steps, c.n_queries, c.action_chunk_size,
-                               c.use_relative_actions)
+        windows = make_windows(
+            demos, run.normalizer, c.n_obs_steps, c.n_queries, c.action_chunk_size, c.use_relative_actions
+        )
     except BadInput:
         return None
     codes = torch.cat([run.policy.network.vqvae.encode(part) for part in windows.chunks.split(4096)])
@@ -171,14 +199,16 @@ def known_codes(run: Run) -> set[tuple[int, ...]] | None:
 def act_along(run: Run, demos: Demos) -> tuple[np.ndarray, np.ndarray]:
     """The actions (n, A) that the policy executes along the first held-out frames, and what each step takes (n,), ms."""
     policy = run.policy.eval()
-    seen = {name: as_seen(run.normalizer.normalize(name, torch.from_numpy(values[:TIMED])))
-            for name, values in demos.observation.items()}
+    seen = {
+        name: as_seen(run.normalizer.normalize(name, torch.from_numpy(values[:TIMED])))
+        for name, values in demos.observation.items()
+    }
     starts, acted, spent = set(demos.episode_starts.tolist()), [], []
     for row in range(min(TIMED, len(demos.action))):
         if row in starts:
             policy.reset([torch.Generator().manual_seed(row)])
         begin = time.perf_counter()
-        action = policy.select_action({name: values[row:row + 1] for name, values in seen.items()})
+        action = policy.select_action({name: values[row : row + 1] for name, values in seen.items()})
         spent.append(1000 * (time.perf_counter() - begin))
         acted.append(run.normalizer.unnormalize("action", action)[0].numpy())
     return np.array(acted), np.array(spent)
@@ -187,8 +217,12 @@ def act_along(run: Run, demos: Demos) -> tuple[np.ndarray, np.ndarray]:
 def step_latency(milliseconds: np.ndarray, fps: float) -> dict[str, float]:
     """Half and 95 % of the steps take at most so long; the control period; the share of steps that take longer."""
     period = 1000 / fps
-    return {"p50": float(np.quantile(milliseconds, 0.5)), "p95": float(np.quantile(milliseconds, 0.95)),
-            "period": period, "late": float((milliseconds > period).mean())}
+    return {
+        "p50": float(np.quantile(milliseconds, 0.5)),
+        "p95": float(np.quantile(milliseconds, 0.95)),
+        "period": period,
+        "late": float((milliseconds > period).mean()),
+    }
 
 
 def roughness(actions: np.ndarray) -> list[float]:
@@ -207,12 +241,20 @@ def describe_offline(result: dict[str, Any]) -> list[str]:
     unit, lines = result["unit"], []
     for ahead, errors in result["errors"].items():
         means = {who: float(np.mean(values)) for who, values in errors.items()}
-        lines.append(f"{ahead} steps ahead: error {means['policy']:.3g} {unit}; the last action again "
-                     f"{means['stay']:.3g}, the last move again {means['repeat']:.3g}")
+        lines.append(
+            f"{ahead} steps ahead: error {means['policy']:.3g} {unit}; the last action again "
+            f"{means['stay']:.3g}, the last move again {means['repeat']:.3g}"
+        )
     spent, tokens = result["latency_ms"], result["tokens"]
-    lines.append(f"a step takes {spent['p50']:.1f} ms (p50), {spent['p95']:.1f} ms (p95); the control period is "
-                 f"{spent['period']:.1f} ms, {spent['late']:.0%} of the steps take longer")
-    unseen = "" if tokens["unseen"] is None else f", {tokens['unseen']:.1%} of the decisions have codes no training chunk has"
+    lines.append(
+        f"a step takes {spent['p50']:.1f} ms (p50), {spent['p95']:.1f} ms (p95); the control period is "
+        f"{spent['period']:.1f} ms, {spent['late']:.0%} of the steps take longer"
+    )
+    unseen = (
+        ""
+        if tokens["unseen"] is None
+        else f", {tokens['unseen']:.1%} of the decisions have codes no training chunk has"
+    )
     return [*lines, f"{tokens['combinations']} combinations of codes, perplexity {tokens['perplexity']:.1f}{unseen}"]
 
 
@@ -224,12 +266,17 @@ def write_picture(path: Path, demos: Demos, chunks: Chunks, result: dict[str, An
     figure = Figure(figsize=(11, 1.6 * len(joints) + 0.6), layout="constrained")
     panels = np.atleast_1d(figure.subplots(len(joints), 1, sharex=True))
     n_steps = chunks.done.shape[1]
-    first = [i for i, row in enumerate(chunks.row) if row < end][::max(1, n_steps)]
+    first = [i for i, row in enumerate(chunks.row) if row < end][:: max(1, n_steps)]
     for joint, axes in enumerate(panels):
         axes.plot(demos.action[:end, joint], color="0.3", lw=1.5, label="demonstrated")
         for i in first:
-            axes.plot(chunks.row[i] + np.arange(n_steps), chunks.decided[i, :, joint], color="#D55E00", lw=1.2,
-                      label="decided" if i == first[0] else None)
+            axes.plot(
+                chunks.row[i] + np.arange(n_steps),
+                chunks.decided[i, :, joint],
+                color="#D55E00",
+                lw=1.2,
+                label="decided" if i == first[0] else None,
+            )
         axes.set_ylabel(f"{joints[joint]}\n({result['unit']})", fontsize=8)
     panels[-1].set_xlabel("frame")
     panels[0].legend(fontsize=8, ncols=2)

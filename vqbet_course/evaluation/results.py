@@ -1,4 +1,5 @@
 """Result files of all kinds, read as rows: one evaluation each."""
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,13 @@ from vqbet_course.core.io import read_json
 from vqbet_course.tasks import DEFAULT_TASK, every_task, get_task
 from vqbet_course.tasks.task import Task
 
-SCHEMAS = ("vqbet_course/run/1", "vqbet_course/panel/1", "vqbet_course/panel/2", "vqbet_course/goals/1",
-           "vqbet_course/ablation/1")
+SCHEMAS = (
+    "vqbet_course/run/1",
+    "vqbet_course/panel/1",
+    "vqbet_course/panel/2",
+    "vqbet_course/goals/1",
+    "vqbet_course/ablation/1",
+)
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,9 @@ def rows_of(path: Path) -> list[Row]:
     Raises BadInput for a folder without any, a damaged file, or one of another schema."""
     if path.is_dir():
         files = sorted({*path.rglob("run.json"), *path.rglob("panel.json"), *path.glob("*.json")})
-        rows = [row for file in files if file.name in ("run.json", "panel.json") or is_result(file)
-                for row in rows_of(file)]
+        rows = [
+            row for file in files if file.name in ("run.json", "panel.json") or is_result(file) for row in rows_of(file)
+        ]
         if not rows:
             raise BadInput(f"{path}: holds no run.json or panel.json; make one with vqbet-course eval or compare")
         return rows
@@ -60,8 +67,22 @@ def parse_result(values: dict[str, Any], path: Path) -> list[Row]:
     if schema not in SCHEMAS:
         raise BadInput(f"schema {schema}; this version reads {', '.join(SCHEMAS)}: measure it again")
     found = values["results"] if schema.startswith("vqbet_course/panel") else [values]
-    return [Row(v.get("policy") or v.get("arm") or method_of(v), task_in_words(v), seed_of(v), v["metrics"], v["episodes"],
-                v["made_by"], path, trained_on(v), tuple(v.get("perturb", [])), success_progress_of(v)) for v in found if v["episodes"]]
+    return [
+        Row(
+            v.get("policy") or v.get("arm") or method_of(v),
+            task_in_words(v),
+            seed_of(v),
+            v["metrics"],
+            v["episodes"],
+            v["made_by"],
+            path,
+            trained_on(v),
+            tuple(v.get("perturb", [])),
+            success_progress_of(v),
+        )
+        for v in found
+        if v["episodes"]
+    ]
 
 
 def trained_on(values: dict[str, Any]) -> str:

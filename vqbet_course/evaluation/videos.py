@@ -39,16 +39,17 @@ def draw_frame(rendered: np.ndarray, episode: Rollout, step: int, world: World =
     task = as_task(world)
     said, progress, end = decided_tokens(episode, step)
     image = Image.new("RGB", FRAME_SIZE[::-1], "white")
-    image.paste(Image.fromarray(rendered).resize((512, 512)) if rendered.shape[:2] != (512, 512)
-                else Image.fromarray(rendered))
+    image.paste(
+        Image.fromarray(rendered).resize((512, 512)) if rendered.shape[:2] != (512, 512) else Image.fromarray(rendered)
+    )
     image.paste(tokens_strip(said, progress), (86, 522))
     draw = ImageDraw.Draw(image)
     points = task.frame_points(np.array(episode.actions[step:end]))
     for size, (x, y) in enumerate([] if points is None else points[::-1]):
         draw.ellipse((x - 3 - size, y - 3 - size, x + 3 + size, y + 3 + size), fill="#d55e00", outline="white")
-    where = [f"environment seed {episode.seed}, step {step + 1}", *filter(None, episode.intervention[step:step + 1])]
+    where = [f"environment seed {episode.seed}, step {step + 1}", *filter(None, episode.intervention[step : step + 1])]
     draw.text((10, 8), ": ".join(where), "#444444", font(14))
-    layers = [(537, "primary"), (573, "secondary")][:len(episode.tokens[step])]  # not every policy has tokens
+    layers = [(537, "primary"), (573, "secondary")][: len(episode.tokens[step])]  # not every policy has tokens
     for y, words in [*layers, (612, "coverage")]:
         draw.text((80, y), words, "black", font(14), anchor="rm")
     draw_coverage(draw, episode.coverage[step], task.success_progress)
@@ -87,7 +88,9 @@ def token_tile(code: int, newest: bool) -> "Image.Image":
     tile = Image.new("RGB", (SLOT, 32), "white")
     draw = ImageDraw.Draw(tile)
     red, green, blue = (int(255 * part) for part in colormaps["viridis"](code % 16 / 15)[:3])
-    draw.rounded_rectangle((2, 1, SLOT - 2, 29), 6, fill=(red, green, blue), outline="#d55e00" if newest else None, width=3)
+    draw.rounded_rectangle(
+        (2, 1, SLOT - 2, 29), 6, fill=(red, green, blue), outline="#d55e00" if newest else None, width=3
+    )
     ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 120 else "white"
     draw.text((SLOT / 2, 15), str(code), ink, font(16), anchor="mm")
     return tile
@@ -134,5 +137,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: int = 10) -> None
 def video_html(path: Path, alt: str, width: int = 400) -> str:
     """A video as an HTML element that needs no other file; `alt` says in words what it shows."""
     data = base64.b64encode(path.read_bytes()).decode()
-    return (f'<video controls autoplay loop muted playsinline width="{width}" aria-label="{html.escape(alt)}" '
-            f'src="data:video/mp4;base64,{data}"></video>')
+    return (
+        f'<video controls autoplay loop muted playsinline width="{width}" aria-label="{html.escape(alt)}" '
+        f'src="data:video/mp4;base64,{data}"></video>'
+    )

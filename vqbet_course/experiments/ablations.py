@@ -87,8 +87,12 @@ class Ablation:
     metric: str = "avg_max_reward"
 
 
-METRICS = {"avg_max_reward": ("average max reward", max), "success_rate": ("success rate", max),
-           "jerk": ("jerk (px/step³)", min), "reconstruction_px": ("reconstruction error (px)", min)}
+METRICS = {
+    "avg_max_reward": ("average max reward", max),
+    "success_rate": ("success rate", max),
+    "jerk": ("jerk (px/step³)", min),
+    "reconstruction_px": ("reconstruction error (px)", min),
+}
 """Each metric in words, and which end of it is good."""
 
 
@@ -104,42 +108,76 @@ def changed(**changes: Any) -> Variant:
 CHUNKS = {f"chunk {w}": changed(action_chunk_size=w, n_action_steps=None) for w in (1, 4, 8, 16)}
 
 WAYS: dict[str, dict[str, Any]] = {
-    "whole chunk": {"n_action_steps": None}, "2 of 8": {"n_action_steps": 2},
-    "every step": {"n_action_steps": 1}, "averaged": {"n_action_steps": 1, "average_chunks": True}}
+    "whole chunk": {"n_action_steps": None},
+    "2 of 8": {"n_action_steps": 2},
+    "every step": {"n_action_steps": 1},
+    "averaged": {"n_action_steps": 1, "average_chunks": True},
+}
 
-ACTS = {f"temperature {temperature:g}: {name}": changed(bet_softmax_temperature=temperature, **way)
-        for temperature in (0.1, 0.3, 1.0) for name, way in WAYS.items()}
+ACTS = {
+    f"temperature {temperature:g}: {name}": changed(bet_softmax_temperature=temperature, **way)
+    for temperature in (0.1, 0.3, 1.0)
+    for name, way in WAYS.items()
+}
 
 ABLATIONS: dict[str, Ablation] = {
-    "layers": Ablation("How many quantizer layers?", {
-        f"{n} layer{'s' if n > 1 else ''}": changed(vqvae_n_layers=n) for n in (1, 2, 3)}),
+    "layers": Ablation(
+        "How many quantizer layers?", {f"{n} layer{'s' if n > 1 else ''}": changed(vqvae_n_layers=n) for n in (1, 2, 3)}
+    ),
     "chunk": Ablation("Do long chunks, executed whole, succeed more?", CHUNKS, "success_rate"),
     "smoothness": Ablation("Do long chunks, executed whole, move more smoothly?", CHUNKS, "jerk"),
-    "tokenizer": Ablation("Learned codes or k-means, as chunks grow?", {
-        f"chunk {w}: {name}": Variant({"action_chunk_size": w, "n_action_steps": None} | size, tokenizer=kind)
-        for w in (1, 4, 8, 16) for name, kind, size in (
-            ("k-means, 32 codes", "k-means", {"vqvae_n_embed": 32, "vqvae_n_layers": 1}),
-            ("k-means, 256 codes", "k-means", {"vqvae_n_embed": 256, "vqvae_n_layers": 1}),
-            ("learned, 2 x 16 codes", "learned", {}))}, "reconstruction_px"),
-    "offset": Ablation("What is the offset worth, and which code should it learn from?", {
-        "no offset": changed(offset_loss_weight=0.0), "of the sampled code": changed(offset_code="sampled"),
-        "of the true code": changed(offset_code="ground_truth")}),
+    "tokenizer": Ablation(
+        "Learned codes or k-means, as chunks grow?",
+        {
+            f"chunk {w}: {name}": Variant({"action_chunk_size": w, "n_action_steps": None} | size, tokenizer=kind)
+            for w in (1, 4, 8, 16)
+            for name, kind, size in (
+                ("k-means, 32 codes", "k-means", {"vqvae_n_embed": 32, "vqvae_n_layers": 1}),
+                ("k-means, 256 codes", "k-means", {"vqvae_n_embed": 256, "vqvae_n_layers": 1}),
+                ("learned, 2 x 16 codes", "learned", {}),
+            )
+        },
+        "reconstruction_px",
+    ),
+    "offset": Ablation(
+        "What is the offset worth, and which code should it learn from?",
+        {
+            "no offset": changed(offset_loss_weight=0.0),
+            "of the sampled code": changed(offset_code="sampled"),
+            "of the true code": changed(offset_code="ground_truth"),
+        },
+    ),
     "acting": Ablation("Whole chunks, looking again, or averaging?", ACTS),
     "shaking": Ablation("Which way of acting moves most smoothly?", ACTS, "jerk"),
-    "demos": Ablation("How many demonstrations are enough?", {
-        f"{n} demonstrations": Variant(demos=n) for n in (20, 50, 120, 200)}),
-    "history": Ablation("Does history help when the block is out of sight?", {
-        f"hidden {k} of {2 * k} steps: sees {n} step{'s' if n > 1 else ''}":
-            Variant({"n_obs_steps": n}, view=f"hidden-{k}") for k in (4, 8) for n in (1, 2, 6)}),
-    "quality": Ablation("Do demonstrations of an unsteady hand help or harm?", {
-        "50 steady": Variant(demos=50), "50 steady, 70 unsteady": Variant(demos=50, unsteady=70),
-        "120 steady": Variant()}),
-    "codebook": Ablation("How large a codebook?", {
-        f"{k} codes": changed(vqvae_n_embed=k) for k in (4, 16, 64)}),
-    "selection": Ablation("Choose codes together, or one after the other?", {
-        "jointly": changed(sequentially_select=False), "sequentially": changed(sequentially_select=True)}),
-    "distractor": Ablation("Does a distractor among the observations harm?", {
-        "without": Variant(), "with": Variant(view="distractor")}),
+    "demos": Ablation(
+        "How many demonstrations are enough?", {f"{n} demonstrations": Variant(demos=n) for n in (20, 50, 120, 200)}
+    ),
+    "history": Ablation(
+        "Does history help when the block is out of sight?",
+        {
+            f"hidden {k} of {2 * k} steps: sees {n} step{'s' if n > 1 else ''}": Variant(
+                {"n_obs_steps": n}, view=f"hidden-{k}"
+            )
+            for k in (4, 8)
+            for n in (1, 2, 6)
+        },
+    ),
+    "quality": Ablation(
+        "Do demonstrations of an unsteady hand help or harm?",
+        {
+            "50 steady": Variant(demos=50),
+            "50 steady, 70 unsteady": Variant(demos=50, unsteady=70),
+            "120 steady": Variant(),
+        },
+    ),
+    "codebook": Ablation("How large a codebook?", {f"{k} codes": changed(vqvae_n_embed=k) for k in (4, 16, 64)}),
+    "selection": Ablation(
+        "Choose codes together, or one after the other?",
+        {"jointly": changed(sequentially_select=False), "sequentially": changed(sequentially_select=True)},
+    ),
+    "distractor": Ablation(
+        "Does a distractor among the observations harm?", {"without": Variant(), "with": Variant(view="distractor")}
+    ),
 }
 """In the order in which they are best run."""
 
@@ -154,9 +192,16 @@ def find_ablation(name: str) -> Ablation:
 # --- running ------------------------------------------------------------------------------------------------
 
 
-def ablate(names: Sequence[str], data: str = "demo", seeds: Sequence[int] = SEEDS,
-           budget: Budget | None = None, episodes: int = 50, out: Path = STORED,
-           quiet: bool = False, task: str = DEFAULT_TASK) -> dict[str, Results]:
+def ablate(
+    names: Sequence[str],
+    data: str = "demo",
+    seeds: Sequence[int] = SEEDS,
+    budget: Budget | None = None,
+    episodes: int = 50,
+    out: Path = STORED,
+    quiet: bool = False,
+    task: str = DEFAULT_TASK,
+) -> dict[str, Results]:
     """Run what is missing of some ablations; returns all of their results by ablation and variant.
 
     Raises BadInput for an unknown ablation, a budget above MOST_MINUTES, or results made otherwise."""
@@ -181,8 +226,11 @@ def ablate(names: Sequence[str], data: str = "demo", seeds: Sequence[int] = SEED
             first = next(iter(wanted.values()))[1]
             learned = None if first.tokenizer else train_variant(training_of(first), seed, data, budget, task)
             for path, (name, variant) in wanted.items():
-                found = (evaluate_variant(learned, variant, episodes, task) if learned
-                         else reconstruct(variant, seed, data, budget, task))
+                found = (
+                    evaluate_variant(learned, variant, episodes, task)
+                    if learned
+                    else reconstruct(variant, seed, data, budget, task)
+                )
                 write_json(path, result_header(name, variant, seed, settings) | found)
                 bar.update()
     return {name: stored(name, out, settings) for name in names}
@@ -190,10 +238,16 @@ def ablate(names: Sequence[str], data: str = "demo", seeds: Sequence[int] = SEED
 
 def result_header(name: str, variant: Variant, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
     """The first fields of a result file: its variant and settings, and the command that makes it again."""
-    return {"schema": SCHEMA, "arm": key(variant), "variant": asdict(variant), "settings": settings,
-            "command": f"vqbet-course ablate {name} --task {settings['task']} --data {settings['data']} --seeds {seed} "
-                       f"{Budget(**settings['budget']).option} --episodes {settings['episodes']}",
-            "contract": get_task(settings["task"]).contract.to_dict(), "made_by": made_by()}
+    return {
+        "schema": SCHEMA,
+        "arm": key(variant),
+        "variant": asdict(variant),
+        "settings": settings,
+        "command": f"vqbet-course ablate {name} --task {settings['task']} --data {settings['data']} --seeds {seed} "
+        f"{Budget(**settings['budget']).option} --episodes {settings['episodes']}",
+        "contract": get_task(settings["task"]).contract.to_dict(),
+        "made_by": made_by(),
+    }
 
 
 class TrainedVariant(NamedTuple):
@@ -232,22 +286,29 @@ def train_variant(variant: Variant, seed: int, data: str, budget: Budget, task: 
     if config.offset_loss_weight == 0:  # the offset head was not trained: let it output 0
         for parameter in network.offset_head.parameters():
             parameter.data.zero_()
-    return TrainedVariant(network, learned.normalizer, {
-        "seed": seed, "steps": learned.steps, "seconds": learned.seconds,
-        "cpu_seconds": time.process_time() - began})
+    return TrainedVariant(
+        network,
+        learned.normalizer,
+        {"seed": seed, "steps": learned.steps, "seconds": learned.seconds, "cpu_seconds": time.process_time() - began},
+    )
 
 
-def evaluate_variant(learned: TrainedVariant, variant: Variant, episodes: int,
-                     task: str = DEFAULT_TASK) -> dict[str, Any]:
+def evaluate_variant(
+    learned: TrainedVariant, variant: Variant, episodes: int, task: str = DEFAULT_TASK
+) -> dict[str, Any]:
     """Evaluate a policy that acts as a variant says, on starts that all variants share."""
     acting = {name: variant.changes.get(name, USUAL_FIELDS[name]) for name in ACTING}
     policy = VQBeTPolicy(learned.network, replace(learned.network.config, **acting).acting)
     own = get_task(task)
     own = own.observed_partially(variant.view) if variant.view else own
     ended = rollouts(policy, learned.normalizer, range(FIRST_START, FIRST_START + episodes), own)
-    return {"seed": FIRST_START, "training": learned.training, "config": stored_form(policy.config),
-            "metrics": rollout_metrics(ended, own) | {"behaviour": behaviour(ended)},
-            "episodes": [e.summary() for e in ended]}
+    return {
+        "seed": FIRST_START,
+        "training": learned.training,
+        "config": stored_form(policy.config),
+        "metrics": rollout_metrics(ended, own) | {"behaviour": behaviour(ended)},
+        "episodes": [e.summary() for e in ended],
+    }
 
 
 def reconstruct(variant: Variant, seed: int, data: str, budget: Budget, task: str = DEFAULT_TASK) -> dict[str, Any]:
@@ -257,8 +318,14 @@ def reconstruct(variant: Variant, seed: int, data: str, budget: Budget, task: st
     config = config_for("vqbet", demos, **dict(own.laptop) | variant.changes)
     began = time.process_time()
     setup = prepare(demos, config, augment=own.augmentable(demos.contract))
-    new = make_windows(held_out, setup.normalizer, config.n_obs_steps, config.n_queries,
-                       config.action_chunk_size, config.use_relative_actions).chunks
+    new = make_windows(
+        held_out,
+        setup.normalizer,
+        config.n_obs_steps,
+        config.n_queries,
+        config.action_chunk_size,
+        config.use_relative_actions,
+    ).chunks
     with run_randomness(seed):
         if variant.tokenizer == "k-means":
             steps, flat = 0, new.flatten(1)
@@ -273,9 +340,13 @@ def reconstruct(variant: Variant, seed: int, data: str, budget: Budget, task: st
             with torch.no_grad():
                 back = network.vqvae(new).reconstruction
     error = (back - new).norm(dim=-1).mean() * setup.action_unit
-    return {"seed": seed, "config": stored_form(config), "episodes": [],
-            "metrics": {"reconstruction_px": error.item(), "chunks": len(new)},
-            "training": {"seed": seed, "steps": steps, "cpu_seconds": time.process_time() - began}}
+    return {
+        "seed": seed,
+        "config": stored_form(config),
+        "episodes": [],
+        "metrics": {"reconstruction_px": error.item(), "chunks": len(new)},
+        "training": {"seed": seed, "steps": steps, "cpu_seconds": time.process_time() - began},
+    }
 
 
 @functools.cache
@@ -287,8 +358,12 @@ def unsteady_demos(task: str, episodes: int) -> Demos:
 def concatenate_demos(one: Demos, two: Demos) -> Demos:
     """Two sets of demonstrations of the same task, one after the other."""
     ends = np.concatenate([one.episode_ends, one.episode_ends[-1] + two.episode_ends])
-    return replace(one, action=np.concatenate([one.action, two.action]), episode_ends=ends, observation={
-        name: np.concatenate([values, two.observation[name]]) for name, values in one.observation.items()})
+    return replace(
+        one,
+        action=np.concatenate([one.action, two.action]),
+        episode_ends=ends,
+        observation={name: np.concatenate([values, two.observation[name]]) for name, values in one.observation.items()},
+    )
 
 
 # --- files --------------------------------------------------------------------------------------------------
@@ -324,9 +399,13 @@ def stored(name: str, out: Path = STORED, settings: dict[str, Any] | None = None
     Raises BadInput for a file of another schema, or made with other settings than these."""
     task = settings["task"] if settings else DEFAULT_TASK
     parse = functools.partial(parse_result, task=task, settings=settings or {})
-    return {label: [read_json(path, functools.partial(parse, variant=variant))
-                    for path in sorted(out.glob(f"{key(variant)}_seed*.json"))]
-            for label, variant in find_ablation(name).variants.items()}
+    return {
+        label: [
+            read_json(path, functools.partial(parse, variant=variant))
+            for path in sorted(out.glob(f"{key(variant)}_seed*.json"))
+        ]
+        for label, variant in find_ablation(name).variants.items()
+    }
 
 
 def parse_result(values: dict[str, Any], variant: Variant, task: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -383,7 +462,7 @@ def metric_of(result: dict[str, Any], metric: str) -> float:
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
     """The mean over training seeds and its 95 % interval by Student's t, without bounds for a single seed."""
     mean, n = float(np.mean(values)), len(values)
-    half = float(student.ppf(0.975, n - 1) * np.std(values, ddof=1) / n ** 0.5) if n > 1 else float("inf")
+    half = float(student.ppf(0.975, n - 1) * np.std(values, ddof=1) / n**0.5) if n > 1 else float("inf")
     return mean, mean - half, mean + half
 
 
@@ -408,13 +487,17 @@ def conclusion(name: str, results: Results) -> str:
     ablation, done = find_ablation(name), {label: found for label, found in results.items() if found}
     if len(done) < 2:
         return f"{ablation.question} Not run: vqbet-course ablate {name}"
-    said = [group_verdict(ablation.metric, group, {label: done[label] for label in labels})
-            for group, labels in groups_of(done).items()]
+    said = [
+        group_verdict(ablation.metric, group, {label: done[label] for label in labels})
+        for group, labels in groups_of(done).items()
+    ]
     missing = [label for label in results if label not in done]
     words, pick = METRICS[ablation.metric]
     end = "Lowest" if pick is min else "Highest"
-    return (f"{ablation.question} {end} {words}: {'; '.join(said)}. Means over {seeds_of(done)} training seed(s), "
-            "95 % intervals." + (f" Not run: {', '.join(missing)}." if missing else ""))
+    return (
+        f"{ablation.question} {end} {words}: {'; '.join(said)}. Means over {seeds_of(done)} training seed(s), "
+        "95 % intervals." + (f" Not run: {', '.join(missing)}." if missing else "")
+    )
 
 
 def group_verdict(metric: str, group: str, done: Results) -> str:
@@ -426,8 +509,9 @@ def group_verdict(metric: str, group: str, done: Results) -> str:
     close = [without_group(label) for label in others if not significantly_different(done[best], done[label], metric)]
     mean, low, high = interval([metric_of(r, metric) for r in done[best]])
     spread = f" ({low:.3g} to {high:.3g})" if np.isfinite(low) else ""
-    others_differ = (f"not significantly different from {', '.join(close)}" if close
-                     else "significantly different from all others")
+    others_differ = (
+        f"not significantly different from {', '.join(close)}" if close else "significantly different from all others"
+    )
     return f"{group + ', ' if group else ''}{without_group(best)}, {mean:.3g}{spread}, {others_differ}"
 
 
@@ -465,8 +549,12 @@ def draw_ablation(ax: "Axes", name: str, results: Results) -> None:
         ax.plot(values, [y] * len(found), "o", color=colour, markersize=4)
         ax.plot(mean, y, "|", color="black", markersize=10)
     spent = f"\n{budget_of(done)} a run, 95 % intervals" if done else ""
-    ax.set(yticks=range(len(results)), yticklabels=list(results), ylim=(len(results) - 0.5, -0.5),
-           xlabel=METRICS[ablation.metric][0] + spent)
+    ax.set(
+        yticks=range(len(results)),
+        yticklabels=list(results),
+        ylim=(len(results) - 0.5, -0.5),
+        xlabel=METRICS[ablation.metric][0] + spent,
+    )
     ax.set_title(ablation.question, fontsize=10)
 
 
@@ -476,8 +564,9 @@ def plot_ablations(*names: str) -> None:
 
     answers = {name: stored(name) for name in names}
     rows = [len(results) + 3 for results in answers.values()]
-    _, axes = plt.subplots(len(names), figsize=(8, 0.26 * sum(rows)), height_ratios=rows, squeeze=False,
-                           layout="constrained")
+    _, axes = plt.subplots(
+        len(names), figsize=(8, 0.26 * sum(rows)), height_ratios=rows, squeeze=False, layout="constrained"
+    )
     for ax, (name, results) in zip(axes.flat, answers.items(), strict=True):
         draw_ablation(ax, name, results)
         print(conclusion(name, results))

@@ -34,8 +34,10 @@ LEAST_STARTS = 10
 """With fewer shared starts than these, a verdict is inconclusive."""
 
 SIDE = r"(?P<{0}>[A-Za-z][\w-]*(?:@[\w=.+-]+)?)\.(?P<{0}_metric>[A-Za-z]\w*)"
-HYPOTHESIS = re.compile(rf"^{SIDE.format('one')}\s*(?P<relation>>=|<=)\s*(?:{SIDE.format('two')}\s*)?"
-                        r"(?P<margin>(?:[+-]\s*)?[\d.]+)?$")
+HYPOTHESIS = re.compile(
+    rf"^{SIDE.format('one')}\s*(?P<relation>>=|<=)\s*(?:{SIDE.format('two')}\s*)?"
+    r"(?P<margin>(?:[+-]\s*)?[\d.]+)?$"
+)
 LINE = re.compile(r"^- (H\d+): `([^`]+)`.*$", re.MULTILINE)
 
 
@@ -74,8 +76,10 @@ def per_start(rows: Sequence[Row], name: str, metric: str) -> dict[tuple[int, in
         raise BadInput(f"no results of {name!r}; there are {', '.join(sorted({row.name for row in rows}))}")
     kinds = {f"{row.task} after {row.trained}" for row in mine}
     if len(kinds) > 1 or len({row.seed for row in mine}) < len(mine):
-        raise BadInput(f"{len(mine)} results of {name!r} are of several kinds ({'; '.join(sorted(kinds))}); judge by "
-                       "a single panel, or a folder with one of each training seed")
+        raise BadInput(
+            f"{len(mine)} results of {name!r} are of several kinds ({'; '.join(sorted(kinds))}); judge by "
+            "a single panel, or a folder with one of each training seed"
+        )
     value = EPISODE_METRICS[metric]
     return {(row.seed, e["seed"]): value(e, row.success_progress) for row in mine for e in row.episodes}
 
@@ -97,8 +101,11 @@ def judge_hypothesis(hypothesis: Hypothesis, rows: Sequence[Row], draws: int = 2
     low, high = np.percentile(excess[picks].mean(1), [2.5, 97.5])
     verdict = "confirmed" if low >= 0 else "refuted" if high < 0 else "inconclusive"
     mean = excess.mean().round(3) + 0.0  # no "-0.000"
-    return {"verdict": verdict, "starts": n,
-            "why": f"exceeds the claim by {mean:+.3f} (95 % interval {low:+.3f} to {high:+.3f}, {n} starts)"}
+    return {
+        "verdict": verdict,
+        "starts": n,
+        "why": f"exceeds the claim by {mean:+.3f} (95 % interval {low:+.3f} to {high:+.3f}, {n} starts)",
+    }
 
 
 def hypotheses(page: str) -> dict[str, Hypothesis]:
@@ -161,13 +168,16 @@ which metric it is measured, and **one perturbation that hits its core assumptio
 """
 
 
-def compute_budget(minutes: float, methods: int = 2, seeds: int = 3, episodes: int = 30,
-                   panel: Path | None = None) -> str:
+def compute_budget(
+    minutes: float, methods: int = 2, seeds: int = 3, episodes: int = 30, panel: Path | None = None
+) -> str:
     """Minutes that the page's experiments take: training as asked, episodes by the speed that `panel` measured."""
     training = methods * seeds * minutes
     if panel is None:
-        return (f"Training: {methods} methods x {seeds} seeds x {minutes:g} min = {training:g} min on one core. "
-                "Evaluation: not measured yet; give --speeds PANEL.")
+        return (
+            f"Training: {methods} methods x {seeds} seeds x {minutes:g} min = {training:g} min on one core. "
+            "Evaluation: not measured yet; give --speeds PANEL."
+        )
     rows = rows_of(panel)
     step = {row.method: row.metrics["step_latency_ms"]["p50"] for row in rows if "step_latency_ms" in row.metrics}
     if not step:
@@ -175,10 +185,12 @@ def compute_budget(minutes: float, methods: int = 2, seeds: int = 3, episodes: i
     length = float(np.mean([e["steps"] for row in rows for e in row.episodes]))
     slowest = max(step, key=lambda name: step[name])
     evaluation = methods * seeds * episodes * length * step[slowest] / 60_000
-    return (f"Training: {methods} methods x {seeds} seeds x {minutes:g} min = {training:g} min on one core. "
-            f"Evaluation: at most {evaluation:.1f} min ({methods * seeds * episodes} episodes of {length:.0f} steps, "
-            f"{step[slowest]:.1f} ms a step for the slowest, {slowest}; measured in {panel.name}; "
-            "simulation and rendering not included).")
+    return (
+        f"Training: {methods} methods x {seeds} seeds x {minutes:g} min = {training:g} min on one core. "
+        f"Evaluation: at most {evaluation:.1f} min ({methods * seeds * episodes} episodes of {length:.0f} steps, "
+        f"{step[slowest]:.1f} ms a step for the slowest, {slowest}; measured in {panel.name}; "
+        "simulation and rendering not included)."
+    )
 
 
 def write_design(name: str, out: Path, minutes: float, speeds: Path | None) -> Path:

@@ -31,10 +31,21 @@ class ACT(LeRobotBaseline):
         from lerobot.policies.act.modeling_act import ACTPolicy
 
         super().__init__(config, frame)
-        self.policy = ACTPolicy(ACTConfig(
-            **features(config), chunk_size=config.action_chunk_size, n_action_steps=config.steps_per_decision,
-            dim_model=96, n_heads=4, dim_feedforward=384, n_encoder_layers=2, n_decoder_layers=1,
-            n_vae_encoder_layers=1, latent_dim=16, pretrained_backbone_weights=None))
+        self.policy = ACTPolicy(
+            ACTConfig(
+                **features(config),
+                chunk_size=config.action_chunk_size,
+                n_action_steps=config.steps_per_decision,
+                dim_model=96,
+                n_heads=4,
+                dim_feedforward=384,
+                n_encoder_layers=2,
+                n_decoder_layers=1,
+                n_vae_encoder_layers=1,
+                latent_dim=16,
+                pretrained_backbone_weights=None,
+            )
+        )
 
     def learn_scales(self, chunks: Tensor) -> None:
         """Mean and deviation of the actions, which LeRobot uses for ACT."""
@@ -63,10 +74,19 @@ class Diffusion(LeRobotBaseline):
         from lerobot.policies.diffusion.modeling_diffusion import DiffusionPolicy
 
         super().__init__(config, frame)
-        self.policy = DiffusionPolicy(DiffusionConfig(
-            **features(config), n_obs_steps=config.n_obs_steps, horizon=config.action_chunk_size,
-            n_action_steps=config.steps_per_decision, down_dims=(32, 64, 128), kernel_size=3,
-            diffusion_step_embed_dim=64, num_train_timesteps=100, pretrained_backbone_weights=None))
+        self.policy = DiffusionPolicy(
+            DiffusionConfig(
+                **features(config),
+                n_obs_steps=config.n_obs_steps,
+                horizon=config.action_chunk_size,
+                n_action_steps=config.steps_per_decision,
+                down_dims=(32, 64, 128),
+                kernel_size=3,
+                diffusion_step_embed_dim=64,
+                num_train_timesteps=100,
+                pretrained_backbone_weights=None,
+            )
+        )
         self.sample_with("DDIM", 10)
 
     def learn_scales(self, chunks: Tensor) -> None:
@@ -93,7 +113,7 @@ class Diffusion(LeRobotBaseline):
         chunk = sample * self.scale + self.middle
         if self.config.use_relative_actions:  # relative to the first observation; others to the last
             chunk = chunk + (window[STATE][:, :1] - window[STATE][:, -1:])
-        return without_codes(chunk[:, self.config.n_obs_steps - 1:])
+        return without_codes(chunk[:, self.config.n_obs_steps - 1 :])
 
     def loss(self, window: dict[str, Tensor], chunks: Tensor) -> Tensor:
         """Diffusion's own loss: the squared error of the predicted noise."""
@@ -106,10 +126,15 @@ def features(config: VQBeTConfig) -> dict:
     from lerobot.configs.types import FeatureType, PolicyFeature
 
     sizes = config.observation_sizes
-    kinds = {STATE: (FeatureType.STATE, sizes[STATE]),
-             ENVIRONMENT: (FeatureType.ENV, sizes.get(ENVIRONMENT, sizes[STATE]))}
-    return {"input_features": {name: PolicyFeature(kind, (size,)) for name, (kind, size) in kinds.items()},
-            "output_features": {"action": PolicyFeature(FeatureType.ACTION, (config.action_dim,))}, "device": "cpu"}
+    kinds = {
+        STATE: (FeatureType.STATE, sizes[STATE]),
+        ENVIRONMENT: (FeatureType.ENV, sizes.get(ENVIRONMENT, sizes[STATE])),
+    }
+    return {
+        "input_features": {name: PolicyFeature(kind, (size,)) for name, (kind, size) in kinds.items()},
+        "output_features": {"action": PolicyFeature(FeatureType.ACTION, (config.action_dim,))},
+        "device": "cpu",
+    }
 
 
 def lerobot_window(window: dict[str, Tensor]) -> dict[str, Tensor]:

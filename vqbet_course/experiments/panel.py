@@ -119,8 +119,9 @@ class Trained(NamedTuple):
 def config_for(policy: str, demos: Demos, **changes: Any) -> VQBeTConfig:
     """The configuration of a policy on these demonstrations; a baseline takes its sizes and its optimizer from it."""
     sizes = {name: values.shape[1] for name, values in demos.observation.items()}
-    return VQBeTConfig.laptop(observation_sizes=sizes, action_dim=demos.action.shape[1],
-                              **(HYPERPARAMETERS.get(policy, {}) | changes))
+    return VQBeTConfig.laptop(
+        observation_sizes=sizes, action_dim=demos.action.shape[1], **(HYPERPARAMETERS.get(policy, {}) | changes)
+    )
 
 
 def build(policy: str, config: VQBeTConfig) -> nn.Module:
@@ -130,7 +131,11 @@ def build(policy: str, config: VQBeTConfig) -> nn.Module:
     if policy == "vqbet":
         return build_network(config)
     kinds: dict[str, type[ChunkPolicy]] = {
-        "bc": BC, "bet": BeT, "act": lerobot_baselines.ACT, "diffusion": lerobot_baselines.Diffusion}
+        "bc": BC,
+        "bet": BeT,
+        "act": lerobot_baselines.ACT,
+        "diffusion": lerobot_baselines.Diffusion,
+    }
     return kinds[policy](config, build_frame(config))
 
 
@@ -139,8 +144,14 @@ def as_policy(module: nn.Module) -> Policy:
     return VQBeTPolicy(module) if isinstance(module, VQBeT) else cast(Policy, module)
 
 
-def learn(policy: str, setup: Setup, config: VQBeTConfig, budget: Budget, seed: int,
-          measure: Callable[[nn.Module], float] | None = None) -> Trained:
+def learn(
+    policy: str,
+    setup: Setup,
+    config: VQBeTConfig,
+    budget: Budget,
+    seed: int,
+    measure: Callable[[nn.Module], float] | None = None,
+) -> Trained:
     """Train a policy from scratch within the budget. VQ-BeT spends at most a third of it on its tokenizer."""
     most = budget.steps or 10**9
     with run_randomness(seed):
@@ -172,8 +183,12 @@ def first_action_error(module: nn.Module, held_out: Demos, normalizer: Normalize
     acting, modes = as_policy(module), [(part, part.training) for part in module.modules()]
     acting.eval()
     acting.reset([torch.Generator().manual_seed(int(row)) for row in rows])
-    decided = acting.select_action({name: normalizer.normalize(name, torch.from_numpy(values[rows]))
-                                    for name, values in held_out.observation.items()})
+    decided = acting.select_action(
+        {
+            name: normalizer.normalize(name, torch.from_numpy(values[rows]))
+            for name, values in held_out.observation.items()
+        }
+    )
     for part, training in modes:  # the tokenizer of a network that learns does not
         part.training = training
     error = normalizer.unnormalize("action", decided) - torch.from_numpy(held_out.action[rows])
@@ -196,20 +211,32 @@ def run_job(job: Job) -> list[dict[str, Any]]:
     results = []
     for name, choose in ways(learned.module, job.policy).items():
         choose()
-        episodes, metrics = assess(learned.policy, learned.normalizer, task,
-                                   range(s.first_seed, s.first_seed + s.episodes))
+        episodes, metrics = assess(
+            learned.policy, learned.normalizer, task, range(s.first_seed, s.first_seed + s.episodes)
+        )
         failures = failures_of(episodes, task.contract, known, task.failure_rules)
         ways_taken = ways_round(learned.policy, learned.normalizer, task)
-        results.append({
-            "schema": SCHEMA, "policy": name, "seed": job.seed, "job": job.name, "settings": s.to_dict(),
-            "contract": task.contract.to_dict(), "parameters": sum(p.numel() for p in learned.module.parameters()),
-            "chunk": {k: getattr(config, k) for k in ("n_obs_steps", "action_chunk_size", "n_action_steps")},
-            "training": {"steps": learned.steps, "seconds": learned.seconds, "curve": learned.curve},
-            "metrics": metrics, "two_routes": routes, "ways_round": ways_taken, "made_by": made_by(),
-            "episodes": [e.summary() | {"failure": failures.get(str(e.seed))} for e in episodes],
-            "videos": {f"{name}-seed{job.seed}-{e.seed}.mp4": video_bytes(video_frames(e, task))
-                       for e in episodes[:videos]},
-        })
+        results.append(
+            {
+                "schema": SCHEMA,
+                "policy": name,
+                "seed": job.seed,
+                "job": job.name,
+                "settings": s.to_dict(),
+                "contract": task.contract.to_dict(),
+                "parameters": sum(p.numel() for p in learned.module.parameters()),
+                "chunk": {k: getattr(config, k) for k in ("n_obs_steps", "action_chunk_size", "n_action_steps")},
+                "training": {"steps": learned.steps, "seconds": learned.seconds, "curve": learned.curve},
+                "metrics": metrics,
+                "two_routes": routes,
+                "ways_round": ways_taken,
+                "made_by": made_by(),
+                "episodes": [e.summary() | {"failure": failures.get(str(e.seed))} for e in episodes],
+                "videos": {
+                    f"{name}-seed{job.seed}-{e.seed}.mp4": video_bytes(video_frames(e, task)) for e in episodes[:videos]
+                },
+            }
+        )
     return results
 
 
@@ -233,8 +260,9 @@ def two_routes(policy: str, seed: int, budget: Budget, n: int = 40) -> dict[str,
     n rollouts that arrive on the left and on the right of the disc, and that do not arrive."""
     task = get_task("navigation")
     demos = load_demos(task.demonstrations(ROUTES_DEMOS, seed, walk_on=True))
-    config = config_for(policy, demos, scheduler_warmup_steps=20, batch_size=64, vqvae_batch_size=256,
-                        **task.laptop)  # small batches: many steps in little time
+    config = config_for(
+        policy, demos, scheduler_warmup_steps=20, batch_size=64, vqvae_batch_size=256, **task.laptop
+    )  # small batches: many steps in little time
     setup = prepare(demos, config, augment=False)
     if budget.minutes is not None:
         budget = Budget(minutes=min(ROUTES_MINUTES, ROUTES_SHARE * budget.minutes))
@@ -250,8 +278,15 @@ def two_routes(policy: str, seed: int, budget: Budget, n: int = 40) -> dict[str,
 # --- the panel ----------------------------------------------------------------------------------------------------
 
 
-def run_panel(policies: Sequence[str], seeds: Sequence[int], settings: Settings, out: Path, jobs: int = 1,
-            dask: str | None = None, quiet: bool = False) -> dict[str, Any]:
+def run_panel(
+    policies: Sequence[str],
+    seeds: Sequence[int],
+    settings: Settings,
+    out: Path,
+    jobs: int = 1,
+    dask: str | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
     """Run what is missing of a panel, then write panel.json and report.html into `out`. Returns what panel.json holds.
 
     Args: jobs, processes of this machine; dask, the address of a scheduler that takes the jobs instead.
@@ -295,7 +330,7 @@ def jobs_of(policies: Sequence[str], seeds: Sequence[int], demos: Demos, setting
     jobs = []
     for seed in seeds:
         order = np.random.default_rng(seed).permutation(len(demos))
-        chosen, rest = np.sort(order[:settings.demos]), order[settings.demos:settings.demos + 10]
+        chosen, rest = np.sort(order[: settings.demos]), order[settings.demos : settings.demos + 10]
         held_out = demos.select(rest) if len(rest) else None
         jobs += [Job(policy, seed, demos.select(chosen), held_out, settings) for policy in policies]
     return jobs
@@ -340,8 +375,9 @@ def results_of(out: Path, settings: Settings) -> list[dict[str, Any]]:
             mine, theirs = settings.to_dict(), {"task": DEFAULT_TASK} | result["settings"]
             other = [name for name in mine if mine[name] != theirs.get(name)]
             if other:
-                raise BadInput(f"{path}: made with {other[0]} {theirs.get(other[0])}, not {mine[other[0]]}; "
-                               "choose another --out")
+                raise BadInput(
+                    f"{path}: made with {other[0]} {theirs.get(other[0])}, not {mine[other[0]]}; choose another --out"
+                )
         found += results
     order = [*POLICIES[:3], *SAMPLERS, POLICIES[4]]
     return sorted(found, key=lambda r: (order.index(r["policy"]), r["seed"]))
@@ -361,13 +397,21 @@ def write_panel(out: Path, results: list[dict[str, Any]], settings: Settings) ->
 
     for result in results:
         labels = {str(e["seed"]): e["failure"] for e in result["episodes"] if e["failure"]}
-        kept = keep_persons_word(out / "failures" / f"{result['policy']}-seed{result['seed']}.json", labels,
-                                 get_task(settings.task).failure_rules)
+        kept = keep_persons_word(
+            out / "failures" / f"{result['policy']}-seed{result['seed']}.json",
+            labels,
+            get_task(settings.task).failure_rules,
+        )
         for episode in result["episodes"]:
             episode["failure"] = kept.get(str(episode["seed"]))
-    panel = {"schema": SCHEMA, "settings": settings.to_dict(), "results": results,
-             "contract": get_task(settings.task).contract.to_dict(), "tests": paired_tests(results),
-             "claims": claims(results)}
+    panel = {
+        "schema": SCHEMA,
+        "settings": settings.to_dict(),
+        "results": results,
+        "contract": get_task(settings.task).contract.to_dict(),
+        "tests": paired_tests(results),
+        "claims": claims(results),
+    }
     write_json(out / "panel.json", panel)
     write_text(out / "report.html", report(panel, out))
     drop_partials(out)

@@ -23,11 +23,13 @@ def recorded(run: Path, name: str | None = None) -> tuple[Path, dict[str, Any]]:
     """The evaluation of a run to repeat: the one called `name`, or the only one. Raises BadInput."""
     found = sorted(run.glob(f"eval/{name or '*'}/run.json"))
     if not found:
-        raise BadInput(f"{run}: no recorded evaluation{f' {name}' if name else ''}; "
-                       f"make one with: vqbet-course eval {run}")
+        raise BadInput(
+            f"{run}: no recorded evaluation{f' {name}' if name else ''}; make one with: vqbet-course eval {run}"
+        )
     if len(found) > 1:
-        raise BadInput(f"{run}: has several evaluations; choose one with --eval: "
-                       f"{', '.join(path.parent.name for path in found)}")
+        raise BadInput(
+            f"{run}: has several evaluations; choose one with --eval: {', '.join(path.parent.name for path in found)}"
+        )
 
     def parse(values: dict[str, Any]) -> dict[str, Any]:
         if values["schema"] != SCHEMA:
@@ -44,8 +46,9 @@ def reproduce(run: Path, name: str | None = None, repo: Path | None = None) -> d
     step fails."""
     path, before = recorded(run, name)
     if not (run / "model.safetensors").exists():
-        raise BadInput(f"{run}: its model.safetensors is missing; finish the training with: "
-                       f"vqbet-course train --resume {run}")
+        raise BadInput(
+            f"{run}: its model.safetensors is missing; finish the training with: vqbet-course train --resume {run}"
+        )
     repo = repo or ROOT
     with tempfile.TemporaryDirectory() as folder:
         clone, copied, out = Path(folder) / "clone", Path(folder) / "run", Path(folder) / "eval"
@@ -67,8 +70,22 @@ def evaluation_command(before: dict[str, Any], path: Path, run: Path, out: Path)
     goal = ["--goal-pose", before["goal_pose"]] if before.get("goal_pose") else []
     task = ["--task", before["task"]] if before.get("task") else []
     perturb = [part for what in before["perturb"] for part in ("--perturb", what)]
-    return ["eval", str(run), *task, "--episodes", str(len(before["episodes"])), "--seed", str(before["seed"]),
-            "--videos", "0", *perturb, *goal, *split, "--out", str(out)]
+    return [
+        "eval",
+        str(run),
+        *task,
+        "--episodes",
+        str(len(before["episodes"])),
+        "--seed",
+        str(before["seed"]),
+        "--videos",
+        "0",
+        *perturb,
+        *goal,
+        *split,
+        "--out",
+        str(out),
+    ]
 
 
 def compare_results(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
@@ -83,9 +100,15 @@ def compare_results(before: dict[str, Any], after: dict[str, Any]) -> dict[str, 
     metrics = {name: pair for name, pair in metrics.items() if name in REPEATABLE_METRICS}
     success = [result["metrics"]["success_rate"] for result in (before, after)]
     repeats = abs(success[1] - success[0]) <= TOLERANCE + 1e-9 if versions else not (other or metrics)
-    return {"schema": "vqbet_course/reproduced/1", "reproduced": repeats,
-            "rule": f"success within {TOLERANCE:g}" if versions else "the same episodes", "differs": versions,
-            "other_metrics": metrics, "other_episodes": other, "success": success}
+    return {
+        "schema": "vqbet_course/reproduced/1",
+        "reproduced": repeats,
+        "rule": f"success within {TOLERANCE:g}" if versions else "the same episodes",
+        "differs": versions,
+        "other_metrics": metrics,
+        "other_episodes": other,
+        "success": success,
+    }
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, list[Any]]:
@@ -98,22 +121,32 @@ def verdict_line(verdict: dict[str, Any]) -> str:
     """A verdict in one line."""
     one, two = verdict["success"]
     word = "reproduced" if verdict["reproduced"] else "NOT reproduced"
-    said = [f"{word} ({verdict['rule']}): success {one:.0%} recorded, {two:.0%} now",
-            "; ".join(f"{key} {a} against {b}" for key, (a, b) in verdict["differs"].items())
-            or "same versions and machine"]
+    said = [
+        f"{word} ({verdict['rule']}): success {one:.0%} recorded, {two:.0%} now",
+        "; ".join(f"{key} {a} against {b}" for key, (a, b) in verdict["differs"].items())
+        or "same versions and machine",
+    ]
     if verdict["other_metrics"]:
-        said.append("metrics that differ: " + ", ".join(
-            f"{name} {a:.4g} against {b:.4g}" for name, (a, b) in verdict["other_metrics"].items()))
+        said.append(
+            "metrics that differ: "
+            + ", ".join(f"{name} {a:.4g} against {b:.4g}" for name, (a, b) in verdict["other_metrics"].items())
+        )
     others = [*map(str, verdict["other_episodes"])]
-    said.append(f"episodes that differ: {', '.join(others[:5])}{' ...' if len(others) > 5 else ''}" if others
-                else "no episode differs")
+    said.append(
+        f"episodes that differ: {', '.join(others[:5])}{' ...' if len(others) > 5 else ''}"
+        if others
+        else "no episode differs"
+    )
     return "; ".join(said)
 
 
 def uncommitted(repo: Path) -> bool:
     """Whether the repository holds uncommitted changes, which a clone does not get."""
-    return bool(subprocess.run(["git", "-C", str(repo), "status", "--porcelain", "--untracked-files=no"],
-                               capture_output=True, text=True).stdout.strip())
+    return bool(
+        subprocess.run(
+            ["git", "-C", str(repo), "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True
+        ).stdout.strip()
+    )
 
 
 def step(what: str, *arguments: str, cwd: Path | None = None) -> None:

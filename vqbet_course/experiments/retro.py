@@ -22,12 +22,18 @@ def retro(paths: Sequence[Path], out: Path, recorded: Path | None = None) -> str
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.method, row.task, row.trained), []).append(row)
-    lines = ["# Retro", "", "| method | task | trained on | success, mean ± std (n seeds) | episodes a seed | |",
-             "|---|---|---|---|---|---|"]
+    lines = [
+        "# Retro",
+        "",
+        "| method | task | trained on | success, mean ± std (n seeds) | episodes a seed | |",
+        "|---|---|---|---|---|---|",
+    ]
     for (method, task, trained), found in groups.items():
         counts = sorted({len(row.episodes) for row in found})
-        lines.append(f"| {method} | {task} | {trained} | {spread([r.metrics['success_rate'] for r in found])} | "
-                     f"{', '.join(map(str, counts))} | measured |")
+        lines.append(
+            f"| {method} | {task} | {trained} | {spread([r.metrics['success_rate'] for r in found])} | "
+            f"{', '.join(map(str, counts))} | measured |"
+        )
     lines += [f"| {r['method']} | {r['task']} | | {spread(r['success'])} | | recorded: {r['source']} |" for r in noted]
     lines += ["", "**Reproducibility.** " + reproducibility(rows), "", "## Open questions", ""]
     lines += [f"- {question}" for question in open_questions(groups)] + [""]
@@ -51,15 +57,25 @@ def spread(values: Sequence[float]) -> str:
 
 def reproducibility(rows: Sequence[Row]) -> str:
     """The versions behind the results, how many of them were repeated, and the command that repeats one."""
-    versions = sorted({f"{r.made_by['machine']}, torch {r.made_by['torch']}, gym-pusht {r.made_by['gym-pusht']}, "
-                       f"{r.made_by['threads']} thread(s)" for r in rows})
+    versions = sorted(
+        {
+            f"{r.made_by['machine']}, torch {r.made_by['torch']}, gym-pusht {r.made_by['gym-pusht']}, "
+            f"{r.made_by['threads']} thread(s)"
+            for r in rows
+        }
+    )
     saved = sorted({row.path for row in rows if row.path.name == "run.json"})
     said = [f"Made on {'; '.join(versions)}."]
     if saved:
-        verdicts = [read_json(path, lambda v: bool(v["reproduced"])) for path in
-                    (run.with_name("reproduced.json") for run in saved) if path.exists()]
-        said.append(f"Of {len(saved)} saved evaluation(s), {len(verdicts)} were repeated in a fresh clone, and "
-                    f"{sum(verdicts)} of those gave the same result.")
+        verdicts = [
+            read_json(path, lambda v: bool(v["reproduced"]))
+            for path in (run.with_name("reproduced.json") for run in saved)
+            if path.exists()
+        ]
+        said.append(
+            f"Of {len(saved)} saved evaluation(s), {len(verdicts)} were repeated in a fresh clone, and "
+            f"{sum(verdicts)} of those gave the same result."
+        )
         said.append(f"To repeat one: `vqbet-course reproduce {saved[0].parent.parent.parent}`.")
     return " ".join(said)
 
@@ -82,8 +98,10 @@ def open_questions(groups: dict[tuple[str, str, str], list[Row]]) -> list[str]:
             most = max(set(labels), key=lambda label: (labels.count(label), label))
             asked = "have no label; what do videos show?" if most == "unlabelled" else f"are labelled {most}; why?"
             own.append(f"{about}: {labels.count(most)} of {len(labels)} failures {asked}")
-    all_together = [("Fewer than three training seeds; how much is chance?", few),
-                    ("Final coverage far below max coverage; what undoes the push?", lost)]
+    all_together = [
+        ("Fewer than three training seeds; how much is chance?", few),
+        ("Final coverage far below max coverage; what undoes the push?", lost),
+    ]
     questions = [f"{question} {'; '.join(found)}." for question, found in all_together if found] + own
     return questions or ["These results raise none by themselves."]
 
@@ -96,7 +114,10 @@ def read_recorded(path: Path) -> list[dict[str, Any]]:
         raise BadInput(f"{path}: not readable as JSON ({error})") from None
     for number, row in enumerate(rows if isinstance(rows, list) else [None]):
         good = isinstance(row, dict) and {"method", "task", "success", "source"} <= row.keys()
-        if not good or not row["success"] or not all(
-                isinstance(s, int | float) and 0 <= s <= 1 for s in row["success"]):
+        if (
+            not good
+            or not row["success"]
+            or not all(isinstance(s, int | float) and 0 <= s <= 1 for s in row["success"])
+        ):
             raise BadInput(f"{path}: row {number}: give method, task, success (a list of numbers in 0..1) and source")
     return rows

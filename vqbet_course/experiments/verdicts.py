@@ -39,8 +39,12 @@ def compare_success(one: dict, two: dict) -> dict[str, Any]:
     pairs = [(one[key]["success"], two[key]["success"]) for key in one.keys() & two.keys()]
     only_one, only_two = sum(a > b for a, b in pairs), sum(a < b for a, b in pairs)
     n = only_one + only_two
-    return {"pairs": len(pairs), "only_first": only_one, "only_second": only_two,
-            "p": binomtest(only_one, n).pvalue if n else 1.0}
+    return {
+        "pairs": len(pairs),
+        "only_first": only_one,
+        "only_second": only_two,
+        "p": binomtest(only_one, n).pvalue if n else 1.0,
+    }
 
 
 def compare_coverage(one: dict, two: dict, keep: Callable[[float, float], bool] = lambda a, b: True) -> dict[str, Any]:
@@ -52,8 +56,11 @@ def compare_coverage(one: dict, two: dict, keep: Callable[[float, float], bool] 
     means = [tuple(np.mean(pairs, axis=0)) for pairs in by_seed.values()]
     differences = np.array([a - b for a, b in means if keep(a, b)])
     different = len(differences) and bool(np.any(differences != 0))
-    return {"pairs": len(differences), "mean_difference": float(differences.mean()) if len(differences) else 0.0,
-            "p": float(wilcoxon(differences).pvalue) if different else 1.0}
+    return {
+        "pairs": len(differences),
+        "mean_difference": float(differences.mean()) if len(differences) else 0.0,
+        "p": float(wilcoxon(differences).pvalue) if different else 1.0,
+    }
 
 
 def paired_tests(results: Results) -> list[dict[str, Any]]:
@@ -61,8 +68,14 @@ def paired_tests(results: Results) -> list[dict[str, Any]]:
     tests: list[dict[str, Any]] = []
     for first, second in combinations(policies_of(results), 2):
         one, two = outcomes(results, first), outcomes(results, second)
-        tests.append({"first": first, "second": second, "success": compare_success(one, two),
-                      "coverage": compare_coverage(one, two)})
+        tests.append(
+            {
+                "first": first,
+                "second": second,
+                "success": compare_success(one, two),
+                "coverage": compare_coverage(one, two),
+            }
+        )
     for kind in ("success", "coverage"):
         for test, p in zip(tests, holm([t[kind]["p"] for t in tests]) if tests else [], strict=True):
             test[kind] |= {"p_holm": p, "significant": p < LEVEL}
@@ -91,16 +104,21 @@ def claims(results: Results) -> list[dict[str, str]]:
         ({"diffusion-ddpm100", "vqbet"}, diffusion_places_finer),
         ({"diffusion-ddim10", "vqbet"}, lambda r: faster(r, "diffusion-ddim10", 5)),
         ({"diffusion-ddpm100", "vqbet"}, lambda r: faster(r, "diffusion-ddpm100", 30)),
-        ({"vqbet"}, best_reward), *([({"vqbet", "bc"}, goes_both_ways_round)] if forks else []),
-        ({"vqbet", "bc"}, keeps_both_routes)]
+        ({"vqbet"}, best_reward),
+        *([({"vqbet", "bc"}, goes_both_ways_round)] if forks else []),
+        ({"vqbet", "bc"}, keeps_both_routes),
+    ]
     return [claim(results) for needed, claim in asked if needed <= present and len(present) > 1]
 
 
 def act_beats_bc(results: Results) -> dict[str, str]:
     """The claim that ACT is better than behaviour cloning, by max coverage."""
     test = compare_coverage(outcomes(results, "act"), outcomes(results, "bc"))
-    return {"claim": "ACT is better than behaviour cloning (max coverage on shared starts)",
-            "verdict": claim_verdict(test["mean_difference"], test["p"] < LEVEL), "why": above("ACT", "BC", test)}
+    return {
+        "claim": "ACT is better than behaviour cloning (max coverage on shared starts)",
+        "verdict": claim_verdict(test["mean_difference"], test["p"] < LEVEL),
+        "why": above("ACT", "BC", test),
+    }
 
 
 def above(one: str, two: str, test: dict[str, Any]) -> str:
@@ -108,46 +126,59 @@ def above(one: str, two: str, test: dict[str, Any]) -> str:
     if not test["pairs"]:
         return "there is no such start"
     difference = test["mean_difference"]
-    return (f"{one} is on average {abs(difference):.3f} {'below' if difference < 0 else 'above'} {two}, over "
-            f"{test['pairs']} starts (p-value {p_value(test['p'])})")
+    return (
+        f"{one} is on average {abs(difference):.3f} {'below' if difference < 0 else 'above'} {two}, over "
+        f"{test['pairs']} starts (p-value {p_value(test['p'])})"
+    )
 
 
 def diffusion_places_finer(results: Results, near: float = 0.8) -> dict[str, str]:
     """The claim that Diffusion Policy covers more than VQ-BeT where both get beyond a coverage of `near`."""
-    test = compare_coverage(outcomes(results, "diffusion-ddpm100"), outcomes(results, "vqbet"),
-                            lambda a, b: min(a, b) > near)
-    return {"claim": f"Diffusion Policy places finer than VQ-BeT (max coverage where both get beyond {near:g})",
-            "verdict": claim_verdict(test["mean_difference"], test["p"] < LEVEL),
-            "why": above("Diffusion (100 DDPM steps)", "VQ-BeT", test)}
+    test = compare_coverage(
+        outcomes(results, "diffusion-ddpm100"), outcomes(results, "vqbet"), lambda a, b: min(a, b) > near
+    )
+    return {
+        "claim": f"Diffusion Policy places finer than VQ-BeT (max coverage where both get beyond {near:g})",
+        "verdict": claim_verdict(test["mean_difference"], test["p"] < LEVEL),
+        "why": above("Diffusion (100 DDPM steps)", "VQ-BeT", test),
+    }
 
 
 def faster(results: Results, other: str, times: float) -> dict[str, str]:
     """The claim that VQ-BeT decides `times` times as fast as another policy."""
-    slow, fast = (np.median([r["metrics"]["latency_ms"]["p50"] for r in results if r["policy"] == name])
-                  for name in (other, "vqbet"))
+    slow, fast = (
+        np.median([r["metrics"]["latency_ms"]["p50"] for r in results if r["policy"] == name])
+        for name in (other, "vqbet")
+    )
     sizes = {r["policy"]: r["parameters"] / 1e6 for r in results}
     executed = {r["policy"]: r["chunk"]["n_action_steps"] for r in results}
     an_action = slow / executed[other] / (fast / executed["vqbet"])
-    return {"claim": f"VQ-BeT decides {times:g} times as fast as {other}",
-            "verdict": "confirmed" if slow / fast >= times else "refuted",
-            "why": f"{slow:.1f} ms against {fast:.1f} ms a decision (p50), {slow / fast:.1f} times, and "
-                   f"{an_action:.1f} times for each action executed; "
-                   f"{sizes[other]:.2f} and {sizes['vqbet']:.2f} million parameters"}
+    return {
+        "claim": f"VQ-BeT decides {times:g} times as fast as {other}",
+        "verdict": "confirmed" if slow / fast >= times else "refuted",
+        "why": f"{slow:.1f} ms against {fast:.1f} ms a decision (p50), {slow / fast:.1f} times, and "
+        f"{an_action:.1f} times for each action executed; "
+        f"{sizes[other]:.2f} and {sizes['vqbet']:.2f} million parameters",
+    }
 
 
 def best_reward(results: Results) -> dict[str, str]:
     """The claim that no policy of the panel has a higher average max reward than VQ-BeT."""
-    rewards = {name: np.mean([r["metrics"]["avg_max_reward"] for r in results if r["policy"] == name])
-               for name in policies_of(results)}
+    rewards = {
+        name: np.mean([r["metrics"]["avg_max_reward"] for r in results if r["policy"] == name])
+        for name in policies_of(results)
+    }
     best = max(rewards, key=lambda name: rewards[name])
     others = max((reward for name, reward in rewards.items() if name != "vqbet"), default=0.0)
     wins = {name: np.mean([e["success"] for e in outcomes(results, name).values()]) for name in policies_of(results)}
     often = max(wins, key=lambda name: wins[name])
-    return {"claim": "VQ-BeT stands at or above every other policy of the panel (average max reward)",
-            "verdict": "confirmed" if rewards["vqbet"] >= others else "refuted",
-            "why": f"best is {best} with {rewards[best]:.3f}, VQ-BeT has {rewards['vqbet']:.3f}"
-                   f"{chance(results, best)}; most often successful is {often} with {wins[often]:.0%}, "
-                   f"VQ-BeT has {wins['vqbet']:.0%}"}
+    return {
+        "claim": "VQ-BeT stands at or above every other policy of the panel (average max reward)",
+        "verdict": "confirmed" if rewards["vqbet"] >= others else "refuted",
+        "why": f"best is {best} with {rewards[best]:.3f}, VQ-BeT has {rewards['vqbet']:.3f}"
+        f"{chance(results, best)}; most often successful is {often} with {wins[often]:.0%}, "
+        f"VQ-BeT has {wins['vqbet']:.0%}",
+    }
 
 
 def chance(results: Results, best: str) -> str:
@@ -164,12 +195,15 @@ def keeps_both_routes(results: Results, least: float = 0.1) -> dict[str, str]:
     rollouts and most of them arrive. Diffusion acts there with 10 DDIM steps; its DDPM row has the same numbers."""
     routes = {name: shares(results, name, "two_routes") for name in policies_of(results) if name != "diffusion-ddpm100"}
     keeps = {name: min(r["left"], r["right"]) >= least and r["crashed"] < 0.5 for name, r in routes.items()}
-    words = "; ".join(f"{name} {r['left']:.0%} left, {r['right']:.0%} right, {r['crashed']:.0%} lost"
-                     for name, r in routes.items())
-    return {"claim": "On navigation, from the start from which demonstrations go left and right of the disc, VQ-BeT "
-                     "keeps both routes and BC does not",
-            "verdict": "confirmed" if keeps["vqbet"] and not keeps["bc"] else "refuted",
-            "why": words + " (lost: into the disc, or never at the goal)"}
+    words = "; ".join(
+        f"{name} {r['left']:.0%} left, {r['right']:.0%} right, {r['crashed']:.0%} lost" for name, r in routes.items()
+    )
+    return {
+        "claim": "On navigation, from the start from which demonstrations go left and right of the disc, VQ-BeT "
+        "keeps both routes and BC does not",
+        "verdict": "confirmed" if keeps["vqbet"] and not keeps["bc"] else "refuted",
+        "why": words + " (lost: into the disc, or never at the goal)",
+    }
 
 
 def goes_both_ways_round(results: Results) -> dict[str, str]:
@@ -178,10 +212,16 @@ def goes_both_ways_round(results: Results) -> dict[str, str]:
     if any("ways_round" not in r for r in results):
         return {"claim": claim, "verdict": "not measured", "why": "an earlier version made these results"}
     ways = {name: shares(results, name, "ways_round") for name in policies_of(results)}
-    words = "; ".join(f"{name} from {w['both']:.0%} of the starts ({w['left']:.0%} only left, {w['right']:.0%} only "
-                     f"right, {w['neither']:.0%} neither)" for name, w in ways.items())
-    return {"claim": claim, "verdict": "confirmed" if ways["vqbet"]["both"] >= 0.5 > ways["bc"]["both"]
-            else "refuted", "why": "both ways: " + words}
+    words = "; ".join(
+        f"{name} from {w['both']:.0%} of the starts ({w['left']:.0%} only left, {w['right']:.0%} only "
+        f"right, {w['neither']:.0%} neither)"
+        for name, w in ways.items()
+    )
+    return {
+        "claim": claim,
+        "verdict": "confirmed" if ways["vqbet"]["both"] >= 0.5 > ways["bc"]["both"] else "refuted",
+        "why": "both ways: " + words,
+    }
 
 
 def shares(results: Results, policy: str, measured: str) -> dict[str, float]:

@@ -51,8 +51,7 @@ def export_run(run: Run, out: Path, kind: str = "vqbet_course") -> None:
         task = task_of(run.contract)
         bounds = task.contract.action_bounds if task else None
         started = replace(run.policy.config, pretrained_backbone_weights=None)  # else fetched when it is built
-        policy = wrap(run.policy, VQBeTCourseConfig.of(
-            started, action_bounds=bounds, device="cpu", push_to_hub=False))
+        policy = wrap(run.policy, VQBeTCourseConfig.of(started, action_bounds=bounds, device="cpu", push_to_hub=False))
     stats = {name: {"min": low, "max": high} for name, (low, high) in run.normalizer.bounds.items()}
     with in_plain_words(out):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -127,11 +126,15 @@ def read_policy(folder: Path, config: PreTrainedConfig) -> VQBeTPolicy:
 def read_normalizer(folder: Path, config: VQBeTConfig) -> Normalizer:
     """The bounds with which a checkpoint's processors normalise numbers and actions. Raises BadInput where it
     normalises images."""
-    step = read_json(folder / "policy_preprocessor.json", lambda values: next(
-        step for step in values["steps"] if step.get("registry_name") == "normalizer_processor"))
+    step = read_json(
+        folder / "policy_preprocessor.json",
+        lambda values: next(step for step in values["steps"] if step.get("registry_name") == "normalizer_processor"),
+    )
     sizes, features = config.observation_sizes | {"action": config.action_dim}, step["config"]["features"]
-    modes = {name: step["config"]["norm_map"].get(features[name]["type"], "IDENTITY")
-             for name in [*sizes, *config.image_shapes]}
+    modes = {
+        name: step["config"]["norm_map"].get(features[name]["type"], "IDENTITY")
+        for name in [*sizes, *config.image_shapes]
+    }
     for name in config.image_shapes:
         if modes[name] != NormalizationMode.IDENTITY.value:
             raise BadInput(f"{folder}: normalises {name} by {modes[name]}; here images are not normalised (IDENTITY)")
@@ -143,8 +146,9 @@ def read_normalizer(folder: Path, config: VQBeTConfig) -> Normalizer:
     try:
         return Normalizer({name: bounds_of(modes[name], stats, name, size) for name, size in sizes.items()})
     except KeyError as error:
-        raise BadInput(f"{path}: has no {error} to normalise by {', '.join(sorted({*modes.values()}))}; copy the "
-                       "checkpoint again") from None
+        raise BadInput(
+            f"{path}: has no {error} to normalise by {', '.join(sorted({*modes.values()}))}; copy the checkpoint again"
+        ) from None
 
 
 def bounds_of(mode: str, stats: dict[str, Tensor], name: str, size: int) -> tuple[Tensor, Tensor]:

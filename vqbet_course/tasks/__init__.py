@@ -5,6 +5,7 @@ until it is asked for.
     source = open_source("demo")                   a SOURCE, as the task sees it that its data are of
     task = task_of(load_demos(source).contract)    None: of no task that is known
 """
+
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -93,8 +94,9 @@ def as_task(world: "Task | Callable[[], Any] | None") -> "Task":
     return world if isinstance(world, Task) else EnvironmentTask(getattr(world, "__name__", "environment"), world)
 
 
-def open_source(text: str, fps: float | None = None, task: str | None = None,
-                choice: "Choice | None" = None) -> "Source":
+def open_source(
+    text: str, fps: float | None = None, task: str | None = None, choice: "Choice | None" = None
+) -> "Source":
     """Open a SOURCE (`demo`, a path, an id on the hub) as the task sees it that its demonstrations are of.
 
     `fps`: frames a second, for sources that do not say. `task`: whose demonstrations they are; None: what the source's

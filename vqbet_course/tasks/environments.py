@@ -6,6 +6,7 @@
 Gymnasium imports what stands before the colon. `vqbet_course:vqbet_course/PushT-v0` works as well where gymnasium is
 imported before vqbet_course, which loads this module then.
 """
+
 from gymnasium.envs.registration import register
 
 register("vqbet_course/PushT-v0", "vqbet_course.tasks.pusht.environment:PushTEnv", max_episode_steps=300)

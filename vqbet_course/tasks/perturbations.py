@@ -135,8 +135,9 @@ def parse_perturbation(asked: str, kinds: Mapping[str, Kind] = KINDS) -> tuple[s
     return name, amount
 
 
-def perturbed(make: Callable[[], gym.Env], asked: Sequence[str],
-              kinds: Mapping[str, Kind] = KINDS) -> Callable[[], gym.Env]:
+def perturbed(
+    make: Callable[[], gym.Env], asked: Sequence[str], kinds: Mapping[str, Kind] = KINDS
+) -> Callable[[], gym.Env]:
     """`make`, with every perturbation that was asked for around the environment. Raises BadInput as
     `parse_perturbation` does."""
     chosen = [parse_perturbation(a, kinds) for a in asked]
@@ -164,4 +165,3 @@ def change_arrays(observation: Any, change: Callable[[np.ndarray], np.ndarray]) 
     if isinstance(observation, dict):
         return {name: change(values) for name, values in observation.items()}
     return change(observation)
-

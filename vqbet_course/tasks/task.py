@@ -1,4 +1,5 @@
 """What a task is: an environment, its contract, and everything special that training and evaluation ask for."""
+
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -140,16 +141,18 @@ class Task:
     def at_goal(self, asked: str | None) -> "Task":
         """The task with its goal where it was asked for (None: where it always is), in environments that tell it as
         `goal`. Raises BadInput for a task whose goal cannot be chosen."""
-        raise BadInput(f"{self.title} has no goal that can be chosen; evaluate a policy without goals, and leave "
-                       "--goal-pose out")
+        raise BadInput(
+            f"{self.title} has no goal that can be chosen; evaluate a policy without goals, and leave --goal-pose out"
+        )
 
     def goal_frame(self, config: "VQBeTConfig") -> "AbsoluteFrame | None":
         """The coordinate frame in which a policy of this configuration, which has goals, sees and decides; None: that
         of its absolute or relative actions."""
         return None
 
-    def in_goal_frame(self, windows: "Windows", normalizer: "Normalizer",
-                      contract: Contract) -> "tuple[Windows, Normalizer]":
+    def in_goal_frame(
+        self, windows: "Windows", normalizer: "Normalizer", contract: Contract
+    ) -> "tuple[Windows, Normalizer]":
         """Training windows with chunks in the frame of `goal_frame`, and their normalizer. Raises BadInput for
         demonstrations that only look like this task's."""
         return windows, normalizer
@@ -186,7 +189,8 @@ class Task:
             return None
         found = source.contract.observing(self.contract.data.observation)
         differs = replace(found, fps=self.contract.data.fps).difference(self.contract.data) or (
-            "it observes " + ", ".join(source.contract.observation))
+            "it observes " + ", ".join(source.contract.observation)
+        )
         raise BadInput(f"{source.path}: not demonstrations of {self.title}: {differs}; leave --task {self.name} out")
 
     def check_episode(self, episode: Episode) -> None:
@@ -225,6 +229,7 @@ class Task:
         def read(start: int) -> Iterator[Episode]:
             for episode in source.read(start):
                 yield replace(episode, images={IMAGE: self.draw(episode)})
+
         return replace(source, read=read, image_sizes={IMAGE: self.frame_size})
 
     def plot_scene(self, axes: "Axes") -> bool:

@@ -38,8 +38,11 @@ def fitting(demos: Demos, weights: str | None = None) -> VQBeTConfig:
     shapes = {name: values.shape[1:] for name, values in demos.observation.items()}
     numbers = {name: shape[0] for name, shape in shapes.items() if len(shape) == 1}
     cameras = {name: shape for name, shape in shapes.items() if len(shape) == 3}
-    return VQBeTConfig.laptop(observation_sizes=numbers, action_dim=demos.action.shape[1],
-                              **(laptop_changes(demos.contract) | for_cameras(cameras, weights)))
+    return VQBeTConfig.laptop(
+        observation_sizes=numbers,
+        action_dim=demos.action.shape[1],
+        **(laptop_changes(demos.contract) | for_cameras(cameras, weights)),
+    )
 
 
 def with_goal(config: VQBeTConfig, goal: str) -> VQBeTConfig:
@@ -58,16 +61,20 @@ def window_frames(config: VQBeTConfig) -> int:
 
 def check_fit(demos: Demos, config: VQBeTConfig) -> None:
     """Raise BadInput unless the sizes agree and every episode is as long as a window."""
-    found = {name: shape[0] if len(shape) == 1 else shape
-             for name, shape in ((name, values.shape[1:]) for name, values in demos.columns.items())}
+    found = {
+        name: shape[0] if len(shape) == 1 else shape
+        for name, shape in ((name, values.shape[1:]) for name, values in demos.columns.items())
+    }
     wanted = config.image_shapes | config.observation_sizes | {"action": config.action_dim}
     if found != wanted:
         raise BadInput(f"{demos.source}: holds {found}, the configuration expects {wanted}")
     window = window_frames(config)
     lengths = np.diff(demos.episode_ends, prepend=0)
     if lengths.min() < window:
-        raise BadInput(f"{demos.source}: episode {lengths.argmin()} has {lengths.min()} frames, a window needs "
-                       f"{window}; drop that episode, or choose a smaller n_obs_steps or action_chunk_size")
+        raise BadInput(
+            f"{demos.source}: episode {lengths.argmin()} has {lengths.min()} frames, a window needs "
+            f"{window}; drop that episode, or choose a smaller n_obs_steps or action_chunk_size"
+        )
 
 
 def prepare(demos: Demos, config: VQBeTConfig, augment: bool, goal: str = "none") -> Setup:
@@ -78,11 +85,13 @@ def prepare(demos: Demos, config: VQBeTConfig, augment: bool, goal: str = "none"
     contract = demos.contract
     demos = augmented(demos, config.action_chunk_size) if augment else demos
     normalizer = Normalizer.fit(demos, relative=config.use_relative_actions)
-    windows = make_windows(demos, normalizer, config.n_obs_steps, config.n_queries, config.action_chunk_size,
-                           config.use_relative_actions)
+    windows = make_windows(
+        demos, normalizer, config.n_obs_steps, config.n_queries, config.action_chunk_size, config.use_relative_actions
+    )
     if config.goal_shape:
         from vqbet_course.goals import with_goals
 
-        windows, normalizer, contract = with_goals(goal, config.goal_shape[0], demos.episode_ends, windows, normalizer,
-                                                   contract)
+        windows, normalizer, contract = with_goals(
+            goal, config.goal_shape[0], demos.episode_ends, windows, normalizer, contract
+        )
     return Setup(windows, normalizer, contract, normalizer.unit("action"))

@@ -46,16 +46,22 @@ def for_cameras(shapes: dict[str, tuple[int, ...]], weights: str | None = None) 
     seven eighths of an image, and smaller batches. With torchvision `weights`, the backbone is theirs, with batch
     norm, so EMA is off. Raises BadInput for weights without a camera or of another network."""
     if weights is not None and not (shapes and weights.startswith("ResNet")):
-        raise BadInput(f"weights {weights}: they are a ResNet's, like ResNet18_Weights.IMAGENET1K_V1, and for a policy "
-                       "that observes images")
+        raise BadInput(
+            f"weights {weights}: they are a ResNet's, like ResNet18_Weights.IMAGENET1K_V1, and for a policy "
+            "that observes images"
+        )
     if not shapes:
         return {}
     _, height, width = next(iter(shapes.values()))
     changes = {"image_shapes": shapes, "crop_shape": (height * 7 // 8, width * 7 // 8), "batch_size": 32}
     if weights is None:
         return changes
-    return changes | {"vision_backbone": weights.split("_")[0].lower(), "pretrained_backbone_weights": weights,
-                      "use_group_norm": False, "ema_decay": 0.0}
+    return changes | {
+        "vision_backbone": weights.split("_")[0].lower(),
+        "pretrained_backbone_weights": weights,
+        "use_group_norm": False,
+        "ema_decay": 0.0,
+    }
 
 
 def build_goal_encoder(c: VQBeTConfig) -> nn.Module | None:
@@ -75,6 +81,7 @@ def build_encoder(c: VQBeTConfig, frame: AbsoluteFrame | None = None) -> nn.Modu
         return state
     from vqbet_course.vision import CameraEncoder, ImageEncoder
 
-    images = ImageEncoder(c.vision_backbone, c.crop_shape, c.crop_is_random, c.use_group_norm,
-                          c.spatial_softmax_num_keypoints)
+    images = ImageEncoder(
+        c.vision_backbone, c.crop_shape, c.crop_is_random, c.use_group_norm, c.spatial_softmax_num_keypoints
+    )
     return CameraEncoder(images, list(c.image_shapes), c.gpt_input_dim, state)

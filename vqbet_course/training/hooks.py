@@ -65,8 +65,9 @@ class Measurement(Hook):
 
     curve: one row per measurement: seconds, step, error. Comes after a `deadline` in the order of hooks."""
 
-    def __init__(self, clock: Clock, measure: Callable[[nn.Module], float], points: int,
-                 deadline: Deadline | None = None):
+    def __init__(
+        self, clock: Clock, measure: Callable[[nn.Module], float], points: int, deadline: Deadline | None = None
+    ):
         self.clock, self.measure, self.points, self.deadline = clock, measure, points, deadline
         self.curve: list[dict[str, float]] = []
 

@@ -72,12 +72,15 @@ def verify_checksums(out: Path) -> None:
     """Raise BadInput, naming it, for a file that is not the one that the run wrote."""
     if not (out / CHECKSUMS).exists():
         return
-    known = read_json(out / CHECKSUMS, lambda values: {name: str(values[name]) for name in (WEIGHTS, NORMALIZER)
-                                                       if name in values})
+    known = read_json(
+        out / CHECKSUMS, lambda values: {name: str(values[name]) for name in (WEIGHTS, NORMALIZER) if name in values}
+    )
     for name, digest in known.items():
         if not (out / name).exists() or checksum(out / name) != digest:
-            raise BadInput(f"{out / name}: is not the file that this run wrote, its checksum differs from that in "
-                           f"{CHECKSUMS}; copy the run again, or train again")
+            raise BadInput(
+                f"{out / name}: is not the file that this run wrote, its checksum differs from that in "
+                f"{CHECKSUMS}; copy the run again, or train again"
+            )
 
 
 def checksum(path: Path) -> str:
@@ -90,8 +93,10 @@ def check_finite(tensors: dict[str, torch.Tensor], path: Path) -> None:
     """Raise BadInput, naming the tensor, for weights that are not finite."""
     for name, values in tensors.items():
         if values.is_floating_point() and not bool(torch.isfinite(values).all()):
-            raise BadInput(f"{path}: {name} is not finite; the training diverged or the file is damaged: train again "
-                           "with a lower learning rate, or copy it again")
+            raise BadInput(
+                f"{path}: {name} is not finite; the training diverged or the file is damaged: train again "
+                "with a lower learning rate, or copy it again"
+            )
 
 
 def check_normalizer(normalizer: Normalizer, config: VQBeTConfig, path: Path) -> None:
@@ -117,8 +122,10 @@ def check_contract(contract: Contract, config: VQBeTConfig, path: Path) -> None:
     found = contract.features()
     for name in sizes.keys() & found.keys():
         if found[name].size != sizes[name]:
-            raise BadInput(f"{path}: {name} is {found[name]}, config.json has {sizes[name]}; was one of them "
-                           "copied from another run?")
+            raise BadInput(
+                f"{path}: {name} is {found[name]}, config.json has {sizes[name]}; was one of them "
+                "copied from another run?"
+            )
         if not isinstance(found[name].unit, str):
             raise BadInput(f"{path}: the unit of {name} is no text; copy it again or train again")
     if not 0 < contract.fps < 1e6:

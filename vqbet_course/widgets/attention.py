@@ -1,4 +1,5 @@
 """Attention: which observation each query attends to."""
+
 from typing import TYPE_CHECKING, cast
 
 from vqbet_course.core.errors import BadInput
@@ -26,8 +27,10 @@ def attention_weights(gpt: "GPT", row: "Tensor") -> "Tensor":
         x = gpt.token_embedding(row[None]) + gpt.position_embedding(torch.arange(T))
         for block in cast("list[Block]", list(gpt.eval().blocks)):
             attention = block.attention
-            q, k, _ = (part.view(T, attention.n_head, -1).transpose(0, 1)
-                       for part in attention.qkv(block.norm_attention(x))[0].chunk(3, dim=1))
+            q, k, _ = (
+                part.view(T, attention.n_head, -1).transpose(0, 1)
+                for part in attention.qkv(block.norm_attention(x))[0].chunk(3, dim=1)
+            )
             seen.append((q @ k.transpose(1, 2) / q.shape[2] ** 0.5 + mask).softmax(-1))
             x = block(x)
     return torch.stack(seen)
@@ -51,8 +54,12 @@ def plot_attention(weights: "Tensor", names: list[str], layer: int, head: int) -
     image = ax.imshow(allowed, cmap="viridis", vmin=0, vmax=1, aspect="auto")
     ax.set_xticks(range(T), names)
     ax.set_yticks(range(T), names)
-    ax.set(xlabel="is looked at", ylabel="looks", facecolor="0.9",
-           title=f"where each token looks: layer {layer}, head {head}; grey is the future")
+    ax.set(
+        xlabel="is looked at",
+        ylabel="looks",
+        facecolor="0.9",
+        title=f"where each token looks: layer {layer}, head {head}; grey is the future",
+    )
     figure.colorbar(image, label="attention weight", fraction=0.04, pad=0.02)
     return figure
 
@@ -65,5 +72,6 @@ def attention_explorer(gpt: "GPT", rows: "Tensor", names: list[str]) -> "VBox":
         return as_image(plot_attention(weights[row], names, layer, head), f"Attention weights in window {row}")
 
     layers, heads = weights[0].shape[:2]
-    return explorer(draw, row=slider("window", len(rows) - 1), layer=slider("layer", layers - 1),
-                    head=slider("head", heads - 1))
+    return explorer(
+        draw, row=slider("window", len(rows) - 1), layer=slider("layer", layers - 1), head=slider("head", heads - 1)
+    )

@@ -1,4 +1,5 @@
 """Drive it yourself: push the T with the mouse, keep what you did as demonstrations, and take over from a policy."""
+
 import asyncio
 import html
 import time
@@ -101,22 +102,35 @@ class Drive:
         """End the running episode: note how it went, keep it if a hand drove. One of a single step is no episode."""
         if len(self.rows) > 1:
             corners, pusher, action, human, coverage = (np.array(column) for column in zip(*self.rows, strict=True))
-            self.results.append({
-                "seed": self.seed, "success": bool(success), "steps": len(human), "interventions": self.interventions,
-                "max_coverage": float(coverage.max()), "final_coverage": float(coverage[-1])})
+            self.results.append(
+                {
+                    "seed": self.seed,
+                    "success": bool(success),
+                    "steps": len(human),
+                    "interventions": self.interventions,
+                    "max_coverage": float(coverage.max()),
+                    "final_coverage": float(coverage[-1]),
+                }
+            )
             if human.any():
-                (self.solved if success else self.unsolved).append({
-                    "observation.environment_state": corners.astype(np.float32),
-                    "observation.state": pusher.astype(np.float32), "action": action.astype(np.float32),
-                    "intervention": (human & (self.run is not None))[:, None].astype(np.int64)})
+                (self.solved if success else self.unsolved).append(
+                    {
+                        "observation.environment_state": corners.astype(np.float32),
+                        "observation.state": pusher.astype(np.float32),
+                        "action": action.astype(np.float32),
+                        "intervention": (human & (self.run is not None))[:, None].astype(np.int64),
+                    }
+                )
         self.rows = []
 
     def describe(self) -> str:
         """The state of the drive and the positions on the board, as one line of text."""
         x, y = self.seen["agent_pos"]
-        words = [f"seed {self.seed}, step {len(self.rows)}, coverage {self.coverage:.2f}",
-                 f"pusher at ({x:.0f}, {y:.0f})",
-                 f"{sum(result['success'] for result in self.results)} of {len(self.results)} episodes solved"]
+        words = [
+            f"seed {self.seed}, step {len(self.rows)}, coverage {self.coverage:.2f}",
+            f"pusher at ({x:.0f}, {y:.0f})",
+            f"{sum(result['success'] for result in self.results)} of {len(self.results)} episodes solved",
+        ]
         if self.run is not None:
             taken, steps = (sum(result[what] for result in self.results) for what in ("interventions", "steps"))
             words.append(f"taken over: {taken + self.interventions} of {steps + len(self.rows)} steps")
@@ -144,9 +158,17 @@ def write_driven(episodes: Sequence[Numbers], out: Path, quiet: bool = True) -> 
     contract = get_task(DEFAULT_TASK).contract.data
     every = [Episode(episode, f"driven episode {number}") for number, episode in enumerate(numbers)]
     taken = any(episode["intervention"].any() for episode in numbers)
-    source = Source(str(out), "driven by hand", len(every), lambda start: iter(every[start:]), contract.fps,
-                    units=contract.units(), task="Push the T onto its goal", robot="2d pointer",
-                    operator=f"a policy, and where `intervention` is 1: {OPERATOR}" if taken else OPERATOR)
+    source = Source(
+        str(out),
+        "driven by hand",
+        len(every),
+        lambda start: iter(every[start:]),
+        contract.fps,
+        units=contract.units(),
+        task="Push the T onto its goal",
+        robot="2d pointer",
+        operator=f"a policy, and where `intervention` is 1: {OPERATOR}" if taken else OPERATOR,
+    )
     with in_plain_words(out):
         shutil.rmtree(whole, ignore_errors=True)
         write_dataset(source, whole, quiet=quiet)

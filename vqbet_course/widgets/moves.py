@@ -1,4 +1,5 @@
 """Token to motion: a pair of codes, the chunk that it decodes to, and how far the offset can move that chunk."""
+
 from dataclasses import dataclass
 from math import floor
 from typing import TYPE_CHECKING
@@ -70,10 +71,18 @@ def moves_of(run: "Run", demos: "Demos") -> Moves:
         features = network.at_queries(network.encode(seen))[:, -1]
         offsets, decoded = network.offset_head(features, codes), network.vqvae.decode(pairs)
     last = rows[:, -1].numpy()
-    corners, pusher = (torch.from_numpy(demos.observation[name][last])
-                       for name in ("observation.environment_state", "observation.state"))
-    return Moves((decoded * unit).unflatten(0, (c.vqvae_n_embed, -1)), chunks * unit, codes, offsets * unit,
-                 corners.view(-1, 8, 2), pusher)
+    corners, pusher = (
+        torch.from_numpy(demos.observation[name][last])
+        for name in ("observation.environment_state", "observation.state")
+    )
+    return Moves(
+        (decoded * unit).unflatten(0, (c.vqvae_n_embed, -1)),
+        chunks * unit,
+        codes,
+        offsets * unit,
+        corners.view(-1, 8, 2),
+        pusher,
+    )
 
 
 def plot_move(moves: Moves, primary: int, secondary: int) -> "Figure":

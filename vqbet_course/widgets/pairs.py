@@ -1,4 +1,5 @@
 """Pairs of a primary and a secondary code: which of them chunks use, over training and for sizes of the codebook."""
+
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -51,8 +52,12 @@ def plot_pair_usage(codes: "Tensor", n_codes: int) -> "Figure":
         bars.plot([places[code] for code in usage.dead], [0] * len(usage.dead), "x", color=ORANGE, clip_on=False)
         words.append(f"{name}: {describe_usage(usage.coverage, usage.perplexity, n_codes)}")
     bars.set_title("\n".join(words), fontsize=10)
-    bars.set(xlabel="code", ylabel="share of the chunks (%)", ylim=(0, 1.2 * highest or 1),
-             xticks=range(0, n_codes, max(1, n_codes // 4)))
+    bars.set(
+        xlabel="code",
+        ylabel="share of the chunks (%)",
+        ylim=(0, 1.2 * highest or 1),
+        xticks=range(0, n_codes, max(1, n_codes // 4)),
+    )
     bars.locator_params(axis="y", nbins=4)
     bars.legend(loc="upper right", ncols=2)  # above the bars; to look for the best place takes longer than to draw
     return figure
@@ -81,5 +86,6 @@ def pair_usage_explorer(snapshots: Mapping[int, Mapping[int, "Tensor"]], start: 
             images[size, step] = as_image(figure, f"Use of pairs of {size} codes after {step} training steps")
         return images[size, step]
 
-    return explorer(draw, size=choice("codes per layer", sizes, start),
-                    step=choice("training step", steps[0], steps[0][-1]))
+    return explorer(
+        draw, size=choice("codes per layer", sizes, start), step=choice("training step", steps[0], steps[0][-1])
+    )

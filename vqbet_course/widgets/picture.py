@@ -1,4 +1,5 @@
 """Parts of all explorers: controls, and below them an image of the state that they describe."""
+
 import base64
 import gc
 import html
@@ -97,8 +98,7 @@ def as_image(figure: "Figure", alt: str) -> str:
     data = base64.b64encode(buffer.getvalue()).decode()
     width, height = (round(DPI * size) for size in figure.get_size_inches())
     style = "display: block; max-width: 100%; height: auto"
-    return (f'<img alt="{words}" width="{width}" height="{height}" style="{style}" '
-            f'src="data:image/png;base64,{data}">')
+    return f'<img alt="{words}" width="{width}" height="{height}" style="{style}" src="data:image/png;base64,{data}">'
 
 
 def draw_scene(ax: "Axes", scene: "Scene") -> None:

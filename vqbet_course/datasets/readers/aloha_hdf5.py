@@ -2,6 +2,7 @@
 
 Mobile ALOHA's `base_action` follows the arms' numbers in the action, as its authors train it.
 """
+
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +20,12 @@ KIND = "ALOHA HDF5"
 FPS = 50.0
 """ALOHA's control rate (Zhao et al. 2023, section V); the files do not repeat it."""
 
-NUMBERS = {"observations/qpos": "observation.state", "observations/qvel": "observation.velocity",
-           "observations/effort": "observation.effort", "action": "action"}
+NUMBERS = {
+    "observations/qpos": "observation.state",
+    "observations/qvel": "observation.velocity",
+    "observations/effort": "observation.effort",
+    "action": "action",
+}
 BASE = "base_action"
 READ = {*(name.replace("/", ".") for name in NUMBERS), BASE, "compress_len"}
 
@@ -60,8 +65,9 @@ def open_source(path: Path, choice: Choice) -> Source:
 
     arms = found.numbers["action"].shape[1] - wide.get(BASE, 0)
     names = {"action": [*(f"arm_{i}" for i in range(arms)), *(f"base_{i}" for i in range(wide[BASE]))]} if wide else {}
-    return Source(str(path), KIND, len(files), read, choice.fps or FPS, sizes, names=names, robot="aloha",
-                  left_out=left_out)
+    return Source(
+        str(path), KIND, len(files), read, choice.fps or FPS, sizes, names=names, robot="aloha", left_out=left_out
+    )
 
 
 def episode_of(path: Path, file: Any, number: int, wanted: tuple[str, ...]) -> Episode:
@@ -77,8 +83,11 @@ def episode_of(path: Path, file: Any, number: int, wanted: tuple[str, ...]) -> E
             raise BadInput(f"{place}: {BASE} has {len(base)} rows, action {len(numbers['action'])}")
         numbers["action"] = np.concatenate([numbers["action"], base], axis=1)
     cameras = file.get("observations/images", {})
-    images = {f"observation.images.{name}": hdf5_frames(path, cameras[name].name, place) for name in cameras
-              if in_colour(cameras[name])}
+    images = {
+        f"observation.images.{name}": hdf5_frames(path, cameras[name].name, place)
+        for name in cameras
+        if in_colour(cameras[name])
+    }
     return Episode(numbers, place, images)
 
 

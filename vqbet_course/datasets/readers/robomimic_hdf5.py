@@ -1,4 +1,5 @@
 """A robomimic HDF5 file: `data/demo_*/obs/*` and `data/demo_*/actions`. Isaac Lab writes such files, too."""
+
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,9 +53,18 @@ def open_source(path: Path, choice: Choice) -> Source:
             for number in range(start, len(demos)):
                 yield episode_of(path, file["data"][demos[number]], number, states["observation.state"], wanted)
 
-    return Source(str(path), KIND, len(demos), read, choice.fps or (float(rate) if rate else None), sizes, names=states,
-                  task=str(arguments.get("env_name", UNSTATED)), left_out=left_out,
-                  robot=robots if isinstance(robots, str) else ", ".join(map(str, robots)))
+    return Source(
+        str(path),
+        KIND,
+        len(demos),
+        read,
+        choice.fps or (float(rate) if rate else None),
+        sizes,
+        names=states,
+        task=str(arguments.get("env_name", UNSTATED)),
+        left_out=left_out,
+        robot=robots if isinstance(robots, str) else ", ".join(map(str, robots)),
+    )
 
 
 def demo_number(name: str) -> int | None:
@@ -80,8 +90,10 @@ def part(demo: Any, names: tuple[str, ...], place: str) -> Any:
     """What a demonstration has under one of these names. Raises BadInput where it has none."""
     found = next((demo[name] for name in names if name in demo), None)
     if found is None:
-        raise BadInput(f"{place}: {demo.name} has no {' or '.join(names)}, only {', '.join(demo) or 'nothing'}; leave "
-                       "the episode out with --drop-episodes")
+        raise BadInput(
+            f"{place}: {demo.name} has no {' or '.join(names)}, only {', '.join(demo) or 'nothing'}; leave "
+            "the episode out with --drop-episodes"
+        )
     return found
 
 
@@ -98,9 +110,15 @@ def camera(name: str) -> str:
 
 def states_of(observations: Any) -> list[str]:
     """The observations that are the robot's own numbers; those in groups are not among them."""
-    return [name for name, array in leaves(observations).items()
-            if "." not in name and name != WORLD and is_numbers(array) and array.ndim < 4
-            and not is_clock(name, np.zeros(0))]
+    return [
+        name
+        for name, array in leaves(observations).items()
+        if "." not in name
+        and name != WORLD
+        and is_numbers(array)
+        and array.ndim < 4
+        and not is_clock(name, np.zeros(0))
+    ]
 
 
 def components(observations: Any, names: list[str]) -> list[str]:
@@ -131,8 +149,10 @@ def episode_of(path: Path, demo: Any, number: int, states: list[str], wanted: tu
     own = states_of(observations)
     if components(observations, own) != states:
         differ = sorted(set(components(observations, own)) ^ set(states))
-        raise BadInput(f"{place}: its observations are not those of the first episode ({', '.join(differ[:4])}); leave "
-                       "the episode out with --drop-episodes")
+        raise BadInput(
+            f"{place}: its observations are not those of the first episode ({', '.join(differ[:4])}); leave "
+            "the episode out with --drop-episodes"
+        )
     if own:
         numbers["observation.state"] = np.concatenate([flat_rows(observations[name], place) for name in own], axis=1)
     if WORLD in observations:
@@ -140,6 +160,9 @@ def episode_of(path: Path, demo: Any, number: int, states: list[str], wanted: tu
     for name, array in leaves(observations).items():
         if f"observation.{name}" in wanted and "." in name and is_numbers(array):
             numbers[f"observation.{name}"] = flat_rows(array, place)
-    images = {camera(name): hdf5_frames(path, array.name, place) for name, array in leaves(observations).items()
-              if is_camera(array)}
+    images = {
+        camera(name): hdf5_frames(path, array.name, place)
+        for name, array in leaves(observations).items()
+        if is_camera(array)
+    }
     return Episode(numbers, place, images)

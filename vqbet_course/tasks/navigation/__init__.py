@@ -9,6 +9,7 @@ meet again between the discs. A demonstrator decides at random, and nothing that
        \\         /
          '-----'
 """
+
 from vqbet_course.tasks.navigation.demonstrator import (
     NavigationDemos,
     Walk,
@@ -27,5 +28,18 @@ from vqbet_course.tasks.navigation.environment import (
     y_beside_disc,
 )
 
-__all__ = ["GOAL_RADIUS", "MAX_STEP", "NOISE", "RADIUS", "NavigationDemos", "NavigationEnv", "Walk", "demonstrator",
-           "make_demos", "plot_paths", "rollout", "walking_on", "y_beside_disc"]
+__all__ = [
+    "GOAL_RADIUS",
+    "MAX_STEP",
+    "NOISE",
+    "RADIUS",
+    "NavigationDemos",
+    "NavigationEnv",
+    "Walk",
+    "demonstrator",
+    "make_demos",
+    "plot_paths",
+    "rollout",
+    "walking_on",
+    "y_beside_disc",
+]

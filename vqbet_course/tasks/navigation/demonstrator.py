@@ -1,4 +1,5 @@
 """Demonstrations of the navigation task, and episodes of any policy in it."""
+
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -57,6 +58,7 @@ def demonstrator(route: tuple[int, ...], width: float) -> Policy:
 
     It steers by what it sees: it aims at the point of its arc that is MAX_STEP further along x.
     """
+
     def act(position: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         x = min(float(position[0]) + MAX_STEP, len(route))
         side = route[min(int(x), len(route) - 1)]
@@ -109,8 +111,13 @@ def walking_on(toy: NavigationDemos) -> Demos:
         places += [toy.observation[start:end], place + ahead * move]
         moves += [toy.action[start:end], np.tile(move, (BEHIND_THE_GOAL, 1))]
     ends = toy.episode_ends + BEHIND_THE_GOAL * np.arange(1, len(toy.episode_ends) + 1)
-    return Demos({"observation.state": np.concatenate(places).astype(np.float32)}, np.concatenate(moves), ends, 10.0,
-                 "navigation")
+    return Demos(
+        {"observation.state": np.concatenate(places).astype(np.float32)},
+        np.concatenate(moves),
+        ends,
+        10.0,
+        "navigation",
+    )
 
 
 def navigation_source(episodes: int, seed: int, walk_on: bool = False) -> Source:
@@ -125,6 +132,15 @@ def navigation_source(episodes: int, seed: int, walk_on: bool = False) -> Source
             one = demos.select([number])
             yield Episode(one.columns, f"episode {number}")
 
-    return Source(f"{episodes} walks, seed {seed}", "made when asked for", episodes, read, contract.fps,
-                  units=contract.units(), task="Get to the goal round the disc", robot="a point",
-                  operator="the scripted demonstrator of vqbet_course", license="apache-2.0")
+    return Source(
+        f"{episodes} walks, seed {seed}",
+        "made when asked for",
+        episodes,
+        read,
+        contract.fps,
+        units=contract.units(),
+        task="Get to the goal round the disc",
+        robot="a point",
+        operator="the scripted demonstrator of vqbet_course",
+        license="apache-2.0",
+    )

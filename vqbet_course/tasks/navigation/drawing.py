@@ -1,4 +1,5 @@
 """The navigation task, drawn."""
+
 from typing import TYPE_CHECKING
 
 import numpy as np

@@ -1,4 +1,5 @@
 """The navigation task as a Gymnasium environment."""
+
 from typing import Any
 
 import gymnasium as gym

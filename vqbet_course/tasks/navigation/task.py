@@ -1,4 +1,5 @@
 """Navigation as a task."""
+
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 

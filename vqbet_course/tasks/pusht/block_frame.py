@@ -3,6 +3,7 @@
 A push has the same effect wherever the T lies and however it is turned, so a network that sees the scene from the T need
 not learn it for every place and angle. The x axis of the frame points along the T's bar; walls are not seen.
 """
+
 from dataclasses import replace
 
 import torch
@@ -89,19 +90,23 @@ def chunk_starts(windows: Windows) -> Tensor:
     return frames
 
 
-def in_block_frame(windows: Windows, normalizer: Normalizer,
-                   contract: Contract) -> tuple[Windows, Normalizer]:
+def in_block_frame(windows: Windows, normalizer: Normalizer, contract: Contract) -> tuple[Windows, Normalizer]:
     """PushT's windows, normalised alike in x and y, with chunks as moves in the T's frame, and their normalizer; windows
     of other sizes as they are. Raises BadInput for windows of PushT's sizes whose contract is not PushT's."""
     if {name: field.size for name, field in contract.observation.items()} != PUSHT_SIZES:
         return windows, normalizer
     if replace(contract, fps=PUSHT.fps) != PUSHT:
-        raise BadInput("goals: 16 and 2 numbers are observed, as in PushT, but the contract says they are not "
-                       "PushT's; state their units as px, or train without --goal")
-    board = Normalizer({name: (torch.zeros_like(low), torch.full_like(low, SIZE))
-                        for name, (low, _) in normalizer.bounds.items()})
-    shown = {name: board.normalize(name, normalizer.unnormalize(name, values))
-             for name, values in windows.observation.items()}
+        raise BadInput(
+            "goals: 16 and 2 numbers are observed, as in PushT, but the contract says they are not "
+            "PushT's; state their units as px, or train without --goal"
+        )
+    board = Normalizer(
+        {name: (torch.zeros_like(low), torch.full_like(low, SIZE)) for name, (low, _) in normalizer.bounds.items()}
+    )
+    shown = {
+        name: board.normalize(name, normalizer.unnormalize(name, values))
+        for name, values in windows.observation.items()
+    }
     low, high = normalizer.bounds["action"]
     moves = windows.chunks * (high - low) / SIZE
     _, axis = frame_of(shown[KEYPOINTS][chunk_starts(windows)])

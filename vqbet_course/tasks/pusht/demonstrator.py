@@ -173,8 +173,7 @@ class PushTable:
         self.direction = (-self.normal[:, None] * np.exp(1j * ANGLES)).reshape(-1)
         world, strides = World(), np.ones(LENGTHS[-1])
         pushes = [
-            world.push(self.start[c], 0j, 1 + 0j, d, strides)
-            for c, d in zip(self.contact, self.direction, strict=True)
+            world.push(self.start[c], 0j, 1 + 0j, d, strides) for c, d in zip(self.contact, self.direction, strict=True)
         ]
         self.shift, self.turn = (np.array([push[i][LENGTHS - 1] for push in pushes]) for i in (0, 1))
         self.time = LENGTHS / PUSH_SPEED + 2
@@ -456,11 +455,25 @@ def expert_source(
     def read(first: int) -> Iterator[Episode]:
         made = make_episodes(episodes, seed, style, noise, workers)
         for episode in itertools.islice(made, first, None):
-            yield Episode(columns_of(replace(episode, actions=episode.done) if shaken else episode), f"environment seed {episode.seed}")
+            yield Episode(
+                columns_of(replace(episode, actions=episode.done) if shaken else episode),
+                f"environment seed {episode.seed}",
+            )
 
     path = f"{episodes} solved environment seeds from {seed}, style {style}, hand shaken by {noise:g} px"
-    return Source(path, "made when asked for", episodes, read, PUSHT.fps, units=PUSHT.units(), names=NAMES | NEXT,
-                  task=TASK_TEXT, robot="2d pointer", operator="the scripted expert of vqbet_course", license="apache-2.0")
+    return Source(
+        path,
+        "made when asked for",
+        episodes,
+        read,
+        PUSHT.fps,
+        units=PUSHT.units(),
+        names=NAMES | NEXT,
+        task=TASK_TEXT,
+        robot="2d pointer",
+        operator="the scripted expert of vqbet_course",
+        license="apache-2.0",
+    )
 
 
 def columns_of(episode: Solution) -> dict[str, Float]:
@@ -475,4 +488,3 @@ def columns_of(episode: Solution) -> dict[str, Float]:
         "next.done": done[:, None],
         "next.success": episode.coverage[:, None] > SUCCESS_COVERAGE,
     }
-

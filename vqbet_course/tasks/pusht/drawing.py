@@ -1,4 +1,5 @@
 """PushT's scenes: as frames by gym-pusht, and in a plot."""
+
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ KEYPOINTS, PUSHER = PUSHT.observation
 
 def drawings_of(episode: Episode) -> Frames:
     """The states of a demonstration, drawn by gym-pusht: (96, 96, 3) uint8 each."""
+
     def drawn() -> Iterator[np.ndarray]:
         from vqbet_course.tasks.pusht.environment import make_pusht
 
@@ -27,6 +29,7 @@ def drawings_of(episode: Episode) -> Frames:
         for pusher, pose in zip(pushers, block_pose(episode.numbers[KEYPOINTS]), strict=True):
             place(env, pusher, pose)
             yield env.frame()
+
     return drawn
 
 

@@ -1,4 +1,5 @@
 """PushT as a Gymnasium environment, with its contract, and the wrappers that start it and place its goal."""
+
 from dataclasses import replace
 from typing import Any
 
@@ -27,13 +28,23 @@ class PushTEnv(gym_pusht.envs.pusht.PushTEnv):
     obs_type: str
 
     def __init__(self, **options: Any):
-        super().__init__(**{"obs_type": "environment_state_agent_pos", "render_mode": "rgb_array",
-                            "visualization_width": SIZE, "visualization_height": SIZE} | options)
+        super().__init__(
+            **{
+                "obs_type": "environment_state_agent_pos",
+                "render_mode": "rgb_array",
+                "visualization_width": SIZE,
+                "visualization_height": SIZE,
+            }
+            | options
+        )
         self.contract = PUSHT_TASK
         low, high = -BEYOND, SIZE + BEYOND
-        self.observation_space = gym.spaces.Dict({
-            "environment_state": gym.spaces.Box(low, high, (16,), np.float64),
-            "agent_pos": gym.spaces.Box(low, high, (2,), np.float64)})
+        self.observation_space = gym.spaces.Dict(
+            {
+                "environment_state": gym.spaces.Box(low, high, (16,), np.float64),
+                "agent_pos": gym.spaces.Box(low, high, (2,), np.float64),
+            }
+        )
 
     def observe(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """The observation and the `info` of this moment."""
@@ -135,4 +146,3 @@ def pusht_world(env: gym.Env) -> PushTEnv:
     world = env.unwrapped
     assert isinstance(world, PushTEnv)
     return world
-

@@ -1,4 +1,5 @@
 """Starts of PushT from which there are two ways round the T, and which of them an episode takes."""
+
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,7 +17,7 @@ def way_round(observations: np.ndarray, contacts: Sequence[int | None], least: f
     touched = next((i for i, touches in enumerate(contacts) if touches), None)
     if touched is None:
         return "neither"
-    seen = np.asarray(observations)[:touched + 1]
+    seen = np.asarray(observations)[: touched + 1]
     away = seen[:, 16:] - seen[:, :16].reshape(-1, 8, 2).mean(1)
     angle = np.unwrap(np.arctan2(away[:, 1], away[:, 0]))
     turned = angle[-1] - angle[0]  # y points down: anticlockwise on the screen is negative

@@ -1,4 +1,5 @@
 """What a policy observes of PushT instead of all keypoints and the pusher, in demonstrations and while it acts."""
+
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
@@ -50,7 +51,10 @@ class Distractor:
 
 
 PARTIAL_OBSERVATIONS: dict[str, Callable[[], PartialObservation]] = {
-    "hidden-4": lambda: Hidden(4), "hidden-8": lambda: Hidden(8), "distractor": Distractor}
+    "hidden-4": lambda: Hidden(4),
+    "hidden-8": lambda: Hidden(8),
+    "distractor": Distractor,
+}
 
 
 def observed_demos(observation: PartialObservation, demos: Demos, seed: int) -> Demos:
@@ -72,8 +76,10 @@ class PartiallyObserved(gym.ObservationWrapper):
         assert isinstance(keypoints, gym.spaces.Box)
         self.partial.begin(np.random.default_rng(0))
         shown = self.partial(np.zeros(keypoints.shape, keypoints.dtype))
-        self.observation_space = with_space(env, environment_state=gym.spaces.Box(
-            keypoints.low.min(), keypoints.high.max(), shown.shape, shown.dtype.type))
+        self.observation_space = with_space(
+            env,
+            environment_state=gym.spaces.Box(keypoints.low.min(), keypoints.high.max(), shown.shape, shown.dtype.type),
+        )
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
         """Start an episode, and its draws."""

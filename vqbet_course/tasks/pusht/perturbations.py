@@ -1,4 +1,5 @@
 """Perturbations of PushT's block."""
+
 from typing import Any
 
 import numpy as np

@@ -1,4 +1,5 @@
 """PushT as a task."""
+
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -83,8 +84,9 @@ class PushT(Task):
 
         return BlockFrame() if has_block_goals(config) else None
 
-    def in_goal_frame(self, windows: "Windows", normalizer: "Normalizer",
-                      contract: Contract) -> "tuple[Windows, Normalizer]":
+    def in_goal_frame(
+        self, windows: "Windows", normalizer: "Normalizer", contract: Contract
+    ) -> "tuple[Windows, Normalizer]":
         from vqbet_course.tasks.pusht.block_frame import in_block_frame
 
         return in_block_frame(windows, normalizer, contract)
@@ -139,8 +141,13 @@ class PushT(Task):
         keypoints = np.asarray(observation["environment_state"])
         goal = np.asarray(observation["goal"]) if "goal" in observation else None
         poses = GOAL_POSE[None] if goal is None else block_pose(goal[None])
-        return Scene(SIZE, to_world(OUTLINE, block_pose(keypoints[None]))[0], to_world(OUTLINE, poses)[0],
-                     np.asarray(observation["agent_pos"]), PUSHER_RADIUS)
+        return Scene(
+            SIZE,
+            to_world(OUTLINE, block_pose(keypoints[None]))[0],
+            to_world(OUTLINE, poses)[0],
+            np.asarray(observation["agent_pos"]),
+            PUSHER_RADIUS,
+        )
 
     def frame_points(self, actions: np.ndarray) -> np.ndarray:
         return np.asarray(actions)
@@ -154,5 +161,7 @@ class PushT(Task):
 
 def say_recognised(source: Source, why: str) -> None:
     """Tell that a source is read as PushT's though it does not say so itself."""
-    print(f"{source.path}: read as PushT, for it holds {why}; --task pusht says so, --task none reads it as stored",
-          file=sys.stderr)
+    print(
+        f"{source.path}: read as PushT, for it holds {why}; --task pusht says so, --task none reads it as stored",
+        file=sys.stderr,
+    )
