@@ -2,9 +2,9 @@
 
     python benchmarks/evaluation.py
 
-The policy is the shipped one, the peer is the plain loop that steps one environment at a time. One thread. Times are
+The policy is the shipped one, the baseline is the plain loop that steps one environment at a time. One thread. Times are
 those on the CPU, so that a busy machine counts for little. `rollouts` is the episodes alone, `assessment` adds latency
-and behaviour, and `whole_command` is all that `vqbet-course eval` does for it without films, importing included.
+and behaviour, and `whole_command` is all that `vqbet-course eval` does for it without videos, importing included.
 Writes results/evaluation.json.
 """
 import json

@@ -85,7 +85,7 @@ def table(results: Path = RESULTS) -> str:
 
 
 def panel_table(results: Path) -> str:
-    """The policies of the 15-minute panel, best reward first, and which differences are no chance; empty where it was
+    """The policies of the 15-minute panel, best reward first, and which differences are significant; empty where it was
     not measured."""
     path = results / PANEL
     if not path.exists():
@@ -98,13 +98,14 @@ def panel_table(results: Path) -> str:
         metrics, (low, high) = run["metrics"], run["metrics"]["success_ci95"]
         lines.append(f"| {run['policy']} | {metrics['avg_max_reward']:.3f} | {metrics['success_rate']:.0%} "
                      f"({low:.0%} to {high:.0%}) | {metrics['latency_ms']['p50']:.1f} |")
-    lines += ["", f"Told apart from vqbet on shared starts, by max coverage: {told_apart(panel['tests'])}. The others "
-                  "may differ by chance."]
+    different = significantly_different(panel["tests"])
+    lines += ["", f"Significantly different from vqbet on shared starts, by max coverage: {different}. The others may "
+                  "differ by chance."]
     return "\n".join(lines) + "\n"
 
 
-def told_apart(tests: list[dict[str, Any]]) -> str:
-    """The policies whose difference to VQ-BeT is real."""
+def significantly_different(tests: list[dict[str, Any]]) -> str:
+    """The policies whose difference to VQ-BeT is significant."""
     pairs = [{test["first"], test["second"]} for test in tests if test["coverage"]["significant"]]
     return ", ".join(name for pair in pairs if "vqbet" in pair for name in pair - {"vqbet"}) or "none"
 

@@ -15,8 +15,8 @@ import torch
 
 from vqbet_course.core.records import made_by
 from vqbet_course.demos import Normalizer, load_demos
-from vqbet_course.experiments.panel import SAMPLERS, as_policy, build, config_for
 from vqbet_course.evaluation.latency import latency, percentiles
+from vqbet_course.experiments.panel import SAMPLERS, as_policy, build, config_for
 from vqbet_course.tasks import open_source
 
 RESULT = Path(__file__).parent / "results" / "latency.json"

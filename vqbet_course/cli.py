@@ -128,9 +128,8 @@ def train(data: str, minutes: float | None, steps: int | None, seed: int, augmen
               help="Without an environment: compare with the held-out episodes of these demonstrations.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: RUN/eval/ and a name made of what was asked]")
 def evaluate(run: str, episodes: int, seed: int, videos: int, task: str | None, perturb: tuple[str, ...],
-             goal_pose: str | None, split: Path | None, part: str, offline: str | None,
-             out: Path | None) -> None:
-    """Roll a policy out, and write its metrics, traces, failure labels and videos. RUN: a run directory or `shipped`."""
+             goal_pose: str | None, split: Path | None, part: str, offline: str | None, out: Path | None) -> None:
+    """Evaluate a policy, and write its metrics, traces, failure labels and videos. RUN: a run directory or `shipped`."""
     from vqbet_course.evaluation import evaluate as evaluation
     from vqbet_course.training.runs import load_run
 

@@ -199,8 +199,9 @@ def calibrated_steps(budget: Budget, config: VQBeTConfig, setup: Setup, seed: in
         return int(budget.steps or 0)
     with run_randomness(seed):
         network = build_network(config)
-        spent = [seconds_per_step(make(network, setup.windows, 100), seed) for make in (vqvae_stage, policy_stage)]
-    return steps_within(budget.seconds, *spent, most=config.n_vqvae_training_steps)
+        first, second = (seconds_per_step(make(network, setup.windows, 100), seed)
+                         for make in (vqvae_stage, policy_stage))
+    return steps_within(budget.seconds, first, second, most=config.n_vqvae_training_steps)
 
 # %% ../nbs/08_train.ipynb #9e5b6501
 def run_plan(plan: TrainingPlan, config: VQBeTConfig, setup: Setup, out: Path, quiet: bool) -> VQBeTPolicy:

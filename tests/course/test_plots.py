@@ -40,7 +40,7 @@ def lab(linear: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("eye", [np.eye(3), *BLINDNESS.values()], ids=["all cones", *BLINDNESS])
-def test_every_two_colours_are_told_apart(eye: list[list[float]]) -> None:
+def test_every_two_colours_can_be_distinguished(eye: list[list[float]]) -> None:
     linear = [np.array(to_rgb(color)) ** 2.2 for color in PALETTE]
     seen = [lab(np.array(eye) @ color) for color in linear]
     assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 10

@@ -1,4 +1,6 @@
 """Which way round the T: told from traces made by hand, from the expert, and from a policy that knows one way only."""
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -22,7 +24,7 @@ def circling(turned: float, touches: bool = True) -> Rollout:
     angles = 3 + np.linspace(0, turned, 20)  # begins close to where an angle jumps from pi to -pi
     around = keypoints.reshape(8, 2).mean(0) + 150 * np.column_stack([np.cos(angles), np.sin(angles)])
     around = np.vstack([around, around[::-1]])
-    contact: list[int | None] = [0] * 19 + [3 * touches] + [touches] * 20
+    contact: list[int | None] = [*[0] * 19, 3 * touches, *[touches] * 20]
     return Rollout(0, truth=[np.concatenate([keypoints, point]) for point in around], contact=contact)
 
 
@@ -46,11 +48,13 @@ class Walks:
     """Goes by way of the corner of the square that its side says; `None` tosses a coin for every episode."""
 
     def __init__(self, side: int | None):
-        self.side, self.decision = side, None
+        self.side = side
+        self.decision: Decision | None = None
 
     def eval(self) -> None: ...
 
-    def reset(self, generators: list[torch.Generator]) -> None:
+    def reset(self, generators: Sequence[torch.Generator] | None = None) -> None:
+        assert generators is not None
         coins = [int(2 * torch.randint(2, (1,), generator=g)) - 1 for g in generators]
         self.sides = torch.tensor([self.side or coin for coin in coins], dtype=torch.float32)
 

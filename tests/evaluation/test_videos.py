@@ -72,7 +72,8 @@ def test_a_frame_names_as_many_rows_of_tokens_as_the_policy_has(tokens: tuple[in
 
 
 def test_tokens_decided_up_to_a_step() -> None:
-    episode = Rollout(0, tokens=[(3, 1)] * 4 + [(5, 0)] * 3, decided=[True, False, False, False, True, False, False],
+    tokens: list[tuple[int, ...]] = [*[(3, 1)] * 4, *[(5, 0)] * 3]
+    episode = Rollout(0, tokens=tokens, decided=[True, False, False, False, True, False, False],
                       actions=[np.zeros(2)] * 7)
     assert decided_tokens(episode, 0) == ([(3, 1)], 0.25, 4)
     assert decided_tokens(episode, 3) == ([(3, 1)], 1.0, 4)

@@ -1,4 +1,4 @@
-"""Ablations: one change at a time, one file a run, and sentences that say no more than the figures."""
+"""Ablations: one change at a time, one file a run, and conclusions that say no more than the results."""
 import json
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from vqbet_course.experiments.ablations import (
     ablate,
     changed,
     conclusion,
-    draw,
+    draw_ablation,
     interval,
     key,
     significantly_different,
@@ -103,7 +103,7 @@ def test_a_view_is_the_same_in_training_and_in_acting(monkeypatch: pytest.Monkey
 
 def test_an_unsteady_hand_is_recorded_as_it_went(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BATCH", SMALL)
-    shaky, steady = module.unsteady(1), load_demos(open_source("demo")).select([0])
+    shaky, steady = module.unsteady_demos("pusht", 1), load_demos(open_source("demo")).select([0])
     rough, smooth = (np.abs(np.diff(d.action, n=3, axis=0)).mean() for d in (shaky, steady))
     assert rough > 1.5 * smooth and shaky.contract == steady.contract
     both = module.concatenate_demos(steady, shaky)
@@ -126,14 +126,14 @@ def test_the_interval_is_students() -> None:
     assert interval([0.4])[0] == 0.4 and np.isinf(interval([0.4])[1:]).all()
 
 
-def test_what_is_told_apart_is_told_apart_by_pairs_of_a_seed() -> None:
+def test_differences_are_tested_by_pairs_of_a_seed() -> None:
     assert significantly_different(results(0.3, 0.5, 0.7), results(0.4, 0.61, 0.8), "avg_max_reward")  # overlap, but always by the same
     assert not significantly_different(results(0.3, 0.5, 0.7), results(0.7, 0.5, 0.4), "avg_max_reward")
     assert not significantly_different(results(0.3), results(0.9), "avg_max_reward")  # one pair says nothing
     assert not significantly_different([result(0.1, seed=1), result(0.1, seed=2)], [result(0.9, seed=3), result(0.9, seed=4)], "avg_max_reward")
 
 
-def test_a_sentence_says_no_more_than_the_figures() -> None:
+def test_a_conclusion_says_no_more_than_the_results() -> None:
     found = {"1 layer": results(0.3, 0.4, 0.35), "2 layers": results(0.6, 0.7, 0.65), "3 layers": []}
     said = conclusion("layers", found)
     assert "Highest average max reward: 2 layers, 0.65 (0.526 to 0.774), significantly different from all others" in said
@@ -158,14 +158,14 @@ def test_nothing_run_is_said_so(tmp_path: Path) -> None:
     nothing = stored("layers", tmp_path)
     assert conclusion("layers", nothing).endswith("Not run: vqbet-course ablate layers")
     fig, ax = plt.subplots()
-    draw(ax, "layers", nothing | {"2 layers": results(0.4, 0.5)})
+    draw_ablation(ax, "layers", nothing | {"2 layers": results(0.4, 0.5)})
     assert [text.get_text() for text in ax.texts] == ["not run", "not run"]
     assert "3 minutes a run" in ax.get_xlabel()
     plt.close(fig)
 
 
 @pytest.mark.parametrize(("arguments", "why"), [
-    (["nothing"], "unknown ablation 'nothing'; choose from layers, chunk"), (["layers", "--minutes", "9"], "3 at most"),
+    (["nothing"], "unknown ablation 'nothing'; choose from layers, chunk"), (["layers", "--minutes", "9"], "for at most 3"),
     (["layers", "--episodes", "0"], "at least one episode"), (["layers", "--data", "nowhere.npz"], "nowhere.npz"),
 ])
 def test_what_cannot_be_done_is_one_line_and_status_2(arguments: list[str], why: str, tmp_path: Path,

@@ -68,9 +68,9 @@ def test_hypotheses_that_say_nothing_to_a_machine(text: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "verdict"), [
-    ("a.success_rate >= b.success_rate + 0.05", "confirmed"), ("b.success_rate >= a.success_rate", "falsified"),
+    ("a.success_rate >= b.success_rate + 0.05", "confirmed"), ("b.success_rate >= a.success_rate", "refuted"),
     ("b.success_rate <= a.success_rate - 0.05", "confirmed"), ("a.success_rate >= 0.9", "inconclusive"),
-    ("a.success_rate <= 0.5", "falsified"), ("a.success_rate >= a.success_rate", "confirmed"),
+    ("a.success_rate <= 0.5", "refuted"), ("a.success_rate >= a.success_rate", "confirmed"),
 ])
 def test_verdicts(text: str, verdict: str) -> None:
     assert judge_hypothesis(Hypothesis.parse(text), [rows("a", 36), rows("b", 12)])["verdict"] == verdict
@@ -95,13 +95,13 @@ def test_a_perturbed_evaluation_is_a_side_of_its_own(tmp_path: Path) -> None:
     write_run(tmp_path / "calm", 18)
     write_run(tmp_path / "shoved", 4, perturb=["shove=60", "friction=0.5"])
     text = "vqbet@shove=60+friction=0.5.success_rate >= vqbet.success_rate - 0.2"
-    assert judge_hypothesis(Hypothesis.parse(text), rows_of(tmp_path))["verdict"] == "falsified"
+    assert judge_hypothesis(Hypothesis.parse(text), rows_of(tmp_path))["verdict"] == "refuted"
 
 
-def test_results_that_cannot_be_told_apart_are_not_judged(tmp_path: Path) -> None:
+def test_results_of_several_kinds_are_not_judged(tmp_path: Path) -> None:
     write_run(tmp_path / "a", 10)
     write_run(tmp_path / "b", 12)
-    with pytest.raises(BadInput, match="2 results of 'vqbet' cannot be told apart"):
+    with pytest.raises(BadInput, match="2 results of 'vqbet' are of several kinds"):
         judge_hypothesis(Hypothesis.parse("vqbet.success_rate >= 0.5"), rows_of(tmp_path))
 
 
@@ -114,7 +114,7 @@ def test_the_record_of_a_reproduction_is_no_result(tmp_path: Path) -> None:
 def test_a_page_is_judged_and_judged_again() -> None:
     page = "- H1: `a.success_rate >= 0.5`\ntext\n- H2: `a.success_rate <= 0.5`\n"
     once = with_verdicts(page, [rows("a", 36)])
-    assert "`a.success_rate >= 0.5` — **confirmed**" in once and "**falsified**" in once and "\ntext\n" in once
+    assert "`a.success_rate >= 0.5` — **confirmed**" in once and "**refuted**" in once and "\ntext\n" in once
     assert with_verdicts(once, [rows("a", 36)]) == once
     assert "confirmed" not in with_verdicts(once, [rows("a", 20)]).split("\n")[0]
     with pytest.raises(BadInput, match="no hypothesis"):
@@ -131,7 +131,7 @@ def test_the_command_writes_a_page_and_judges_it(tmp_path: Path, capsys: pytest.
     assert main(["design", "mine", "--judge", str(PANEL), *out]) == 0
     said = capsys.readouterr().out
     assert said.count("H1 ") == said.count("H2 ") == 1
-    assert any(f"**{v}**" in (tmp_path / "mine.md").read_text() for v in ("confirmed", "falsified", "inconclusive"))
+    assert any(f"**{v}**" in (tmp_path / "mine.md").read_text() for v in ("confirmed", "refuted", "inconclusive"))
 
 
 def test_a_budget_without_measurements_says_so() -> None:
@@ -155,7 +155,7 @@ def test_the_page_says_what_was_repeated(tmp_path: Path) -> None:
         verdict = json.dumps({"reproduced": same})
         (run / "eval" / "seed-100000" / "reproduced.json").write_text(verdict)
     page = retro(runs, tmp_path / "retro.md")
-    assert "Of 3 saved evaluation(s), 2 were repeated in a fresh clone, and 1 of those came out the same." in page
+    assert "Of 3 saved evaluation(s), 2 were repeated in a fresh clone, and 1 of those gave the same result." in page
 
 
 def test_other_tasks_are_other_rows(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_claims_follow_the_data() -> None:
     def said(act: list[float], bc: list[float]) -> str:
         return claims([result("bc", bc), result("act", act)])[0]["verdict"]
 
-    assert (said(high, low), said(low, high), said(high, high)) == ("borne out", "not borne out", "inconclusive")
+    assert (said(high, low), said(low, high), said(high, high)) == ("confirmed", "refuted", "inconclusive")
 
 
 def test_a_claim_says_which_is_better_by_how_much_and_over_how_many_starts() -> None:
@@ -86,18 +86,18 @@ def test_speed_is_a_ratio_with_sizes_beside_it() -> None:
     slow: dict[str, Any] = {"metrics": {"latency_ms": {"p50": 4.9}, "avg_max_reward": 0.5}, "chunk": {"n_action_steps": 7}}
     found = {c["claim"]: c for c in claims([result("diffusion-ddim10", [0.5], **slow), result("vqbet", [0.5])])}
     speed = found["VQ-BeT decides 5 times as fast as diffusion-ddim10"]
-    assert speed["verdict"] == "not borne out" and "4.9 times" in speed["why"] and "0.50 million" in speed["why"]
+    assert speed["verdict"] == "refuted" and "4.9 times" in speed["why"] and "0.50 million" in speed["why"]
     assert "1.4 times for each action executed" in speed["why"]  # 4.9 / 7 ms against 1 / 2 ms
 
 
-@pytest.mark.parametrize(("bc", "expected"), [({"left": 1.0, "right": 0.0, "crashed": 0.0}, "borne out"),
-                                              ({"left": 0.5, "right": 0.5, "crashed": 0.0}, "not borne out")])
+@pytest.mark.parametrize(("bc", "expected"), [({"left": 1.0, "right": 0.0, "crashed": 0.0}, "confirmed"),
+                                              ({"left": 0.5, "right": 0.5, "crashed": 0.0}, "refuted")])
 def test_who_keeps_both_routes(bc: dict[str, float], expected: str) -> None:
     found = claims([result("bc", [0.5], two_routes=bc), result("vqbet", [0.5])])
     assert found[-1]["verdict"] == expected
     lost = {"left": 0.1, "right": 0.1, "crashed": 0.8}
     assert claims([result("bc", [0.5], two_routes=bc), result("vqbet", [0.5], two_routes=lost)])[-1]["verdict"] \
-        == "not borne out"
+        == "refuted"
 
 
 def test_nothing_is_said_of_ddpm_on_the_toy_where_only_ddim_went() -> None:
@@ -105,17 +105,22 @@ def test_nothing_is_said_of_ddpm_on_the_toy_where_only_ddim_went() -> None:
     assert "diffusion-ddim10 50% left" in found["why"] and "ddpm" not in found["why"]
 
 
-@pytest.mark.parametrize(("vqbet", "bc", "expected"), [(0.5, 0.0, "borne out"), (0.4, 0.0, "not borne out"),
-                                                       (0.9, 0.5, "not borne out"), (None, 0.0, "not measured")])
+@pytest.mark.parametrize(("vqbet", "bc", "expected"), [(0.5, 0.0, "confirmed"), (0.4, 0.0, "refuted"),
+                                                       (0.9, 0.5, "refuted"), (None, 0.0, "not measured")])
 def test_who_goes_round_the_t_both_ways(vqbet: float | None, bc: float, expected: str) -> None:
     rows = [result("bc", [0.5]), result("vqbet", [0.5])]
     for row, both in zip(rows, (bc, vqbet), strict=True):
         if both is not None:
             row["ways_round"] = {"both": both, "left": 1 - both, "right": 0.0, "neither": 0.0}
-    found = [c for c in claims(rows) if "round the T" in c["claim"]]
+    found = [c for c in claims(rows) if "both ways" in c["claim"]]
     assert [c["verdict"] for c in found] == [expected]
     if vqbet is not None:
         assert f"vqbet from {vqbet:.0%} of the starts" in found[0]["why"]
+
+
+def test_a_task_without_forks_has_no_claim_about_them() -> None:
+    rows = [result(name, [0.5]) | {"ways_round": None} for name in ("bc", "vqbet")]
+    assert not [c for c in claims(rows) if "goes both ways" in c["claim"] and "starts" in c["claim"]]
 
 
 def test_claims_about_absent_policies_are_not_made() -> None:

@@ -1,4 +1,4 @@
-"""Reading a configuration from JSON, and the rules that the values of a VQ-BeT configuration have to keep."""
+"""Reading a configuration from JSON, and the rules that the values of a VQ-BeT configuration must keep."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin
 from vqbet_course.core.errors import BadInput
 
 Rule = tuple[bool, str]
-"""Whether a rule is kept, and what to say if it is not."""
+"""Whether a rule holds, and the message if it does not."""
 
 
 def from_json(value: Any) -> Any:
@@ -20,7 +20,7 @@ def from_json(value: Any) -> Any:
 
 
 def read_fields[T](cls: type[T], values: dict[str, Any]) -> T:
-    """A dataclass made of the values of a JSON object. Raises BadInput for unknown or missing fields and wrong types."""
+    """A dataclass with the values of a JSON object. Raises BadInput for unknown or missing fields and wrong types."""
     unknown = set(values) - {f.name for f in fields(cls)}  # type: ignore[arg-type]
     if unknown:
         raise BadInput(f"configuration: unknown field {sorted(unknown)[0]!r}")
@@ -47,7 +47,8 @@ def is_of(value: Any, kind: Any) -> bool:
         return type(value) is not bool and isinstance(value, (int, origin)) and math.isfinite(value)
     if not isinstance(origin, type):
         return True
-    if not isinstance(value, NoneType if origin is None else origin):
+    wanted: Any = NoneType if origin is None else origin
+    if not isinstance(value, wanted):
         return False
     inner: Any = value
     if origin is dict and parts:
@@ -58,7 +59,7 @@ def is_of(value: Any, kind: Any) -> bool:
 
 
 def check_rules(rules: Sequence[Rule]) -> None:
-    """Raise BadInput, in one line, for the first rule that is not kept."""
+    """Raise BadInput, in one line, for the first rule that does not hold."""
     for kept, problem in rules:
         if not kept:
             raise BadInput(f"configuration: {problem}")

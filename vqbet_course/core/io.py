@@ -1,4 +1,4 @@
-"""Files that are either written whole or not touched, and read with care."""
+"""Atomic writing of files, and reading that reports what is wrong."""
 
 import errno
 import json
@@ -24,7 +24,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
+    """Write a text file atomically."""
     write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
@@ -35,7 +35,7 @@ def append_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write a JSON object, whole or not at all."""
+    """Write a JSON object atomically."""
     write_text(path, json.dumps(values, indent=2) + "\n")
 
 
@@ -52,14 +52,14 @@ def read_json[T](path: Path, parse: Callable[[dict[str, Any]], T]) -> T:
 
 
 def drop_partials(folder: Path) -> None:
-    """Remove what a killed process had begun to write."""
+    """Remove partial files that a killed process left."""
     for partial in folder.glob(".*.partial"):
         partial.unlink(missing_ok=True)
 
 
 @contextmanager
 def in_plain_words(path: Path) -> Iterator[None]:
-    """What the system has against writing `path`, as BadInput. safetensors tells it as text, others as OSError."""
+    """Raise BadInput where the system refuses to write `path`. safetensors reports that as text, others as OSError."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Progress that suits where it is printed: a bar on a terminal or in a notebook, a line a minute anywhere else."""
+"""Progress reports: a bar on a terminal or in a notebook, a line a minute anywhere else."""
 
 import sys
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""What the lessons draw with: one palette, one way to draw the board, figures that can be read on a phone.
+"""Drawing functions of the lessons: one palette, one way to draw the board, figures that can be read on a phone.
 
 Every figure begins with `panels`, which sets fonts and resolution. Positions are in pixels with y downwards, as on
 the screen. A colour has one meaning in all lessons; what comes in an order (training steps, layers, numbers of
@@ -81,7 +81,7 @@ def legend(ax: "Axes", columns: int = 3, title: str | None = None) -> None:
               columnspacing=1.2)
 
 
-# --- places and moves ---------------------------------------------------------------------------------------
+# --- positions and actions ---------------------------------------------------------------------------------------
 
 
 def board(ax: "Axes", size: float = 512, block: Any = None, goal: Any = None, pusher: Any = None,
@@ -155,16 +155,16 @@ def regions(ax: "Axes", tokens: Any, reach: float, codes: Any) -> None:
 
 def curves(ax: "Axes", x: Any, series: Mapping[str, Any], colors: Sequence[Any] | None = None, dots: bool = True,
            columns: int = 3, **labels: Any) -> None:
-    """One curve per name, told apart by colour, dash and dot; y starts at 0. `labels` go to `ax.set`.
+    """One curve per name, distinguished by colour, dash and marker; y starts at 0. `labels` go to `ax.set`.
 
-    x: places for all curves, or None for 0, 1, 2, ...; a curve that is a dict {x: y} brings its own.
+    x: positions for all curves, or None for 0, 1, 2, ...; a curve that is a dict {x: y} brings its own.
     """
     colors = shades(len(series)) if colors is None else colors
     for i, ((name, values), color) in enumerate(zip(series.items(), colors, strict=True)):
         style: Any = {"marker": MARKERS[i % 6], "markersize": 6} if dots else {}
-        places = list(values) if isinstance(values, dict) else range(len(values)) if x is None else x
+        positions = list(values) if isinstance(values, dict) else range(len(values)) if x is None else x
         heights = list(values.values()) if isinstance(values, dict) else np.asarray(values)
-        ax.plot(places, heights, color=color, linestyle=DASHES[i % 6], label=name, **style)
+        ax.plot(positions, heights, color=color, linestyle=DASHES[i % 6], label=name, **style)
     ax.set(**{"ylim": (0, None)} | labels)
     if len(series) > 1:
         legend(ax, columns)
@@ -197,21 +197,21 @@ def heatmap(ax: "Axes", matrix: Any, label: str, rows: Sequence[str] = (), colum
         ax.figure.colorbar(image, ax=ax, label=label)
 
 
-# --- pictures and words -------------------------------------------------------------------------------------
+# --- images and text -------------------------------------------------------------------------------------
 
 
-def frame_grid(pictures: Mapping[str, Any] | Sequence[tuple[str, Any]], columns: int = 3,
+def frame_grid(images: Mapping[str, Any] | Sequence[tuple[str, Any]], columns: int = 3,
                good: Sequence[bool] = ()) -> None:
     """Frames (H, W, 3) with titles side by side; `good` colours the titles: green for success, red for failure."""
-    named = list(pictures.items() if isinstance(pictures, Mapping) else pictures)
-    images = [np.asarray(picture) for _, picture in named]
-    rows = -(-len(images) // columns)
-    tall = WIDTH / columns * images[0].shape[0] / images[0].shape[1] + 0.35
+    named = list(images.items() if isinstance(images, Mapping) else images)
+    arrays = [np.asarray(image) for _, image in named]
+    rows = -(-len(arrays) // columns)
+    tall = WIDTH / columns * arrays[0].shape[0] / arrays[0].shape[1] + 0.35
     _, axes = panels(rows, columns, rows * tall, squeeze=False)
     for i, ax in enumerate(axes.flat):
         ax.axis("off")
-        if i < len(images):
-            ax.imshow(images[i])
+        if i < len(arrays):
+            ax.imshow(arrays[i])
             color = "black" if not good else GOAL if good[i] else FAILURE
             ax.set_title(named[i][0], color=color, fontsize=10 if columns < 4 else 8)
     show()

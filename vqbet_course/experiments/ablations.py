@@ -1,4 +1,4 @@
-"""What the lectures claim, one change at a time: all variants of an ablation train and are evaluated alike.
+"""Ablations: claims of the lectures, tested one change at a time. All variants train and are evaluated in the same way.
 
 A run is one variant with one training seed, and one file; what is finished is not done again. Variants that
 differ only in how they act share a training; ablations with other questions to a variant share its runs.
@@ -18,6 +18,7 @@ from scipy.stats import t as student
 from vqbet_course.core.budget import Budget, Clock
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import read_json, write_json
+from vqbet_course.core.places import RESULTS
 from vqbet_course.core.progress import progress
 from vqbet_course.core.records import made_by
 from vqbet_course.demos import Demos, Normalizer, load_demos, make_windows
@@ -36,13 +37,14 @@ if TYPE_CHECKING:
 
 SCHEMA = "vqbet_course/ablation/1"
 
-RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "ablations"
+STORED = RESULTS / "ablations"
+"""The results that the lessons draw."""
 
 MOST_MINUTES = 3.0
-"""What a run may train at most."""
+"""The longest training of a run."""
 
 USUAL = Budget(steps=2000)
-"""What the stored runs trained: in steps, so that they mean the same on a busy machine. Under a minute of a core."""
+"""The training budget of the stored runs: in steps, so that load does not change it. Under a minute of a core."""
 
 SEEDS = (1, 2, 3)
 
@@ -105,8 +107,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "whole chunk": {"n_action_steps": None}, "2 of 8": {"n_action_steps": 2},
     "every step": {"n_action_steps": 1}, "averaged": {"n_action_steps": 1, "average_chunks": True}}
 
-ACTS = {f"temperature {heat:g}: {name}": changed(bet_softmax_temperature=heat, **way)
-        for heat in (0.1, 0.3, 1.0) for name, way in WAYS.items()}
+ACTS = {f"temperature {temperature:g}: {name}": changed(bet_softmax_temperature=temperature, **way)
+        for temperature in (0.1, 0.3, 1.0) for name, way in WAYS.items()}
 
 ABLATIONS: dict[str, Ablation] = {
     "layers": Ablation("How many quantizer layers?", {
@@ -139,11 +141,11 @@ ABLATIONS: dict[str, Ablation] = {
     "distractor": Ablation("Does a distractor among the observations harm?", {
         "without": Variant(), "with": Variant(view="distractor")}),
 }
-"""In order of worth."""
+"""In the order in which they are best run."""
 
 
-def known(name: str) -> Ablation:
-    """An ablation by its name. Raises BadInput for an unknown one."""
+def find_ablation(name: str) -> Ablation:
+    """The ablation of this name. Raises BadInput for an unknown one."""
     if name not in ABLATIONS:
         raise BadInput(f"unknown ablation {name!r}; choose from {', '.join(ABLATIONS)}, or all")
     return ABLATIONS[name]
@@ -153,25 +155,25 @@ def known(name: str) -> Ablation:
 
 
 def ablate(names: Sequence[str], data: str = "demo", seeds: Sequence[int] = SEEDS,
-           budget: Budget | None = None, episodes: int = 50, out: Path = RESULTS,
+           budget: Budget | None = None, episodes: int = 50, out: Path = STORED,
            quiet: bool = False, task: str = DEFAULT_TASK) -> dict[str, Results]:
-    """Do the runs of some ablations that are missing; returns all of their results.
+    """Run what is missing of some ablations; returns all of their results by ablation and variant.
 
     Raises BadInput for an unknown ablation, a budget above MOST_MINUTES, or results made otherwise."""
     budget = budget or USUAL
     if budget.minutes is not None and budget.minutes > MOST_MINUTES:
-        raise BadInput(f"{budget.minutes:g} minutes: a run of an ablation trains {MOST_MINUTES:g} at most")
+        raise BadInput(f"{budget.minutes:g} minutes: a run of an ablation may train for at most {MOST_MINUTES:g}")
     if episodes < 1 or not seeds or min(seeds) < 0:
         raise BadInput("give at least one episode and one seed, none of them below 0")
     settings = {"data": data, "episodes": episodes, "budget": asdict(budget), "task": task}
     for name in names:
         stored(name, out, settings)
     torch.set_num_threads(1)
-    # what trains once: all that is measured of it
+    # one training per key, with everything that is measured of it
     jobs: dict[tuple[int, str], dict[Path, tuple[str, Variant]]] = {}
     for name in names:
         for seed in seeds:
-            for variant in known(name).variants.values():
+            for variant in find_ablation(name).variants.values():
                 if not (path := path_of(variant, seed, out)).exists():
                     jobs.setdefault((seed, key(training_of(variant))), {}).setdefault(path, (name, variant))
     with progress("ablations", "run", total=sum(map(len, jobs.values())), quiet=quiet) as bar:
@@ -187,7 +189,7 @@ def ablate(names: Sequence[str], data: str = "demo", seeds: Sequence[int] = SEED
 
 
 def result_header(name: str, variant: Variant, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
-    """What a result file says of itself: where it comes from, and how to make it again."""
+    """The first fields of a result file: its variant and settings, and the command that makes it again."""
     return {"schema": SCHEMA, "arm": key(variant), "variant": asdict(variant), "settings": settings,
             "command": f"vqbet-course ablate {name} --task {settings['task']} --data {settings['data']} --seeds {seed} "
                        f"{Budget(**settings['budget']).option} --episodes {settings['episodes']}",
@@ -202,20 +204,22 @@ class TrainedVariant(NamedTuple):
     training: dict[str, Any]
 
 
-def demonstrations_for(variant: Variant, seed: int, data: str, task: str, left_out: bool = False) -> Demos:
-    """The demonstrations that a seed chooses for a variant, or those that it leaves out. Raises BadInput."""
+def demonstrations_for(variant: Variant, seed: int, data: str, task: str, held_out: bool = False) -> Demos:
+    """The demonstrations that a seed chooses for a variant, or the rest of them, held out.
+
+    Raises BadInput where there are too few."""
     demos, n = load_demos(source_of_task(data, task)), variant.demos
     if len(demos) < n:
         raise BadInput(f"{data}: holds {len(demos)} demonstrations, {n} are needed")
     order = np.random.default_rng(seed).permutation(len(demos))
-    return demos.select(np.sort(order[n:] if left_out else order[:n]))
+    return demos.select(np.sort(order[n:] if held_out else order[:n]))
 
 
 def train_variant(variant: Variant, seed: int, data: str, budget: Budget, task: str = DEFAULT_TASK) -> TrainedVariant:
-    """Train a variant's policy."""
+    """Train the policy of a variant on the demonstrations of a SOURCE."""
     own, demos = get_task(task), demonstrations_for(variant, seed, data, task)
     if variant.unsteady:
-        demos = concatenate_demos(demos, unsteady(task, variant.unsteady))
+        demos = concatenate_demos(demos, unsteady_demos(task, variant.unsteady))
     if own.augmentable(demos.contract):
         demos = own.augment(demos, config_for("vqbet", demos, **variant.changes).action_chunk_size)
     changes = dict(own.laptop) | BATCH | variant.changes
@@ -248,12 +252,12 @@ def evaluate_variant(learned: TrainedVariant, variant: Variant, episodes: int,
 
 def reconstruct(variant: Variant, seed: int, data: str, budget: Budget, task: str = DEFAULT_TASK) -> dict[str, Any]:
     """The error of a tokenizer's reconstruction, in the action's unit, on demonstrations that it was not trained on."""
-    demos, left_out = (demonstrations_for(variant, seed, data, task, left) for left in (False, True))
+    demos, held_out = (demonstrations_for(variant, seed, data, task, rest) for rest in (False, True))
     own = get_task(task)
     config = config_for("vqbet", demos, **dict(own.laptop) | variant.changes)
     began = time.process_time()
     setup = prepare(demos, config, augment=own.augmentable(demos.contract))
-    new = make_windows(left_out, setup.normalizer, config.n_obs_steps, config.n_queries,
+    new = make_windows(held_out, setup.normalizer, config.n_obs_steps, config.n_queries,
                        config.action_chunk_size, config.use_relative_actions).chunks
     with run_randomness(seed):
         if variant.tokenizer == "k-means":
@@ -275,7 +279,7 @@ def reconstruct(variant: Variant, seed: int, data: str, budget: Budget, task: st
 
 
 @functools.cache
-def unsteady(task: str, episodes: int) -> Demos:
+def unsteady_demos(task: str, episodes: int) -> Demos:
     """Demonstrations of a demonstrator whose hand shakes, and whose shaken actions were recorded."""
     return load_demos(get_task(task).demonstrations(episodes, FIRST_START, noise=UNSTEADY_PX, shaken=True))
 
@@ -302,7 +306,7 @@ def training_of(variant: Variant) -> Variant:
 
 
 def key(variant: Variant) -> str:
-    """A variant as a part of a file name: all in which it differs. Equal variants have equal keys."""
+    """A variant as a part of a file name: every field in which it differs. Equal variants have equal keys."""
     parts = [f"{name}-{value}" for name, value in effective(variant).items()]
     rest = ("unsteady", "view", "tokenizer")
     said = {name: value for name in rest if (value := getattr(variant, name))}
@@ -314,25 +318,28 @@ def path_of(variant: Variant, seed: int, out: Path) -> Path:
     return out / f"{key(variant)}_seed{seed}.json"
 
 
-def stored(name: str, out: Path = RESULTS, settings: dict[str, Any] | None = None) -> Results:
+def stored(name: str, out: Path = STORED, settings: dict[str, Any] | None = None) -> Results:
     """The results of an ablation by variant, an empty list where none was run.
 
     Raises BadInput for a file of another schema, or made with other settings than these."""
-
-    def parse(values: dict[str, Any]) -> dict[str, Any]:
-        if values["schema"] != SCHEMA:
-            raise BadInput(f"schema {values['schema']}, this version reads {SCHEMA}; choose another --out")
-        theirs = {"task": DEFAULT_TASK} | values["settings"]
-        other = [k for k in settings or {} if settings and theirs[k] != settings[k]]
-        if other:
-            made = theirs | {"budget": Budget(**values["settings"]["budget"]).option}
-            raise BadInput(f"made with {other[0]} {made[other[0]]}; ask for the same, or choose another --out")
-        return values
-
     task = settings["task"] if settings else DEFAULT_TASK
-    return {label: [read_json(path, lambda values: check_config(parse(values), variant, task))
+    parse = functools.partial(parse_result, task=task, settings=settings or {})
+    return {label: [read_json(path, functools.partial(parse, variant=variant))
                     for path in sorted(out.glob(f"{key(variant)}_seed*.json"))]
-            for label, variant in known(name).variants.items()}
+            for label, variant in find_ablation(name).variants.items()}
+
+
+def parse_result(values: dict[str, Any], variant: Variant, task: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """A result file's content, unchanged. Raises BadInput for another schema, settings or configuration."""
+    if values["schema"] != SCHEMA:
+        raise BadInput(f"schema {values['schema']}, this version reads {SCHEMA}; choose another --out")
+    theirs = {"task": DEFAULT_TASK} | values["settings"]
+    other = [name for name in settings if theirs[name] != settings[name]]
+    if other:
+        made = theirs | {"budget": Budget(**values["settings"]["budget"]).option}
+        raise BadInput(f"made with {other[0]} {made[other[0]]}; ask for the same, or choose another --out")
+    check_config(values, variant, task)
+    return values
 
 
 def full_config(variant: Variant, name: str = DEFAULT_TASK) -> VQBeTConfig:
@@ -354,18 +361,17 @@ def stored_form(config: VQBeTConfig) -> dict[str, Any]:
     return replace(config, n_action_steps=config.steps_per_decision).to_dict()
 
 
-def check_config(values: dict[str, Any], variant: Variant, task: str = DEFAULT_TASK) -> dict[str, Any]:
-    """A result as it is. Raises BadInput for one that was made with another configuration than the variant's."""
+def check_config(values: dict[str, Any], variant: Variant, task: str = DEFAULT_TASK) -> None:
+    """Raise BadInput for a result that was made with another configuration than the variant's."""
     if "config" not in values:
-        raise BadInput("does not say its configuration, as in version 0.1; add it with: python benchmarks/from_0_1.py FOLDER")
+        raise BadInput("has no configuration, as in version 0.1; add it with: python benchmarks/from_0_1.py FOLDER")
     made, now = VQBeTConfig.from_dict(values["config"]).to_dict(), stored_form(full_config(variant, task))
     for name in now:
         if made[name] != now[name]:
             raise BadInput(f"made with {name} {made[name]}, this version asks for {now[name]}; choose another --out")
-    return values
 
 
-# --- what they say ------------------------------------------------------------------------------------------
+# --- conclusions ------------------------------------------------------------------------------------------
 
 
 def metric_of(result: dict[str, Any], metric: str) -> float:
@@ -398,8 +404,8 @@ def groups_of(labels: Iterable[str]) -> dict[str, list[str]]:
 
 
 def conclusion(name: str, results: Results) -> str:
-    """One sentence that the figures support, and no more: what is not significantly different is not ranked."""
-    ablation, done = known(name), {label: found for label, found in results.items() if found}
+    """One sentence that the results support: variants that do not differ significantly are not ranked."""
+    ablation, done = find_ablation(name), {label: found for label, found in results.items() if found}
     if len(done) < 2:
         return f"{ablation.question} Not run: vqbet-course ablate {name}"
     said = [group_verdict(ablation.metric, group, {label: done[label] for label in labels})
@@ -417,15 +423,15 @@ def group_verdict(metric: str, group: str, done: Results) -> str:
     means = {label: float(np.mean([metric_of(r, metric) for r in found])) for label, found in done.items()}
     best = pick(means, key=lambda label: means[label])
     others = [label for label in done if label != best]
-    close = [short(label) for label in others if not significantly_different(done[best], done[label], metric)]
+    close = [without_group(label) for label in others if not significantly_different(done[best], done[label], metric)]
     mean, low, high = interval([metric_of(r, metric) for r in done[best]])
     spread = f" ({low:.3g} to {high:.3g})" if np.isfinite(low) else ""
-    told = (f"not significantly different from {', '.join(close)}" if close
-            else "significantly different from all others")
-    return f"{group + ', ' if group else ''}{short(best)}, {mean:.3g}{spread}, {told}"
+    others_differ = (f"not significantly different from {', '.join(close)}" if close
+                     else "significantly different from all others")
+    return f"{group + ', ' if group else ''}{without_group(best)}, {mean:.3g}{spread}, {others_differ}"
 
 
-def short(label: str) -> str:
+def without_group(label: str) -> str:
     """A label without its group."""
     return label.rpartition(": ")[2]
 
@@ -437,24 +443,24 @@ def seeds_of(done: Results) -> str:
 
 
 def budget_of(done: Results) -> str:
-    """What the runs spent, in words."""
+    """The training budget of the runs, in words."""
     return str(Budget(**next(iter(done.values()))[0]["settings"]["budget"]))
 
 
-def draw(ax: "Axes", name: str, results: Results) -> None:
-    """A row per variant: a dot per training seed, a bar over the 95 % interval of their mean; `not run` where
+def draw_ablation(ax: "Axes", name: str, results: Results) -> None:
+    """Draw a row per variant: a dot per training seed, a bar over the 95 % interval of their mean; `not run` where
     there is nothing. Where there are groups, a colour is a variant's."""
-    ablation, done = known(name), {label: found for label, found in results.items() if found}
-    names = list(dict.fromkeys(map(short, results)))
+    ablation, done = find_ablation(name), {label: found for label, found in results.items() if found}
+    names = list(dict.fromkeys(map(without_group, results)))
     grouped = len(groups_of(results)) > 1
     for y, (label, found) in enumerate(results.items()):
-        colour = f"C{names.index(short(label))}" if grouped else "C0"
+        colour = f"C{names.index(without_group(label))}" if grouped else "C0"
         if not found:
             ax.text(0.02, y, "not run", transform=ax.get_yaxis_transform(), va="center", color="0.5")
             continue
         values = [metric_of(r, ablation.metric) for r in found]
         mean, low, high = interval(values)
-        if len(values) > 2:  # two seeds have an interval too, but it is wider than the picture
+        if len(values) > 2:  # two seeds have an interval too, but it is wider than the axes
             ax.plot([low, high], [y, y], color=colour, linewidth=4, alpha=0.3, solid_capstyle="butt")
         ax.plot(values, [y] * len(found), "o", color=colour, markersize=4)
         ax.plot(mean, y, "|", color="black", markersize=10)
@@ -465,7 +471,7 @@ def draw(ax: "Axes", name: str, results: Results) -> None:
 
 
 def plot_ablations(*names: str) -> None:
-    """The stored results of some ablations: a picture and a sentence for each."""
+    """Draw the stored results of some ablations and print their conclusions."""
     import matplotlib.pyplot as plt
 
     answers = {name: stored(name) for name in names}
@@ -473,6 +479,6 @@ def plot_ablations(*names: str) -> None:
     _, axes = plt.subplots(len(names), figsize=(8, 0.26 * sum(rows)), height_ratios=rows, squeeze=False,
                            layout="constrained")
     for ax, (name, results) in zip(axes.flat, answers.items(), strict=True):
-        draw(ax, name, results)
+        draw_ablation(ax, name, results)
         print(conclusion(name, results))
     plt.show()

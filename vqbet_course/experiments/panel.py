@@ -1,4 +1,4 @@
-"""The panel: several policies are trained on the same demonstrations, in the same time, and evaluated alike.
+"""The panel: several policies are trained on the same demonstrations, in the same time, and evaluated in the same way.
 
 A job is one policy with one training seed. It carries its data, and so runs anywhere: in a process of this machine or
 on a worker of a Dask cluster. Only the coordinator writes: a file per finished job, so that a panel that was killed
@@ -49,16 +49,16 @@ HYPERPARAMETERS: dict[str, dict[str, Any]] = {
     "act": {"n_obs_steps": 1, "action_chunk_size": 16, "n_action_steps": 8, "batch_size": 64, "optimizer_lr": 5e-4},
     "diffusion": {"n_obs_steps": 2, "action_chunk_size": 16, "n_action_steps": 8, "batch_size": 64},
 }
-"""What each policy changes in VQ-BeT's laptop configuration: steps observed, decided and executed, and the optimizer."""
+"""What each policy changes in VQ-BeT's laptop configuration: steps observed, predicted, executed; the optimizer."""
 
 SAMPLERS = {"diffusion-ddpm100": ("DDPM", 100), "diffusion-ddim10": ("DDIM", 10)}
 """The ways in which one trained Diffusion Policy acts."""
 
 CURVE_POINTS = 8
-"""How often in a training the error on held-out demonstrations is measured."""
+"""How many times a training measures the error on held-out demonstrations."""
 
 ROUTES_SHARE, ROUTES_MINUTES = 0.25, 1 / 3
-"""What each policy trains with on navigation, which has two routes: this share of its budget, and so many minutes at most."""
+"""The training budget on navigation, which has two routes: this share of a policy's, and at most so many minutes."""
 
 ROUTES_DEMOS = 100
 """Demonstrations of navigation that each policy learns the two routes from."""
@@ -66,7 +66,7 @@ ROUTES_DEMOS = 100
 
 @dataclass(frozen=True)
 class Settings:
-    """What every job of a panel has in common: a SOURCE, how many of its demonstrations to train on, how many episodes to
+    """The settings of all jobs of a panel: a SOURCE, how many of its demonstrations to train on, how many episodes to
     evaluate and how many of them to record as videos, the training budget, the first environment seed, and the task."""
 
     data: str
@@ -124,7 +124,7 @@ def config_for(policy: str, demos: Demos, **changes: Any) -> VQBeTConfig:
 
 
 def build(policy: str, config: VQBeTConfig) -> nn.Module:
-    """What a policy of the panel trains: a VQBeT, or a ChunkPolicy."""
+    """The untrained module of a policy of the panel: a VQBeT, or a ChunkPolicy."""
     from vqbet_course.experiments import lerobot_baselines
 
     if policy == "vqbet":
@@ -135,13 +135,13 @@ def build(policy: str, config: VQBeTConfig) -> nn.Module:
 
 
 def as_policy(module: nn.Module) -> Policy:
-    """What acts with a module that `build` made: a VQBeTPolicy around a VQBeT, a ChunkPolicy as it is."""
+    """The policy that acts with a module of `build`: a VQBeTPolicy around a VQBeT, a ChunkPolicy unchanged."""
     return VQBeTPolicy(module) if isinstance(module, VQBeT) else cast(Policy, module)
 
 
 def learn(policy: str, setup: Setup, config: VQBeTConfig, budget: Budget, seed: int,
           measure: Callable[[nn.Module], float] | None = None) -> Trained:
-    """Train a policy from nothing within the budget. VQ-BeT spends a third of it on its tokenizer at most."""
+    """Train a policy from scratch within the budget. VQ-BeT spends at most a third of it on its tokenizer."""
     most = budget.steps or 10**9
     with run_randomness(seed):
         module, first = build(policy, config), 0
@@ -184,7 +184,7 @@ def first_action_error(module: nn.Module, held_out: Demos, normalizer: Normalize
 
 
 def run_job(job: Job) -> list[dict[str, Any]]:
-    """Train one policy and evaluate it in each way in which it acts. Videos come along as bytes: nothing is written."""
+    """Train one policy and evaluate it in each way in which it acts. Returns videos as bytes: it writes nothing."""
     torch.set_num_threads(1)
     s, task = job.settings, get_task(job.settings.task)
     config = config_for(job.policy, job.demos, **laptop_changes(job.demos.contract))
@@ -214,7 +214,7 @@ def run_job(job: Job) -> list[dict[str, Any]]:
 
 
 def ways(module: nn.Module, policy: str) -> dict[str, Callable[[], None]]:
-    """The names under which a trained policy is evaluated, and what makes it act so."""
+    """{name under which a trained policy is evaluated: function that makes it act in that way}."""
     if policy != "diffusion":
         return {policy: lambda: None}
     sample_with = cast(Any, module).sample_with
@@ -229,10 +229,10 @@ def video_bytes(frames: Iterable[np.ndarray]) -> bytes:
 
 
 def two_routes(policy: str, seed: int, budget: Budget, n: int = 40) -> dict[str, float]:
-    """The same policy on navigation, from the one start from which demonstrations go both ways: the shares (0..1) of its
+    """A policy on navigation, from the one start from which demonstrations go both ways: the shares (0..1) of its
     n rollouts that arrive on the left and on the right of the disc, and that do not arrive."""
     task = get_task("navigation")
-    demos = load_demos(task.demonstrations(ROUTES_DEMOS, seed))
+    demos = load_demos(task.demonstrations(ROUTES_DEMOS, seed, walk_on=True))
     config = config_for(policy, demos, scheduler_warmup_steps=20, batch_size=64, vqvae_batch_size=256,
                         **task.laptop)  # small batches: many steps in little time
     setup = prepare(demos, config, augment=False)
@@ -273,7 +273,7 @@ def run_panel(policies: Sequence[str], seeds: Sequence[int], settings: Settings,
 
 
 def check_panel(policies: Sequence[str], seeds: Sequence[int], settings: Settings, jobs: int) -> None:
-    """Raise BadInput for what no panel can be made of."""
+    """Raise BadInput for unknown or repeated policies, repeated seeds and numbers that are too small."""
     for name in policies:
         if name not in POLICIES:
             raise BadInput(f"unknown policy {name!r}; choose from {', '.join(POLICIES)}")
@@ -302,7 +302,7 @@ def jobs_of(policies: Sequence[str], seeds: Sequence[int], demos: Demos, setting
 
 
 def run_missing(missing: Sequence[Job], out: Path, jobs: int, dask: str | None, quiet: bool) -> None:
-    """Run jobs side by side and keep each as it finishes. A job that fails does not stop the others."""
+    """Run jobs in parallel and write each as it finishes. A job that fails does not stop the others."""
     failed = None
     with executor(jobs, dask) as pool:
         with in_plain_words(out):  # before hours are spent on what cannot be kept
@@ -355,7 +355,7 @@ def parse_job(values: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def write_panel(out: Path, results: list[dict[str, Any]], settings: Settings) -> dict[str, Any]:
-    """panel.json, the labels of the failures, which a person may overrule, and report.html."""
+    """Write panel.json, the failure labels (a person may overrule them) and report.html; returns the panel."""
     from vqbet_course.experiments.report import report
     from vqbet_course.experiments.verdicts import claims, paired_tests
 
@@ -366,7 +366,8 @@ def write_panel(out: Path, results: list[dict[str, Any]], settings: Settings) ->
         for episode in result["episodes"]:
             episode["failure"] = kept.get(str(episode["seed"]))
     panel = {"schema": SCHEMA, "settings": settings.to_dict(), "results": results,
-             "contract": get_task(settings.task).contract.to_dict(), "tests": paired_tests(results), "claims": claims(results)}
+             "contract": get_task(settings.task).contract.to_dict(), "tests": paired_tests(results),
+             "claims": claims(results)}
     write_json(out / "panel.json", panel)
     write_text(out / "report.html", report(panel, out))
     drop_partials(out)

@@ -1,4 +1,4 @@
-"""The retro page of a week: what was measured, how far it repeats, and what is still open."""
+"""The weekly report: what was measured, how far it repeats, and what is still open."""
 
 import json
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from vqbet_course.evaluation.results import Row, rows_of
 
 
 def retro(paths: Sequence[Path], out: Path, recorded: Path | None = None) -> str:
-    """Write the retro page of these result folders or files; returns it.
+    """Write the weekly report of these result folders or files; returns it.
 
     recorded: a JSON list of rows measured elsewhere, each with method, task, success (a list, one a seed) and source.
     Raises BadInput for paths without results and for malformed records."""
@@ -37,7 +37,7 @@ def retro(paths: Sequence[Path], out: Path, recorded: Path | None = None) -> str
 
 
 def existing_rows(path: Path) -> list[Row]:
-    """The rows of a path. Raises BadInput where nothing is."""
+    """The result rows of a file or folder. Raises BadInput where it does not exist."""
     if not path.exists():
         raise BadInput(f"{path}: no such folder or result file")
     return rows_of(path)
@@ -50,7 +50,7 @@ def spread(values: Sequence[float]) -> str:
 
 
 def reproducibility(rows: Sequence[Row]) -> str:
-    """With what the figures were made, which of them were repeated, and the command that repeats one."""
+    """The versions behind the results, how many of them were repeated, and the command that repeats one."""
     versions = sorted({f"{r.made_by['machine']}, torch {r.made_by['torch']}, gym-pusht {r.made_by['gym-pusht']}, "
                        f"{r.made_by['threads']} thread(s)" for r in rows})
     saved = sorted({row.path for row in rows if row.path.name == "run.json"})
@@ -59,13 +59,13 @@ def reproducibility(rows: Sequence[Row]) -> str:
         verdicts = [read_json(path, lambda v: bool(v["reproduced"])) for path in
                     (run.with_name("reproduced.json") for run in saved) if path.exists()]
         said.append(f"Of {len(saved)} saved evaluation(s), {len(verdicts)} were repeated in a fresh clone, and "
-                    f"{sum(verdicts)} of those came out the same.")
+                    f"{sum(verdicts)} of those gave the same result.")
         said.append(f"To repeat one: `vqbet-course reproduce {saved[0].parent.parent.parent}`.")
     return " ".join(said)
 
 
 def open_questions(groups: dict[tuple[str, str, str], list[Row]]) -> list[str]:
-    """What these figures do not settle: about all rows together, then about each."""
+    """What these results leave open: about all rows together, then about each."""
     few, lost, own = [], [], []
     for (method, task, trained), rows in groups.items():
         about = f"{method}, {task}" + (f" ({trained})" if trained else "")
@@ -73,23 +73,23 @@ def open_questions(groups: dict[tuple[str, str, str], list[Row]]) -> list[str]:
         if len(rows) < 3:
             few.append(f"{about}: {len(rows)}")
         if len(set(seeds)) < len(seeds):
-            own.append(f"{about}: {len(seeds)} results of {len(set(seeds))} training seeds; which of them are the same?")
+            own.append(f"{about}: {len(seeds)} results of {len(set(seeds))} training seeds; which are the same?")
         below = np.mean([r.metrics["avg_max_coverage"] - r.metrics["avg_final_coverage"] for r in rows])
         if below > 0.1:
             lost.append(f"{about}: {below:.2f}")
         labels = [e["failure"]["label"] for r in rows for e in r.episodes if e.get("failure")]
         if labels:
             most = max(set(labels), key=lambda label: (labels.count(label), label))
-            asked = "have no label; what do their videos show?" if most == "unlabelled" else f"are labelled {most}; why?"
+            asked = "have no label; what do videos show?" if most == "unlabelled" else f"are labelled {most}; why?"
             own.append(f"{about}: {labels.count(most)} of {len(labels)} failures {asked}")
-    all_together = [("Fewer than three training seeds; how much is luck?", few),
+    all_together = [("Fewer than three training seeds; how much is chance?", few),
                     ("Final coverage far below max coverage; what undoes the push?", lost)]
     questions = [f"{question} {'; '.join(found)}." for question, found in all_together if found] + own
-    return questions or ["None that these figures raise by themselves."]
+    return questions or ["These results raise none by themselves."]
 
 
 def read_recorded(path: Path) -> list[dict[str, Any]]:
-    """Rows measured elsewhere. Raises BadInput, naming the row, for what is none."""
+    """Rows measured elsewhere. Raises BadInput, naming the row, for a malformed one."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

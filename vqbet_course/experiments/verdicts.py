@@ -1,4 +1,4 @@
-"""Which differences of a panel are significant, and what its metrics say to the claims of the field."""
+"""Which differences of a panel are significant, and which claims of the field its metrics confirm."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -73,17 +73,17 @@ def paired_tests(results: Results) -> list[dict[str, Any]]:
 
 
 def claim_verdict(better: float, significant: bool) -> str:
-    """What a difference says to the claim that it is above 0."""
-    return "inconclusive" if not significant else "borne out" if better > 0 else "not borne out"
+    """The verdict on the claim that a difference is above 0: `confirmed`, `refuted` or `inconclusive`."""
+    return "inconclusive" if not significant else "confirmed" if better > 0 else "refuted"
 
 
 def p_value(p: float) -> str:
-    """A p-value to print: no test of so few starts can say that it is 0."""
+    """A p-value as text; a small one is `< 0.001`, because no test of so few starts gives 0."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def claims(results: Results) -> list[dict[str, str]]:
-    """The claims of the field that this panel can speak to, each with a verdict and the figures behind it."""
+    """The claims of the field that this panel can test, each with a verdict and the numbers behind it."""
     present = {*policies_of(results)}
     forks = all(r.get("ways_round", {}) is not None for r in results)  # else it is a task without forks
     asked: list[tuple[set[str], Callable[[Results], dict[str, str]]]] = [
@@ -104,7 +104,7 @@ def act_beats_bc(results: Results) -> dict[str, str]:
 
 
 def above(one: str, two: str, test: dict[str, Any]) -> str:
-    """What `compare_coverage` found, in words."""
+    """The result of `compare_coverage` as a sentence."""
     if not test["pairs"]:
         return "there is no such start"
     difference = test["mean_difference"]
@@ -129,7 +129,7 @@ def faster(results: Results, other: str, times: float) -> dict[str, str]:
     executed = {r["policy"]: r["chunk"]["n_action_steps"] for r in results}
     an_action = slow / executed[other] / (fast / executed["vqbet"])
     return {"claim": f"VQ-BeT decides {times:g} times as fast as {other}",
-            "verdict": "borne out" if slow / fast >= times else "not borne out",
+            "verdict": "confirmed" if slow / fast >= times else "refuted",
             "why": f"{slow:.1f} ms against {fast:.1f} ms a decision (p50), {slow / fast:.1f} times, and "
                    f"{an_action:.1f} times for each action executed; "
                    f"{sizes[other]:.2f} and {sizes['vqbet']:.2f} million parameters"}
@@ -144,9 +144,10 @@ def best_reward(results: Results) -> dict[str, str]:
     wins = {name: np.mean([e["success"] for e in outcomes(results, name).values()]) for name in policies_of(results)}
     often = max(wins, key=lambda name: wins[name])
     return {"claim": "VQ-BeT stands at or above every other policy of the panel (average max reward)",
-            "verdict": "borne out" if rewards["vqbet"] >= others else "not borne out",
-            "why": f"best is {best} with {rewards[best]:.3f}, VQ-BeT has {rewards['vqbet']:.3f}{chance(results, best)}; "
-                   f"most often successful is {often} with {wins[often]:.0%}, VQ-BeT has {wins['vqbet']:.0%}"}
+            "verdict": "confirmed" if rewards["vqbet"] >= others else "refuted",
+            "why": f"best is {best} with {rewards[best]:.3f}, VQ-BeT has {rewards['vqbet']:.3f}"
+                   f"{chance(results, best)}; most often successful is {often} with {wins[often]:.0%}, "
+                   f"VQ-BeT has {wins['vqbet']:.0%}"}
 
 
 def chance(results: Results, best: str) -> str:
@@ -154,19 +155,20 @@ def chance(results: Results, best: str) -> str:
     if best == "vqbet":
         return ""
     p = compare_coverage(outcomes(results, best), outcomes(results, "vqbet"))["p"]
-    return f", which {'is more than' if p < LEVEL else 'may be'} chance (max coverage on shared starts: p-value {p_value(p)})"
+    words = "is more than" if p < LEVEL else "may be"
+    return f", which {words} chance (max coverage on shared starts: p-value {p_value(p)})"
 
 
 def keeps_both_routes(results: Results, least: float = 0.1) -> dict[str, str]:
     """The claim that VQ-BeT keeps both routes, and BC does not; a policy does when each is taken in a tenth of its
-    rollouts and most of them arrive. Diffusion acts there with 10 DDIM steps; its row with DDPM has the same figures."""
+    rollouts and most of them arrive. Diffusion acts there with 10 DDIM steps; its DDPM row has the same numbers."""
     routes = {name: shares(results, name, "two_routes") for name in policies_of(results) if name != "diffusion-ddpm100"}
     keeps = {name: min(r["left"], r["right"]) >= least and r["crashed"] < 0.5 for name, r in routes.items()}
     words = "; ".join(f"{name} {r['left']:.0%} left, {r['right']:.0%} right, {r['crashed']:.0%} lost"
                      for name, r in routes.items())
     return {"claim": "On navigation, from the start from which demonstrations go left and right of the disc, VQ-BeT "
                      "keeps both routes and BC does not",
-            "verdict": "borne out" if keeps["vqbet"] and not keeps["bc"] else "not borne out",
+            "verdict": "confirmed" if keeps["vqbet"] and not keeps["bc"] else "refuted",
             "why": words + " (lost: into the disc, or never at the goal)"}
 
 
@@ -178,11 +180,11 @@ def goes_both_ways_round(results: Results) -> dict[str, str]:
     ways = {name: shares(results, name, "ways_round") for name in policies_of(results)}
     words = "; ".join(f"{name} from {w['both']:.0%} of the starts ({w['left']:.0%} only left, {w['right']:.0%} only "
                      f"right, {w['neither']:.0%} neither)" for name, w in ways.items())
-    return {"claim": claim, "verdict": "borne out" if ways["vqbet"]["both"] >= 0.5 > ways["bc"]["both"]
-            else "not borne out", "why": "both ways: " + words}
+    return {"claim": claim, "verdict": "confirmed" if ways["vqbet"]["both"] >= 0.5 > ways["bc"]["both"]
+            else "refuted", "why": "both ways: " + words}
 
 
 def shares(results: Results, policy: str, measured: str) -> dict[str, float]:
-    """What was measured as shares, a policy's mean over its training seeds."""
+    """Shares (0..1) that were measured of a policy, averaged over its training seeds."""
     own = [r[measured] for r in results if r["policy"] == policy]
     return {name: float(np.mean([values[name] for values in own])) for name in own[0]}

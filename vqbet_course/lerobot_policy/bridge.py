@@ -67,7 +67,7 @@ def lerobot_name(ours: str) -> str:
 
 
 def to_lerobot(policy: VQBeTPolicy) -> LeRobotPolicy:
-    """Our policy as LeRobot's, which acts alike on normalised observations, in evaluation mode.
+    """Our policy as LeRobot's, which acts identically on normalised observations, in evaluation mode.
 
     Only what shapes learning stays behind (`offset_code`, `ema_decay`, batch sizes, and
     `pretrained_backbone_weights`, which LeRobot would fetch whenever it builds the policy). Raises BadInput,
@@ -90,7 +90,7 @@ def to_lerobot_model(policy: VQBeTPolicy) -> VQBeTModel:
 
 
 def copy_weights(model: VQBeTModel, network: VQBeT) -> None:
-    """Give LeRobot's network our weights, and call its first stage finished."""
+    """Give LeRobot's network our weights, and mark its first stage as finished."""
     tensors = model.state_dict()  # shares its memory with the model
     for name, values in network.state_dict().items():
         target = tensors[lerobot_name(name)]
@@ -130,7 +130,7 @@ def policy_from_tensors(config: LeRobotConfig, tensors: Mapping[str, Tensor]) ->
 
 
 def quietly[T](make: Callable[[LeRobotConfig], T], config: LeRobotConfig) -> T:
-    """LeRobot prints how large a model is when it is made."""
+    """Call `make` with a configuration without the model size that LeRobot prints."""
     with contextlib.redirect_stdout(io.StringIO()):
         return make(config)
 

@@ -34,11 +34,11 @@ from vqbet_course.training.factory import build_network
 from vqbet_course.training.runs import Run, TrainingPlan, finish_run
 
 LOW_AND_HIGH = {"MIN_MAX": ("min", "max"), "QUANTILES": ("q01", "q99"), "QUANTILE10": ("q10", "q90")}
-"""The statistics that LeRobot's ways to normalise send to -1 and 1."""
+"""The statistics that LeRobot's normalisations map to -1 and 1."""
 
 
 def export_run(run: Run, out: Path, kind: str = "vqbet_course") -> None:
-    """Write a run as a LeRobot checkpoint into the folder `out`, which appears whole or not at all.
+    """Write a run as a LeRobot checkpoint into the folder `out`, written atomically.
 
     kind: `vqbet_course` for the plugin, which keeps all of our configuration, or `vqbet` for LeRobot's own
     policy. Raises BadInput when `out` holds something, and as `to_lerobot` does for what has no place in `vqbet`.
@@ -70,7 +70,7 @@ def import_checkpoint(folder: Path, out: Path) -> None:
     """Make a run directory `out` of a LeRobot checkpoint of type `vqbet` or `vqbet_course`.
 
     Raises BadInput, in one line, for another type of policy, for tensors that are missing or have another
-    shape (named), for pictures that are normalised, and when `out` holds a run already.
+    shape (named), for images that are normalised, and when `out` holds a run already.
     """
     if (out / "train_state.json").exists():
         raise BadInput(f"{out}: already holds a run; choose another folder")
@@ -104,7 +104,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
 
 
 def read_policy(folder: Path, config: PreTrainedConfig) -> VQBeTPolicy:
-    """The weights of a checkpoint, as they act."""
+    """The policy of a checkpoint, with its weights."""
     path = folder / "model.safetensors"
     try:
         tensors = load_file(path)
@@ -126,7 +126,7 @@ def read_policy(folder: Path, config: PreTrainedConfig) -> VQBeTPolicy:
 
 def read_normalizer(folder: Path, config: VQBeTConfig) -> Normalizer:
     """The bounds with which a checkpoint's processors normalise numbers and actions. Raises BadInput where it
-    normalises pictures."""
+    normalises images."""
     step = read_json(folder / "policy_preprocessor.json", lambda values: next(
         step for step in values["steps"] if step.get("registry_name") == "normalizer_processor"))
     sizes, features = config.observation_sizes | {"action": config.action_dim}, step["config"]["features"]
@@ -134,7 +134,7 @@ def read_normalizer(folder: Path, config: VQBeTConfig) -> Normalizer:
              for name in [*sizes, *config.image_shapes]}
     for name in config.image_shapes:
         if modes[name] != NormalizationMode.IDENTITY.value:
-            raise BadInput(f"{folder}: normalises {name} by {modes[name]}; here pictures stay as they are (IDENTITY)")
+            raise BadInput(f"{folder}: normalises {name} by {modes[name]}; here images are not normalised (IDENTITY)")
     path = folder / str(step.get("state_file"))
     try:
         stats = load_file(path)
@@ -148,7 +148,7 @@ def read_normalizer(folder: Path, config: VQBeTConfig) -> Normalizer:
 
 
 def bounds_of(mode: str, stats: dict[str, Tensor], name: str, size: int) -> tuple[Tensor, Tensor]:
-    """What goes to -1 and what to 1 in one of LeRobot's ways to normalise: each is a shift and a stretch."""
+    """The values that one of LeRobot's normalisations maps to -1 and 1."""
     if mode == NormalizationMode.IDENTITY.value:
         return -torch.ones(size), torch.ones(size)
     if mode == NormalizationMode.MEAN_STD.value:

@@ -61,8 +61,9 @@ class VQBeTCourseConfig(Fields, PreTrainedConfig):
         """The same as our configuration. Raises BadInput for values that do not fit together."""
         modes = {kind: self.normalization_mapping.get(kind) for kind in ("STATE", "ACTION")}
         if self.relative_chunks and set(modes.values()) != {NormalizationMode.MIN_MAX}:
-            raise BadInput(f"relative_chunks needs one scale for states and actions, MIN_MAX; normalization_mapping says "
-                           f"{', '.join(f'{kind} {mode and mode.value}' for kind, mode in modes.items())}")
+            found = ", ".join(f"{kind} {mode and mode.value}" for kind, mode in modes.items())
+            raise BadInput("relative_chunks needs one scale for states and actions, MIN_MAX; "
+                           f"normalization_mapping has {found}")
         images = {name: tuple(feature.shape) for name, feature in self.image_features.items()}
         numbers = {name: f.shape[0] for name, f in self.input_features.items() if name not in images}
         return VQBeTConfig(

@@ -1,4 +1,4 @@
-"""What stands between LeRobot's environments and the policy: min-max to -1..1, back again, and bounds."""
+"""Processors between LeRobot's environments and the policy: min-max to -1..1, back, and clipping to bounds."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -95,7 +95,7 @@ class Task:
 
     def progress(self, info: Mapping[str, Any]) -> float:
         """How much of the task is achieved after a step, 0..1, by its `info`."""
-        return float(info.get(self.progress_key, self.success(info)))
+        return float(info[self.progress_key] if self.progress_key in info else self.success(info))
 
     def with_env(self, make: Callable[[], gym.Env]) -> "Task":
         """The same task in environments that `make` makes."""

@@ -1,4 +1,4 @@
-"""Demonstrations as a training needs them: a configuration that fits them, and windows that are made once."""
+"""Demonstrations prepared for training: a configuration that fits them, and their windows, made once."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,8 +25,8 @@ class Setup:
 
 
 def laptop_changes(contract: Contract) -> dict[str, Any]:
-    """What data of this contract change in the laptop's configuration: actions are relative to `observation.state` where
-    both are in one known unit; then what their task changes."""
+    """The fields that data of this contract change in the laptop's configuration: actions are relative to
+    `observation.state` where both have the same known unit; then the fields that their task changes."""
     state, own = contract.observation.get("observation.state"), task_of(contract)
     relative = state == contract.action and contract.action.unit != "unstated"
     return {"use_relative_actions": relative} | dict(own.laptop if own else {})
@@ -71,7 +71,7 @@ def check_fit(demos: Demos, config: VQBeTConfig) -> None:
 
 
 def prepare(demos: Demos, config: VQBeTConfig, augment: bool, goal: str = "none") -> Setup:
-    """Demonstrations -> windows, once for the whole run; `goal` says how goals are drawn (lesson 11).
+    """The windows of demonstrations, made once for the whole run; `goal` says how goals are drawn (lesson 11).
 
     Raises BadInput when they do not fit the configuration."""
     check_fit(demos, config)

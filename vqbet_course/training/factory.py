@@ -1,4 +1,4 @@
-"""A configuration -> its network, with the encoders and the frame that its observations and goals need."""
+"""Build the network of a configuration, with the encoders and the frame that its observations and goals need."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def build_frame(config: VQBeTConfig) -> AbsoluteFrame | None:
 def start_network(config: VQBeTConfig) -> VQBeT:
     """A network to be trained, whose cameras start from `pretrained_backbone_weights`, where some are named.
 
-    Raises BadInput when they are neither on this machine nor to be had."""
+    Raises BadInput when they are neither on this machine nor can be downloaded."""
     network = build_network(config)
     if config.image_shapes and config.pretrained_backbone_weights:
         from vqbet_course.vision import CameraEncoder, load_pretrained
@@ -42,12 +42,12 @@ def start_network(config: VQBeTConfig) -> VQBeT:
 
 
 def for_cameras(shapes: dict[str, tuple[int, ...]], weights: str | None = None) -> dict[str, Any]:
-    """What cameras {name: (3, height, width)} change in the laptop's configuration: the crop, seven eighths of a picture,
-    and smaller batches. With `weights` of torchvision to start from, the backbone is theirs, batch norm included, which
-    a moving average does not fit. Raises BadInput for weights without a camera or of another network."""
+    """Fields that cameras {name: (3, height, width)} change in the laptop's configuration: the crop,
+    seven eighths of an image, and smaller batches. With torchvision `weights`, the backbone is theirs, with batch
+    norm, so EMA is off. Raises BadInput for weights without a camera or of another network."""
     if weights is not None and not (shapes and weights.startswith("ResNet")):
         raise BadInput(f"weights {weights}: they are a ResNet's, like ResNet18_Weights.IMAGENET1K_V1, and for a policy "
-                       "that observes pictures")
+                       "that observes images")
     if not shapes:
         return {}
     _, height, width = next(iter(shapes.values()))
@@ -59,7 +59,7 @@ def for_cameras(shapes: dict[str, tuple[int, ...]], weights: str | None = None) 
 
 
 def build_goal_encoder(c: VQBeTConfig) -> nn.Module | None:
-    """Every goal as one token; None for a policy without."""
+    """The encoder of goals, one token each; None for a policy without goals."""
     if c.goal_shape is None:
         return None
     from vqbet_course.goals import GoalEncoder
@@ -68,7 +68,7 @@ def build_goal_encoder(c: VQBeTConfig) -> nn.Module | None:
 
 
 def build_encoder(c: VQBeTConfig, frame: AbsoluteFrame | None = None) -> nn.Module:
-    """The numbers of a step, as the frame shows them, as one token, every camera as one more."""
+    """The encoder of observations: one token for the numbers of a step in the frame's coordinates, one per camera."""
     sizes = frame.sizes(c.observation_sizes) if frame else c.observation_sizes
     state = StateEncoder(sizes, c.gpt_input_dim) if sizes else None
     if state is not None and not c.image_shapes:

@@ -40,7 +40,7 @@ class TrainingLog(Hook):
         self.path, self.action_unit, self.quiet = out / "log.jsonl", action_unit, quiet
 
     def begin(self, stage: TrainingStage, start: int) -> None:
-        """Drop what the log says of steps that are still to come: it was written before a kill."""
+        """Drop the lines of steps at or after `start`: a killed training wrote them and they will run again."""
         kept = [line for line in read_log(self.path) if line.get("stage") != stage.name or line["step"] < start]
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self.bar = progress(f"{stage.name:>9}", "step", total=stage.steps, initial=start, quiet=self.quiet)

@@ -1,4 +1,4 @@
-"""Run directories: what a training is to do, fixed before it starts, and a trained policy with all that belongs to it."""
+"""Run directories: the plan of a training, fixed before it starts, and the trained policy with its files."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ SHIPPED = Path(vqbet_course.__file__).parent / "data" / "shipped"
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What a run does, fixed before it starts. The same plan and configuration give the same weights."""
+    """The plan of a training, fixed before it starts. The same plan and configuration give the same weights."""
 
     data: str
     steps: int
@@ -46,7 +46,7 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class Run:
-    """A trained policy and what belongs to it."""
+    """A trained policy with its normalizer, contract and plan."""
 
     path: Path
     policy: VQBeTPolicy
@@ -56,7 +56,7 @@ class Run:
 
 
 def check_start(out: Path, seed: int) -> None:
-    """Raise BadInput for a folder that already holds a run, or a seed that is none."""
+    """Raise BadInput for a folder that already holds a run, or for a negative seed."""
     if not 0 <= seed < 2**32:
         raise BadInput(f"seed {seed}: give a number from 0 to 2^32 - 1")
     if (out / "train_state.json").exists():
@@ -64,7 +64,7 @@ def check_start(out: Path, seed: int) -> None:
 
 
 def begin_run(out: Path, plan: TrainingPlan, config: VQBeTConfig, setup: Setup, split: Split) -> None:
-    """Write what is fixed before a training; the plan comes last, because it makes a folder a run."""
+    """Write the files that are fixed before a training; the plan comes last, because it makes a folder a run."""
     write_json(out / "config.json", config.to_dict())
     write_json(out / NORMALIZER, setup.normalizer.to_dict())
     write_json(out / "contract.json", setup.contract.to_dict())
@@ -87,7 +87,7 @@ def finish_run(out: Path, network: nn.Module) -> None:
 
 
 def load_run(source: str | Path) -> Run:
-    """A run directory, or `shipped`, the policy that comes with the course. Raises BadInput for anything less."""
+    """A run directory, or `shipped`, the policy that comes with the course. Raises BadInput for anything else."""
     path = SHIPPED if str(source) == "shipped" else Path(source)
     if not path.is_dir():
         raise BadInput(f"{path}: no such run directory; train one with: vqbet-course train --minutes 15 --out {path}")

@@ -1,7 +1,7 @@
-"""The explorers of the lessons. Each has a static twin, `plot_...`: the same picture for readers without a kernel.
+"""The explorers of the lessons. Each has a static twin, `plot_...`: the same figure for readers without a kernel.
 
 Figures are made without pyplot, so none stays open. Every control is native: Tab reaches it, the arrow keys move
-it. Colours are those of Okabe and Ito, and viridis: told apart by every eye.
+it. Colours are those of Okabe and Ito, and viridis: distinguishable with every kind of colour vision.
 """
 from vqbet_course.widgets.attention import attention_explorer, attention_weights, plot_attention
 from vqbet_course.widgets.decisions import Mind, decision_explorer, mind_of, plot_decision

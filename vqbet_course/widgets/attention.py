@@ -1,4 +1,4 @@
-"""Attention: which observation each query looks at."""
+"""Attention: which observation each query attends to."""
 from typing import TYPE_CHECKING, cast
 
 from vqbet_course.core.errors import BadInput
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def attention_weights(gpt: "GPT", row: "Tensor") -> "Tensor":
-    """What every token of a row (T, in_dim) looks at, (layers, heads, T, T): looker, looked at; rows sum to 1.
+    """Attention weights of every token of a row (T, in_dim), (layers, heads, T, T): query, key; rows sum to 1.
 
     The fused kernel that the GPT runs on never makes these weights, so they are computed again from its projections.
     """
@@ -58,7 +58,7 @@ def plot_attention(weights: "Tensor", names: list[str], layer: int, head: int) -
 
 
 def attention_explorer(gpt: "GPT", rows: "Tensor", names: list[str]) -> "VBox":
-    """Sliders over rows (N, T, in_dim) of tokens, layers and heads; below, what each token looks at."""
+    """Sliders over rows (N, T, in_dim) of tokens, layers and heads; below, the attention weights of each token."""
     weights = [attention_weights(gpt, row) for row in rows]
 
     def draw(row: int, layer: int, head: int) -> str:

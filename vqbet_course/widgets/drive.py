@@ -72,7 +72,7 @@ class Drive:
         return sum(human for _, _, _, human, _ in self.rows) if self.run is not None else 0
 
     def step(self) -> bool:
-        """One step of a tenth of a second; whether the episode is over. Nothing happens while nobody acts."""
+        """Take one step of 0.1 s, unless neither hand nor policy acts; returns whether the episode is over."""
         action = self.action()
         if action is None:
             return False
@@ -86,7 +86,7 @@ class Drive:
         return over
 
     def action(self) -> np.ndarray | None:
-        """Where the pusher is sent, (2,) in pixels: by the hand if it drags, else by the policy."""
+        """The target of the pusher, (2,) in pixels: of the hand if it drags, else of the policy."""
         from vqbet_course.rollout import act, observe
 
         if self.target is not None:
@@ -112,7 +112,7 @@ class Drive:
         self.rows = []
 
     def describe(self) -> str:
-        """How it went so far, and where things are: in a line of words."""
+        """The state of the drive and the positions on the board, as one line of text."""
         x, y = self.seen["agent_pos"]
         words = [f"seed {self.seed}, step {len(self.rows)}, coverage {self.coverage:.2f}",
                  f"pusher at ({x:.0f}, {y:.0f})",
@@ -145,7 +145,7 @@ def write_driven(episodes: Sequence[Numbers], out: Path, quiet: bool = True) -> 
     every = [Episode(episode, f"driven episode {number}") for number, episode in enumerate(numbers)]
     taken = any(episode["intervention"].any() for episode in numbers)
     source = Source(str(out), "driven by hand", len(every), lambda start: iter(every[start:]), contract.fps,
-                    units=contract.units(), task="Push the T onto its goal", robot="gym-pusht",
+                    units=contract.units(), task="Push the T onto its goal", robot="2d pointer",
                     operator=f"a policy, and where `intervention` is 1: {OPERATOR}" if taken else OPERATOR)
     with in_plain_words(out):
         shutil.rmtree(whole, ignore_errors=True)
@@ -158,7 +158,7 @@ def write_driven(episodes: Sequence[Numbers], out: Path, quiet: bool = True) -> 
 
 
 def drive_explorer(drive: Drive, out: Path) -> "VBox":
-    """A board to drag the pusher over, 10 steps a second; time stands still while nobody drives.
+    """A board to drag the pusher over, 10 steps a second; time is paused while nobody drives.
 
     `save_driven` says where episodes go. With a policy in `drive`, a button lets it drive, and the hand takes over
     while it drags. By keyboard: the arrow keys drive, Escape stops.
@@ -223,7 +223,7 @@ class DriveBoard:
         self.words.value = f'<div role="status">{html.escape(problem or self.drive.describe())}</div>'
 
     def begin(self, _: Any = None) -> None:
-        """Save what was driven, and start the next episode."""
+        """Save the driven episodes and start the next one."""
         self.release()
         self.policy.value = False
         self.drive.start(self.drive.seed + 1)
@@ -285,7 +285,7 @@ def draw_drive(canvas: Any, drive: Drive) -> None:
 
 
 def plot_drive(drive: Drive) -> "Figure":
-    """The same board as a picture, with the pusher's way so far, the hand's steps as crosses: the static twin."""
+    """The board as a static figure, with the pusher's path so far; steps of the hand are crosses."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4, 4))

@@ -137,6 +137,7 @@ class OneQuantizer(Check):
                           "count after revival, a count of 3": renewed.count,
                           "codebook, all counts on the border": bordering.codebook,
                           "codes revived by two vectors": int((few.codebook != codebook).any(1).sum()),
+                          "different codes among these": len(few.codebook.unique(dim=0)),
                           "codebook placed by the first batch": fresh.codebook,
                           "codebook before any training": resting.codebook, "count of the crowded": crowded.count,
                           "codebook, smoothed": smooth.codebook, "codebook, the lonely revived": lonely.codebook,

@@ -113,9 +113,11 @@ def walking_on(toy: NavigationDemos) -> Demos:
                  "navigation")
 
 
-def navigation_source(episodes: int, seed: int) -> Source:
-    """Demonstrations that walk on behind the goal, as a source."""
-    demos = walking_on(make_demos(episodes, seed))
+def navigation_source(episodes: int, seed: int, walk_on: bool = False) -> Source:
+    """Demonstrations as a source; with `walk_on`, they go on behind the goal (`walking_on`)."""
+    toy = make_demos(episodes, seed)
+    plain = Demos({"observation.state": toy.observation}, toy.action, toy.episode_ends, 10.0, "navigation")
+    demos = walking_on(toy) if walk_on else plain
     contract = NavigationEnv().contract.data
 
     def read(first: int) -> Iterator[Episode]:

@@ -24,11 +24,13 @@ class Navigation(Task):
         return NavigationEnv()
 
     def demonstrations(self, episodes: int, seed: int, **options: Any) -> Source:
+        """Walks on either route. options: walk_on, whether they go on behind the goal. Raises BadInput for another one."""
         from vqbet_course.tasks.navigation.demonstrator import navigation_source
 
-        if options:
-            raise BadInput(f"navigation's demonstrator has no option {min(options)}")
-        return navigation_source(episodes, seed)
+        unknown = options.keys() - {"walk_on"}
+        if unknown:
+            raise BadInput(f"navigation's demonstrator has no option {min(unknown)}")
+        return navigation_source(episodes, seed, **options)
 
     def way_taken(self, observations: np.ndarray, contacts: Sequence[int | None]) -> str:
         side = y_beside_disc(np.asarray(observations)[:, -2:])
