@@ -140,6 +140,7 @@ def test_training_leaves_the_callers_draws_alone(data: str, tmp_path: Path) -> N
 def test_a_run_directory_holds_what_acting_needs(straight: Path, data: str) -> None:
     files = {path.name for path in straight.iterdir()}
     assert files == {
+        "checksums.json",
         "config.json",
         "model.safetensors",
         "normalizer.json",

@@ -35,7 +35,7 @@ SINCE_1970 = ((1e8, 1e11, 1.0), (1e11, 1e14, 1e-3), (1e14, 1e17, 1e-6), (1e17, 1
 SLOWEST = 0.5
 """Frames a second below which a clock is not one of seconds."""
 
-STAMP = re.compile(r"(.*[._/])?(timestamps?|time_?stamp|time|stamp|t)([._](%s))?" % "|".join(UNITS), re.I)
+STAMP = re.compile(rf"(.*[._/])?(timestamps?|time_?stamp|time|stamp|t)([._]({'|'.join(UNITS)}))?", re.I)
 
 
 def is_clock(name: str, values: np.ndarray) -> bool:

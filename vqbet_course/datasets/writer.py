@@ -1,8 +1,9 @@
 """A source, written as a LeRobotDataset v3: streaming, resumable, checked, and there whole or not at all.
 
-Frames go to data/chunk-000/file-NNN.parquet, images among them as PNG, or to videos of the same number. What is known of the episodes in a file,
-a checksum of each included, goes to the file of the same name under meta/episodes, once the data lie there. So the
-half-written dataset itself says how far it is, and a killed conversion goes on after its last whole file.
+Frames go to data/chunk-000/file-NNN.parquet, images among them as PNG, or to videos of the same number. What is known
+of the episodes in a file, a checksum of each included, goes to the file of the same name under meta/episodes, once
+the data lie there. So the half-written dataset itself says how far it is, and a killed conversion goes on after its
+last whole file.
 """
 
 import itertools
@@ -54,7 +55,8 @@ Rows = list[dict[str, Any]]
 def write_dataset(source: Source, out: Path, quiet: bool = False, videos: bool = False, jobs: int = 1) -> Path:
     """Write all episodes of a source into `out`, or go on where a killed process stopped.
 
-    `videos`: images as MP4, in LeRobot's way, instead of PNG; `jobs`: threads that encode PNGs. Raises BadInput if `out` holds something already, for episodes that cannot be used, and without space.
+    `videos`: images as MP4, in LeRobot's way, instead of PNG; `jobs`: threads that encode PNGs.
+    Raises BadInput if `out` holds something already, for episodes that cannot be used, and without space.
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise BadInput(f"{out} exists and is not an empty folder: name another one or remove it")

@@ -129,7 +129,7 @@ def timing(episode: Rollout, task: TaskContract, known: Known | None) -> str | N
 
 
 def control(episode: Rollout, task: TaskContract, known: Known | None) -> str | None:
-    """Evidence that the action is saturated: an action at its bounds in a quarter of the steps. Jittering: it turns round in a third of them."""
+    """Evidence that the action is saturated, at its bounds in a quarter of the steps, or jitters: it turns round in a third."""
     actions, (low, high) = np.array(episode.actions), task.action_bounds
     saturated = ((actions <= low) | (actions >= high)).any(1).mean()
     if saturated >= 0.25:

@@ -37,7 +37,8 @@ def open_as_stored(text: str, fps: float | None = None, choice: Choice | None = 
     """Open a SOURCE: `demo` (ships with the course), a path of one of the KINDS, or a dataset id on the hub, whose
     videos are fetched when the first frame is asked for.
 
-    `fps`: frames a second, for sources that do not say; `choice`: what of it is taken, by default all. Features are those of the file; `tasks.open_source` turns them
+    `fps`: frames a second, for sources that do not say; `choice`: what of it is taken, by default all.
+    Features are those of the file; `tasks.open_source` turns them
     into those of the task that they are of. Raises BadInput for anything else.
     """
     choice = replace(choice or Choice(), fps=fps if fps is not None else choice.fps if choice else None)
