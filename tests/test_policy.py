@@ -5,6 +5,8 @@ import math
 from dataclasses import fields
 
 import pytest
+from typing import Any
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -203,10 +205,10 @@ def test_the_loss_weighs_its_parts() -> None:
         torch.ones(9, 4, 2),
     )
 
-    def loss(predicted: Tensor, **weights: float) -> float:
+    def loss(predicted: Tensor, **weights: Any) -> float:
         return stage2_loss(
             VQBeTConfig(observation_sizes=KEYPOINTS, vqvae_n_layers=3, **weights), logits, codes, predicted, right
-        )[0].item()  # type: ignore[arg-type]
+        )[0].item()
 
     none = dict(offset_loss_weight=0.0, primary_code_loss_weight=0.0, secondary_code_loss_weight=0.0)
     assert loss(wrong, **none) == 0

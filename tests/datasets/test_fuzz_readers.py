@@ -4,6 +4,7 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,7 +15,7 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets.inspection import inspect_source
 from vqbet_course.tasks import open_source
 
-JUNK = [None, 0, -1, 10**12, 0.5, "", "x", "../../etc", [], [10**12, 3], {}, True]
+JUNK: list[Any] = [None, 0, -1, 10**12, 0.5, "", "x", "../../etc", [], [10**12, 3], {}, True]
 
 
 def files_of(path: Path) -> list[Path]:
@@ -51,7 +52,7 @@ def damage(file: Path, way: str, where: float, bit: int) -> None:
     st.floats(0, 0.999),
     st.integers(0, 7),
 )
-def test_damage_is_one_line(make, way: str, which: float, where: float, bit: int) -> None:
+def test_damage_is_one_line(make: Any, way: str, which: float, where: float, bit: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = make(Path(folder))[0]
         files = files_of(path)

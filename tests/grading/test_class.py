@@ -301,7 +301,7 @@ def test_the_command_loads_no_torch() -> None:
 
 def small(*sources: str) -> bytes:
     """A notebook that claims to be the lab, with these cells."""
-    cells = [
+    cells: list[dict[str, Any]] = [
         {"cell_type": "code", "id": f"c{n}", "metadata": {}, "source": source, "outputs": [], "execution_count": None}
         for n, source in enumerate(sources)
     ]

@@ -22,7 +22,7 @@ def diagnosed(exercise_id: str, edits: dict[str, str], seed: int) -> Verdict:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_most_wrong_answers_get_the_right_diagnosis_and_none_a_wrong_one() -> None:
-    right, wrong, silent = [], [], []
+    right, wrong, silent = list[str](), list[str](), list[str]()
     for seed, (exercise_id, edits, kinds) in enumerate(WRONG):
         try:
             found = diagnosed(exercise_id, edits, seed)

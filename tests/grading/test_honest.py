@@ -9,7 +9,7 @@ from grading_labs import notebook_of
 from variants import ALGORITHMS, Cells, in_every_style
 
 from vqbet_course.grading import checks
-from vqbet_course.grading.answers import Answer, Source, answers_in, as_python, free_names
+from vqbet_course.grading.answers import Answer, CellSource, answers_in, as_python, free_names
 from vqbet_course.grading.checks import all_checks
 from vqbet_course.grading.grades import Ungradable, Verdict
 from vqbet_course.grading.judging import judge_answer, make_job
@@ -161,10 +161,10 @@ def test_free_names_are_what_a_cell_needs_of_others() -> None:
 
 def test_only_what_an_answer_needs_is_collected() -> None:
     sources = [
-        Source("import os\nslow = train()"),
-        Source("def other():\n    return 1 / 0\ndef help():\n    return deep"),
-        Source("deep = 3"),
-        Source("def f():\n    return help()", marked=True, released=True),
+        CellSource("import os\nslow = train()"),
+        CellSource("def other():\n    return 1 / 0\ndef help():\n    return deep"),
+        CellSource("deep = 3"),
+        CellSource("def f():\n    return help()", marked=True, released=True),
     ]
     [answer] = answers_in(sources, "f", ["f"], (), ())
     assert answer.helpers == ["def help():\n    return deep", "deep = 3"]

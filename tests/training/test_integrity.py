@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from vqbet_course.training.log import read_log
 from vqbet_course.training.runs import Run, load_run
 
 FILES = ("config.json", "normalizer.json", "contract.json", "train_state.json", "checksums.json")
-JUNK = [None, 0, -1, 7, 1e9, 0.5, float("nan"), "", "x", [], [3], {}, True]
+JUNK: list[Any] = [None, 0, -1, 7, 1e9, 0.5, float("nan"), "", "x", [], [3], {}, True]
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,7 +53,7 @@ def choice_of(
     drop_episodes: str | None = None,
     resize: str | None = None,
     topics: Sequence[str] = (),
-    **others: object,
+    **others: Any,
 ) -> Choice:
     """The choice that the options of the command line state. Raises BadInput, naming the option, for another form."""
     return Choice(
@@ -64,7 +65,7 @@ def choice_of(
         resize=height_and_width(resize),
         topics=pairs("--topics", topics, "FEATURE=TOPIC"),
         **others,
-    )  # type: ignore[arg-type]
+    )
 
 
 def names_in(text: str | None) -> tuple[str, ...] | None:

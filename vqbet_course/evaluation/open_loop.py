@@ -53,7 +53,7 @@ def evaluate_offline(run: Run, data: str, out: Path, split: Path | None = None, 
     source = open_source(data, task=run.plan.task)
     everything = load_demos(source, [*config.image_shapes, *config.observation_sizes])
     check_like_training(run, everything)
-    episodes = held_out(run, source, split, part)
+    episodes = held_out_episodes(run, source, split, part)
     demos = everything.select(episodes)
     windows = make_windows(
         demos,
@@ -95,7 +95,7 @@ def check_like_training(run: Run, demos: Demos) -> None:
         raise BadInput(f"{demos.source}: is not like what {run.path} was trained on; {differs}{hint}")
 
 
-def held_out(run: Run, source: Source, split: Path | None, part: str) -> list[int]:
+def held_out_episodes(run: Run, source: Source, split: Path | None, part: str) -> list[int]:
     """The episodes of a source that the run was not trained on. Raises BadInput where there are none."""
     own = run.path / "split.json"
     trained = read_split(own) if own.exists() else None

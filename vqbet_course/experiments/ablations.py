@@ -398,7 +398,7 @@ def stored(name: str, out: Path = STORED, settings: dict[str, Any] | None = None
 
     Raises BadInput for a file of another schema, or made with other settings than these."""
     task = settings["task"] if settings else DEFAULT_TASK
-    parse = functools.partial(parse_result, task=task, settings=settings or {})
+    parse = functools.partial(parse_ablation, task=task, settings=settings or {})
     return {
         label: [
             read_json(path, functools.partial(parse, variant=variant))
@@ -408,7 +408,7 @@ def stored(name: str, out: Path = STORED, settings: dict[str, Any] | None = None
     }
 
 
-def parse_result(values: dict[str, Any], variant: Variant, task: str, settings: dict[str, Any]) -> dict[str, Any]:
+def parse_ablation(values: dict[str, Any], variant: Variant, task: str, settings: dict[str, Any]) -> dict[str, Any]:
     """A result file's content, unchanged. Raises BadInput for another schema, settings or configuration."""
     if values["schema"] != SCHEMA:
         raise BadInput(f"schema {values['schema']}, this version reads {SCHEMA}; choose another --out")

@@ -14,6 +14,6 @@ from typing import Any
 
 def check(answer: Callable[..., Any]) -> None:
     """Say whether an exercise is solved, or what is wrong, in words. Never raises."""
-    from vqbet_course.grading.feedback import show
+    from vqbet_course.grading.feedback import show_card
 
-    show(answer)
+    show_card(answer)

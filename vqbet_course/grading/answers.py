@@ -113,7 +113,7 @@ def is_stub(tree: ast.Module, blanks: Sequence[str]) -> bool:
 
 
 @dataclass
-class Source:
+class CellSource:
     """The code of a cell: `own` if the student made or changed it, `marked` if it is a released exercise's cell or a
     copy of it, `released` if it is that cell itself and no copy."""
 
@@ -154,7 +154,7 @@ class Answer:
 
 
 def answers_in(
-    sources: Sequence[Source], name: str, blanks: Sequence[str], reserved: Iterable[str], given: Iterable[str]
+    sources: Sequence[CellSource], name: str, blanks: Sequence[str], reserved: Iterable[str], given: Iterable[str]
 ) -> list[Answer]:
     """The answers to the exercise that asks for `name`, the most likely first, at most MOST.
 
@@ -176,7 +176,7 @@ def answers_in(
     return answers[:MOST]
 
 
-def answer_at(sources: Sequence[Source], place: int, name: str, reserved: set[str], given: set[str]) -> Answer:
+def answer_at(sources: Sequence[CellSource], place: int, name: str, reserved: set[str], given: set[str]) -> Answer:
     """The answer in one cell, with what it needs of the others."""
     own = sources[place]
     after = [
@@ -202,7 +202,7 @@ def answer_at(sources: Sequence[Source], place: int, name: str, reserved: set[st
 
 
 def binding(
-    sources: Sequence[Source], place: int, name: str, given: bool
+    sources: Sequence[CellSource], place: int, name: str, given: bool
 ) -> Iterator[tuple[tuple[int, int], ast.stmt]]:
     """The statements that bind a name for a cell: those of the nearest cell above that has some, else of one below.
 

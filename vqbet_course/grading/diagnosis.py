@@ -200,7 +200,7 @@ def smallest_example(inputs: Outputs, expected: Outputs, got: Outputs, differ: C
         return ""
     right, mine = expected[key], got[key]
     given = ", ".join(
-        f"{input_name.split('.', 1)[1]} = {shown(value)}"
+        f"{input_name.split('.', 1)[1]} = {tensor_in_words(value)}"
         for input_name, value in inputs.items()
         if input_name.startswith(f"{case}.") and value.numel() <= FEW
     )
@@ -212,11 +212,11 @@ def smallest_example(inputs: Outputs, expected: Outputs, got: Outputs, differ: C
         place = tuple(off[0].tolist())
         where = f"[{', '.join(map(str, place))}]"
         right, mine = right[place], mine[place]
-    parts = f"`{name}`{where}: expected {shown(right)}, got {shown(mine)}"
+    parts = f"`{name}`{where}: expected {tensor_in_words(right)}, got {tensor_in_words(mine)}"
     return f"{parts} (with {given})" if given else parts
 
 
-def shown(value: Tensor) -> str:
+def tensor_in_words(value: Tensor) -> str:
     """A tensor in a few characters."""
     if value.numel() > FEW:
         return f"numbers of shape {tuple(value.shape)}"

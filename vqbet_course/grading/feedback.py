@@ -17,7 +17,7 @@ from typing import Any
 
 from vqbet_course.core.notebooks import source_of, without_directives
 from vqbet_course.core.pages import render
-from vqbet_course.grading.answers import Answer, Source, answers_in, same_code
+from vqbet_course.grading.answers import Answer, CellSource, answers_in, same_code
 from vqbet_course.grading.checks import Check, all_checks
 from vqbet_course.grading.explanations import EXPLANATIONS
 from vqbet_course.grading.grades import Ungradable, Verdict
@@ -53,7 +53,7 @@ class Card:
         return render("check_card.html", card=self)
 
 
-def show(answer: Callable[..., Any]) -> None:
+def show_card(answer: Callable[..., Any]) -> None:
     """Show the card of an answer; plain text where there is no notebook. Never raises."""
     card = card_of(answer)
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
@@ -100,8 +100,8 @@ def answer_of(answer: Callable[..., Any], check: type[Check], lab: Lab) -> tuple
         same_code(without_directives(source_of(cell), NBDEV)) for cell in lab.cells if cell["cell_type"] == "code"
     }
     defining = source_code(answer, check)
-    sources = [Source(text, own=same_code(text) not in lesson) for text in executed_cells()]
-    mine = Source(defining)
+    sources = [CellSource(text, own=same_code(text) not in lesson) for text in executed_cells()]
+    mine = CellSource(defining)
     broken = False
     for source in reversed(sources):
         if source.text == mine.text:
@@ -127,10 +127,10 @@ def source_code(answer: Callable[..., Any], check: type[Check]) -> str:
         code = getattr(inspect.unwrap(part), "__code__", None) if callable(part) else None
         lines = linecache.getlines(code.co_filename) if code else []
         source = "".join(lines)
-        if Source(source).defines(check.answer):
+        if CellSource(source).defines(check.answer):
             return source
     for source in reversed(executed_cells()):
-        if Source(source).defines(check.answer):
+        if CellSource(source).defines(check.answer):
             return source
     raise OSError(f"the source of {check.answer} is not known: define it in a cell of the notebook")
 

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.notebooks import Cell, source_of, without_directives
-from vqbet_course.grading.answers import Answer, Source, answers_in, bound_names, same_code
+from vqbet_course.grading.answers import Answer, CellSource, answers_in, bound_names, same_code
 from vqbet_course.grading.grades import Ungradable
 from vqbet_course.grading.lessons import NBDEV, Lab, all_labs
 
@@ -119,7 +119,7 @@ def walk(folder: Path) -> Iterator[Path]:
 
 def members(path: Path, place: Path, inside: tuple[str, ...], depth: int) -> list[Submission]:
     """The submission that a file is; of a zip file, those that it holds."""
-    name = readable(place)
+    name = as_text(place)
     base = replace(owner_of(name), path=path, inside=inside)
     if not inside:
         base = replace(base, received=os.lstat(path).st_mtime)
@@ -153,7 +153,7 @@ def in_zip(base: Submission, path: Path, place: Path, inside: tuple[str, ...], d
     return [found for name in sorted(names) for found in members(path, folder / name, (*inside, name), depth + 1)]
 
 
-def readable(path: Path) -> str:
+def as_text(path: Path) -> str:
     """A place as text: what is none, or would steer a terminal, is escaped."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -228,7 +228,7 @@ def lab_by_code(cells: Sequence[Cell]) -> Lab:
     """The lab most of whose answers are defined in these cells, for notebooks that lost their metadata. Raises
     Ungradable."""
     defined = {
-        name for cell in cells for statement in Source(text_of(cell)).statements() for name in bound_names(statement)
+        name for cell in cells for statement in CellSource(text_of(cell)).statements() for name in bound_names(statement)
     }
     shares = {lab.name: len(defined & answer_names(lab)) / len(answer_names(lab)) for lab in all_labs().values()}
     best = max(shares, key=lambda name: shares[name])
@@ -249,7 +249,7 @@ def text_of(cell: Cell) -> str:
     return source_of(cell).encode("utf-8", "replace").decode()
 
 
-def sources_of(notebook: Notebook) -> list[Source]:
+def sources_of(notebook: Notebook) -> list[CellSource]:
     """The code of the cells, each with what it is: the student's own, the lesson's, an exercise's."""
     lesson = {
         code
@@ -260,7 +260,7 @@ def sources_of(notebook: Notebook) -> list[Source]:
     }
     ids = {exercise.cell_id for exercise in notebook.lab.exercises.values()}
     return [
-        Source(
+        CellSource(
             text_of(cell),
             own=same_code(text_of(cell)) not in lesson,
             marked=bool(cell["metadata"].get("exercise")),
@@ -289,11 +289,11 @@ def find_answers(notebook: Notebook) -> tuple[dict[str, list[Answer]], list[str]
     return found, notes + changed_cells(notebook)
 
 
-def replace_mark(source: Source, marked: bool) -> Source:
+def replace_mark(source: CellSource, marked: bool) -> CellSource:
     """The same code, marked as the cell of the exercise at hand or not."""
     if source.marked == marked and (marked or not source.released):
         return source
-    other = object.__new__(Source)  # it is parsed already
+    other = object.__new__(CellSource)  # it is parsed already
     other.__dict__ |= source.__dict__ | {"marked": marked, "released": marked and source.released}
     return other
 
