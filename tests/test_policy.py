@@ -3,10 +3,9 @@
 import json
 import math
 from dataclasses import fields
-
-import pytest
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -1,5 +1,7 @@
 """What a wrong answer is told: most get the right kind of mistake, none a wrong one, and the rest an example."""
 
+from typing import Any
+
 import pytest
 import torch
 from wrong_answers import WRONG
@@ -22,7 +24,7 @@ def diagnosed(exercise_id: str, edits: dict[str, str], seed: int) -> Verdict:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_most_wrong_answers_get_the_right_diagnosis_and_none_a_wrong_one() -> None:
-    right, wrong, silent = list[str](), list[str](), list[str]()
+    right, wrong, silent = list[tuple[Any, ...]](), list[tuple[Any, ...]](), list[tuple[Any, ...]]()
     for seed, (exercise_id, edits, kinds) in enumerate(WRONG):
         try:
             found = diagnosed(exercise_id, edits, seed)

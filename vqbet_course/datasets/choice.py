@@ -3,8 +3,8 @@
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 

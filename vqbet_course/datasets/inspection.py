@@ -45,12 +45,14 @@ class Tally:
     missing: int = 0
 
     def add(self, values: np.ndarray) -> None:
+        """Count the values of one episode, (T, size)."""
         finite = values[np.isfinite(values)]
         self.missing += values.size - finite.size
         if finite.size:
             self.low, self.high = min(self.low, float(finite.min())), max(self.high, float(finite.max()))
 
     def to_dict(self, unit: str) -> dict[str, Any]:
+        """Shape, unit, range and missing values, ready for JSON."""
         low, high = (self.low, self.high) if self.low <= self.high else (None, None)
         return {"shape": self.shape, "unit": unit, "low": low, "high": high, "missing": self.missing}
 

@@ -38,6 +38,7 @@ class Split:
             )
 
     def to_dict(self) -> dict[str, Any]:
+        """The fields as {name: value}."""
         return asdict(self)
 
     def keeping(self, episodes: Sequence[int]) -> "Split":

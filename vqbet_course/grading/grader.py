@@ -113,6 +113,7 @@ def digest_of(data: bytes) -> str:
 
 @functools.cache
 def lessons_digest() -> bytes:
+    """A checksum of the exported cells of all labs."""
     cells = {name: [[source_of(cell), cell["metadata"]] for cell in lab.exported] for name, lab in all_labs().items()}
     return hashlib.sha256(json.dumps(cells).encode()).digest()
 

@@ -36,6 +36,7 @@ class Marked:
 
     @property
     def awarded(self) -> int:
+        """The points that the verdict earns."""
         return self.points if self.verdict.status == "passed" else 0
 
 
@@ -52,10 +53,12 @@ class Grade:
 
     @property
     def score(self) -> int:
+        """The points of all exercises together."""
         return sum(exercise.awarded for exercise in self.exercises)
 
     @property
     def max_score(self) -> int:
+        """The points that can be earned."""
         return sum(exercise.points for exercise in self.exercises)
 
     def to_dict(self) -> dict[str, Any]:

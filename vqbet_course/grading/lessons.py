@@ -36,6 +36,7 @@ class Lab:
 
     @functools.cached_property
     def exported(self) -> list[Cell]:
+        """The cells that the lesson exports, in order."""
         return [cell for cell in self.cells if has_directive(cell, "export")]
 
     @functools.cached_property
@@ -62,6 +63,7 @@ class Lab:
 
     @property
     def max_score(self) -> int:
+        """The points that can be earned."""
         return sum(exercise.points for exercise in self.exercises.values())
 
 

@@ -119,7 +119,7 @@ def walk(folder: Path) -> Iterator[Path]:
 
 def members(path: Path, place: Path, inside: tuple[str, ...], depth: int) -> list[Submission]:
     """The submission that a file is; of a zip file, those that it holds."""
-    name = as_text(place)
+    name = escaped_path(place)
     base = replace(owner_of(name), path=path, inside=inside)
     if not inside:
         base = replace(base, received=os.lstat(path).st_mtime)
@@ -153,7 +153,7 @@ def in_zip(base: Submission, path: Path, place: Path, inside: tuple[str, ...], d
     return [found for name in sorted(names) for found in members(path, folder / name, (*inside, name), depth + 1)]
 
 
-def as_text(path: Path) -> str:
+def escaped_path(path: Path) -> str:
     """A place as text: what is none, or would steer a terminal, is escaped."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -228,7 +228,10 @@ def lab_by_code(cells: Sequence[Cell]) -> Lab:
     """The lab most of whose answers are defined in these cells, for notebooks that lost their metadata. Raises
     Ungradable."""
     defined = {
-        name for cell in cells for statement in CellSource(text_of(cell)).statements() for name in bound_names(statement)
+        name
+        for cell in cells
+        for statement in CellSource(text_of(cell)).statements()
+        for name in bound_names(statement)
     }
     shares = {lab.name: len(defined & answer_names(lab)) / len(answer_names(lab)) for lab in all_labs().values()}
     best = max(shares, key=lambda name: shares[name])

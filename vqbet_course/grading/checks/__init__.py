@@ -68,6 +68,7 @@ class Check:
 
     @classmethod
     def probe_source(cls) -> str:
+        """The source of `probe`, as the sandbox runs it."""
         return textwrap.dedent(inspect.getsource(cls.probe))
 
     @classmethod

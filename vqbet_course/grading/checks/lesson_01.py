@@ -10,6 +10,8 @@ from vqbet_course.grading.runner import refuses
 
 
 class SquaredDistances(Check):
+    """Exercise 1.1: `squared_distances`."""
+
     id = "1.1"
     answer = "squared_distances"
     tolerance = 0.02  # far from the origin the points themselves are rounded
@@ -61,6 +63,8 @@ class SquaredDistances(Check):
 
 
 class NearestCode(Check):
+    """Exercise 1.2: `nearest_code`."""
+
     id = "1.2"
     answer = "nearest_code"
     whole = True
@@ -140,6 +144,8 @@ class NearestCode(Check):
 
 
 class KMeans(Check):
+    """Exercise 1.3: `kmeans`."""
+
     id = "1.3"
     answer = "kmeans"
     hint = "Two steps, over and over: who is nearest to whom, then the mean of each group. Who has no group?"
@@ -208,6 +214,8 @@ class KMeans(Check):
 
 
 class UsageOfTokens(Check):
+    """Exercise 1.4: `token_usage`."""
+
     id = "1.4"
     answer = "token_usage"
     blank = ("token_usage",)

@@ -10,6 +10,8 @@ from vqbet_course.grading.runner import gradients, refuses
 
 
 class StraightThrough(Check):
+    """Exercise 2.1: `straight_through`."""
+
     id = "2.1"
     answer = "straight_through"
     hint = "You need a sum whose value is `quantized` and whose only part with a gradient is `x`."
@@ -46,6 +48,8 @@ class StraightThrough(Check):
 
 
 class OneQuantizer(Check):
+    """Exercise 2.2: `VectorQuantizer`."""
+
     id = "2.2"
     answer = "VectorQuantizer"
     blank = ("forward", "follow", "revive")
@@ -216,6 +220,8 @@ class OneQuantizer(Check):
 
 
 class Stack(Check):
+    """Exercise 2.3: `ResidualVQ`."""
+
     id = "2.3"
     answer = "ResidualVQ"
     blank = ("forward", "lookup")

@@ -11,6 +11,8 @@ from vqbet_course.vqvae import Tokenized
 
 
 class Layers(Check):
+    """Exercise 3.1: `mlp`."""
+
     id = "3.1"
     answer = "mlp"
     hint = "One linear layer per width. What stands between two of them, and what after the last?"
@@ -53,6 +55,8 @@ class Layers(Check):
 
 
 class ChunksAndCodes(Check):
+    """Exercise 3.2: `ActionVQVAE`."""
+
     id = "3.2"
     answer = "ActionVQVAE"
     blank = ("forward", "embed", "encode", "decode")
@@ -142,6 +146,8 @@ class ChunksAndCodes(Check):
 
 
 class Loss(Check):
+    """Exercise 3.3: `vqvae_loss`."""
+
     id = "3.3"
     answer = "vqvae_loss"
     hint = "Two terms, one weight."

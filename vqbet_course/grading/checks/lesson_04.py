@@ -10,6 +10,8 @@ from vqbet_course.grading.runner import gradients, parameter_gradients, refuses,
 
 
 class Attention(Check):
+    """Exercise 4.1: `CausalSelfAttention`."""
+
     id = "4.1"
     answer = "CausalSelfAttention"
     blank = ("forward",)
@@ -99,6 +101,8 @@ class Attention(Check):
 
 
 class OneBlock(Check):
+    """Exercise 4.2: `Block`."""
+
     id = "4.2"
     answer = "Block"
     blank = ("forward",)
@@ -172,6 +176,8 @@ class OneBlock(Check):
 
 
 class WholeGPT(Check):
+    """Exercise 4.3: `GPT`."""
+
     id = "4.3"
     answer = "GPT"
     blank = ("forward",)

@@ -10,6 +10,8 @@ from vqbet_course.grading.runner import gradients, parameter_gradients, refuses,
 
 
 class Focal(Check):
+    """Exercise 5.1: `focal_loss`."""
+
     id = "5.1"
     answer = "focal_loss"
     hint = "Take log p of the right code first. The factor looks away from what the network knows already."
@@ -66,6 +68,8 @@ class Focal(Check):
 
 
 class Sampling(Check):
+    """Exercise 5.2: `sample_codes`."""
+
     id = "5.2"
     answer = "sample_codes"
     whole = True
@@ -144,6 +148,8 @@ class Sampling(Check):
 
 
 class Predictor(Check):
+    """Exercise 5.3: `CodePredictor`."""
+
     id = "5.3"
     answer = "CodePredictor"
     blank = ("forward", "logits_given", "append_later")
@@ -218,6 +224,8 @@ class Predictor(Check):
 
 
 class Offsets(Check):
+    """Exercise 5.4: `OffsetHead`."""
+
     id = "5.4"
     answer = "OffsetHead"
     blank = ("forward",)

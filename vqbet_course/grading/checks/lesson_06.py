@@ -11,6 +11,8 @@ from vqbet_course.policy import VQBeTConfig
 
 
 class Interleave(Check):
+    """Exercise 6.1: `interleave`."""
+
     id = "6.1"
     answer = "interleave"
     hint = "Draw the row for two steps, two tokens a step and one future query, and number its places."
@@ -67,6 +69,8 @@ class Interleave(Check):
 
 
 class StageTwoLoss(Check):
+    """Exercise 6.2: `stage2_loss`."""
+
     id = "6.2"
     answer = "stage2_loss"
     hint = (
@@ -161,6 +165,8 @@ class StageTwoLoss(Check):
 
 
 class Averaging(Check):
+    """Exercise 6.3: `average_overlaps`."""
+
     id = "6.3"
     answer = "average_overlaps"
     hint = "A chunk that was decided n steps ago has used up n of its actions. Which chunks still reach action i?"

@@ -12,6 +12,8 @@ from vqbet_course.grading.runner import refuses
 
 
 class MinMax(Check):
+    """Exercise 7.1: `Normalizer`."""
+
     id = "7.1"
     answer = "Normalizer"
     blank = ("fit", "normalize", "unnormalize")
@@ -119,6 +121,8 @@ class MinMax(Check):
 
 
 class Rows(Check):
+    """Exercise 7.2: `episode_rows`."""
+
     id = "7.2"
     answer = "episode_rows"
     tolerance = 0.0
@@ -196,6 +200,8 @@ class Rows(Check):
 
 
 class AllWindows(Check):
+    """Exercise 7.3: `make_windows`."""
+
     id = "7.3"
     answer = "make_windows"
     hint = "Episode by episode, `episode_rows`; then everything side by side. Whose numbers have to be shifted?"
@@ -264,6 +270,8 @@ class AllWindows(Check):
 
 
 class MirrorImages(Check):
+    """Exercise 7.4: `with_mirror_images`."""
+
     id = "7.4"
     answer = "with_mirror_images"
     hint = (

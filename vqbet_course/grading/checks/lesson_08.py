@@ -10,6 +10,8 @@ from vqbet_course.grading.runner import set_parameters
 
 
 class Batches(Check):
+    """Exercise 8.1: `batch_rows`."""
+
     id = "8.1"
     answer = "batch_rows"
     blank = ("batch_rows",)
@@ -65,6 +67,8 @@ class Batches(Check):
 
 
 class LearningRate(Check):
+    """Exercise 8.2: `lr_factor`."""
+
     id = "8.2"
     answer = "lr_factor"
     hint = "Two curves, multiplied. The warm-up is done after `warmup` steps; half a cosine goes from 1 down to 0."
@@ -122,6 +126,8 @@ class LearningRate(Check):
 
 
 class Optimizer(Check):
+    """Exercise 8.3: `adamw`."""
+
     id = "8.3"
     answer = "adamw"
     hint = "Two groups. Matrices have two axes or more; biases and norms have one. And what is frozen?"
@@ -187,6 +193,8 @@ class Optimizer(Check):
 
 
 class MovingAverage(Check):
+    """Exercise 8.4: `ema_update`."""
+
     id = "8.4"
     answer = "ema_update"
     hint = (

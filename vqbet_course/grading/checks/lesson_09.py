@@ -10,6 +10,8 @@ from vqbet_course.grading.checks import Check, Misconception, integers, normal
 
 
 class Acting(Check):
+    """Exercise 9.1: `act`."""
+
     id = "9.1"
     answer = "act"
     blank = ("act",)
@@ -82,6 +84,8 @@ class Acting(Check):
 
 
 class Summary(Check):
+    """Exercise 9.2: `Rollout`."""
+
     id = "9.2"
     answer = "Rollout"
     blank = ("summary",)

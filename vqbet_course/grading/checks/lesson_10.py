@@ -11,6 +11,8 @@ from vqbet_course.policy import VQBeTConfig
 
 
 class Cloning(Check):
+    """Exercise 10.1: `BC`."""
+
     id = "10.1"
     answer = "BC"
     blank = ("forward", "loss")
@@ -75,6 +77,8 @@ class Cloning(Check):
 
 
 class Bins(Check):
+    """Exercise 10.2: `BeT`."""
+
     id = "10.2"
     answer = "BeT"
     blank = ("features", "decide", "loss")
