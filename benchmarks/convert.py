@@ -5,6 +5,7 @@
 
 The same frames, numbers only, each written once. Times are CPU seconds of this process. Writes results/NAME.json.
 """
+
 import json
 import sys
 import tempfile
@@ -53,10 +54,18 @@ def main(data: str, name: str) -> None:
     source = open_source(data)
     ours = cpu_seconds(lambda source, out: write_dataset(source, out, quiet=True), data)
     theirs = cpu_seconds(write_with_lerobot, data)
-    result = {"command": " ".join(["python", *sys.argv]), "seed": 0, "made_by": made_by(), "episodes": source.n_episodes,
-              "cpu_seconds": {"ours": ours, "lerobot": theirs}, "ratio": ours / theirs}
+    result = {
+        "command": " ".join(["python", *sys.argv]),
+        "seed": 0,
+        "made_by": made_by(),
+        "episodes": source.n_episodes,
+        "cpu_seconds": {"ours": ours, "lerobot": theirs},
+        "ratio": ours / theirs,
+    }
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(f"{source.n_episodes} episodes: ours {ours:.1f} s, LeRobot's writer {theirs:.1f} s, ratio {ours / theirs:.2f}")
+    print(
+        f"{source.n_episodes} episodes: ours {ours:.1f} s, LeRobot's writer {theirs:.1f} s, ratio {ours / theirs:.2f}"
+    )
 
 
 if __name__ == "__main__":

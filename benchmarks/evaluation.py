@@ -2,11 +2,12 @@
 
     python benchmarks/evaluation.py
 
-The policy is the shipped one, the peer is the plain loop that steps one environment at a time. One thread. Times are
+The policy is the shipped one, the baseline is the plain loop that steps one environment at a time. One thread. Times are
 those on the CPU, so that a busy machine counts for little. `rollouts` is the episodes alone, `assessment` adds latency
-and behaviour, and `whole_command` is all that `vqbet-course eval` does for it without films, importing included.
+and behaviour, and `whole_command` is all that `vqbet-course eval` does for it without videos, importing included.
 Writes results/evaluation.json.
 """
+
 import json
 import os
 import subprocess
@@ -22,7 +23,8 @@ import torch
 
 from vqbet_course.core.records import made_by
 from vqbet_course.evaluation.evaluate import assess
-from vqbet_course.rollout import make_pusht, rollouts
+from vqbet_course.rollout import rollouts
+from vqbet_course.tasks.pusht.environment import make_pusht
 from vqbet_course.training.runs import load_run
 
 RESULT = Path(__file__).parent / "results" / "evaluation.json"
@@ -51,17 +53,33 @@ def main(episodes: int, seed: int) -> None:
     torch.set_num_threads(1)
     run, seeds = load_run("shipped"), range(seed, seed + episodes)
     rollouts(run.policy, run.normalizer, seeds[:1], steps=20)  # warms the caches
-    spent = {"rollouts": seconds(lambda: rollouts(run.policy, run.normalizer, seeds)),
-             "one_by_one": seconds(lambda: [rollouts(run.policy, run.normalizer, [s]) for s in seeds]),
-             "assessment": seconds(lambda: assess(run.policy, run.normalizer, make_pusht, seeds))}
+    spent = {
+        "rollouts": seconds(lambda: rollouts(run.policy, run.normalizer, seeds)),
+        "one_by_one": seconds(lambda: [rollouts(run.policy, run.normalizer, [s]) for s in seeds]),
+        "assessment": seconds(lambda: assess(run.policy, run.normalizer, make_pusht, seeds)),
+    }
     asked = ["--episodes", str(episodes), "--seed", str(seed), "--videos", "0"]
     spent["whole_command"] = command_seconds("eval", "shipped", *asked)
     times = spent["one_by_one"] / spent["rollouts"]
-    print(f"{episodes} episodes: {spent['rollouts']:.1f} s, one after the other {spent['one_by_one']:.1f} s: "
-          f"{times:.1f} times; with latency and behaviour {spent['assessment']:.1f} s, "
-          f"the whole command {spent['whole_command']:.1f} s")
-    RESULT.write_text(json.dumps({"command": " ".join(["python", *sys.argv]), "seed": seed, "episodes": episodes,
-                                  "cpu_seconds": spent, "times": times, "made_by": made_by()}, indent=1) + "\n")
+    print(
+        f"{episodes} episodes: {spent['rollouts']:.1f} s, one after the other {spent['one_by_one']:.1f} s: "
+        f"{times:.1f} times; with latency and behaviour {spent['assessment']:.1f} s, "
+        f"the whole command {spent['whole_command']:.1f} s"
+    )
+    RESULT.write_text(
+        json.dumps(
+            {
+                "command": " ".join(["python", *sys.argv]),
+                "seed": seed,
+                "episodes": episodes,
+                "cpu_seconds": spent,
+                "times": times,
+                "made_by": made_by(),
+            },
+            indent=1,
+        )
+        + "\n"
+    )
 
 
 if __name__ == "__main__":

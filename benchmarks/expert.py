@@ -1,7 +1,8 @@
 """Does the demonstrator solve PushT? Environment seeds 0 to 199, one process: solved, seconds an episode, length.
 
-    python benchmarks/expert.py
+python benchmarks/expert.py
 """
+
 import json
 import time
 from pathlib import Path

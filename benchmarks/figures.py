@@ -6,6 +6,7 @@
 The result files are made by benchmarks/pusht.py, one for each set of demonstrations and training seed, and by
 benchmarks/panel.py.
 """
+
 import json
 import re
 import sys
@@ -58,9 +59,14 @@ def row(name: str, runs: Sequence[dict[str, Any]]) -> str:
     if not runs:
         return f"| {DATA[name]} | not measured yet | | | | |"
     metrics = [run["metrics"] for run in runs]
-    cells = [spread([m[key] for m in metrics], show) for key, show in (
-        ("success_rate", "{:.0%}".format), ("avg_max_reward", "{:.3f}".format),
-        ("avg_final_coverage", "{:.3f}".format))]
+    cells = [
+        spread([m[key] for m in metrics], show)
+        for key, show in (
+            ("success_rate", "{:.0%}".format),
+            ("avg_max_reward", "{:.3f}".format),
+            ("avg_final_coverage", "{:.3f}".format),
+        )
+    ]
     steps = spread([run["training"]["steps"] for run in runs], "{:,.0f}".format)
     return f"| {DATA[name]} | {len(runs)} of {len(SEEDS)} | {steps} | " + " | ".join(cells) + " |"
 
@@ -72,39 +78,53 @@ def measured_on(runs: Sequence[dict[str, Any]]) -> str:
     made = sorted({"{cores} {machine} cores and torch {torch}".format(**run["made_by"]) for run in runs})
     threads = sorted({run["training"]["threads"] for run in runs})
     latency = [run["metrics"]["latency_ms"]["p50"] for run in runs]
-    return (f"\nMeasured on a machine with {'; '.join(made)}, training on {' or '.join(map(str, threads))} thread(s). "
-            f"A decision of the policy takes {spread(latency, '{:.1f}'.format)} ms (p50).\n")
+    return (
+        f"\nMeasured on a machine with {'; '.join(made)}, training on {' or '.join(map(str, threads))} thread(s). "
+        f"A decision of the policy takes {spread(latency, '{:.1f}'.format)} ms (p50).\n"
+    )
 
 
 def table(results: Path = RESULTS) -> str:
     """The figures as markdown."""
     runs = {name: read_runs(name, results) for name in DATA}
-    lines = ["| trained on | training seeds | steps | success | average max reward | average final coverage |",
-             "|---|---|---|---|---|---|", *(row(name, runs[name]) for name in DATA)]
+    lines = [
+        "| trained on | training seeds | steps | success | average max reward | average final coverage |",
+        "|---|---|---|---|---|---|",
+        *(row(name, runs[name]) for name in DATA),
+    ]
     return "\n".join(lines) + "\n" + measured_on([run for name in DATA for run in runs[name]]) + panel_table(results)
 
 
 def panel_table(results: Path) -> str:
-    """The policies of the 15-minute panel, best reward first, and which differences are no chance; empty where it was
+    """The policies of the 15-minute panel, best reward first, and which differences are significant; empty where it was
     not measured."""
     path = results / PANEL
     if not path.exists():
         return ""
     panel = json.loads(path.read_text(encoding="utf-8"))
     budget = "{demos} of the human demonstrations, {episodes} starts".format(**panel["settings"])
-    lines = [f"\nThe [panel](10_compare.ipynb): {panel['settings']['budget']['minutes']:g} minutes each on {budget}.\n",
-             "| policy | average max reward | success, 95 % interval | ms a decision |", "|---|---|---|---|"]
+    lines = [
+        f"\nThe [panel](10_compare.ipynb): {panel['settings']['budget']['minutes']:g} minutes each on {budget}.\n",
+        "| policy | average max reward | success, 95 % interval | ms a decision |",
+        "|---|---|---|---|",
+    ]
     for run in sorted(panel["results"], key=lambda run: -run["metrics"]["avg_max_reward"]):
         metrics, (low, high) = run["metrics"], run["metrics"]["success_ci95"]
-        lines.append(f"| {run['policy']} | {metrics['avg_max_reward']:.3f} | {metrics['success_rate']:.0%} "
-                     f"({low:.0%} to {high:.0%}) | {metrics['latency_ms']['p50']:.1f} |")
-    lines += ["", f"Told apart from vqbet on shared starts, by max coverage: {told_apart(panel['tests'])}. The others "
-                  "may differ by chance."]
+        lines.append(
+            f"| {run['policy']} | {metrics['avg_max_reward']:.3f} | {metrics['success_rate']:.0%} "
+            f"({low:.0%} to {high:.0%}) | {metrics['latency_ms']['p50']:.1f} |"
+        )
+    different = significantly_different(panel["tests"])
+    lines += [
+        "",
+        f"Significantly different from vqbet on shared starts, by max coverage: {different}. The others may "
+        "differ by chance.",
+    ]
     return "\n".join(lines) + "\n"
 
 
-def told_apart(tests: list[dict[str, Any]]) -> str:
-    """The policies whose difference to VQ-BeT is real."""
+def significantly_different(tests: list[dict[str, Any]]) -> str:
+    """The policies whose difference to VQ-BeT is significant."""
     pairs = [{test["first"], test["second"]} for test in tests if test["coverage"]["significant"]]
     return ", ".join(name for pair in pairs if "vqbet" in pair for name in pair - {"vqbet"}) or "none"
 

@@ -5,6 +5,7 @@
 An ablation gets the full configuration that it was made with: in 0.1 a file told only what it changed in the laptop's
 configuration, which has not changed since. A panel gets the names of 0.2, its tests and its claims.
 """
+
 import json
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ def convert(values: dict[str, Any]) -> dict[str, Any]:
         return values | {"config": stored_form(full_config(Variant(**values["variant"])))}
     if schema == "vqbet_course/panel/1":
         values = values | {"schema": SCHEMA, "settings": renamed(values["settings"])}
-        values["results"] = [renamed(r) | {"schema": SCHEMA, "settings": renamed(r["settings"])} for r in values["results"]]
+        values["results"] = [
+            renamed(r) | {"schema": SCHEMA, "settings": renamed(r["settings"])} for r in values["results"]
+        ]
         for result in values["results"]:
             result["videos"] = [path.replace("films/", "videos/") for path in result["videos"]]
         if "tests" in values:

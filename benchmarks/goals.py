@@ -7,6 +7,7 @@ costs a quarter of one of VQ-BeT, so it takes four times as many) and is evaluat
 400049, each of which draws its own start and its own goal. All that hear goals are told them from the T; the one
 without goals is the usual policy. All execute four actions of a chunk of eight. What is finished is skipped.
 """
+
 import json
 import time
 from pathlib import Path
@@ -22,15 +23,19 @@ from vqbet_course.core.specs import TaskContract
 from vqbet_course.demos import load_demos
 from vqbet_course.evaluation.behaviour import behaviour
 from vqbet_course.experiments.panel import Budget, config_for, learn
-from vqbet_course.goals import PushTGoal, goal_shape
-from vqbet_course.rollout import describe, make_pusht, measures, rollouts
-from vqbet_course.tasks import open_source
+from vqbet_course.goals import goal_shape, with_shown_goal
+from vqbet_course.rollout import metrics_in_words, rollout_metrics, rollouts
+from vqbet_course.tasks import get_task, open_source
 from vqbet_course.training.data import prepare
 
 RESULTS = Path(__file__).parent / "results"
 FIRST_START = 400_000
-ARMS = {"vqbet-future": ("vqbet", "future", 1), "vqbet-none": ("vqbet", "none", 1), "bc-future": ("bc", "future", 4),
-        "vqbet-final": ("vqbet", "final", 1)}
+ARMS = {
+    "vqbet-future": ("vqbet", "future", 1),
+    "vqbet-none": ("vqbet", "none", 1),
+    "bc-future": ("bc", "future", 4),
+    "vqbet-final": ("vqbet", "final", 1),
+}
 """Policy, goals that it is trained with, steps for one of VQ-BeT's."""
 
 
@@ -44,16 +49,21 @@ def run(arm: str, seed: int, steps: int, episodes: int) -> dict[str, Any]:
     learned = learn(policy, prepare(demos, config, True, goal), config, Budget(steps=more * steps), seed)
     spent = time.process_time() - began
 
-    def make() -> PushTGoal:
-        return PushTGoal(make_pusht(), None, shown=shape is not None)
-
+    world = get_task("pusht").at_goal("random")
+    world = world if shape is None else with_shown_goal(world)
     starts = range(FIRST_START, FIRST_START + episodes)
-    played = rollouts(learned.policy, learned.normalizer, starts, make)
-    task = cast(TaskContract, make().contract)
-    return {"schema": "vqbet_course/goals/1", "arm": arm, "seed": FIRST_START, "contract": task.to_dict(),
-            "training": {"seed": seed, "steps": learned.steps, "seconds": learned.seconds, "cpu_seconds": spent},
-            "metrics": measures(played) | {"behaviour": behaviour(played)}, "episodes": [e.summary() for e in played],
-            "made_by": made_by()}
+    played = rollouts(learned.policy, learned.normalizer, starts, world)
+    task = cast(TaskContract, world.make_env().get_wrapper_attr("contract"))
+    return {
+        "schema": "vqbet_course/goals/1",
+        "arm": arm,
+        "seed": FIRST_START,
+        "contract": task.to_dict(),
+        "training": {"seed": seed, "steps": learned.steps, "seconds": learned.seconds, "cpu_seconds": spent},
+        "metrics": rollout_metrics(played, world) | {"behaviour": behaviour(played)},
+        "episodes": [e.summary() for e in played],
+        "made_by": made_by(),
+    }
 
 
 @click.command()
@@ -68,7 +78,7 @@ def main(steps: int, seeds: str, episodes: int, out: Path) -> None:
         if not path.exists():
             command = f"python benchmarks/goals.py --steps {steps} --seeds {seed} --episodes {episodes}"
             write_json(path, run(arm, seed, steps, episodes) | {"command": command})
-        click.echo(f"{path.name}: {describe(json.loads(path.read_text())['metrics'])}")
+        click.echo(f"{path.name}: {metrics_in_words(json.loads(path.read_text())['metrics'])}")
 
 
 if __name__ == "__main__":

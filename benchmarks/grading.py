@@ -10,6 +10,7 @@ pages of files that it has mapped (rss), nearly all of them PyTorch's libraries,
 the kernel drops when it needs the room. A Python that has only imported torch is measured beside it.
 `cpu_seconds` are those of all processes, sandboxes included: on a machine with other work they say more than `seconds`.
 """
+
 import json
 import os
 import random
@@ -78,14 +79,20 @@ def graded(folder: Path, out: Path, jobs: int) -> dict[str, Any]:
             pass  # one of them has just ended
         time.sleep(0.1)
     assert command.returncode == 0, "grading failed"
-    return {"jobs": jobs, "seconds": round(time.monotonic() - start, 1), "cpu_seconds": round(sum(cpu.values()), 1),
-            "load": os.getloadavg()[0], **{f"grader_{kind}_mb": round(size / 1e6) for kind, size in most.items()}}
+    return {
+        "jobs": jobs,
+        "seconds": round(time.monotonic() - start, 1),
+        "cpu_seconds": round(sum(cpu.values()), 1),
+        "load": os.getloadavg()[0],
+        **{f"grader_{kind}_mb": round(size / 1e6) for kind, size in most.items()},
+    }
 
 
 def torch_alone() -> dict[str, int]:
     """Memory, in MB, of a Python that has imported torch and nothing else."""
-    with psutil.Popen([sys.executable, "-c", "import torch; print(); input()"], stdin=subprocess.PIPE,
-                      stdout=subprocess.PIPE) as process:
+    with psutil.Popen(
+        [sys.executable, "-c", "import torch; print(); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
         process.stdout.readline()
         return {f"{kind}_mb": round(size / 1e6) for kind, size in memory(process).items()}
 
@@ -110,11 +117,19 @@ def main(submissions: int, jobs: int, lab: str, compared: int, seed: int) -> Non
         said, again = reports(home / "together"), reports(home / "one by one")
     assert (len(said), len(again)) == (submissions, compared)
     result = {
-        "command": " ".join(["python", *sys.argv]), "seed": seed, "made_by": made_by(),
-        "import_torch": torch_alone(), "one_submission": alone, "class": {"lab": lab, "submissions": submissions, **together},
-        "one_job": {"submissions": compared, **one_by_one,
-                    "differing_reports": sum(report != said[student] for student, report in again.items())},
-        "scores": [json.loads(report)["score"] for _, report in sorted(said.items())]}
+        "command": " ".join(["python", *sys.argv]),
+        "seed": seed,
+        "made_by": made_by(),
+        "import_torch": torch_alone(),
+        "one_submission": alone,
+        "class": {"lab": lab, "submissions": submissions, **together},
+        "one_job": {
+            "submissions": compared,
+            **one_by_one,
+            "differing_reports": sum(report != said[student] for student, report in again.items()),
+        },
+        "scores": [json.loads(report)["score"] for _, report in sorted(said.items())],
+    }
     write_json(RESULT, result)
     print(json.dumps(result, indent=1))
 

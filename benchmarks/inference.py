@@ -8,6 +8,7 @@ for which LeRobot's action queue is emptied. They take turns, step by step, in o
 Actions must agree to 1e-5. The floor reads every weight that acts once, at the measured memory bandwidth; no decision
 can be faster on this machine while the weights do not fit into its caches.
 """
+
 import argparse
 import json
 import sys
@@ -75,8 +76,12 @@ def compare(seed: int, replan: bool, decisions: int) -> dict[str, Any]:
             spent["lerobot"].append(took_there)
     median = {name: float(np.median(times[warm_up:])) for name, times in spent.items()}
     assert differ <= 1e-5, f"outputs differ by {differ}"
-    return {"decisions": decisions, "p50_ms": median, "ratio": median["ours"] / median["lerobot"],
-            "largest_difference": differ}
+    return {
+        "decisions": decisions,
+        "p50_ms": median,
+        "ratio": median["ours"] / median["lerobot"],
+        "largest_difference": differ,
+    }
 
 
 def bandwidth(megabytes: int = 256) -> float:
@@ -102,12 +107,15 @@ def main() -> None:
     speed = bandwidth()
     policy = make_policy(options.seed)
     result: dict[str, Any] = {
-        "command": " ".join(["python", *sys.argv]), "seed": options.seed,
-        "parameters": sum(p.numel() for p in policy.network.parameters()), "memory_gb_per_s": speed / 1e9,
+        "command": " ".join(["python", *sys.argv]),
+        "seed": options.seed,
+        "parameters": sum(p.numel() for p in policy.network.parameters()),
+        "memory_gb_per_s": speed / 1e9,
         "floor_ms": floor_ms(policy, speed),
         "open_loop": compare(options.seed, False, options.decisions),
         "replan": compare(options.seed, True, options.decisions),
-        "made_by": made_by() | {name: version(name) for name in ("torchvision", "lerobot")}}
+        "made_by": made_by() | {name: version(name) for name in ("torchvision", "lerobot")},
+    }
     for mode in ("open_loop", "replan"):
         for name, ms in result[mode]["p50_ms"].items():
             result[mode][f"{name}_over_floor"] = ms / result["floor_ms"]

@@ -6,6 +6,7 @@ Diffusion Policy is LeRobot's, with 10 DDIM and with 100 DDPM steps. The network
 change how long they take. One environment, one thread, whole episodes, from observation to action. The policies take
 turns, so that a change in the machine's load meets all of them. Writes results/latency.json.
 """
+
 import json
 import sys
 from pathlib import Path
@@ -15,8 +16,8 @@ import torch
 
 from vqbet_course.core.records import made_by
 from vqbet_course.demos import Normalizer, load_demos
+from vqbet_course.evaluation.latency import latency, percentiles
 from vqbet_course.experiments.panel import SAMPLERS, as_policy, build, config_for
-from vqbet_course.rollout import latency, percentiles
 from vqbet_course.tasks import open_source
 
 RESULT = Path(__file__).parent / "results" / "latency.json"
@@ -43,16 +44,22 @@ def main(rounds: int, decisions: int, seed: int) -> None:
         p50 = percentiles([m["latency_ms"]["p50"] for m in measured[name]])["p50"]
         result["policies"][name] = {
             "parameters": sum(p.numel() for p in getattr(policy, "network", policy).parameters()),
-            "rounds": measured[name], "p50_ms": p50, "actions_per_decision": policy.config.steps_per_decision}
+            "rounds": measured[name],
+            "p50_ms": p50,
+            "actions_per_decision": policy.config.steps_per_decision,
+        }
     fast = result["policies"]["vqbet"]
     for name in SAMPLERS:
         slow = result["policies"][name]
         slow["times_vqbet_per_decision"] = slow["p50_ms"] / fast["p50_ms"]
         slow["times_vqbet_per_action"] = slow["times_vqbet_per_decision"] * (
-            fast["actions_per_decision"] / slow["actions_per_decision"])
-        print(f"{name}: {slow['p50_ms']:.1f} ms a decision against {fast['p50_ms']:.1f} ms: "
-              f"{slow['times_vqbet_per_decision']:.1f} times; {slow['times_vqbet_per_action']:.1f} times an action; "
-              f"{slow['parameters'] / 1e6:.2f} and {fast['parameters'] / 1e6:.2f} million parameters")
+            fast["actions_per_decision"] / slow["actions_per_decision"]
+        )
+        print(
+            f"{name}: {slow['p50_ms']:.1f} ms a decision against {fast['p50_ms']:.1f} ms: "
+            f"{slow['times_vqbet_per_decision']:.1f} times; {slow['times_vqbet_per_action']:.1f} times an action; "
+            f"{slow['parameters'] / 1e6:.2f} and {fast['parameters'] / 1e6:.2f} million parameters"
+        )
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
 
 

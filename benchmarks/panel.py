@@ -6,6 +6,7 @@
 One command that anyone can type, `vqbet-course compare`; its panel.json, with the command and how long it took, goes to
 results/NAME.json. Lesson 10 draws results/panel.json. A panel that was interrupted is continued.
 """
+
 import json
 import subprocess
 import sys
@@ -27,8 +28,23 @@ RESULTS = Path(__file__).parent / "results"
 @click.option("--jobs", default=1, show_default=True)
 def main(data: str, name: str, minutes: float, seeds: str, episodes: int, demos: int, jobs: int) -> None:
     out = Path("_runs") / name
-    command = ["compare", "--data", data, "--demos", str(demos), "--episodes", str(episodes), "--seeds", seeds,
-               "--minutes", f"{minutes:g}", "--jobs", str(jobs), "--out", str(out)]
+    command = [
+        "compare",
+        "--data",
+        data,
+        "--demos",
+        str(demos),
+        "--episodes",
+        str(episodes),
+        "--seeds",
+        seeds,
+        "--minutes",
+        f"{minutes:g}",
+        "--jobs",
+        str(jobs),
+        "--out",
+        str(out),
+    ]
     start = time.perf_counter()
     subprocess.run([sys.executable, "-m", "vqbet_course.cli", *command], check=True)
     panel = json.loads((out / "panel.json").read_text())

@@ -7,6 +7,7 @@ Each seed is two commands that anyone can type, `vqbet-course train` and `vqbet-
 environment seed 100000); what the second writes, with both commands, goes to results/pusht_NAME_seedK.json. A seed
 whose result is there is skipped, a training that was interrupted is continued.
 """
+
 import json
 import subprocess
 import sys
@@ -51,8 +52,9 @@ def main(data: str, name: str, seeds: str, minutes: float | None, steps: int | N
     for seed in seeds.split(","):
         path = one_seed(data, name, int(seed), budget)
         metrics = json.loads(path.read_text())["metrics"]
-        click.echo(f"{path.name}: success {metrics['success_rate']:.0%}, "
-                   f"average max reward {metrics['avg_max_reward']:.3f}")
+        click.echo(
+            f"{path.name}: success {metrics['success_rate']:.0%}, average max reward {metrics['avg_max_reward']:.3f}"
+        )
 
 
 if __name__ == "__main__":

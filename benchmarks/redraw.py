@@ -1,12 +1,13 @@
-"""How long does an explorer take to redraw? Each against a notebook cell that draws the same picture.
+"""How long does an explorer take to redraw? Each against a notebook cell that draws the same figure.
 
     python benchmarks/redraw.py
 
 On the embedded demonstrations and the shipped policy, 200 redraws each, every one from scratch: what an explorer keeps
-of earlier pictures is left out. The peer is what a plain notebook cell does with the same figure: a tight box, PNG as
+of earlier figures is left out. The baseline is a plain notebook cell with the same figure: a tight box, PNG as
 matplotlib compresses it. They take turns. Times are those of one core, without its other work.
 Writes results/redraw.json, and fails if an explorer takes more than the bar.
 """
+
 import gc
 import io
 import json
@@ -26,9 +27,9 @@ from matplotlib.figure import Figure
 from vqbet_course import widgets
 from vqbet_course.core.records import made_by
 from vqbet_course.demos import load_demos
+from vqbet_course.evaluation.latency import percentiles
 from vqbet_course.policy import interleave
 from vqbet_course.residual_vq import ResidualVQ
-from vqbet_course.rollout import percentiles
 from vqbet_course.tasks import open_source
 from vqbet_course.tokens import kmeans, nearest_code
 from vqbet_course.training.runs import load_run
@@ -64,7 +65,7 @@ def explorers(seed: int) -> dict[str, tuple[Draw, Draw]]:
     def figures(i: int) -> dict[str, Callable[[], Figure]]:
         return {
             "token usage": lambda: widgets.plot_token_usage(codebooks[i % 3].view(-1, W, 2), tokens[i % 3]),
-            "code pairs": lambda: widgets.plot_pair_usage(moves.codes[:100 + i], K),
+            "code pairs": lambda: widgets.plot_pair_usage(moves.codes[: 100 + i], K),
             "token to motion": lambda: widgets.plot_move(moves, i % K, i // K % K),
             "play": lambda: widgets.plot_decision(mind, i % len(mind.pusher), (0.1, 1.0)[i % 2]),
             "residual layers": lambda: widgets.plot_layers(stack, flat[i], lambda chunk: chunk.view(W, 2), 1 + i % 3),
@@ -100,30 +101,39 @@ def milliseconds(draw: Callable[[], Any]) -> float:
 
 @click.command()
 @click.option("--redraws", default=200, show_default=True, help="Of each explorer.")
-@click.option("--peers", default=20, show_default=True, help="How many of them its peer draws too.")
+@click.option("--baselines", default=20, show_default=True, help="How many of them the baseline draws too.")
 @click.option("--seed", default=0, show_default=True)
-def main(redraws: int, peers: int, seed: int) -> None:
+def main(redraws: int, baselines: int, seed: int) -> None:
     torch.set_num_threads(1)
-    result: dict = {"command": " ".join(["python", *sys.argv]), "seed": seed, "bar_ms": BAR_MS, "redraws": redraws,
-                    "made_by": made_by() | {name: version(name) for name in ("matplotlib", "ipywidgets", "ipycanvas")},
-                    "explorers": {}}
+    result: dict = {
+        "command": " ".join(["python", *sys.argv]),
+        "seed": seed,
+        "bar_ms": BAR_MS,
+        "redraws": redraws,
+        "made_by": made_by() | {name: version(name) for name in ("matplotlib", "ipywidgets", "ipycanvas")},
+        "explorers": {},
+    }
     for name, (draw, figure) in explorers(seed).items():
         draw(0)
         as_a_cell(figure(0))
         ours, theirs = [], []
         for i in range(redraws):
             ours.append(milliseconds(lambda: draw(i)))
-            if i % max(1, redraws // peers) == 0:
+            if i % max(1, redraws // baselines) == 0:
                 theirs.append(milliseconds(lambda: as_a_cell(figure(i))))
         gc.collect()
         ratios = np.median(theirs) / np.median(ours)
         result["explorers"][name] = found = {
-            "redraw_ms": percentiles(np.array(ours)), "peer_ms": percentiles(np.array(theirs)),
-            "times_faster_than_peer": float(ratios),
-            "figures_left": sum(type(thing) is Figure for thing in gc.get_objects())}
-        print(f"{name}: {found['redraw_ms']['p50']:.1f} ms (p50), {found['redraw_ms']['p95']:.1f} ms (p95); a notebook "
-              f"cell {found['peer_ms']['p50']:.1f} ms, {ratios:.1f} times as long; "
-              f"{found['figures_left']} figures left")
+            "redraw_ms": percentiles(np.array(ours)),
+            "baseline_ms": percentiles(np.array(theirs)),
+            "times_faster_than_baseline": float(ratios),
+            "figures_left": sum(type(thing) is Figure for thing in gc.get_objects()),
+        }
+        print(
+            f"{name}: {found['redraw_ms']['p50']:.1f} ms (p50), {found['redraw_ms']['p95']:.1f} ms (p95); a notebook "
+            f"cell {found['baseline_ms']['p50']:.1f} ms, {ratios:.1f} times as long; "
+            f"{found['figures_left']} figures left"
+        )
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
     slow = [name for name, found in result["explorers"].items() if found["redraw_ms"]["p95"] > BAR_MS]
     if slow:

@@ -6,6 +6,7 @@ The result, with the commands that make it, goes to results/shipped.json. The po
 then `n_action_steps` was set to 3 in its config.json. That, and which of the training seeds 0, 1, 2 ships, was chosen on
 environment seeds 200700 to 200999.
 """
+
 import json
 import subprocess
 import sys

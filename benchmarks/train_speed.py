@@ -7,6 +7,7 @@ frozen tokenizer labels every batch with its codes. Ours: all windows and code l
 indices. Model, loss, batch size, optimizer and moving average are the same objects. The two take turns in one
 process, `--rounds` times, and the median round counts. Writes results/train_speed.json.
 """
+
 import itertools
 import json
 import os
@@ -45,8 +46,9 @@ class PlainWindows(Dataset):
         self.episode = np.repeat(np.arange(len(demos)), np.diff(demos.episode_ends, prepend=0))
         self.starts, self.ends, self.config = demos.episode_starts, demos.episode_ends, config
         reach = max(1, config.n_queries - config.n_obs_steps + config.action_chunk_size)
-        self.frames = np.concatenate([np.arange(start, end - reach + 1)
-                                      for start, end in zip(self.starts, self.ends, strict=True)])
+        self.frames = np.concatenate(
+            [np.arange(start, end - reach + 1) for start, end in zip(self.starts, self.ends, strict=True)]
+        )
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -57,7 +59,9 @@ class PlainWindows(Dataset):
         first = i - self.config.n_obs_steps + 1
         rows = np.arange(first, i + 1).clip(start, end - 1)
         observation = {name: values[rows] for name, values in self.observation.items()}
-        return observation, torch.stack([self.chunk(q, start, end) for q in range(first, first + self.config.n_queries)])
+        return observation, torch.stack(
+            [self.chunk(q, start, end) for q in range(first, first + self.config.n_queries)]
+        )
 
     def chunk(self, i: int, start: int, end: int) -> Tensor:
         chunk = self.action[np.arange(i, i + self.config.action_chunk_size).clip(start, end - 1)]
@@ -133,9 +137,14 @@ def compare(stage: Stage, plain: Callable, rounds: int, steps: int) -> dict[str,
         both.append(pair)
         click.echo(f"{stage.name:>9}, round {turn + 1}: {pair[0]:8.0f} against {pair[1]:8.0f} samples a second")
     ratios = [a / b for a, b in both]
-    return {"ours": statistics.median(a for a, _ in both), "plain": statistics.median(b for _, b in both),
-            "ratio": statistics.median(ratios), "lowest_ratio": min(ratios), "highest_ratio": max(ratios),
-            "batch_size": stage.batch_size}
+    return {
+        "ours": statistics.median(a for a, _ in both),
+        "plain": statistics.median(b for _, b in both),
+        "ratio": statistics.median(ratios),
+        "lowest_ratio": min(ratios),
+        "highest_ratio": max(ratios),
+        "batch_size": stage.batch_size,
+    }
 
 
 @click.command()
@@ -157,12 +166,25 @@ def main(data: str, rounds: int, steps: int, seed: int) -> None:
         stage = policy_stage(network, setup.windows, 1000)
         stages["policy"] = compare(stage, plain_policy(network, both, setup.normalizer), rounds, steps)
     for name, figures in stages.items():
-        click.echo(f"{name}: {figures['ratio']:.2f} times the plain way's samples a second "
-                   f"({figures['lowest_ratio']:.2f} to {figures['highest_ratio']:.2f})")
-    result = {"stages": stages, "command": ["python", "benchmarks/train_speed.py", *sys.argv[1:]], "data": data,
-              "seed": seed, "rounds": rounds, "steps": steps, "config": config.to_dict(),
-              "threads": torch.get_num_threads(), "cores": os.cpu_count(), "machine": platform.machine(),
-              "load_average": os.getloadavg()[0], "python": platform.python_version(), "torch": version("torch")}
+        click.echo(
+            f"{name}: {figures['ratio']:.2f} times the plain way's samples a second "
+            f"({figures['lowest_ratio']:.2f} to {figures['highest_ratio']:.2f})"
+        )
+    result = {
+        "stages": stages,
+        "command": ["python", "benchmarks/train_speed.py", *sys.argv[1:]],
+        "data": data,
+        "seed": seed,
+        "rounds": rounds,
+        "steps": steps,
+        "config": config.to_dict(),
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "load_average": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "torch": version("torch"),
+    }
     write_text(RESULTS / "train_speed.json", json.dumps(result, indent=2) + "\n")
 
 

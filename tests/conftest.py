@@ -1,4 +1,5 @@
 """What several test files share."""
+
 from collections.abc import Callable
 from pathlib import Path
 

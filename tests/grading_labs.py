@@ -1,4 +1,5 @@
 """Submissions for the tests of grading: student editions, filled in."""
+
 import json
 from typing import Any
 

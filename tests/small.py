@@ -1,4 +1,5 @@
 """Small data and a small policy, for tests that train in a second."""
+
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,19 @@ KEYPOINTS = {"observation.environment_state": 16, "observation.state": 2}
 
 CONFIG = VQBeTConfig.laptop(
     observation_sizes=KEYPOINTS,
-    gpt_n_layer=1, gpt_n_head=2, gpt_hidden_dim=16, gpt_input_dim=16, gpt_output_dim=16, vqvae_embedding_dim=8,
-    vqvae_enc_hidden_dim=32, n_vqvae_training_steps=40, batch_size=32, vqvae_batch_size=64, scheduler_warmup_steps=5,
-    optimizer_lr=5e-3, optimizer_vqvae_lr=1e-2,
+    gpt_n_layer=1,
+    gpt_n_head=2,
+    gpt_hidden_dim=16,
+    gpt_input_dim=16,
+    gpt_output_dim=16,
+    vqvae_embedding_dim=8,
+    vqvae_enc_hidden_dim=32,
+    n_vqvae_training_steps=40,
+    batch_size=32,
+    vqvae_batch_size=64,
+    scheduler_warmup_steps=5,
+    optimizer_lr=5e-3,
+    optimizer_vqvae_lr=1e-2,
 )
 
 

@@ -61,9 +61,13 @@ def test_imports_run_one_way() -> None:
 
 def test_the_contract_has_every_room() -> None:
     text = (REPO / "pyproject.toml").read_text()
-    layers = set(re.findall(r"vqbet_course\.([\w.]+)", text[text.index('id = "rooms"'):text.index('id = "cycles"')]))
-    paths = [*PACKAGE.glob("*.py"), *(path.parent for path in PACKAGE.glob("*/__init__.py")),
-             *PACKAGE.glob("datasets/*.py"), PACKAGE / "datasets" / "readers"]
+    layers = set(re.findall(r"vqbet_course\.([\w.]+)", text[text.index('id = "rooms"') : text.index('id = "cycles"')]))
+    paths = [
+        *PACKAGE.glob("*.py"),
+        *(path.parent for path in PACKAGE.glob("*/__init__.py")),
+        *PACKAGE.glob("datasets/*.py"),
+        PACKAGE / "datasets" / "readers",
+    ]
     rooms = {".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in paths}
     assert rooms - layers == {"__init__", "_modidx", "datasets", "datasets.__init__"}
 
@@ -73,9 +77,14 @@ def test_few_modules_lie_beside_the_folders() -> None:
 
 
 def test_functions_are_small() -> None:
-    long = {f"{path.relative_to(REPO)}:{node.name}": lines for path in modules() for node in ast.walk(tree_of(path))
-            if isinstance(node, ast.FunctionDef) and node.end_lineno
-            and (lines := node.end_lineno - node.lineno + 1) > AT_MOST_LINES}
+    long = {
+        f"{path.relative_to(REPO)}:{node.name}": lines
+        for path in modules()
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.FunctionDef)
+        and node.end_lineno
+        and (lines := node.end_lineno - node.lineno + 1) > AT_MOST_LINES
+    }
     assert not long
 
 
@@ -118,8 +127,11 @@ def test_every_public_definition_has_a_docstring() -> None:
             if not ast.get_docstring(node):
                 silent.append(f"{path.relative_to(REPO)}:{node.name}")
             if isinstance(node, ast.ClassDef):
-                silent += [f"{path.relative_to(REPO)}:{node.name}.{method.name}" for method in public(node.body)
-                           if not ast.get_docstring(method) and not explained_in_a_base(method.name, node)]
+                silent += [
+                    f"{path.relative_to(REPO)}:{node.name}.{method.name}"
+                    for method in public(node.body)
+                    if not ast.get_docstring(method) and not explained_in_a_base(method.name, node)
+                ]
     assert not silent
 
 
@@ -157,18 +169,29 @@ def comparable(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-@pytest.mark.parametrize(("trees", "options"), [
-    (modules, ("requirements",)),
-    (lambda: sorted((REPO / "nbs").glob("[0-9]*.ipynb")), ("requirements",)),
-    (lambda: sorted((REPO / "nbs").glob("[a-z]*.ipynb")), ("requirements", "dev_requirements")),
-    (lambda: [path for folder in ("tests", "benchmarks") for path in sorted((REPO / folder).rglob("*.py"))
-              if "attacks" not in path.parts], ("requirements", "dev_requirements"))],
-    ids=["package", "lessons", "other pages", "tests and benchmarks"])
+@pytest.mark.parametrize(
+    ("trees", "options"),
+    [
+        (modules, ("requirements", "umi_requirements", "ros_requirements")),
+        (lambda: sorted((REPO / "nbs").glob("[0-9]*.ipynb")), ("requirements",)),
+        (lambda: sorted((REPO / "nbs").glob("[a-z]*.ipynb")), ("requirements", "dev_requirements")),
+        (
+            lambda: [
+                path
+                for folder in ("tests", "benchmarks")
+                for path in sorted((REPO / folder).rglob("*.py"))
+                if "attacks" not in path.parts
+            ],
+            ("requirements", "dev_requirements", "umi_requirements", "ros_requirements"),
+        ),
+    ],
+    ids=["package", "lessons", "other pages", "tests and benchmarks"],
+)
 def test_every_direct_import_is_declared(trees: Callable[[], list[Path]], options: tuple[str, ...]) -> None:
     paths = trees()
     asked, providers = declared(*options), packages_distributions()
     own = {path.stem for path in (REPO / "tests").rglob("*.py")} | {"oracle"}
     code = [lesson_tree(path) if path.suffix == ".ipynb" else tree_of(path) for path in paths]
     names = {name for tree in code for name in imported(tree)}
-    undeclared = {name for name in names - own if not asked & set(map(comparable, providers.get(name, ())))}
+    undeclared = {name for name in names - own if not asked & set(map(comparable, providers.get(name, (name,))))}
     assert paths and not undeclared

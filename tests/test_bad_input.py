@@ -1,4 +1,5 @@
 """What comes from outside and cannot be used: one line, exit status 2, and nothing lost."""
+
 import errno
 import json
 import os
@@ -60,18 +61,21 @@ def with_nan(name: str, row: int) -> dict[str, np.ndarray]:
     return {name: values}
 
 
-@pytest.mark.parametrize(("changes", "said"), [
-    (with_nan("state", 45), "episode 1, row 5"),
-    (with_nan("action", 0), "episode 0, row 0"),
-    ({"state": np.zeros((120, 4))}, "(120, 4)"),
-    ({"action": np.zeros((119, 2))}, "119"),
-    ({"action": np.zeros(120)}, "(120,)"),
-    ({"action": np.zeros((120, 3))}, "(120, 3)"),
-    ({"episode_ends": np.array([40, 40, 120])}, "empty"),
-    ({"episode_ends": np.array([], int)}, "no episodes"),
-    ({"episode_ends": np.array([40, 70, 130])}, "120"),
-    ({"episode_ends": np.array([40, 115, 120])}, "episode 2 has 5 frames"),
-])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (with_nan("state", 45), "episode 1, row 5"),
+        (with_nan("action", 0), "episode 0, row 0"),
+        ({"state": np.zeros((120, 4))}, "frames a second"),
+        ({"action": np.zeros((119, 2))}, "119"),
+        ({"action": np.zeros(120)}, "frames a second"),
+        ({"action": np.zeros((120, 3))}, "frames a second"),
+        ({"episode_ends": np.array([40, 40, 120])}, "empty"),
+        ({"episode_ends": np.array([], int)}, "no episodes"),
+        ({"episode_ends": np.array([40, 70, 130])}, "120"),
+        ({"episode_ends": np.array([40, 115, 120])}, "episode 2 has 5 frames"),
+    ],
+)
 def test_demonstrations_that_cannot_be_used(
     changes: dict[str, np.ndarray], said: str, refused: Say, tmp_path: Path
 ) -> None:
@@ -89,7 +93,9 @@ def test_a_truncated_npz(refused: Say, tmp_path: Path) -> None:
 
 def test_an_npz_without_its_arrays(refused: Say, tmp_path: Path) -> None:
     np.savez(tmp_path / "bad.npz", state=np.zeros((3, 5)))
-    assert "no array `episode_ends`" in refused("train", "--data", tmp_path / "bad.npz", "--steps", 3, "--out", tmp_path / "run")
+    assert "no array `episode_ends`" in refused(
+        "train", "--data", tmp_path / "bad.npz", "--steps", 3, "--out", tmp_path / "run"
+    )
 
 
 @pytest.mark.parametrize("source", ["nowhere.npz", "./no/such/folder", "nowhere"])
@@ -101,9 +107,7 @@ def test_a_folder_that_is_no_dataset(refused: Say, tmp_path: Path) -> None:
     assert "info.json" in refused("train", "--data", tmp_path, "--steps", 3, "--out", tmp_path / "run")
 
 
-def test_an_unknown_hub_id_without_network(
-    refused: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unknown_hub_id_without_network(refused: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
@@ -114,9 +118,18 @@ def test_an_unknown_hub_id_without_network(
 # --- where to and for how long ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("budget", [
-    [], ["--steps", 0], ["--steps", 2], ["--steps", 5, "--minutes", 1], ["--minutes", 0], ["--minutes", "nan"],
-    ["--steps", 3, "--seed", -1]])
+@pytest.mark.parametrize(
+    "budget",
+    [
+        [],
+        ["--steps", 0],
+        ["--steps", 2],
+        ["--steps", 5, "--minutes", 1],
+        ["--minutes", 0],
+        ["--minutes", "nan"],
+        ["--steps", 3, "--seed", -1],
+    ],
+)
 def test_a_budget_that_is_none(budget: list[object], refused: Say, tmp_path: Path) -> None:
     data = write_npz(tmp_path / "data.npz")
     refused("train", "--data", data, *budget, "--out", tmp_path / "run")
@@ -147,7 +160,7 @@ def edit(path: Path, **changes: Any) -> None:
 
 def cut(path: Path, keep: float = 0.7) -> None:
     whole = path.read_bytes()
-    path.write_bytes(whole[:int(keep * len(whole))])
+    path.write_bytes(whole[: int(keep * len(whole))])
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -194,16 +207,22 @@ def test_evaluating_into_a_file(refused: Say, run: Path, tmp_path: Path) -> None
     assert (tmp_path / "file").read_text() == "precious"
 
 
-@pytest.mark.parametrize(("break_it", "said"), [
-    (lambda run: cut(run / "train_state.safetensors"), "train_state.safetensors: damaged"),
-    (lambda run: cut(run / "train_state.safetensors", 0), "train_state.safetensors: damaged"),
-    (lambda run: shutil.copy(run / "model.safetensors", run / "train_state.safetensors"), "train_state.safetensors"),
-    (lambda run: edit(run / "config.json", vqvae_embedding_dim=12), "does not fit"),
-    (lambda run: edit(run / "config.json", gpt_n_head=3), "multiple of gpt_n_head"),
-    (lambda run: (run / "train_state.json").write_text("{"), "train_state.json: damaged"),
-    (lambda run: (run / "train_state.json").unlink(), "train_state.json: missing"),
-    (lambda run: edit(run / "train_state.json", data="gone.npz"), "gone.npz"),
-])
+@pytest.mark.parametrize(
+    ("break_it", "said"),
+    [
+        (lambda run: cut(run / "train_state.safetensors"), "train_state.safetensors: damaged"),
+        (lambda run: cut(run / "train_state.safetensors", 0), "train_state.safetensors: damaged"),
+        (
+            lambda run: shutil.copy(run / "model.safetensors", run / "train_state.safetensors"),
+            "train_state.safetensors",
+        ),
+        (lambda run: edit(run / "config.json", vqvae_embedding_dim=12), "does not fit"),
+        (lambda run: edit(run / "config.json", gpt_n_head=3), "multiple of gpt_n_head"),
+        (lambda run: (run / "train_state.json").write_text("{"), "train_state.json: damaged"),
+        (lambda run: (run / "train_state.json").unlink(), "train_state.json: missing"),
+        (lambda run: edit(run / "train_state.json", data="gone.npz"), "gone.npz"),
+    ],
+)
 def test_resuming_a_run_that_is_not_sound(
     break_it: Callable[[Path], object], said: str, refused: Say, run: Path
 ) -> None:
@@ -221,8 +240,9 @@ def test_resuming_nowhere(refused: Say, tmp_path: Path) -> None:
 
 def test_from_outside_it_is_one_line_and_status_2(run: Path) -> None:
     cut(run / "model.safetensors")
-    done = subprocess.run([sys.executable, "-m", "vqbet_course.cli", "eval", str(run)], cwd=REPO, capture_output=True,
-                          text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "vqbet_course.cli", "eval", str(run)], cwd=REPO, capture_output=True, text=True
+    )
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: ") and "model.safetensors" in done.stderr
 
@@ -274,13 +294,18 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = shutil.which("mount")
-    if mount is None or subprocess.run([mount, "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True).returncode:
+    if (
+        mount is None
+        or subprocess.run([mount, "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True).returncode
+    ):
         pytest.skip("mounting a small file system needs root")
     yield disk
     subprocess.run(["umount", disk], check=True)
 
 
-def test_a_disk_that_is_really_full(tiny_disk: Path, refused: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_really_full(
+    tiny_disk: Path, refused: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = write_npz(tmp_path / "data.npz")
     monkeypatch.setattr(training.VQBeTConfig, "laptop", lambda **_: CONFIG)
     line = refused("train", "--data", data, "--steps", 12, "--out", tiny_disk / "run")
@@ -288,9 +313,7 @@ def test_a_disk_that_is_really_full(tiny_disk: Path, refused: Say, tmp_path: Pat
     assert not list((tiny_disk / "run").glob("*.safetensors")) and not list((tiny_disk / "run").glob(".*"))
 
 
-def test_a_film_for_which_there_is_no_room_leaves_the_figures(
-    tiny_disk: Path, refused: Say, run: Path
-) -> None:
+def test_a_film_for_which_there_is_no_room_leaves_the_figures(tiny_disk: Path, refused: Say, run: Path) -> None:
     (tiny_disk / "filler").write_bytes(bytes(48 * 1024))
     assert "no space left" in refused("eval", run, "--episodes", 1, "--videos", 1, "--out", tiny_disk / "eval")
     assert json.loads((tiny_disk / "eval" / "run.json").read_text())["metrics"]["episodes"] == 1

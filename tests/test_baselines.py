@@ -1,4 +1,5 @@
 """The other policies of the panel: they learn, act through one interface, and repeat."""
+
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import nn
 from vqbet_course.baselines import BC, BeT, ChunkPolicy, chunk_stage
 from vqbet_course.demos import Demos, load_demos
 from vqbet_course.experiments.panel import POLICIES, as_policy, build, config_for
-from vqbet_course.rollout import Episode, rollouts
+from vqbet_course.rollout import Rollout, rollouts
 from vqbet_course.tasks import open_source
 from vqbet_course.tokens import nearest_code
 from vqbet_course.training.data import Setup, prepare
@@ -34,7 +35,7 @@ def trained(name: str, demos: Demos, steps: int = 3) -> tuple[Any, Setup]:
     return (policy if isinstance(policy, ChunkPolicy) else as_policy(policy)).eval(), setup
 
 
-def same(one: Episode, two: Episode) -> bool:
+def same(one: Rollout, two: Rollout) -> bool:
     return one.coverage == two.coverage and np.array_equal(one.actions, two.actions) and one.tokens == two.tokens
 
 
@@ -56,7 +57,7 @@ def test_every_policy_repeats_from_its_episodes_generators(name: str, demos: Dem
 
 def ShortPusht() -> Any:
     """PushT that is over after twenty steps."""
-    from vqbet_course.rollout import make_pusht
+    from vqbet_course.tasks.pusht.environment import make_pusht
 
     env = make_pusht()
     setattr(env, "contract", replace(getattr(env, "contract"), horizon=20))
@@ -65,7 +66,9 @@ def ShortPusht() -> Any:
 
 @pytest.mark.parametrize("name", ["bc", "bet", "act", "diffusion"])
 def test_every_policy_learns(name: str, demos: Demos) -> None:
-    setup = prepare(demos, config := config_for(name, demos, use_relative_actions=True, scheduler_warmup_steps=1), False)
+    setup = prepare(
+        demos, config := config_for(name, demos, use_relative_actions=True, scheduler_warmup_steps=1), False
+    )
     torch.manual_seed(0)
     policy = build(name, config)
     assert isinstance(policy, ChunkPolicy)

@@ -1,4 +1,5 @@
 """The command line: what it loads, and how it says no."""
+
 import errno
 import subprocess
 import sys
@@ -26,8 +27,11 @@ def loaded_by(code: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "code",
-    ["import vqbet_course", "from vqbet_course.cli import main\nassert main(['--help']) == 0",
-     "from vqbet_course.cli import main\nassert main(['course', '--help']) == 0"],
+    [
+        "import vqbet_course",
+        "from vqbet_course.cli import main\nassert main(['--help']) == 0",
+        "from vqbet_course.cli import main\nassert main(['course', '--help']) == 0",
+    ],
 )
 def test_help_loads_nothing_heavy(code: str) -> None:
     heavy = {"torch", "lerobot", "matplotlib", "papermill", "nbformat", "gymnasium", "IPython", "pandas"}
@@ -58,10 +62,16 @@ def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Failing:
     ("problem", "status", "said"),
     [
         (BadInput("no such thing:\nuse another"), 2, "error: no such thing: use another\n"),
-        (OSError(errno.ENOSPC, "No space left on device", "run/model"), 2,
-         "error: no space left on device for run/model: free some and run it again, nothing is lost\n"),
-        (OSError(errno.ENOSPC, "No space left on device"), 2,
-         "error: no space left on device: free some and run it again, nothing is lost\n"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "run/model"),
+            2,
+            "error: no space left on device for run/model: free some and run it again, nothing is lost\n",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            2,
+            "error: no space left on device: free some and run it again, nothing is lost\n",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_line(

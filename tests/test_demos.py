@@ -1,4 +1,5 @@
 """Demonstrations: reading them, normalising them, windows of them, their mirror images, and bad ones."""
+
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -38,8 +39,9 @@ def make_demos(lengths: list[int], seed: int = 0, size: int = 2) -> Demos:
     """Random walks of `size` numbers, of these lengths."""
     draw, n = np.random.default_rng(seed), sum(lengths)
     places = draw.normal(size=(n, size)).astype(np.float32)
-    return Demos({PUSHER: places}, places + draw.normal(size=(n, size)).astype(np.float32), np.cumsum(lengths), 10.0,
-                 "made up")
+    return Demos(
+        {PUSHER: places}, places + draw.normal(size=(n, size)).astype(np.float32), np.cumsum(lengths), 10.0, "made up"
+    )
 
 
 @pytest.mark.parametrize(("fixed", "wobble"), [(0.25, 0.0), (0.25, 1e-7), (0.0, 1e-9), (-7.5, 0.0), (1e6, 0.5)])
@@ -84,6 +86,7 @@ def complaint(f: Callable[..., object], *args: object, **kwargs: object) -> str:
 
 # reading
 
+
 def test_an_npz_becomes_keypoints_pusher_and_actions(npz: Callable[..., Path]) -> None:
     demos, state = load_demos(open_source(str(npz()))), pusht_state(10)
     assert len(demos) == 2 and demos.episode_ends.tolist() == [6, 10] and demos.contract == PUSHT
@@ -119,6 +122,7 @@ def test_select_takes_episodes_in_the_order_asked_for() -> None:
 
 # normalising
 
+
 @fewer
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.booleans(), st.integers(0, 99))
 def test_normalising_maps_to_minus_one_to_one_and_back(lengths: list[int], relative: bool, seed: int) -> None:
@@ -133,7 +137,9 @@ def test_normalising_maps_to_minus_one_to_one_and_back(lengths: list[int], relat
 
 
 def test_a_number_that_never_changes_stays_finite_and_comes_back() -> None:
-    demos = Demos({PUSHER: np.full((3, 2), 7, np.float32)}, np.full((3, 2), 5, np.float32), np.array([3]), 10.0, "still")
+    demos = Demos(
+        {PUSHER: np.full((3, 2), 7, np.float32)}, np.full((3, 2), 5, np.float32), np.array([3]), 10.0, "still"
+    )
     normalizer = Normalizer.fit(demos)
     there = normalizer.normalize(PUSHER, torch.from_numpy(demos.observation[PUSHER]))
     assert (there == -1).all()
@@ -158,6 +164,7 @@ def test_a_normalizer_survives_json_and_knows_its_unit() -> None:
 
 # windows
 
+
 def windows_by_hand(demos: Demos, T: int, Q: int, W: int) -> list[tuple[list[int], list[list[int]]]]:
     """Of every window the rows of its observations and, for each query, the rows of its chunk."""
     found = []
@@ -171,8 +178,13 @@ def windows_by_hand(demos: Demos, T: int, Q: int, W: int) -> list[tuple[list[int
 
 
 @settings(max_examples=150, deadline=None)
-@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5), T=st.integers(1, 4), Q=st.integers(1, 6),
-       W=st.integers(1, 5), relative=st.booleans())
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5),
+    T=st.integers(1, 4),
+    Q=st.integers(1, 6),
+    W=st.integers(1, 5),
+    relative=st.booleans(),
+)
 def test_windows_are_those_of_the_plain_loop(lengths: list[int], T: int, Q: int, W: int, relative: bool) -> None:
     demos = make_demos(lengths)
     normalizer = Normalizer.fit(demos, relative)
@@ -207,9 +219,10 @@ def test_no_window_of_the_demonstrations_crosses_an_episode() -> None:
 
 # the mirror image
 
+
 def environment() -> Any:
     pytest.importorskip("gym_pusht")
-    from vqbet_course.rollout import make_pusht
+    from vqbet_course.tasks.pusht.environment import make_pusht
 
     env = make_pusht()
     env.reset(seed=0)
@@ -224,7 +237,9 @@ def put(env: Any, state: np.ndarray) -> dict[str, np.ndarray]:
 
 def test_keypoints_of_an_npz_are_those_that_the_environment_shows(npz: Callable[..., Path]) -> None:
     env, demos = environment(), load_demos(open_source(str(npz())))
-    for state, keypoints, pusher in zip(pusht_state(10), demos.observation[KEYPOINTS], demos.observation[PUSHER], strict=True):
+    for state, keypoints, pusher in zip(
+        pusht_state(10), demos.observation[KEYPOINTS], demos.observation[PUSHER], strict=True
+    ):
         seen = put(env, state)
         assert_close(keypoints, seen["environment_state"].astype(np.float32), atol=1e-4, rtol=0)
         assert_close(pusher, np.asarray(seen["agent_pos"], dtype=np.float32), atol=1e-4, rtol=0)
@@ -245,7 +260,9 @@ def test_the_mirror_image_of_the_mirror_image_is_the_demonstration(npz: Callable
 def test_the_mirror_image_shows_the_keypoints_of_the_mirrored_pose(npz: Callable[..., Path]) -> None:
     mirrored = mirror_pusht(load_demos(open_source(str(npz())))).select([2, 3])
     state = pusht.mirror_state(pusht_state(10))
-    assert_close(mirrored.observation[KEYPOINTS], pusht.block_keypoints(state[:, 2:]).astype(np.float32), atol=1e-3, rtol=0)
+    assert_close(
+        mirrored.observation[KEYPOINTS], pusht.block_keypoints(state[:, 2:]).astype(np.float32), atol=1e-3, rtol=0
+    )
     assert_close(mirrored.observation[PUSHER], state[:, :2].astype(np.float32), atol=1e-3, rtol=0)
 
 
@@ -256,7 +273,10 @@ def test_the_mirrored_world_obeys_the_same_physics() -> None:
         block = np.array([*draw.uniform(200, 310, 2), draw.uniform(0, 6)])
         state = np.array([*(block[:2] + draw.choice([-130, 130], 2)), *block])
         seen = []
-        for start, towards in [(state, block[:2]), (pusht.mirror_state(state[None])[0], pusht.mirror_points(block[None, :2])[0])]:
+        for start, towards in [
+            (state, block[:2]),
+            (pusht.mirror_state(state[None])[0], pusht.mirror_points(block[None, :2])[0]),
+        ]:
             put(env, start)
             for _ in range(12):
                 env.step(towards)
@@ -271,6 +291,7 @@ def test_only_pusht_can_be_mirrored() -> None:
 
 
 # splits
+
 
 @fewer
 @given(st.integers(1, 8), st.integers(0, 4), st.integers(0, 99))
@@ -300,8 +321,21 @@ def test_the_stress_part_starts_far_from_what_is_trained_on() -> None:
     assert split_demos(demos, 120, 30, seed=1).train != split.train
 
 
-@pytest.mark.parametrize("changes", [{"train": []}, {"val": [3]}, {"val": [0, 0]}, {"train": [9]}, {"train": [0.0]},
-                                     {"train": ["0"]}, {"train": [True]}, {"val": 3}, {"extra": 1}, {"train": [[0]]}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train": []},
+        {"val": [3]},
+        {"val": [0, 0]},
+        {"train": [9]},
+        {"train": [0.0]},
+        {"train": ["0"]},
+        {"train": [True]},
+        {"val": 3},
+        {"extra": 1},
+        {"train": [[0]]},
+    ],
+)
 def test_a_split_that_is_none_is_refused(changes: dict, tmp_path: Path) -> None:
     path = tmp_path / "split.json"
     path.write_text(json.dumps({"source": "x", "n_episodes": 4, "train": [0, 3], "val": [1]} | changes))
@@ -323,7 +357,7 @@ def test_a_split_reaches_training_and_stays_with_the_run(tmp_path: Path) -> None
     train(data, run, CONFIG, steps=6, split=file, quiet=True)
     assert read_split(run / "split.json") == split
     ends = np.cumsum([0, 40, 30, 50])
-    action = np.concatenate([arrays()["action"][ends[e]:ends[e + 1]] for e in split.train])
+    action = np.concatenate([arrays()["action"][ends[e] : ends[e + 1]] for e in split.train])
     contract = json.loads((run / "contract.json").read_text())
     assert contract["action"]["high"] == pytest.approx(action.max()) and contract["action"]["unit"] == "px"
     before = (run / "model.safetensors").read_bytes()

@@ -1,4 +1,5 @@
 """Goals: drawn by hindsight, heard by the policy, set in the world."""
+
 import dataclasses
 import json
 from pathlib import Path
@@ -20,23 +21,15 @@ from vqbet_course.evaluation.evaluate import evaluate
 from vqbet_course.evaluation.results import rows_of
 from vqbet_course.experiments.design import Hypothesis, judge_hypothesis
 from vqbet_course.experiments.panel import as_policy, build
-from vqbet_course.goals import (
-    BlockFrame,
-    PushTGoal,
-    ShownGoal,
-    draw_pose,
-    frame_of,
-    goal_rows,
-    goal_shape,
-    parse_pose,
-    turn_back,
-)
+from vqbet_course.goals import ShownGoal, goal_rows, goal_shape, with_shown_goal
 from vqbet_course.policy import StateFrame, VQBeTConfig
-from vqbet_course.rollout import make_pusht, rollouts
-from vqbet_course.tasks import navigation, open_source
-from vqbet_course.tasks.perturbations import perturbed
+from vqbet_course.rollout import rollouts
+from vqbet_course.tasks import get_task, navigation, open_source
 from vqbet_course.tasks.pusht import geometry as pusht
+from vqbet_course.tasks.pusht.block_frame import BlockFrame, frame_of, turn_back
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
+from vqbet_course.tasks.pusht.environment import draw_pose, parse_pose, pusht_world
+from vqbet_course.tasks.task import Task
 from vqbet_course.train import resume, train
 from vqbet_course.training.data import Setup, prepare
 from vqbet_course.training.factory import build_policy
@@ -127,7 +120,10 @@ def test_what_acting_sees_is_what_training_showed() -> None:
     features = policy.network.features(seen)[:, 1]
     uniform = torch.stack([torch.rand(4, generator=torch.Generator().manual_seed(i))[2:] for i in range(3)])
     axis = frame_of(seen["observation.environment_state"][:, 1])[1]
-    expected = turn_back(policy.network.decide(features, uniform, policy.acting.temperature).actions, axis) + seen["observation.state"][:, 1:]
+    expected = (
+        turn_back(policy.network.decide(features, uniform, policy.acting.temperature).actions, axis)
+        + seen["observation.state"][:, 1:]
+    )
     assert torch.allclose(policy.decision.actions, expected, atol=1e-5)
 
 
@@ -143,7 +139,7 @@ def scene(angle: float, shift: float = 0.0) -> tuple[dict[str, Tensor], np.ndarr
 @pytest.mark.parametrize("kind", ["vqbet", "bc"])
 def test_a_scene_that_is_turned_and_shifted_is_acted_on_alike(kind: str) -> None:
     torch.manual_seed(0)
-    policy: Any = as_policy(build(kind, dataclasses.replace(GOALS, n_obs_steps=2))).eval()
+    policy: Any = as_policy(build(kind, dataclasses.replace(GOALS, n_obs_steps=2)).eval())
     actions = []
     for angle, shift in ((0.0, 0.0), (1.0, 20.0), (-2.5, -30.0)):
         seen, turned = scene(angle, shift)
@@ -167,7 +163,7 @@ def test_chunks_told_from_the_T_are_those_of_the_demonstration(demos: Demos, n_a
             here = windows.observation["observation.state"][begin]
             block = windows.observation["observation.environment_state"][begin]
             told = setup.normalizer.unnormalize("action", here + turn_back(chunk, frame_of(block)[1])).numpy()
-            np.testing.assert_allclose(told, demos.action[begin:begin + config.action_chunk_size], atol=0.01)
+            np.testing.assert_allclose(told, demos.action[begin : begin + config.action_chunk_size], atol=0.01)
 
 
 def test_what_only_looks_like_PushT_has_no_goals_in_its_frame(demos: Demos) -> None:
@@ -252,24 +248,30 @@ def test_behaviour_cloning_hears_goals_too(demos: Demos) -> None:
 # --- the world --------------------------------------------------------------------------------------------------
 
 
+def at_goal(asked: str) -> Task:
+    """PushT with its goal where it was asked for, told to the policy."""
+    return with_shown_goal(get_task("pusht").at_goal(asked))
+
+
 def test_the_goal_is_where_it_was_put_after_every_reset() -> None:
     pose = np.array([180.0, 300.0, 1.0])
-    env = PushTGoal(make_pusht(), pose)
+    env = at_goal("180,300,1.0").make_env()
     for seed in (1, 2):
         seen, _ = env.reset(seed=seed)
         assert np.allclose(pusht.block_pose(seen["goal"][None])[0], pose, atol=1e-3)
-        block = env.unwrapped.block  # type: ignore[attr-defined]
+        world = pusht_world(env)
+        block = world.block
         block.angle = pose[2]  # first: a body turns about its centre of gravity
         block.position = tuple(pose[:2])
-        env.unwrapped.space.reindex_shapes_for_body(block)  # type: ignore[attr-defined]
-        assert env.unwrapped._get_coverage() > 0.999  # type: ignore[attr-defined]
+        world.space.reindex_shapes_for_body(block)
+        assert world.coverage() > 0.999
 
 
 def test_the_usual_pose_is_the_usual_task_and_another_is_not() -> None:
-    hidden = PushTGoal(make_pusht(), pusht.GOAL_POSE, shown=False)
-    assert PUSHT_TASK.difference(hidden.contract) is None and "goal" not in hidden.reset(seed=0)[0]
-    moved = PushTGoal(make_pusht(), np.array([200.0, 200.0, 0.0]), shown=False)
-    assert "goal at x 200, y 200, 0 rad" in str(PUSHT_TASK.difference(moved.contract))
+    hidden = get_task("pusht").at_goal(None).make_env()
+    assert PUSHT_TASK.difference(hidden.get_wrapper_attr("contract")) is None and "goal" not in hidden.reset(seed=0)[0]
+    moved = get_task("pusht").at_goal("200,200,0").make_env()
+    assert "goal at x 200, y 200, 0 rad" in str(PUSHT_TASK.difference(moved.get_wrapper_attr("contract")))
 
 
 def test_drawn_poses_are_on_the_board_and_repeat() -> None:
@@ -288,7 +290,7 @@ def test_poses_that_are_none(asked: str) -> None:
 
 
 def test_goals_and_perturbations_together() -> None:
-    env = perturbed(lambda: PushTGoal(make_pusht(), None), ["observation-noise=5"])()
+    env = at_goal("random").perturbed(["observation-noise=5"]).make_env()
     seen, info = env.reset(seed=1)
     assert set(seen) == set(info["true_observation"]) == {"goal", "environment_state", "agent_pos"}
 
@@ -305,8 +307,12 @@ def test_a_run_with_goals_is_evaluated_at_any_pose(run: Path, tmp_path: Path) ->
 def test_the_toy_shows_its_goals_first() -> None:
     toy = navigation.make_demos(20)
     walks = Demos({"observation.state": toy.observation}, toy.action, toy.episode_ends, 10.0, "navigation")
-    config = dataclasses.replace(CONFIG, observation_sizes={"observation.state": 2}, use_relative_actions=False,
-                                 goal_shape=goal_shape("sequence", {"observation.state": 2}))
+    config = dataclasses.replace(
+        CONFIG,
+        observation_sizes={"observation.state": 2},
+        use_relative_actions=False,
+        goal_shape=goal_shape("sequence", {"observation.state": 2}),
+    )
     setup = prepare(walks, config, False, "sequence")
     every = torch.arange(len(setup.windows.observation_index))
     shown = setup.normalizer.unnormalize(GOAL, setup.windows.seen(every)[GOAL])[:, -1].numpy()
@@ -325,9 +331,14 @@ def test_the_toy_shows_its_goals_first() -> None:
     assert np.allclose(episode.observations[0], [0.5, 0.4, 1, 0, 0, 0])
 
 
-@pytest.mark.parametrize("claim", ["vqbet-future.success_rate >= vqbet-none.success_rate + 0.2",
-                                   "vqbet-future.avg_max_coverage >= vqbet-none.avg_max_coverage + 0.4",
-                                   "vqbet-future.avg_max_coverage >= bc-future.avg_max_coverage"])
+@pytest.mark.parametrize(
+    "claim",
+    [
+        "vqbet-future.success_rate >= vqbet-none.success_rate + 0.2",
+        "vqbet-future.avg_max_coverage >= vqbet-none.avg_max_coverage + 0.4",
+        "vqbet-future.avg_max_coverage >= bc-future.avg_max_coverage",
+    ],
+)
 def test_the_stored_results_confirm_that_goals_are_followed(claim: str) -> None:
     rows = [row for path in (REPO / "benchmarks" / "results").glob("goals_*.json") for row in rows_of(path)]
     assert judge_hypothesis(Hypothesis.parse(claim), rows)["verdict"] == "confirmed"
@@ -336,13 +347,17 @@ def test_the_stored_results_confirm_that_goals_are_followed(claim: str) -> None:
 # --- the command line -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("arguments", "why"), [
-    (["--goal-pose", "1,2"], "give x,y,angle"),
-    (["--goal-pose", "0,0,0"], "not lie on the board"),
-    (["--env", "navigation"], "a goal pose is for PushT"),
-])
-def test_what_cannot_be_a_goal_is_one_line_and_status_2(arguments: list[str], why: str, run: Path, tmp_path: Path,
-                                                        capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--goal-pose", "1,2"], "give x,y,angle"),
+        (["--goal-pose", "0,0,0"], "not lie on the board"),
+        (["--task", "navigation"], "navigation has no goal that can be chosen"),
+    ],
+)
+def test_what_cannot_be_a_goal_is_one_line_and_status_2(
+    arguments: list[str], why: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["eval", str(run), "--out", str(tmp_path / "e"), *arguments]) == 2
     error = capsys.readouterr().err
     assert why in error and error.count("\n") == 1 and not (tmp_path / "e").exists()

@@ -23,9 +23,17 @@ def make_gpt(seed: int = 0, **changes: int | float) -> GPT:
 
 
 @settings(max_examples=25, deadline=None)
-@given(batch=st.integers(1, 3), tokens=st.integers(2, 12), n_head=st.sampled_from([1, 2, 4]),
-       n_layer=st.integers(1, 3), seed=st.integers(0, 1000), data=st.data())
-def test_changing_a_later_token_moves_no_earlier_output(batch: int, tokens: int, n_head: int, n_layer: int, seed: int, data: Any) -> None:
+@given(
+    batch=st.integers(1, 3),
+    tokens=st.integers(2, 12),
+    n_head=st.sampled_from([1, 2, 4]),
+    n_layer=st.integers(1, 3),
+    seed=st.integers(0, 1000),
+    data=st.data(),
+)
+def test_changing_a_later_token_moves_no_earlier_output(
+    batch: int, tokens: int, n_head: int, n_layer: int, seed: int, data: Any
+) -> None:
     gpt = make_gpt(seed, n_head=n_head, n_layer=n_layer)
     changed_at = data.draw(st.integers(1, tokens - 1), label="changed_at")
     x = torch.randn(batch, tokens, 5)
@@ -112,10 +120,13 @@ def test_initialisation_is_gpt2s() -> None:
         assert (linear.bias == 0).all()
 
 
-@pytest.mark.parametrize("make, message", [
-    (lambda: CausalSelfAttention(width=10, n_head=4), "multiple of the number of heads 4"),
-    (lambda: make_gpt()(torch.randn(1, 13, 5)), "13 tokens do not fit into gpt_block_size 12"),
-])
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: CausalSelfAttention(width=10, n_head=4), "multiple of the number of heads 4"),
+        (lambda: make_gpt()(torch.randn(1, 13, 5)), "13 tokens do not fit into gpt_block_size 12"),
+    ],
+)
 def test_what_does_not_fit_is_said(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
@@ -123,10 +134,17 @@ def test_what_does_not_fit_is_said(make: Any, message: str) -> None:
 
 def weights_from_lerobot(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The reference's parameter names -> ours; its causal mask is a buffer that we do not have."""
-    names = {"transformer.wte.": "token_embedding.", "transformer.wpe.": "position_embedding.",
-             "transformer.h.": "blocks.", "transformer.ln_f.": "norm.", "lm_head.": "head.",
-             ".ln_1.": ".norm_attention.", ".ln_2.": ".norm_mlp.", ".attn.c_attn.": ".attention.qkv.",
-             ".attn.c_proj.": ".attention.out."}
+    names = {
+        "transformer.wte.": "token_embedding.",
+        "transformer.wpe.": "position_embedding.",
+        "transformer.h.": "blocks.",
+        "transformer.ln_f.": "norm.",
+        "lm_head.": "head.",
+        ".ln_1.": ".norm_attention.",
+        ".ln_2.": ".norm_mlp.",
+        ".attn.c_attn.": ".attention.qkv.",
+        ".attn.c_proj.": ".attention.out.",
+    }
     ours = {}
     for name, value in state.items():
         if not name.endswith(".attn.bias"):
@@ -141,9 +159,17 @@ def test_same_outputs_as_lerobot_on_the_same_weights(n_layer: int, n_head: int, 
     from lerobot.policies.vqbet.vqbet_utils import GPT as LeRobotGPT
 
     torch.manual_seed(n_layer)
-    reference = LeRobotGPT(SimpleNamespace(
-        gpt_input_dim=6, gpt_output_dim=10, gpt_hidden_dim=32, gpt_n_layer=n_layer, gpt_n_head=n_head,
-        gpt_block_size=16, dropout=0.1)).eval()
+    reference = LeRobotGPT(
+        SimpleNamespace(
+            gpt_input_dim=6,
+            gpt_output_dim=10,
+            gpt_hidden_dim=32,
+            gpt_n_layer=n_layer,
+            gpt_n_head=n_head,
+            gpt_block_size=16,
+            dropout=0.1,
+        )
+    ).eval()
     for parameter in reference.parameters():  # a trained net's biases and norms are not zeros and ones
         torch.nn.init.normal_(parameter, std=0.3)
     gpt = make_gpt(in_dim=6, out_dim=10, width=32, n_layer=n_layer, n_head=n_head, block_size=16, dropout=0.1)

@@ -23,6 +23,7 @@ def logits_of(shape: tuple[int, ...], seed: int, scale: float = 3.0) -> torch.Te
 
 # --- focal loss ---
 
+
 @settings(max_examples=30, deadline=None)
 @given(shape=shapes, seed=st.integers(0, 1000))
 def test_focal_loss_without_gamma_is_cross_entropy(shape: Any, seed: int) -> None:
@@ -56,6 +57,7 @@ def test_focal_loss_of_a_certain_answer_is_finite() -> None:
 
 # --- sampling ---
 
+
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_draws_follow_the_softmax(temperature: float) -> None:
     logits = torch.tensor([1.0, -0.5, 0.3, 2.0, -1.0])
@@ -67,10 +69,16 @@ def test_draws_follow_the_softmax(temperature: float) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(shape=shapes, seed=st.integers(0, 1000), scale=st.sampled_from([1e-3, 1.0, 1e4]),
-       temperature=st.sampled_from([1e-60, 1e-30, 1e-8, 1e-3, 0.1, 1.0, 1e8, 1e30]),
-       uniform=st.sampled_from([0.0, 1e-8, 0.5, 1 - 2**-24]))
-def test_extreme_draws_are_codes_that_can_occur(shape: Any, seed: int, scale: float, temperature: float, uniform: float) -> None:
+@given(
+    shape=shapes,
+    seed=st.integers(0, 1000),
+    scale=st.sampled_from([1e-3, 1.0, 1e4]),
+    temperature=st.sampled_from([1e-60, 1e-30, 1e-8, 1e-3, 0.1, 1.0, 1e8, 1e30]),
+    uniform=st.sampled_from([0.0, 1e-8, 0.5, 1 - 2**-24]),
+)
+def test_extreme_draws_are_codes_that_can_occur(
+    shape: Any, seed: int, scale: float, temperature: float, uniform: float
+) -> None:
     logits = logits_of(shape, seed, scale)
     codes = sample_codes(logits, temperature, torch.full(shape[:1], uniform))
     assert codes.dtype == torch.int64 and codes.shape == shape[:1]
@@ -107,6 +115,7 @@ def test_the_caller_owns_the_randomness() -> None:
 
 
 # --- choosing G codes ---
+
 
 @pytest.mark.parametrize("sequential", [False, True])
 @pytest.mark.parametrize("n_layers", [2, 3])
@@ -162,10 +171,19 @@ def test_codes_that_depend_on_each_other() -> None:
 
 # --- offsets ---
 
+
 @settings(max_examples=25, deadline=None)
-@given(n=st.integers(1, 5), n_codes=st.integers(2, 6), n_layers=st.integers(1, 3), chunk=st.integers(1, 4),
-       action=st.integers(1, 3), seed=st.integers(0, 1000))
-def test_offset_is_the_sum_over_layers_of_the_chosen_codes_offsets(n: int, n_codes: int, n_layers: int, chunk: int, action: int, seed: int) -> None:
+@given(
+    n=st.integers(1, 5),
+    n_codes=st.integers(2, 6),
+    n_layers=st.integers(1, 3),
+    chunk=st.integers(1, 4),
+    action=st.integers(1, 3),
+    seed=st.integers(0, 1000),
+)
+def test_offset_is_the_sum_over_layers_of_the_chosen_codes_offsets(
+    n: int, n_codes: int, n_layers: int, chunk: int, action: int, seed: int
+) -> None:
     torch.manual_seed(seed)
     head = OffsetHead(4, n_codes, n_layers, chunk, action)
     features, codes = torch.randn(n, 4), torch.randint(n_codes, (n, n_layers))

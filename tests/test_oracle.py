@@ -1,4 +1,5 @@
 """A change of structure changes no result: weights, traces and a small panel, against those recorded."""
+
 import json
 
 import pytest
@@ -18,4 +19,5 @@ def test_results_are_as_recorded() -> None:
         for before, after in zip(one["first_actions"], two["first_actions"], strict=True):
             assert after == pytest.approx(before, abs=0.5)  # pixels
     assert [(row["policy"], row["parameters"]) for row in now["panel"]] == [
-        (row["policy"], row["parameters"]) for row in recorded["panel"]]
+        (row["policy"], row["parameters"]) for row in recorded["panel"]
+    ]

@@ -13,8 +13,20 @@ import pytest
 from conftest import REPO
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-SOURCES = ("setup.py", "settings.ini", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md",
-           "CITATION.cff", "nbs", "labs", "benchmarks/results", "vqbet_course")
+SOURCES = (
+    "setup.py",
+    "settings.ini",
+    "pyproject.toml",
+    "MANIFEST.in",
+    "README.md",
+    "LICENSE",
+    "CHANGELOG.md",
+    "CITATION.cff",
+    "nbs",
+    "labs",
+    "benchmarks/results",
+    "vqbet_course",
+)
 
 
 @dataclass(frozen=True)
@@ -31,8 +43,17 @@ class Installed:
 def run(*command: object, cwd: Path, **environment: str) -> str:
     """Run a command away from the repository, assert that it succeeds, and return what it printed."""
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run([str(part) for part in command], cwd=cwd, env=inherited | environment, text=True, timeout=800,
-                          check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=inherited | environment,
+        text=True,
+        timeout=800,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert done.returncode == 0, done.stdout[-6000:]
     return done.stdout
 
@@ -64,8 +85,20 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
     (packages / "borrowed.pth").write_text("\n".join(site.getsitepackages()) + "\n")
     (root / "share" / "jupyter").mkdir(parents=True, exist_ok=True)
     (root / "share" / "jupyter" / "nbconvert").symlink_to(Path(sys.prefix) / "share" / "jupyter" / "nbconvert")
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", "--force-reinstall",
-        "--ignore-installed", wheel, cwd=root)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        python,
+        "install",
+        "--no-deps",
+        "--no-index",
+        "--force-reinstall",
+        "--ignore-installed",
+        wheel,
+        cwd=root,
+    )
     where = run(python, "-c", "import vqbet_course; print(vqbet_course.__file__)", cwd=root).strip()
     assert Path(where).is_relative_to(root)
     return Installed(root / "bin" / "vqbet-course", tmp_path_factory.mktemp("empty"))

@@ -1,4 +1,5 @@
 """The policy: its configuration, what it reads, what it learns from, how it acts."""
+
 import json
 import math
 from dataclasses import fields
@@ -32,9 +33,21 @@ few = settings(max_examples=15, deadline=None)
 
 def make_policy(**changes: object) -> VQBeTPolicy:
     """A small untrained policy, in evaluation mode, with a codebook in which codes differ."""
-    sizes = dict(n_obs_steps=2, n_action_pred_token=1, action_chunk_size=4, gpt_input_dim=16, gpt_output_dim=16,
-                 gpt_hidden_dim=16, gpt_n_layer=2, gpt_n_head=2, gpt_block_size=32, vqvae_embedding_dim=8,
-                 vqvae_enc_hidden_dim=16, bet_softmax_temperature=1.0, offset_loss_weight=10.0)
+    sizes = dict(
+        n_obs_steps=2,
+        n_action_pred_token=1,
+        action_chunk_size=4,
+        gpt_input_dim=16,
+        gpt_output_dim=16,
+        gpt_hidden_dim=16,
+        gpt_n_layer=2,
+        gpt_n_head=2,
+        gpt_block_size=32,
+        vqvae_embedding_dim=8,
+        vqvae_enc_hidden_dim=16,
+        bet_softmax_temperature=1.0,
+        offset_loss_weight=10.0,
+    )
     torch.manual_seed(0)
     config = VQBeTConfig(**({"observation_sizes": KEYPOINTS} | sizes | changes))
     policy = VQBeTPolicy(VQBeT(config, StateEncoder(config.observation_sizes, config.gpt_input_dim)))
@@ -46,8 +59,7 @@ def make_policy(**changes: object) -> VQBeTPolicy:
 def observe(*shape: int, seed: int = 0) -> dict[str, Tensor]:
     """A random observation of PushT {name: (*shape, size)}."""
     generator = torch.Generator().manual_seed(seed)
-    return {name: torch.randn(*shape, size, generator=generator)
-            for name, size in KEYPOINTS.items()}
+    return {name: torch.randn(*shape, size, generator=generator) for name, size in KEYPOINTS.items()}
 
 
 def owned(*seeds: int) -> list[torch.Generator]:
@@ -66,15 +78,22 @@ def episode(policy: VQBeTPolicy, *seeds: int, steps: int = 10, worlds: tuple[int
 
 # the configuration
 
+
 def test_names_and_defaults_are_those_of_the_installed_lerobot() -> None:
     theirs = pytest.importorskip("lerobot.policies.vqbet.configuration_vqbet").VQBeTConfig
     names = set(theirs.__annotations__) - {"normalization_mapping"}
     defaults = {f.name: f.default for f in fields(theirs) if f.name in names}
-    assert {f.name: f.default for f in fields(VQBeTConfig)[:len(names)]} == defaults
+    assert {f.name: f.default for f in fields(VQBeTConfig)[: len(names)]} == defaults
 
 
-@pytest.mark.parametrize("config", [
-    VQBeTConfig(observation_sizes=KEYPOINTS), VQBeTConfig.laptop(observation_sizes=KEYPOINTS), VQBeTConfig(crop_shape=None, n_action_steps=2, observation_sizes={"a": 3})])
+@pytest.mark.parametrize(
+    "config",
+    [
+        VQBeTConfig(observation_sizes=KEYPOINTS),
+        VQBeTConfig.laptop(observation_sizes=KEYPOINTS),
+        VQBeTConfig(crop_shape=None, n_action_steps=2, observation_sizes={"a": 3}),
+    ],
+)
 def test_a_configuration_survives_json(config: VQBeTConfig) -> None:
     assert VQBeTConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
@@ -84,42 +103,53 @@ def test_laptop_takes_changes() -> None:
     assert VQBeTConfig.laptop(observation_sizes=KEYPOINTS) != VQBeTConfig(observation_sizes=KEYPOINTS)
 
 
-@pytest.mark.parametrize(("changes", "named"), [
-    ({"n_obs_steps": 0}, "n_obs_steps"),
-    ({"action_chunk_size": -1}, "action_chunk_size"),
-    ({"gpt_n_head": 0}, "gpt_n_head"),
-    ({"gpt_hidden_dim": 100, "gpt_n_head": 8}, "multiple of gpt_n_head"),
-    ({"n_obs_steps": 300}, "gpt_block_size"),
-    ({"vqvae_n_embed": 1}, "vqvae_n_embed"),
-    ({"vqvae_n_layers": 1, "sequentially_select": True}, "sequentially_select"),
-    ({"n_action_steps": 6}, "n_action_steps 6"),
-    ({"n_action_steps": 0}, "n_action_steps"),
-    ({"offset_code": "best"}, "'best'"),
-    ({"use_relative_actions": True, "action_dim": 3}, "observation.state"),
-    ({"use_relative_actions": True, "observation_sizes": {"x": 2}}, "observation.state"),
-    ({"observation_sizes": {"x": 0}}, "x must be"),
-    ({"bet_softmax_temperature": -0.1}, "bet_softmax_temperature"),
-    ({"bet_softmax_temperature": math.nan}, "bet_softmax_temperature"),
-    ({"dropout": 1.0}, "dropout"),
-    ({"ema_decay": 1.5}, "ema_decay"),
-    ({"optimizer_lr": 0.0}, "learning rates"),
-    ({"batch_size": 0}, "batch_size"),
-])
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"n_obs_steps": 0}, "n_obs_steps"),
+        ({"action_chunk_size": -1}, "action_chunk_size"),
+        ({"gpt_n_head": 0}, "gpt_n_head"),
+        ({"gpt_hidden_dim": 100, "gpt_n_head": 8}, "multiple of gpt_n_head"),
+        ({"n_obs_steps": 300}, "gpt_block_size"),
+        ({"vqvae_n_embed": 1}, "vqvae_n_embed"),
+        ({"vqvae_n_layers": 1, "sequentially_select": True}, "sequentially_select"),
+        ({"n_action_steps": 6}, "n_action_steps 6"),
+        ({"n_action_steps": 0}, "n_action_steps"),
+        ({"offset_code": "best"}, "'best'"),
+        ({"use_relative_actions": True, "action_dim": 3}, "observation.state"),
+        ({"use_relative_actions": True, "observation_sizes": {"x": 2}}, "observation.state"),
+        ({"observation_sizes": {"x": 0}}, "x must be"),
+        ({"bet_softmax_temperature": -0.1}, "bet_softmax_temperature"),
+        ({"bet_softmax_temperature": math.nan}, "bet_softmax_temperature"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"ema_decay": 1.5}, "ema_decay"),
+        ({"optimizer_lr": 0.0}, "learning rates"),
+        ({"batch_size": 0}, "batch_size"),
+    ],
+)
 def test_values_that_do_not_fit_are_refused_in_one_line(changes: dict[str, object], named: str) -> None:
     with pytest.raises(BadInput) as caught:
         VQBeTConfig(**{"observation_sizes": KEYPOINTS} | changes)  # type: ignore[arg-type]
     assert named in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("values", "named"), [
-    ({"n_obs_step": 3}, "n_obs_step"), ({"n_obs_steps": "two"}, "wrong type"), ({"dropout": None}, "wrong type"),
-    ({"observation_sizes": {"x": "many"}}, "wrong type"), ({"observation_sizes": 3}, "wrong type")])
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"n_obs_step": 3}, "n_obs_step"),
+        ({"n_obs_steps": "two"}, "wrong type"),
+        ({"dropout": None}, "wrong type"),
+        ({"observation_sizes": {"x": "many"}}, "wrong type"),
+        ({"observation_sizes": 3}, "wrong type"),
+    ],
+)
 def test_from_dict_refuses_what_is_no_configuration(values: dict[str, object], named: str) -> None:
     with pytest.raises(BadInput, match=named):
         VQBeTConfig.from_dict({"observation_sizes": KEYPOINTS} | values)
 
 
 # what it reads
+
 
 @few
 @given(T=st.integers(1, 5), n=st.integers(1, 3), future=st.integers(0, 4))
@@ -164,19 +194,29 @@ def test_a_decision_is_its_decoded_codes_plus_offset(sequential: bool) -> None:
 
 # what it learns from
 
+
 def test_the_loss_weighs_its_parts() -> None:
-    logits, codes, right, wrong = torch.randn(9, 3, 16), torch.randint(16, (9, 3)), torch.zeros(9, 4, 2), torch.ones(9, 4, 2)
+    logits, codes, right, wrong = (
+        torch.randn(9, 3, 16),
+        torch.randint(16, (9, 3)),
+        torch.zeros(9, 4, 2),
+        torch.ones(9, 4, 2),
+    )
 
     def loss(predicted: Tensor, **weights: float) -> float:
-        return stage2_loss(VQBeTConfig(observation_sizes=KEYPOINTS, vqvae_n_layers=3, **weights), logits, codes, predicted, right)[0].item()  # type: ignore[arg-type]
+        return stage2_loss(
+            VQBeTConfig(observation_sizes=KEYPOINTS, vqvae_n_layers=3, **weights), logits, codes, predicted, right
+        )[0].item()  # type: ignore[arg-type]
 
     none = dict(offset_loss_weight=0.0, primary_code_loss_weight=0.0, secondary_code_loss_weight=0.0)
     assert loss(wrong, **none) == 0
     assert loss(wrong, **none | {"offset_loss_weight": 3.0}) == pytest.approx(3.0)
     p = torch.softmax(logits, -1).gather(-1, codes.unsqueeze(-1)).squeeze(-1)  # (9, 3)
-    focal = (-(1 - p) ** 2 * p.log()).mean(0)
+    focal = (-((1 - p) ** 2) * p.log()).mean(0)
     assert loss(right, **none | {"primary_code_loss_weight": 2.0}) == pytest.approx(2 * focal[0].item(), rel=1e-4)
-    assert loss(right, **none | {"secondary_code_loss_weight": 2.0}) == pytest.approx(2 * focal[1:].sum().item(), rel=1e-4)
+    assert loss(right, **none | {"secondary_code_loss_weight": 2.0}) == pytest.approx(
+        2 * focal[1:].sum().item(), rel=1e-4
+    )
 
 
 def batch(network: VQBeT, B: int = 12) -> tuple[dict[str, Tensor], Tensor, Tensor]:
@@ -218,6 +258,7 @@ def test_a_loss_decodes_and_corrects_once(offset_code: str) -> None:
 
 # how it acts
 
+
 def test_how_a_policy_acts_follows_from_its_flat_fields_and_can_be_replaced() -> None:
     policy = make_policy(bet_softmax_temperature=0.3, n_action_steps=2, average_chunks=True)
     assert policy.acting == ActingConfig(0.3, 2, True) == policy.config.acting
@@ -235,8 +276,15 @@ def test_the_same_generators_give_the_same_episodes_and_others_do_not() -> None:
     assert not torch.equal(episode(policy, 1, 2)[:, 1], episode(policy, 1, 3, worlds=(1, 2))[:, 1])
 
 
-@pytest.mark.parametrize("acting", [{}, {"n_action_steps": 1}, {"n_action_steps": 1, "average_chunks": True},
-                                    {"use_relative_actions": True, "n_action_steps": 3}])
+@pytest.mark.parametrize(
+    "acting",
+    [
+        {},
+        {"n_action_steps": 1},
+        {"n_action_steps": 1, "average_chunks": True},
+        {"use_relative_actions": True, "n_action_steps": 3},
+    ],
+)
 def test_a_batch_of_episodes_is_each_episode_alone(acting: dict[str, object]) -> None:
     policy = make_policy(**acting)
     together = episode(policy, 1, 2, 3)

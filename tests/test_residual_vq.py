@@ -1,4 +1,5 @@
 """The quantizers against vector-quantize-pytorch and LeRobot's copy of it, and what they promise."""
+
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -44,9 +45,17 @@ def trained(seed: int, n_layers: int, n_codes: int = 8, steps: int = 30) -> tupl
 
 def vq_pytorch(n_layers: int, n_codes: int, dim: int) -> Any:
     library = pytest.importorskip("vector_quantize_pytorch")
-    return library.ResidualVQ(dim=dim, num_quantizers=n_layers, codebook_size=n_codes, decay=0.8, eps=1e-5,
-                              kmeans_init=False, threshold_ema_dead_code=0, commitment_weight=1.0,
-                              rotation_trick=False)
+    return library.ResidualVQ(
+        dim=dim,
+        num_quantizers=n_layers,
+        codebook_size=n_codes,
+        decay=0.8,
+        eps=1e-5,
+        kmeans_init=False,
+        threshold_ema_dead_code=0,
+        commitment_weight=1.0,
+        rotation_trick=False,
+    )
 
 
 def lerobot(n_layers: int, n_codes: int, dim: int) -> Any:
@@ -127,8 +136,8 @@ def test_commitment_of_each_layer_reaches_the_input_and_pulls_towards_the_code()
     x = x.clone().requires_grad_()
     out = rvq(x)
     for g in range(2):
-        grad, = torch.autograd.grad(out.commit_loss[g], x, retain_graph=True)
-        residual = x.detach() - rvq.lookup(out.codes[:, :g + 1])
+        (grad,) = torch.autograd.grad(out.commit_loss[g], x, retain_graph=True)
+        residual = x.detach() - rvq.lookup(out.codes[:, : g + 1])
         torch.testing.assert_close(grad, 2 * residual / x.numel(), rtol=1e-3, atol=1e-6)
 
 

@@ -1,4 +1,5 @@
 """Rollouts that repeat, figures computed by hand."""
+
 import math
 from dataclasses import replace
 from typing import Any
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from small import CONFIG, small_run
 
 from vqbet_course import rollout
+from vqbet_course.evaluation.latency import latency
 from vqbet_course.policy import VQBeTPolicy
-from vqbet_course.rollout import Episode, describe, latency, measures, rollouts
+from vqbet_course.rollout import Rollout, metrics_in_words, rollout_metrics, rollouts
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.training.runs import Run, load_run
 
@@ -24,7 +26,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="module")
-def played(run: Run) -> list[Episode]:
+def played(run: Run) -> list[Rollout]:
     return rollouts(run.policy, run.normalizer, [4, 5])
 
 
@@ -33,15 +35,19 @@ def acting(run: Run, **changes: Any) -> Run:
     return replace(run, policy=VQBeTPolicy(run.policy.network, replace(run.policy.config, **changes).acting))
 
 
-def same_episode(one: Episode, two: Episode) -> bool:
-    return one.summary() == two.summary() and one.coverage == two.coverage and one.tokens == two.tokens \
+def same_episode(one: Rollout, two: Rollout) -> bool:
+    return (
+        one.summary() == two.summary()
+        and one.coverage == two.coverage
+        and one.tokens == two.tokens
         and np.array_equal(one.actions, two.actions)
+    )
 
 
 # --- rolling out ------------------------------------------------------------------------------------------------
 
 
-def test_the_same_seeds_give_the_same_episodes(run: Run, played: list[Episode]) -> None:
+def test_the_same_seeds_give_the_same_episodes(run: Run, played: list[Rollout]) -> None:
     torch.manual_seed(123)  # nobody's draws but the episodes' own matter
     again = rollouts(run.policy, run.normalizer, [4, 5])
     assert all(map(same_episode, played, again))
@@ -56,7 +62,7 @@ def test_rollouts_leave_the_callers_draws_alone(run: Run) -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_an_episode_does_not_depend_on_its_neighbours(run: Run, played: list[Episode]) -> None:
+def test_an_episode_does_not_depend_on_its_neighbours(run: Run, played: list[Rollout]) -> None:
     assert same_episode(rollouts(run.policy, run.normalizer, [4, 77])[0], played[0])
     assert same_episode(rollouts(run.policy, run.normalizer, [77, 5])[1], played[1])
 
@@ -67,8 +73,11 @@ def test_the_record_says_when_it_decided(run: Run, n_action_steps: int | None, e
     episode = rollouts(other.policy, other.normalizer, [0])[0]
     assert [i for i, new in enumerate(episode.decided) if new] == list(range(0, len(episode.actions), every))
     assert len(episode.tokens) == len(episode.actions) == len(episode.coverage)
-    assert all(tokens == before for tokens, before, new
-               in zip(episode.tokens[1:], episode.tokens, episode.decided[1:], strict=False) if not new)
+    assert all(
+        tokens == before
+        for tokens, before, new in zip(episode.tokens[1:], episode.tokens, episode.decided[1:], strict=False)
+        if not new
+    )
     assert (np.array(episode.actions) >= 0).all() and (np.array(episode.actions) <= 512).all()
 
 
@@ -99,9 +108,13 @@ def test_success_ends_an_episode_and_the_others_go_on(run: Run) -> None:
 
 
 def test_the_figures_are_those_computed_by_hand() -> None:
-    episodes = [Episode(0, True, coverage=[0.5, 0.96]), Episode(1, False, coverage=[0.76, 0.19]),
-                Episode(2, False, coverage=[0.0]), Episode(3, True, coverage=[1.0])]
-    figures = measures(episodes)
+    episodes = [
+        Rollout(0, True, coverage=[0.5, 0.96]),
+        Rollout(1, False, coverage=[0.76, 0.19]),
+        Rollout(2, False, coverage=[0.0]),
+        Rollout(3, True, coverage=[1.0]),
+    ]
+    figures = rollout_metrics(episodes)
     assert figures["episodes"] == 4
     assert figures["success_rate"] == pytest.approx(0.5)
     assert figures["avg_max_coverage"] == pytest.approx((0.96 + 0.76 + 0 + 1) / 4)
@@ -116,17 +129,21 @@ def test_the_interval_is_wilsons(wins: int, losses: int) -> None:
     n = wins + losses
     if n == 0:
         return
-    episodes = [Episode(i, i < wins, coverage=[0.5]) for i in range(n)]
+    episodes = [Rollout(i, i < wins, coverage=[0.5]) for i in range(n)]
     z, p = 1.959964, wins / n
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    assert measures(episodes)["success_ci95"] == pytest.approx([middle - half, middle + half], abs=1e-5)
+    assert rollout_metrics(episodes)["success_ci95"] == pytest.approx([middle - half, middle + half], abs=1e-5)
 
 
 def test_the_line_says_all_figures() -> None:
-    line = describe(measures([Episode(0, True, coverage=[0.2, 0.96]), Episode(1, False, coverage=[0.475, 0.3])]))
-    assert line == ("2 episodes: success 50% (95 % interval 9% to 91%), average max reward 0.750, "
-                    "average max coverage 0.718, average final coverage 0.630")
+    line = metrics_in_words(
+        rollout_metrics([Rollout(0, True, coverage=[0.2, 0.96]), Rollout(1, False, coverage=[0.475, 0.3])])
+    )
+    assert line == (
+        "2 episodes: success 50% (95 % interval 9% to 91%), average max reward 0.750, "
+        "average max coverage 0.718, average final coverage 0.630"
+    )
 
 
 def test_latency_is_measured_with_one_thread_and_gives_the_threads_back(

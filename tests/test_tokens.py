@@ -1,4 +1,5 @@
 """Nearest-code assignment, k-means and token usage: worked example, brute force, properties, bad input."""
+
 import itertools
 import math
 from typing import Any
@@ -66,14 +67,17 @@ def test_no_chunks_no_tokens() -> None:
     assert nearest_code(torch.zeros(0, 2), CODEBOOK).shape == (0,)
 
 
-@pytest.mark.parametrize("chunks, codebook, says", [
-    (CHUNKS, CODEBOOK[:, :1], "share D"),
-    (CHUNKS[0], CODEBOOK, "share D"),
-    (CHUNKS.view(1, 2, 2), CODEBOOK, "share D"),
-    (CHUNKS, CODEBOOK[:0], "empty"),
-    (CHUNKS * torch.nan, CODEBOOK, "NaN"),
-    (CHUNKS, CODEBOOK * torch.nan, "NaN"),
-])
+@pytest.mark.parametrize(
+    "chunks, codebook, says",
+    [
+        (CHUNKS, CODEBOOK[:, :1], "share D"),
+        (CHUNKS[0], CODEBOOK, "share D"),
+        (CHUNKS.view(1, 2, 2), CODEBOOK, "share D"),
+        (CHUNKS, CODEBOOK[:0], "empty"),
+        (CHUNKS * torch.nan, CODEBOOK, "NaN"),
+        (CHUNKS, CODEBOOK * torch.nan, "NaN"),
+    ],
+)
 def test_nearest_code_refuses(chunks: Any, codebook: Any, says: str) -> None:
     with pytest.raises(ValueError, match=says) as error:
         nearest_code(chunks, codebook)
@@ -84,8 +88,10 @@ def test_kmeans_finds_separated_clusters() -> None:
     centres = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
     noise = torch.randn(300, 2, generator=torch.Generator().manual_seed(0)) * 0.1
     points = centres.repeat(100, 1) + noise
-    codebook = min((kmeans(points, 3, 20, torch.Generator().manual_seed(s)) for s in range(5)),
-                   key=lambda c: squared_distances(points, c).min(1).values.sum())
+    codebook = min(
+        (kmeans(points, 3, 20, torch.Generator().manual_seed(s)) for s in range(5)),
+        key=lambda c: squared_distances(points, c).min(1).values.sum(),
+    )
     assert squared_distances(centres, codebook).min(1).values.max() < 0.01
 
 
@@ -93,8 +99,10 @@ def test_kmeans_finds_separated_clusters() -> None:
 @given(st.integers(2, 60), st.integers(1, 12), st.integers(0, 2**31))
 def test_iterations_never_raise_the_error(n: int, K: int, seed: int) -> None:
     points = torch.randn(n, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    errors = [squared_distances(points, kmeans(points, K, i, torch.Generator().manual_seed(seed))).min(1).values.sum()
-              for i in range(6)]
+    errors = [
+        squared_distances(points, kmeans(points, K, i, torch.Generator().manual_seed(seed))).min(1).values.sum()
+        for i in range(6)
+    ]
     assert all(later <= earlier + 1e-9 for earlier, later in itertools.pairwise(errors))
 
 
@@ -124,11 +132,14 @@ def test_kmeans_repeats_with_its_generator_and_leaves_the_global_one_alone() -> 
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("points, K, says", [
-    (torch.zeros(0, 2), 4, "at least one point"),
-    (torch.zeros(3, 2), 0, "at least one point"),
-    (torch.full((3, 2), torch.nan), 2, "NaN"),
-])
+@pytest.mark.parametrize(
+    "points, K, says",
+    [
+        (torch.zeros(0, 2), 4, "at least one point"),
+        (torch.zeros(3, 2), 0, "at least one point"),
+        (torch.full((3, 2), torch.nan), 2, "NaN"),
+    ],
+)
 def test_kmeans_refuses(points: Any, K: int, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         kmeans(points, K)

@@ -1,4 +1,5 @@
 """Two stages that repeat and resume to the last bit."""
+
 import json
 import os
 import signal
@@ -92,7 +93,7 @@ def test_ema_update_is_the_moving_average() -> None:
         learner.weight.data.fill_(float(step))
         ema_update(average, learner, step, decay=0.9)
         keep = min(0.9, (1 + step) / (10 + step))
-        expected = (average.weight.item() if step == 0 else keep * expected + (1 - keep) * step)
+        expected = average.weight.item() if step == 0 else keep * expected + (1 - keep) * step
     assert average.weight.item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -138,13 +139,28 @@ def test_training_leaves_the_callers_draws_alone(data: str, tmp_path: Path) -> N
 
 def test_a_run_directory_holds_what_acting_needs(straight: Path, data: str) -> None:
     files = {path.name for path in straight.iterdir()}
-    assert files == {"config.json", "model.safetensors", "normalizer.json", "train_state.safetensors",
-                     "train_state.json", "contract.json", "split.json", "log.jsonl"}
+    assert files == {
+        "checksums.json",
+        "config.json",
+        "model.safetensors",
+        "normalizer.json",
+        "train_state.safetensors",
+        "train_state.json",
+        "contract.json",
+        "split.json",
+        "log.jsonl",
+    }
     run = load_run(straight)
     assert (run.policy.config, run.contract, run.plan.data, run.plan.steps) == (CONFIG, PUSHT, data, STEPS)
     assert not run.policy.network.training
     assert json.loads((straight / "split.json").read_text()) == {
-        "source": data, "n_episodes": 3, "train": [0, 1, 2], "val": [], "stress": [], "seed": None}
+        "source": data,
+        "n_episodes": 3,
+        "train": [0, 1, 2],
+        "val": [],
+        "stress": [],
+        "seed": None,
+    }
 
 
 def test_the_moving_average_acts_not_the_weights_that_learn(straight: Path) -> None:
@@ -213,7 +229,9 @@ def unplugged(stage_name: str, at: int):  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize("every", [0.0, 1e9], ids=["saved every step", "saved at the end of a stage"])
-@pytest.mark.parametrize("stops", [[("tokenizer", 0)], [("tokenizer", 7), ("policy", 0)], [("policy", 1), ("policy", 33)]])
+@pytest.mark.parametrize(
+    "stops", [[("tokenizer", 0)], [("tokenizer", 7), ("policy", 0)], [("policy", 1), ("policy", 33)]]
+)
 def test_an_interrupted_run_ends_as_if_it_had_not_been(
     stops: list[tuple[str, int]], every: float, data: str, straight: Path, tmp_path: Path
 ) -> None:
@@ -292,8 +310,13 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(data: str, tmp_p
     train(data, tmp_path / "straight", CONFIG, steps=steps, quiet=True)
     seed = str(time.time_ns() % 10_000)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(REPO), str(REPO / "tests")])}
-    done = subprocess.run([sys.executable, "-c", KILLS, data, str(tmp_path / "killed"), str(steps), seed],
-                          capture_output=True, text=True, env=environment, timeout=200)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLS, data, str(tmp_path / "killed"), str(steps), seed],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=200,
+    )
     assert done.returncode == 0, done.stderr
     assert {"tokenizer tokenizer", "policy policy"} <= set(done.stdout.splitlines()), (seed, done.stdout)
     assert same(weights(tmp_path / "killed"), weights(tmp_path / "straight")), f"seed of the kills: {seed}"
@@ -308,8 +331,12 @@ def command(*arguments: object) -> list[str]:
 
 def test_the_command_line_resumes_a_killed_run(data: str, tmp_path: Path) -> None:
     out, one_thread = tmp_path / "killed", os.environ | {"OMP_NUM_THREADS": "1"}
-    child = subprocess.Popen(command("train", "--data", data, "--steps", 9, "--out", out), cwd=REPO, env=one_thread,
-                             stderr=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        command("train", "--data", data, "--steps", 9, "--out", out),
+        cwd=REPO,
+        env=one_thread,
+        stderr=subprocess.DEVNULL,
+    )
     while not (out / "train_state.safetensors").exists():  # written at the end of stage 1
         assert child.poll() is None
         time.sleep(0.005)
@@ -326,9 +353,22 @@ def test_the_command_line_resumes_a_killed_run(data: str, tmp_path: Path) -> Non
 # --- budgets ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("budget", [
-    {}, {"steps": 3, "minutes": 1.0}, {"steps": 0}, {"steps": 2}, {"steps": -5}, {"minutes": 0.0}, {"minutes": -1.0},
-    {"minutes": float("nan")}, {"minutes": float("inf")}, {"steps": 3, "seed": -1}, {"steps": 3, "seed": 2**40}])
+@pytest.mark.parametrize(
+    "budget",
+    [
+        {},
+        {"steps": 3, "minutes": 1.0},
+        {"steps": 0},
+        {"steps": 2},
+        {"steps": -5},
+        {"minutes": 0.0},
+        {"minutes": -1.0},
+        {"minutes": float("nan")},
+        {"minutes": float("inf")},
+        {"steps": 3, "seed": -1},
+        {"steps": 3, "seed": 2**40},
+    ],
+)
 def test_a_budget_that_is_none_is_refused(budget: dict[str, float], data: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput):
         train(data, tmp_path / "run", CONFIG, quiet=True, **budget)  # type: ignore[arg-type]

@@ -1,4 +1,5 @@
 """The camera: keypoints, crops, several cameras, and weights that are fetched only when asked for."""
+
 from typing import Any
 from unittest.mock import patch
 from urllib.error import URLError
@@ -76,25 +77,36 @@ def test_cameras_come_in_order_and_the_numbers_last() -> None:
     assert torch.equal(tokens[:, :, 2:], encoder.state(seen))  # type: ignore[misc]
 
 
-@pytest.mark.parametrize(("changes", "tokens"), [
-    ({}, 2), ({"observation_sizes": {}, "use_relative_actions": False}, 1), ({"image_shapes": {}}, 1),
-    ({"image_shapes": {"a": (3, 96, 96), "b": (3, 96, 96)}}, 3)])
+@pytest.mark.parametrize(
+    ("changes", "tokens"),
+    [
+        ({}, 2),
+        ({"observation_sizes": {}, "use_relative_actions": False}, 1),
+        ({"image_shapes": {}}, 1),
+        ({"image_shapes": {"a": (3, 96, 96), "b": (3, 96, 96)}}, 3),
+    ],
+)
 def test_build_chooses_the_encoder(changes: dict[str, Any], tokens: int) -> None:
     config = VQBeTConfig.laptop(**{"observation_sizes": KEYPOINTS, "image_shapes": {"a": (3, 96, 96)}} | changes)
     policy = build_policy(config)
-    assert config.tokens_per_step == tokens and isinstance(policy.network.encoder, CameraEncoder) == bool(config.image_shapes)
+    assert config.tokens_per_step == tokens and isinstance(policy.network.encoder, CameraEncoder) == bool(
+        config.image_shapes
+    )
     shapes = config.image_shapes | {name: (size,) for name, size in config.observation_sizes.items()}
     assert policy.select_action({name: torch.rand(1, *shape) for name, shape in shapes.items()}).shape == (1, 2)
 
 
-@pytest.mark.parametrize(("changes", "named"), [
-    ({"image_shapes": {"a": (3, 80, 96)}}, "crop_shape"),
-    ({"image_shapes": {"a": (96, 96, 3)}}, "image_shapes"),
-    ({"image_shapes": {"a": (96, 96)}}, "image_shapes"),
-    ({"image_shapes": {}, "observation_sizes": {}}, "nothing is observed"),
-    ({"image_shapes": {"a": (3, 96, 96)}, "pretrained_backbone_weights": WEIGHTS}, "use_group_norm"),
-    ({"image_shapes": {"a": (3, 96, 96)}, "gpt_block_size": 5}, "6 tokens"),
-])
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"image_shapes": {"a": (3, 80, 96)}}, "crop_shape"),
+        ({"image_shapes": {"a": (96, 96, 3)}}, "image_shapes"),
+        ({"image_shapes": {"a": (96, 96)}}, "image_shapes"),
+        ({"image_shapes": {}, "observation_sizes": {}}, "nothing is observed"),
+        ({"image_shapes": {"a": (3, 96, 96)}, "pretrained_backbone_weights": WEIGHTS}, "use_group_norm"),
+        ({"image_shapes": {"a": (3, 96, 96)}, "gpt_block_size": 5}, "6 tokens"),
+    ],
+)
 def test_cameras_that_do_not_fit_are_refused(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(BadInput, match=named):
         VQBeTConfig.laptop(**{"observation_sizes": KEYPOINTS} | changes)

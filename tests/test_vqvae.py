@@ -1,4 +1,5 @@
 """The chunk VQ-VAE: shapes, there and back, what learns by gradients and what by counting, bad input."""
+
 import pytest
 import torch
 from hypothesis import given, settings

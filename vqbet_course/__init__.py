@@ -2,9 +2,15 @@
 
 Importing the package loads neither torch nor lerobot; import the module that you need.
 """
+
+import sys
 import warnings
+from importlib import import_module
 
 # Of pygame, which gym-pusht loads: nothing that a reader of a lesson could change.
 warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
 
 __version__ = "0.2.0"
+
+if "gymnasium" in sys.modules:  # gymnasium.make("vqbet_course:vqbet_course/PushT-v0") imports this to register it
+    import_module("vqbet_course.tasks.environments")

@@ -3,6 +3,7 @@
 Commands import what they need when they are called, so that `--help` loads neither torch nor lerobot.
 A command that cannot go on raises `BadInput`; `main` makes one line and exit status 2 of it.
 """
+
 import errno
 import sys
 from collections.abc import Callable, Sequence
@@ -15,14 +16,26 @@ import click
 from vqbet_course import __version__
 from vqbet_course.core.errors import BadInput
 from vqbet_course.course.profiles import CELL_TIMEOUT_S
+from vqbet_course.tasks import DEFAULT_TASK
 
 FPS = click.option("--fps", type=float, help="Frames a second, where the source does not say.")
-TASK = click.option("--task", metavar="TASK",
-                    help="Whose demonstrations they are: `pusht`, `navigation`, module:Class, or `none` to read them as "
-                         "they are stored. [default: what the source shows]")
+TASK = click.option(
+    "--task",
+    metavar="TASK",
+    help="Whose demonstrations they are: a task's name, like `navigation`, module:Class, or `none` to "
+    "read them as they are stored. [default: what the source shows]",
+)
+OF_TASK = click.option(
+    "--task",
+    metavar="TASK",
+    help="A task's name, or module:Class of a Task or of a Gymnasium environment with a contract. "
+    f"[default: the task that the data show, else {DEFAULT_TASK}]",
+)
 
 CHOICE = (
-    click.option("--features", metavar="NAME,NAME", help="Features of numbers to take, `none` for none. [default: all]"),
+    click.option(
+        "--features", metavar="NAME,NAME", help="Features of numbers to take, `none` for none. [default: all]"
+    ),
     click.option("--cameras", metavar="NAME,NAME", help="Cameras to take, `none` for none. [default: all]"),
     click.option("--rename", multiple=True, metavar="OLD=NEW", help="Another name for a feature or a camera."),
     click.option("--drop-episodes", metavar="N,N-N", help="Episodes to leave out, by number."),
@@ -48,11 +61,21 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--profile", type=click.Choice(list(CELL_TIMEOUT_S)), default="quick", show_default=True,
-              help="How much each lesson trains and evaluates.")
+@click.option(
+    "--profile",
+    type=click.Choice(list(CELL_TIMEOUT_S)),
+    default="quick",
+    show_default=True,
+    help="How much each lesson trains and evaluates.",
+)
 @click.option("--only", metavar="NN,NN", help="Run these lessons, by number, instead of all.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("_runs/course"), show_default=True,
-              help="Where the executed lessons and the report go.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("_runs/course"),
+    show_default=True,
+    help="Where the executed lessons and the report go.",
+)
 def course(profile: str, only: str | None, out: Path) -> None:
     """Run the lessons from top to bottom and write a report. Exit status 1: a lesson failed."""
     from vqbet_course.course.runner import run_course
@@ -63,25 +86,58 @@ def course(profile: str, only: str | None, out: Path) -> None:
 
 
 @cli.command()
-@click.option("--data", default="demo", show_default=True, metavar="SOURCE",
-              help="`demo`, a path of any kind that `demos convert` reads, or a dataset id on the hub.")
+@click.option(
+    "--data",
+    default="demo",
+    show_default=True,
+    metavar="SOURCE",
+    help="`demo`, a path of any kind that `demos convert` reads, or a dataset id on the hub.",
+)
 @click.option("--minutes", type=float, help="Train for about this long: calibrates, then fixes the steps.")
 @click.option("--steps", type=int, help="Train for exactly this many steps of both stages together.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--augment/--no-augment", default=None,
-              help="Add demonstrations that the task makes of them, like mirror images. [default: where it can]")
+@click.option(
+    "--augment/--no-augment",
+    default=None,
+    help="Add demonstrations that the task makes of them, like mirror images. [default: where it can]",
+)
 @click.option("--split", type=click.Path(path_type=Path), metavar="FILE", help="Train on these episodes only.")
-@click.option("--observe", metavar="NAME,NAME",
-              help="What the policy sees, like observation.image,observation.state. [default: all numbers]")
-@click.option("--weights", metavar="NAME",
-              help="Start a camera's ResNet from these of torchvision, fetched once, like ResNet18_Weights.IMAGENET1K_V1.")
-@click.option("--goal", type=click.Choice(["future", "final", "none"]), default="none", show_default=True,
-              help="Train towards goals: any later moment of the demonstration, or its end.")
+@click.option(
+    "--observe",
+    metavar="NAME,NAME",
+    help="What the policy sees, like observation.image,observation.state. [default: all numbers]",
+)
+@click.option(
+    "--weights",
+    metavar="NAME",
+    help="Start a camera's ResNet from these of torchvision, fetched once, like ResNet18_Weights.IMAGENET1K_V1.",
+)
+@click.option(
+    "--goal",
+    type=click.Choice(["future", "final", "none"]),
+    default="none",
+    show_default=True,
+    help="Train towards goals: any later moment of the demonstration, or its end.",
+)
 @click.option("--out", type=click.Path(path_type=Path), metavar="RUN", help="The run directory to make.")
+@click.option("--only-task", metavar="TEXT", help="Train on the episodes in which this task is done.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="The interrupted run to continue.")
 @TASK
-def train(data: str, minutes: float | None, steps: int | None, seed: int, augment: bool | None, split: Path | None,
-          observe: str | None, weights: str | None, goal: str, out: Path | None, resume: Path | None, task: str | None) -> None:
+def train(
+    data: str,
+    minutes: float | None,
+    steps: int | None,
+    seed: int,
+    augment: bool | None,
+    split: Path | None,
+    observe: str | None,
+    weights: str | None,
+    goal: str,
+    out: Path | None,
+    only_task: str | None,
+    resume: Path | None,
+    task: str | None,
+) -> None:
     """Train a VQ-BeT: first the tokenizer, then the policy."""
     from vqbet_course import train as training
 
@@ -89,14 +145,29 @@ def train(data: str, minutes: float | None, steps: int | None, seed: int, augmen
         raise click.UsageError("give --out RUN for a new run or --resume RUN for an interrupted one")
     if resume is not None:
         context = click.get_current_context()
-        given = [f"--{name}" for name in context.params if name != "resume"
-                 and context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT]
+        given = [
+            f"--{name}"
+            for name in context.params
+            if name != "resume" and context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+        ]
         if given:
             raise BadInput(f"--resume takes all else from the run; leave {', '.join(given)} out")
         training.resume(resume)
     elif out is not None:
-        training.train(data, out, steps=steps, minutes=minutes, seed=seed, augment=augment, split=split, goal=goal,
-                       observe=observe.split(",") if observe is not None else None, weights=weights, task=task)
+        training.train(
+            data,
+            out,
+            steps=steps,
+            minutes=minutes,
+            seed=seed,
+            augment=augment,
+            split=split,
+            goal=goal,
+            observe=observe.split(",") if observe is not None else None,
+            weights=weights,
+            task=task,
+            only_task=only_task,
+        )
     click.echo(f"trained: {out or resume}; see how it does with: vqbet-course eval {out or resume}")
 
 
@@ -104,36 +175,91 @@ def train(data: str, minutes: float | None, steps: int | None, seed: int, augmen
 @click.argument("run")
 @click.option("--episodes", type=int, default=50, show_default=True)
 @click.option("--seed", type=int, default=100_000, show_default=True, help="The first environment seed.")
-@click.option("--videos", type=int, default=3, show_default=True, help="Films of the first episodes.")
-@click.option("--env", default="pusht", show_default=True, metavar="ENV",
-              help="`pusht`, `navigation`, or module:Class of a Gymnasium environment with a contract.")
-@click.option("--perturb", multiple=True, metavar="NAME[=VALUE]",
-              help="What goes wrong: observation-noise, frozen-frames, delayed-actions, action-noise, shove, friction.")
-@click.option("--goal-pose", metavar="X,Y,ANGLE", help="Where PushT's goal is, in pixels and radians, or `random`.")
-@click.option("--split", type=click.Path(path_type=Path), metavar="FILE",
-              help="Start where episodes of this split start, instead of at environment seeds.")
-@click.option("--part", type=click.Choice(["val", "stress"]), default="val", show_default=True,
-              help="Which episodes of the split.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: RUN/eval/ and a name made of what was asked]")
-def evaluate(run: str, episodes: int, seed: int, videos: int, env: str, perturb: tuple[str, ...],
-             goal_pose: str | None, split: Path | None, part: str, out: Path | None) -> None:
-    """Roll a policy out, and write its figures, traces, failure labels and films. RUN: a run directory or `shipped`."""
+@click.option("--videos", type=int, default=3, show_default=True, help="Videos of the first episodes.")
+@click.option(
+    "--task",
+    metavar="TASK",
+    help="A task's name, or module:Class of a Task or of a Gymnasium environment with a contract. "
+    "[default: the one that RUN was trained on]",
+)
+@click.option(
+    "--perturb",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    help="A perturbation: observation-noise, frozen-frames, delayed-actions, action-noise; on PushT also "
+    "shove and friction.",
+)
+@click.option(
+    "--goal-pose", metavar="X,Y,ANGLE", help="Where the goal is, on PushT in pixels and radians, or `random`."
+)
+@click.option(
+    "--split",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Start where held-out episodes of this split start, instead of at environment seeds.",
+)
+@click.option(
+    "--part",
+    type=click.Choice(["val", "stress"]),
+    default="val",
+    show_default=True,
+    help="Which episodes of the split.",
+)
+@click.option(
+    "--offline",
+    metavar="SOURCE",
+    help="Without an environment: compare with the held-out episodes of these demonstrations.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="[default: RUN/eval/ and a name made of what was asked]",
+)
+def evaluate(
+    run: str,
+    episodes: int,
+    seed: int,
+    videos: int,
+    task: str | None,
+    perturb: tuple[str, ...],
+    goal_pose: str | None,
+    split: Path | None,
+    part: str,
+    offline: str | None,
+    out: Path | None,
+) -> None:
+    """Evaluate a policy, and write its metrics, traces, failure labels and videos. RUN: a run directory or `shipped`."""
     from vqbet_course.evaluation import evaluate as evaluation
     from vqbet_course.training.runs import load_run
 
     loaded = load_run(run)
-    name = evaluation.name_of(part if split else f"seed-{seed}", perturb, goal_pose)
+    if offline is not None:
+        from vqbet_course.evaluation import open_loop
+
+        out = out or (Path("_runs/shipped") if run == "shipped" else loaded.path) / "eval" / "offline"
+        found = open_loop.evaluate_offline(loaded, offline, out, split, part)
+        for line in [*open_loop.describe_offline(found), f"written: {out / 'offline.json'} and {out / 'offline.html'}"]:
+            click.echo(line)
+        return
+    name = evaluation.evaluation_name(part if split else f"seed-{seed}", perturb, goal_pose)
     out = out or (Path("_runs/shipped") if run == "shipped" else loaded.path) / "eval" / name
-    result = evaluation.evaluate(loaded, episodes, seed, out, videos, env, perturb, goal_pose, split, part)
-    for line in [*evaluation.in_words(result), f"written: {out / 'run.json'}"]:
+    result = evaluation.evaluate(loaded, episodes, seed, out, videos, task, perturb, goal_pose, split, part)
+    for line in [*evaluation.summary_lines(result), f"written: {out / 'run.json'}"]:
         click.echo(line)
 
 
 @cli.command()
 @click.argument("run")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: RUN/pretrained_model]")
-@click.option("--type", "kind", type=click.Choice(["vqbet_course", "vqbet"]), default="vqbet_course", show_default=True,
-              help="For this course's plugin, or as LeRobot's own VQ-BeT.")
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice(["vqbet_course", "vqbet"]),
+    default="vqbet_course",
+    show_default=True,
+    help="For this course's plugin, or as LeRobot's own VQ-BeT.",
+)
 def export(run: str, out: Path | None, kind: str) -> None:
     """Write a run as a LeRobot checkpoint. RUN is a run directory or `shipped`."""
     from vqbet_course.lerobot_policy import export_run
@@ -160,7 +286,8 @@ def import_(folder: Path, out: Path) -> None:
 
 @cli.command()
 @click.option("--policies", default="bc,bet,act,diffusion,vqbet", show_default=True, metavar="NAME,NAME")
-@click.option("--data", default="demo", show_default=True, metavar="SOURCE", help="Demonstrations of a task.")
+@OF_TASK
+@click.option("--data", metavar="SOURCE", help="Demonstrations of the task.  [default: the task's own]")
 @click.option("--demos", type=int, default=120, show_default=True, help="Demonstrations, chosen by the training seed.")
 @click.option("--episodes", type=int, default=30, show_default=True, help="Episodes of each trained policy.")
 @click.option("--seeds", default="1,2,3", show_default=True, metavar="N,N", help="Training seeds.")
@@ -169,19 +296,36 @@ def import_(folder: Path, out: Path) -> None:
 @click.option("--videos", type=int, default=1, show_default=True, help="Videos of each trained policy.")
 @click.option("--jobs", type=int, default=1, show_default=True, help="Processes side by side.")
 @click.option("--dask", metavar="ADDRESS", help="Send the jobs to this Dask scheduler instead.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR",
-              help="Where the panel goes; what is finished there is not done again.")
-@TASK
-def compare(policies: str, data: str, demos: int, episodes: int, seeds: str, minutes: float | None, steps: int | None,
-            videos: int, jobs: int, dask: str | None, out: Path, task: str | None) -> None:
-    """Let several policies learn the same and go through one evaluator. Continues a panel that was interrupted."""
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="Where the panel goes; what is finished there is not done again.",
+)
+def compare(
+    policies: str,
+    task: str | None,
+    data: str | None,
+    demos: int,
+    episodes: int,
+    seeds: str,
+    minutes: float | None,
+    steps: int | None,
+    videos: int,
+    jobs: int,
+    dask: str | None,
+    out: Path,
+) -> None:
+    """Train several policies on the same demonstrations and evaluate them alike. Continues an interrupted panel."""
     from vqbet_course.core.budget import Budget
     from vqbet_course.experiments import panel
 
     numbers = whole_numbers("--seeds", seeds)
     budget = Budget(5.0 if minutes is None and steps is None else minutes, steps)
-    settings = panel.Settings(data, demos, episodes, budget, videos)
-    result = panel.compare(policies.split(","), numbers, settings, out, jobs, dask, task)
+    task, data = task_and_data(task, data)
+    settings = panel.Settings(data, demos, episodes, budget, videos, task=task)
+    result = panel.run_panel(policies.split(","), numbers, settings, out, jobs, dask)
     for claim in result["claims"]:
         click.echo(f"{claim['verdict']:>13}: {claim['claim']}: {claim['why']}")
     click.echo(f"written: {out / 'panel.json'} and {out / 'report.html'}")
@@ -189,23 +333,40 @@ def compare(policies: str, data: str, demos: int, episodes: int, seeds: str, min
 
 @cli.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option("--data", default="demo", show_default=True, metavar="SOURCE", help="PushT demonstrations.")
+@OF_TASK
+@click.option("--data", metavar="SOURCE", help="Demonstrations of the task.  [default: the task's own]")
 @click.option("--seeds", default="1,2,3", show_default=True, metavar="N,N", help="Training seeds.")
 @click.option("--minutes", type=float, help="What each run may train, at most 3.")
 @click.option("--steps", type=int, help="Train each for this many steps.  [default: 2000]")
 @click.option("--episodes", type=int, default=50, show_default=True, help="Episodes of each run.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("benchmarks/results/ablations"), show_default=True,
-              metavar="DIR", help="Where results go; what is finished there is not done again.")
-def ablate(names: tuple[str, ...], data: str, seeds: str, minutes: float | None, steps: int | None, episodes: int,
-           out: Path) -> None:
-    """Change one thing at a time, and see what it does. NAME is layers, chunk, offset, ...; a wrong one lists them,
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("benchmarks/results/ablations"),
+    show_default=True,
+    metavar="DIR",
+    help="Where results go; what is finished there is not done again.",
+)
+def ablate(
+    names: tuple[str, ...],
+    task: str | None,
+    data: str | None,
+    seeds: str,
+    minutes: float | None,
+    steps: int | None,
+    episodes: int,
+    out: Path,
+) -> None:
+    """Change one thing at a time and measure its effect. NAME is layers, chunk, offset, ...; a wrong one lists them,
     `all` does them all."""
     from vqbet_course.core.budget import Budget
     from vqbet_course.experiments import ablations
 
     budget = None if minutes is None and steps is None else Budget(minutes, steps)
     asked = [*ablations.ABLATIONS] if names == ("all",) else names
-    results = ablations.ablate(asked, data, whole_numbers("--seeds", seeds), budget, episodes, out)
+    numbers = whole_numbers("--seeds", seeds)
+    task, data = task_and_data(task, data)
+    results = ablations.ablate(asked, data, numbers, budget, episodes, out, task=task)
     for name, found in results.items():
         click.echo(ablations.conclusion(name, found))
 
@@ -214,7 +375,7 @@ def ablate(names: tuple[str, ...], data: str, seeds: str, minutes: float | None,
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--eval", "name", metavar="NAME", help="Which evaluation below RUN/eval.  [default: the only one]")
 def reproduce(run: Path, name: str | None) -> None:
-    """Evaluate a saved run again in a fresh clone and environment. Exit status 1: the figures do not repeat."""
+    """Evaluate a saved run again in a fresh clone and environment. Exit status 1: the metrics do not repeat."""
     from vqbet_course.experiments import reproduce as repeating
 
     verdict = repeating.reproduce(run, name)
@@ -227,8 +388,12 @@ def reproduce(run: Path, name: str | None) -> None:
 
 @cli.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR...")
-@click.option("--recorded", type=click.Path(path_type=Path), metavar="FILE",
-              help="JSON list of rows measured elsewhere: method, task, success (a list), source.")
+@click.option(
+    "--recorded",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="JSON list of rows measured elsewhere: method, task, success (a list), source.",
+)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("_runs/retro.md"), show_default=True)
 def retro(paths: tuple[Path, ...], recorded: Path | None, out: Path) -> None:
     """Write the retro page of runs and panels: what was measured, how far it repeats, what is open."""
@@ -240,11 +405,19 @@ def retro(paths: tuple[Path, ...], recorded: Path | None, out: Path) -> None:
 
 @cli.command()
 @click.argument("name")
-@click.option("--judge", type=click.Path(path_type=Path), metavar="PANEL",
-              help="Judge the hypotheses of the page by this result file or folder.")
+@click.option(
+    "--judge",
+    type=click.Path(path_type=Path),
+    metavar="PANEL",
+    help="Judge the hypotheses of the page by this result file or folder.",
+)
 @click.option("--minutes", type=float, default=5.0, show_default=True, help="Training of each, for the budget.")
-@click.option("--speeds", type=click.Path(path_type=Path), metavar="PANEL",
-              help="Measured speeds, for the budget.  [default: the stored panel's]")
+@click.option(
+    "--speeds",
+    type=click.Path(path_type=Path),
+    metavar="PANEL",
+    help="Measured speeds, for the budget.  [default: the stored panel's]",
+)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("_runs/designs"), show_default=True, metavar="DIR")
 def design(name: str, judge: Path | None, minutes: float, speeds: Path | None, out: Path) -> None:
     """Write the page of an experiment before it is run, or judge its hypotheses after."""
@@ -261,13 +434,13 @@ def design(name: str, judge: Path | None, minutes: float, speeds: Path | None, o
 @click.argument("submissions", type=click.Path(path_type=Path), metavar="SUBMISSION|FOLDER|ZIP")
 @click.option("--jobs", type=int, default=1, show_default=True, help="Submissions graded at the same time.")
 @click.option("--dask", metavar="ADDRESS", help="Grade on the workers of this Dask scheduler.")
-@click.option("--execute/--no-execute", default=True, show_default=True,
-              help="Also run each notebook, for its reader.")
+@click.option("--execute/--no-execute", default=True, show_default=True, help="Also run each notebook, for its reader.")
 @click.option("--regrade", is_flag=True, help="Grade anew what has its grade.")
 @click.option("--require-sandbox", is_flag=True, help="Refuse to grade where bubblewrap does not work.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("_runs/grades"), show_default=True, metavar="DIR")
-def grade(submissions: Path, jobs: int, dask: str | None, execute: bool, regrade: bool, require_sandbox: bool,
-          out: Path) -> None:
+def grade(
+    submissions: Path, jobs: int, dask: str | None, execute: bool, regrade: bool, require_sandbox: bool, out: Path
+) -> None:
     """Grade a lab, or a folder or zip file of them as a learning platform gives it. Exit status 1: some submission could
     not be graded."""
     from vqbet_course.grading import grader
@@ -282,8 +455,12 @@ def grade(submissions: Path, jobs: int, dask: str | None, execute: bool, regrade
 
 
 @cli.command()
-@click.option("--teacher", type=click.Path(path_type=Path), metavar="DIR",
-              help="Write the teacher's editions instead, with worked solutions, into this folder.")
+@click.option(
+    "--teacher",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write the teacher's editions instead, with worked solutions, into this folder.",
+)
 def labs(teacher: Path | None) -> None:
     """Make the student editions in labs/ from the lessons."""
     from vqbet_course.grading.editions import write_editions, write_teacher_editions
@@ -320,11 +497,23 @@ def feedback(grades: Path, out: Path) -> None:
 @cli.command()
 @GRADES
 @click.option("--format", "kind", type=click.Choice(["moodle", "canvas", "json"]), default="moodle", show_default=True)
-@click.option("--keep", type=click.Choice(["best", "last"]), default="best", show_default=True,
-              help="Which of a student's attempts counts.")
-@click.option("--due", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]), help="When labs were due.")
-@click.option("--penalty", type=click.FloatRange(0, 100), default=0.0, show_default=True,
-              help="Percent of the points that each day begun after that costs.")
+@click.option(
+    "--keep",
+    type=click.Choice(["best", "last"]),
+    default="best",
+    show_default=True,
+    help="Which of a student's attempts counts.",
+)
+@click.option(
+    "--due", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]), help="When labs were due."
+)
+@click.option(
+    "--penalty",
+    type=click.FloatRange(0, 100),
+    default=0.0,
+    show_default=True,
+    help="Percent of the points that each day begun after that costs.",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE")
 def gradebook(grades: Path, kind: str, keep: str, due: datetime | None, penalty: float, out: Path) -> None:
     """Write the grade book of a class for Moodle or Canvas, or all that is known as JSON. GRADES is the folder that
@@ -345,8 +534,8 @@ def gradebook(grades: Path, kind: str, keep: str, due: datetime | None, penalty:
 def demos() -> None:
     """Demonstrations: inspect, convert, split and make them.
 
-    SOURCE is `demo`, a LeRobotDataset, a replay buffer (.zarr, .zarr.zip, .npz), an HDF5 file of robomimic or ALOHA, a
-    folder of episode_*/, or a dataset id on the hub.
+    SOURCE is `demo`, a LeRobotDataset, a replay buffer (.zarr, .zarr.zip, .npz), an HDF5 file of robomimic, ALOHA or
+    ManiSkill, a folder of episode_*/, GELLO's pickles, VQ-BeT's .npy files, a ROS 2 bag, or a dataset id on the hub.
     """
 
 
@@ -354,12 +543,15 @@ def demos() -> None:
 @click.argument("source")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Where to draw the plots.")
-@click.option("--config", type=click.Path(path_type=Path), metavar="FILE",
-              help="Count the windows of this config.json.  [default: that of train]")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Count the windows of this config.json.  [default: that of train]",
+)
 @choosing
 @TASK
-def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, task: str | None,
-            **chosen: Any) -> None:
+def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, task: str | None, **chosen: Any) -> None:
     """Say what a source holds, what it yields, and which episodes are unlike the others."""
     import json
 
@@ -382,25 +574,38 @@ def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, t
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR")
 @click.option("--render", is_flag=True, help="Draw the states, where the source has no images and its task can.")
+@click.option("--videos", is_flag=True, help="Write images as MP4, in LeRobot's way, instead of PNG.")
+@click.option("--jobs", type=int, default=1, show_default=True, help="Threads that encode PNGs.")
 @choosing
 @TASK
 @click.option("--unit", "units", multiple=True, metavar="FEATURE=UNIT", help="A unit that the source does not state.")
-def convert(sources: tuple[str, ...], out: Path, render: bool, task: str | None, units: tuple[str, ...],
-            **chosen: Any) -> None:
+def convert(
+    sources: tuple[str, ...],
+    out: Path,
+    render: bool,
+    videos: bool,
+    jobs: int,
+    task: str | None,
+    units: tuple[str, ...],
+    **chosen: Any,
+) -> None:
     """Write a source, or several end to end, as a LeRobotDataset v3. The same command goes on where it was interrupted."""
     from vqbet_course.datasets.choice import choice_of, joined
     from vqbet_course.datasets.readers import with_units
-    from vqbet_course.datasets.writer import write_dataset
+    from vqbet_course.datasets.writer import what_was_verified, write_dataset
     from vqbet_course.tasks import open_source, with_drawings
 
     if len(sources) > 1 and chosen["drop_episodes"]:
-        raise BadInput("--drop-episodes: numbers are those of one source; convert the sources one by one, then join them")
+        raise BadInput(
+            "--drop-episodes: numbers are those of one source; convert the sources one by one, then join them"
+        )
     choice = choice_of(**chosen)
     opened = with_units(joined([open_source(source, task=task, choice=choice) for source in sources]), units)
     for name, why in opened.left_out.items():
         click.echo(f"left out: {name}: {why}", err=True)
-    write_dataset(with_drawings(opened) if render else opened, out)
-    click.echo(f"written and verified: {out}")
+    opened = with_drawings(opened) if render else opened
+    write_dataset(opened, out, videos=videos, jobs=jobs)
+    click.echo(f"written and verified: {out} (compared: {what_was_verified(opened, videos)})")
 
 
 @demos.command()
@@ -408,7 +613,9 @@ def convert(sources: tuple[str, ...], out: Path, render: bool, task: str | None,
 @click.option("--train", "n_train", type=int, required=True, help="Episodes to train on.")
 @click.option("--val", "n_val", type=int, required=True, help="Episodes to hold out, and as many for the stress test.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=Path("_runs/split.json"), show_default=True, metavar="FILE")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("_runs/split.json"), show_default=True, metavar="FILE"
+)
 @TASK
 def split(source: str, n_train: int, n_val: int, seed: int, out: Path, task: str | None) -> None:
     """Split a source by episode, and write which episodes are for what."""
@@ -420,23 +627,49 @@ def split(source: str, n_train: int, n_val: int, seed: int, out: Path, task: str
     parts = split_demos(load_demos(open_source(source, task=task)), n_train, n_val, seed)
     write_json(out, parts.to_dict())
     click.echo(f"{len(parts.train)} to train on, {len(parts.val)} to validate, {len(parts.stress)} for the stress test")
-    click.echo(f"written: {out}; use it with: vqbet-course train --data {source} --split {out}, then "
-               f"vqbet-course eval RUN --split {out}")
+    click.echo(
+        f"written: {out}; use it with: vqbet-course train --data {source} --split {out}, then "
+        f"vqbet-course eval RUN --split {out}"
+    )
 
 
 @demos.command()
+@click.option("--task", default=DEFAULT_TASK, show_default=True, metavar="TASK", help="Whose demonstrator.")
 @click.option("--episodes", type=int, default=200, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="The first environment seed.")
-@click.option("--noise", type=float, default=3.0, show_default=True, help="How far the hand is shaken, in pixels.")
-@click.option("--style", type=click.Choice(["left", "right", "mixed"]), default="mixed", show_default=True,
-              help="Which way round the T: one, or both.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The first seed.")
+@click.option("--noise", type=float, help="On PushT: how far the hand is shaken, in pixels.  [default: 3]")
+@click.option(
+    "--style",
+    type=click.Choice(["left", "right", "mixed"]),
+    help="On PushT: which way round the T, one or both.  [default: mixed]",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR")
-def make(episodes: int, seed: int, noise: float, style: str, out: Path) -> None:
-    """Let the scripted expert push the T, and write what it solved as a LeRobotDataset with a data card."""
-    from vqbet_course.tasks.pusht.demonstrator import make_demos
+def make(task: str, episodes: int, seed: int, noise: float | None, style: str | None, out: Path) -> None:
+    """Write demonstrations by the task's scripted demonstrator as a LeRobotDataset with a data card."""
+    from vqbet_course.datasets.writer import write_dataset
+    from vqbet_course.tasks import get_task
 
-    make_demos(episodes, seed, out, style, noise)
+    options = {name: value for name, value in (("noise", noise), ("style", style)) if value is not None}
+    write_dataset(get_task(task).demonstrations(episodes, seed, **options), out)
     click.echo(f"written: {out}")
+
+
+def task_and_data(task: str | None, data: str | None) -> tuple[str, str]:
+    """The task, by default the one that the data show, and the SOURCE, by default the task's own.
+
+    Raises BadInput for a task that has none."""
+    from vqbet_course.tasks import get_task, open_source, task_of
+
+    if task is None:
+        own = task_of(open_source(data).contract) if data else None
+        task = own.name if own else DEFAULT_TASK
+    data = data or get_task(task).data
+    if data is None:
+        raise BadInput(
+            f"{task} has no demonstrations of its own; give --data SOURCE, or make some with: "
+            f"vqbet-course demos make --task {task} --out DIR"
+        )
+    return task, data
 
 
 def whole_numbers(option: str, text: str) -> list[int]:

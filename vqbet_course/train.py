@@ -23,17 +23,19 @@ from torch import Tensor, nn
 # %% ../nbs/08_train.ipynb #8a5e0001
 from .core.budget import Budget
 from .core.io import drop_partials
+from .datasets.choice import episodes_of_task
 from .datasets.splits import Split, read_split
 from .demos import Windows, load_demos
 from .policy import VQBeT, VQBeTConfig, VQBeTPolicy
 from .tasks import open_source, task_of
 from .training.calibration import seconds_per_step, steps_within
-from .training.checkpoints import SaveCheckpoints, load_tensors, read_checkpoint, save_weights
+from .training.checkpoints import SaveCheckpoints, load_tensors, read_checkpoint
 from .training.data import Setup, fitting, prepare, with_goal
 from .training.factory import build_network, start_network
 from .training.hooks import Hook
+from .training.integrity import locked, verify_checksums
 from .training.log import TrainingLog
-from .training.runs import TrainingPlan, begin_run, check_start, read_plan
+from .training.runs import TrainingPlan, begin_run, check_start, finish_run, read_plan
 from .vqvae import vqvae_loss
 
 # %% ../nbs/08_train.ipynb #210730c7
@@ -197,8 +199,9 @@ def calibrated_steps(budget: Budget, config: VQBeTConfig, setup: Setup, seed: in
         return int(budget.steps or 0)
     with run_randomness(seed):
         network = build_network(config)
-        spent = [seconds_per_step(make(network, setup.windows, 100), seed) for make in (vqvae_stage, policy_stage)]
-    return steps_within(budget.seconds, *spent, most=config.n_vqvae_training_steps)
+        first, second = (seconds_per_step(make(network, setup.windows, 100), seed)
+                         for make in (vqvae_stage, policy_stage))
+    return steps_within(budget.seconds, first, second, most=config.n_vqvae_training_steps)
 
 # %% ../nbs/08_train.ipynb #9e5b6501
 def run_plan(plan: TrainingPlan, config: VQBeTConfig, setup: Setup, out: Path, quiet: bool) -> VQBeTPolicy:
@@ -216,25 +219,29 @@ def run_plan(plan: TrainingPlan, config: VQBeTConfig, setup: Setup, out: Path, q
             run_stage(stage, plan.seed, start, hooks)
     acting = stage.acting()
     assert isinstance(acting, VQBeT)
-    save_weights(acting, out / "model.safetensors")
+    finish_run(out, acting)
     return VQBeTPolicy(acting.eval())
 
 # %% ../nbs/08_train.ipynb #e8411de1
 def train(data: str, out: Path, config: VQBeTConfig | None = None, steps: int | None = None,
           minutes: float | None = None, seed: int = 0, augment: bool | None = None, split: Path | None = None,
           goal: str = "none", quiet: bool = False, observe: Sequence[str] | None = None,
-          weights: str | None = None, task: str | None = None) -> VQBeTPolicy:
+          weights: str | None = None, task: str | None = None, only_task: str | None = None) -> VQBeTPolicy:
     """Train both stages on a SOURCE into a run directory, and return the policy that acts.
 
     Args: config, by default `fitting`; steps or minutes, exactly one of them; augment, add what the task makes of its
     demonstrations, by default where it can; split, the file that says on which episodes to train; goal, how goals
     are drawn (lesson 11); observe, the names that the policy sees, by default all numbers; weights, those of torchvision
-    that its camera starts from; task, whose demonstrations they are (`tasks.open_source`). Raises BadInput for unusable data or an `out` that already holds a run.
+    that its camera starts from; task, whose demonstrations they are (`tasks.open_source`); only_task, which of the
+    tasks of its episodes to train on. Raises BadInput for unusable data or an `out` that already holds a run.
     """
     out, budget = Path(out), Budget(minutes, steps)
     check_start(out, seed)
-    demos = load_demos(open_source(data, task=task), observe)
+    source = open_source(data, task=task)
+    demos = load_demos(source, observe)
     parts = read_split(split) if split else Split(data, len(demos), list(range(len(demos))))
+    if only_task is not None:
+        parts = parts.keeping(episodes_of_task(source, only_task))
     demos = parts.training(demos)
     config = with_goal(config or fitting(demos, weights), goal)
     with run_randomness(seed):
@@ -245,8 +252,10 @@ def train(data: str, out: Path, config: VQBeTConfig | None = None, steps: int | 
     setup = prepare(demos, config, augment, goal)
     steps = calibrated_steps(budget, config, setup, seed)
     plan = TrainingPlan(data, steps, split_steps(steps, config), seed, augment, torch.get_num_threads(), goal, task)
-    begin_run(out, plan, config, setup, parts)
-    return run_plan(plan, config, setup, out, quiet)
+    with locked(out):
+        check_start(out, seed)  # another training may have begun in the meantime
+        begin_run(out, plan, config, setup, parts)
+        return run_plan(plan, config, setup, out, quiet)
 
 # %% ../nbs/08_train.ipynb #58aee277
 def resume(out: Path, quiet: bool = False) -> VQBeTPolicy:
@@ -256,5 +265,7 @@ def resume(out: Path, quiet: bool = False) -> VQBeTPolicy:
     torch.set_num_threads(plan.threads)
     demos = load_demos(open_source(plan.data, task=plan.task), [*config.image_shapes, *config.observation_sizes])
     setup = prepare(read_split(out / "split.json").training(demos), config, plan.augment, plan.goal)
-    drop_partials(out)
-    return run_plan(plan, config, setup, out, quiet)
+    with locked(out):
+        verify_checksums(out)
+        drop_partials(out)
+        return run_plan(plan, config, setup, out, quiet)

@@ -52,7 +52,9 @@ def resnet(name: str, group_norm: bool = False) -> tuple[nn.Sequential, int]:
     if not name.startswith("resnet") or name not in torchvision.models.list_models():
         raise BadInput(f"vision_backbone {name!r} is unknown; "
                        "take resnet18, resnet34 or resnet50")
-    in_groups = lambda channels: nn.GroupNorm(channels // 16, channels)
+    def in_groups(channels: int) -> nn.Module:
+        return nn.GroupNorm(channels // 16, channels)
+
     norm = in_groups if group_norm else None
     network = torchvision.models.get_model(name, weights=None, norm_layer=norm)
     layers = OrderedDict(list(network.named_children())[:-2])

@@ -4,6 +4,7 @@
 
 It plays environment seeds from 100000 on and shows the first three that are solved, at twice real speed.
 """
+
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -12,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from vqbet_course.core.io import write_atomically
-from vqbet_course.evaluation.videos import frames
-from vqbet_course.rollout import Episode, rollouts
+from vqbet_course.evaluation.videos import video_frames
+from vqbet_course.rollout import Rollout, rollouts
 from vqbet_course.training.runs import load_run
 
 HERO = Path(__file__).with_name("hero.gif")
@@ -21,17 +22,17 @@ SIZE = (256, 320)  # width and height of one film, in pixels
 PAUSE = 12  # frames that the end is held
 
 
-def solved_films(n: int) -> Iterator[Episode]:
+def solved_films(n: int) -> Iterator[Rollout]:
     """The first n episodes that the shipped policy solves, played ten at a time."""
     run = load_run("shipped")
     tens = (rollouts(run.policy, run.normalizer, range(seed, seed + 10)) for seed in range(100_000, 100_100, 10))
     return islice((episode for played in tens for episode in played if episode.success), n)
 
 
-def small(episode: Episode) -> list[Image.Image]:
+def small(episode: Rollout) -> list[Image.Image]:
     """Every second frame of an episode, and its last, reduced to SIZE."""
     last = len(episode.actions) - 1
-    kept = (picture for step, picture in enumerate(frames(episode)) if step % 2 == 0 or step == last)
+    kept = (picture for step, picture in enumerate(video_frames(episode)) if step % 2 == 0 or step == last)
     return [Image.fromarray(picture).resize(SIZE, Image.Resampling.LANCZOS) for picture in kept]
 
 
@@ -45,8 +46,12 @@ def side_by_side(films: list[list[Image.Image]]) -> list[Image.Image]:
 
 def main() -> None:
     pictures = side_by_side([small(episode) for episode in solved_films(3)])
-    write_atomically(HERO, lambda path: pictures[0].save(
-        path, format="GIF", save_all=True, append_images=pictures[1:], duration=100, loop=0, optimize=True))
+    write_atomically(
+        HERO,
+        lambda path: pictures[0].save(
+            path, format="GIF", save_all=True, append_images=pictures[1:], duration=100, loop=0, optimize=True
+        ),
+    )
     print(f"{HERO}: {len(pictures)} frames, {HERO.stat().st_size / 1e6:.2f} MB")
 
 

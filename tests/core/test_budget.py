@@ -1,4 +1,5 @@
 """Budgets that can be kept, and a clock that can be stopped."""
+
 from typing import Any
 
 import pytest
@@ -8,9 +9,16 @@ from vqbet_course.core.budget import Budget, Clock
 from vqbet_course.core.errors import BadInput
 
 
-@pytest.mark.parametrize(("budget", "why"), [({}, "either"), ({"minutes": 1, "steps": 9}, "either"),
-                                             ({"minutes": 0}, "above 0"), ({"minutes": float("nan")}, "above 0"),
-                                             ({"steps": 2}, "at least 3")])
+@pytest.mark.parametrize(
+    ("budget", "why"),
+    [
+        ({}, "either"),
+        ({"minutes": 1, "steps": 9}, "either"),
+        ({"minutes": 0}, "above 0"),
+        ({"minutes": float("nan")}, "above 0"),
+        ({"steps": 2}, "at least 3"),
+    ],
+)
 def test_budgets_that_are_none(budget: dict[str, Any], why: str) -> None:
     with pytest.raises(BadInput, match=why):
         Budget(**budget)

@@ -1,4 +1,5 @@
 """Processes and Dask workers behind one executor."""
+
 import os
 import subprocess
 import sys
@@ -16,8 +17,10 @@ pytestmark = pytest.mark.fast
 
 def test_jobs_finish_in_any_order_and_each_keeps_its_name() -> None:
     with executor.executor(2, None) as pool:
-        found = {name: future.result() for name, future in executor.completed(
-            pool, abs, ((str(n), (n,)) for n in range(-70, 0)))}
+        found = {
+            name: future.result()
+            for name, future in executor.completed(pool, abs, ((str(n), (n,)) for n in range(-70, 0)))
+        }
     assert found == {str(n): -n for n in range(-70, 0)}
 
 

@@ -1,4 +1,5 @@
 """Cells of notebook files and the directives in them."""
+
 import pytest
 
 from vqbet_course.core.notebooks import (
@@ -13,9 +14,17 @@ from vqbet_course.core.notebooks import (
 pytestmark = pytest.mark.fast
 
 
-@pytest.mark.parametrize(("line", "found"), [
-    ("#| export", ("export", "")), ("#| fig-alt: a: b", ("fig-alt", "a: b")), ("x = 1  #| no", None), ("# plain", None),
-    ("#| default_exp tokens", ("default_exp", "tokens")), ("#|hide", ("hide", ""))])
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("#| export", ("export", "")),
+        ("#| fig-alt: a: b", ("fig-alt", "a: b")),
+        ("x = 1  #| no", None),
+        ("# plain", None),
+        ("#| default_exp tokens", ("default_exp", "tokens")),
+        ("#|hide", ("hide", "")),
+    ],
+)
 def test_a_directive_is_told_from_a_comment(line: str, found: tuple[str, str] | None) -> None:
     assert directive(line) == found
 

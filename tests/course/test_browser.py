@@ -1,4 +1,5 @@
 """The lessons as their readers meet them: JupyterLab in a real Chromium, driven by keyboard and mouse."""
+
 import json
 import os
 import re
@@ -23,14 +24,16 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 SHOTS = REPO / "_runs" / "browser"
 WAIT_MS = 300_000  # patience for a busy machine
 SEED, LAST, AIM = 3, 8, (197.0, 256.6)  # an environment, the steps that the mouse drives, and where to
-EXPLORERS = ["""from vqbet_course import widgets
+EXPLORERS = [
+    """from vqbet_course import widgets
 from vqbet_course.demos import load_demos
 from vqbet_course.tasks import open_source
 from vqbet_course.training.runs import load_run
 
 run, demos = load_run("shipped"), load_demos(open_source("demo")).select(range(10))
 moves = widgets.moves_of(run, demos)
-widgets.move_explorer(moves)""", f"""from pathlib import Path
+widgets.move_explorer(moves)""",
+    f"""from pathlib import Path
 from IPython.display import HTML
 from vqbet_course.tasks.pusht.demonstrator import solve
 
@@ -39,12 +42,15 @@ for drive.target in solve({SEED}).done[:-{LAST}].tolist():  # a script brings th
     drive.step()
 drive.target = None
 display(widgets.drive_explorer(drive, Path("mine")))
-HTML(f"<p id=start>{{len(drive.rows)}}</p>")""", """corrected = widgets.Drive(run, seed=100_000)
+HTML(f"<p id=start>{{len(drive.rows)}}</p>")""",
+    """corrected = widgets.Drive(run, seed=100_000)
 display(widgets.drive_explorer(corrected, Path("corrected")))
-widgets.plot_drive(corrected)""", """import torch
+widgets.plot_drive(corrected)""",
+    """import torch
 
 seen = {name: torch.from_numpy(values) for name, values in demos.select([3]).observation.items()}
-widgets.decision_explorer(widgets.mind_of(run, seen), step=20, temperature=1.0)"""]
+widgets.decision_explorer(widgets.mind_of(run, seen), step=20, temperature=1.0)""",
+]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -67,9 +73,22 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     options = f"--no-browser --port {port} --IdentityProvider.token= --LabApp.expose_app_in_browser=True"
     with lesson_environment(), open(root / "log", "w") as log:
         server = subprocess.Popen(
-            ["make", "-f", REPO / "Makefile", "-o", "fresh", "jupyter", "READY=fresh",
-             f"BIN={Path(sys.executable).parent}", f"ARGS={options}"],
-            cwd=root, stdout=log, stderr=log, start_new_session=True)
+            [
+                "make",
+                "-f",
+                REPO / "Makefile",
+                "-o",
+                "fresh",
+                "jupyter",
+                "READY=fresh",
+                f"BIN={Path(sys.executable).parent}",
+                f"ARGS={options}",
+            ],
+            cwd=root,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
         try:
             wait_for(f"http://127.0.0.1:{port}/api", server, root / "log")
             yield f"http://127.0.0.1:{port}/lab/tree/nbs", root / "nbs"
@@ -104,9 +123,12 @@ def opened(browser: Any, url: str, name: str) -> Any:
     page = browser.new_page(viewport={"width": 1400, "height": 1000})
     page.set_default_timeout(WAIT_MS)
     page.goto(f"{url}/{name}?reset")  # without the notebooks that another page has open
-    page.wait_for_function("""name => { const shown = window.jupyterapp?.shell.currentWidget;
+    page.wait_for_function(
+        """name => { const shown = window.jupyterapp?.shell.currentWidget;
         return shown?.context?.path.endsWith(name)
-            && shown.sessionContext.session?.kernel?.status === 'idle'; }""", arg=name)
+            && shown.sessionContext.session?.kernel?.status === 'idle'; }""",
+        arg=name,
+    )
     return page
 
 
@@ -122,8 +144,11 @@ def run_all(page: Any) -> list[dict[str, Any]]:
 
 def go_to(page: Any, cell: int) -> None:
     """Scroll a cell into view."""
-    page.evaluate("""async at => { const notebook = window.jupyterapp.shell.currentWidget.content;
-        notebook.activeCellIndex = at; await notebook.scrollToItem(at, 'start'); }""", cell)
+    page.evaluate(
+        """async at => { const notebook = window.jupyterapp.shell.currentWidget.content;
+        notebook.activeCellIndex = at; await notebook.scrollToItem(at, 'start'); }""",
+        cell,
+    )
 
 
 def shot(page: Any, name: str) -> None:
@@ -196,9 +221,11 @@ def point(page: Any, on: dict[str, float], x: float, y: float) -> None:
 
 def says(page: Any, cell: int, pattern: str) -> None:
     """Wait until the line below a board says so."""
-    page.wait_for_function("""([cell, pattern]) => new RegExp(pattern).test(
+    page.wait_for_function(
+        """([cell, pattern]) => new RegExp(pattern).test(
         [...document.querySelectorAll('.jp-Cell')][cell]?.querySelector('[role=status]')?.textContent ?? '')""",
-                           arg=[cell, pattern])
+        arg=[cell, pattern],
+    )
 
 
 def test_an_episode_is_driven_with_the_mouse_and_saved(explorers: Any, lab: tuple[str, Path]) -> None:
@@ -273,9 +300,7 @@ def pair_of(alt: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def test_the_executed_lesson_shows_every_figure(
-    browser: Any, lab: tuple[str, Path], tokens: tuple[Any, Any]
-) -> None:
+def test_the_executed_lesson_shows_every_figure(browser: Any, lab: tuple[str, Path], tokens: tuple[Any, Any]) -> None:
     tokens[0].evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
     notebook = nbformat.read(lab[1] / "01_tokens.ipynb", as_version=4)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]

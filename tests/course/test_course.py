@@ -1,4 +1,5 @@
 """The course runner: what it calls ok, what it calls failed, and what it leaves behind."""
+
 import json
 import os
 import re
@@ -23,9 +24,7 @@ from vqbet_course.course.runner import lesson_environment, run_course, run_lesso
 Write = Callable[..., Path]
 
 # A red pixel, shown as a picture with and without words; a video; a headline.
-PIXEL = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
-)
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 PICTURE = f"""from IPython.display import display
 display({{"image/png": "{PIXEL}"}}, raw=True, metadata={{"image/png": {{"alt": "a red dot"}}}})"""
 VIDEO = """from IPython.display import HTML
@@ -54,8 +53,9 @@ def test_pictures_on_a_lessons_page_have_their_words() -> None:
         output = nbformat.v4.new_output("display_data", {"image/png": PIXEL}, metadata=metadata)
         return nbformat.v4.new_code_cell(source, outputs=[output])
 
-    notebook = nbformat.v4.new_notebook(cells=[
-        cell('#| fig-alt: a "red" <dot>\nshow()', {}), cell("show()", {"image/png": {"alt": "one more"}})])
+    notebook = nbformat.v4.new_notebook(
+        cells=[cell('#| fig-alt: a "red" <dot>\nshow()', {}), cell("show()", {"image/png": {"alt": "one more"}})]
+    )
     page = Page(as_html(notebook, "Dots"))
     assert [attributes["alt"] for tag, attributes in page.tags if tag == "img"] == ['a "red" <dot>', "one more"]
 
@@ -85,12 +85,15 @@ FAILURES = {
 }
 
 
-@pytest.mark.parametrize(("kind", "position"), [
-    *[(kind, "in the middle") for kind in FAILURES if kind != "a kernel that leaves"],
-    ("an exit that papermill forgives", "at the end"),
-    pytest.param("a kernel that leaves", "in the middle", marks=pytest.mark.slow),
-    pytest.param("a killed kernel", "at the end", marks=pytest.mark.slow),
-])
+@pytest.mark.parametrize(
+    ("kind", "position"),
+    [
+        *[(kind, "in the middle") for kind in FAILURES if kind != "a kernel that leaves"],
+        ("an exit that papermill forgives", "at the end"),
+        pytest.param("a kernel that leaves", "in the middle", marks=pytest.mark.slow),
+        pytest.param("a killed kernel", "at the end", marks=pytest.mark.slow),
+    ],
+)
 def test_a_failing_cell_fails_the_lesson_and_is_named(
     kind: str, position: str, write_lesson: Write, tmp_path: Path
 ) -> None:
@@ -124,8 +127,12 @@ def executed(*counts: int | None) -> nbformat.NotebookNode:
 
 @pytest.mark.parametrize(
     ("counts", "where", "error"),
-    [((1, None, None), "cell 3 of 4", "never ran"), ((1, 3, 2), "cell 4 of 4", "ran out of order"),
-     ((None,), "cell 2 of 2", "never ran"), ((1, 1), "cell 3 of 3", "ran out of order")],
+    [
+        ((1, None, None), "cell 3 of 4", "never ran"),
+        ((1, 3, 2), "cell 4 of 4", "ran out of order"),
+        ((None,), "cell 2 of 2", "never ran"),
+        ((1, 1), "cell 3 of 3", "ran out of order"),
+    ],
 )
 def test_the_executed_copy_is_judged(counts: tuple[int | None, ...], where: str, error: str) -> None:
     failure = find_failure(executed(*counts), None, 0, 1.0)
@@ -147,7 +154,8 @@ def test_the_course_goes_on_after_a_failure(
     assert [result.ok for result in results] == [True, False, True]
     assert [list(row) for row in rows(out)] == [["lesson", "ok", "seconds", "headline"]] * 3
     assert [(row["lesson"], row["ok"], row["headline"]) for row in rows(out)] == [
-        ("00_good", True, "one [bold]line[/bold]"), ("01_bad", False, ""),
+        ("00_good", True, "one [bold]line[/bold]"),
+        ("01_bad", False, ""),
         ("09_video", True, "success 71 %, <b>coverage</b> 0.9"),
     ]
     printed = capsys.readouterr().out
@@ -199,8 +207,11 @@ def test_the_time_left_shrinks_with_every_cell_and_lesson(write_lesson: Write, t
         return 60 * int(minutes) + int(seconds)
 
     times = [left()]
-    for step in (lambda: progress.at("00_one", 50), lambda: progress.at("01_two", 80),
-                 lambda: progress.finished(LessonResult("01_two", "", 1.0))):
+    for step in (
+        lambda: progress.at("00_one", 50),
+        lambda: progress.at("01_two", 80),
+        lambda: progress.finished(LessonResult("01_two", "", 1.0)),
+    ):
         step()
         times.append(left())
     assert times == sorted(set(times), reverse=True)

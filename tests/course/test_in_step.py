@@ -1,4 +1,5 @@
 """Package, README and lessons are in step, the notebooks are sound, and their own test cells pass."""
+
 import json
 import shutil
 import subprocess
@@ -25,8 +26,13 @@ def run(*command: object, cwd: Path = REPO, timeout: float = LESSON_SECONDS) -> 
     """Run a command as the lessons are run, assert that it succeeds, and return what it printed."""
     with lesson_environment():
         done = subprocess.run(
-            [str(part) for part in command], cwd=cwd, timeout=timeout, text=True, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            [str(part) for part in command],
+            cwd=cwd,
+            timeout=timeout,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
     assert done.returncode == 0, done.stdout[-8000:]
     return done.stdout
@@ -104,8 +110,10 @@ def test_notebooks_are_sound_and_clean(path: Path) -> None:
 @every_lesson
 def test_a_lesson_has_a_title_its_parameters_and_a_headline(path: Path) -> None:
     cells = nbformat.read(path, as_version=4).cells
-    tagged = {tag: [cell.source for cell in cells if tag in cell.metadata.get("tags", [])]
-              for tag in ("parameters", "headline")}
+    tagged = {
+        tag: [cell.source for cell in cells if tag in cell.metadata.get("tags", [])]
+        for tag in ("parameters", "headline")
+    }
     [parameters], [_] = tagged["parameters"], tagged["headline"]
     values: dict[str, object] = {}
     exec(parameters, values)

@@ -1,4 +1,5 @@
-"""What the lessons draw with: a palette that all can tell apart, y downwards, and nothing but the ground to stand on."""
+"""What the lessons draw with: colours that all can tell apart, y downwards, only numpy and matplotlib beneath."""
+
 import itertools
 import subprocess
 import sys
@@ -40,7 +41,7 @@ def lab(linear: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("eye", [np.eye(3), *BLINDNESS.values()], ids=["all cones", *BLINDNESS])
-def test_every_two_colours_are_told_apart(eye: list[list[float]]) -> None:
+def test_every_two_colours_can_be_distinguished(eye: list[list[float]]) -> None:
     linear = [np.array(to_rgb(color)) ** 2.2 for color in PALETTE]
     seen = [lab(np.array(eye) @ color) for color in linear]
     assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 10
@@ -70,31 +71,38 @@ def test_rates_show_every_rate_between_its_bounds() -> None:
     _, ax = plots.panels()
     plots.rates(ax, {"a": (0.5, 0.2, 0.8), "b": (0.0, 0.0, 0.3)})
     assert ax.get_xlim() == (0, 1) and ax.yaxis_inverted()
-    assert [line.get_xdata().tolist() if hasattr(line.get_xdata(), "tolist") else list(line.get_xdata())
-            for line in ax.lines] == [[0.2, 0.8], [0.5], [0.0, 0.3], [0.0]]
+    assert [
+        line.get_xdata().tolist() if hasattr(line.get_xdata(), "tolist") else list(line.get_xdata())
+        for line in ax.lines
+    ] == [[0.2, 0.8], [0.5], [0.0, 0.3], [0.0]]
 
 
 def test_frames_say_by_colour_and_title_how_each_ended() -> None:
     picture = np.zeros((4, 4, 3), np.uint8)
-    plots.frames([("same", picture), ("same", picture), ("other", picture)], columns=2, good=[True, False, True])
+    plots.frame_grid([("same", picture), ("same", picture), ("other", picture)], columns=2, good=[True, False, True])
     titles = [(ax.get_title(), ax.title.get_color()) for ax in plt.gcf().axes]
     assert titles[:3] == [("same", plots.GOAL), ("same", plots.FAILURE), ("other", plots.GOAL)]
     assert len(titles) == 4 and titles[3][0] == ""
 
 
-@pytest.mark.parametrize("draw", [
-    lambda: plots.sentences({"words": ["the", "robot"], "moves": [(3, 8)]}, {(3, 8): [[1.0, 2.0], [3.0, 4.0]]}),
-    lambda: plots.vocabulary(np.random.default_rng(0).normal(size=(5, 3, 4, 2)), list("abcde")),
-    lambda: plots.flow([["a", "b"], ["c"]]),
-    lambda: plots.sums([(1, 0), (0, 1)], [(0.1, 0)], "sums"),
-])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: plots.sentences({"words": ["the", "robot"], "moves": [(3, 8)]}, {(3, 8): [[1.0, 2.0], [3.0, 4.0]]}),
+        lambda: plots.vocabulary(np.random.default_rng(0).normal(size=(5, 3, 4, 2)), list("abcde")),
+        lambda: plots.flow([["a", "b"], ["c"]]),
+        lambda: plots.sums([(1, 0), (0, 1)], [(0.1, 0)], "sums"),
+    ],
+)
 def test_whole_figures_are_as_wide_as_a_lesson_at_most(draw: Callable[[], None]) -> None:
     draw()
     assert plt.gcf().get_size_inches()[0] <= plots.WIDTH
 
 
 def test_plots_stand_on_nothing_but_the_ground() -> None:
-    code = ("import sys; from vqbet_course.course import plots; "
-            "print(sorted(m for m in sys.modules if m.startswith(('vqbet_course', 'torch', 'matplotlib.pyplot'))))")
+    code = (
+        "import sys; from vqbet_course.course import plots; "
+        "print(sorted(m for m in sys.modules if m.startswith(('vqbet_course', 'torch', 'matplotlib.pyplot'))))"
+    )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert loaded.strip() == str(["vqbet_course", "vqbet_course.course", "vqbet_course.course.plots"])

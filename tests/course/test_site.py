@@ -1,4 +1,5 @@
 """What Quarto would complain of, without Quarto: configuration, pages, links, terms, cell options, outputs."""
+
 import base64
 import json
 import re
@@ -61,8 +62,11 @@ def identifiers(path: Path) -> set[str]:
 
 
 def test_every_entry_of_the_configuration_exists(site: Path) -> None:
-    entries = [*CONFIG["project"]["render"], *sidebar_entries(CONFIG["website"]["sidebar"]["contents"]),
-               CONFIG["website"]["image"].removeprefix("/")]
+    entries = [
+        *CONFIG["project"]["render"],
+        *sidebar_entries(CONFIG["website"]["sidebar"]["contents"]),
+        CONFIG["website"]["image"].removeprefix("/"),
+    ]
     assert not [entry for entry in entries if not list(site.glob(entry))]
 
 
@@ -140,7 +144,7 @@ def test_cells_carry_only_options_that_quarto_knows(site: Path) -> None:
         for cell in json.loads(path.read_text())["cells"]:
             lines = "".join(cell["source"]).splitlines()
             head = [line for line in lines if line.startswith("#|")]
-            assert lines[:len(head)] == head, f"{path.name}: an option below the code"
+            assert lines[: len(head)] == head, f"{path.name}: an option below the code"
             if cell["cell_type"] == "code" and head:
                 options = yaml.safe_load("\n".join(line.removeprefix("#|") for line in head))
                 assert set(options) <= OPTIONS, path.name
@@ -148,15 +152,22 @@ def test_cells_carry_only_options_that_quarto_knows(site: Path) -> None:
 
 @pytest.mark.fast
 def test_solutions_are_folded_and_pictures_keep_their_words() -> None:
-    cell = {"cell_type": "code", "metadata": {"exercise": {"id": "1.1"}}, "outputs": [],
-            "source": ["#| export\n", "#| fig-alt: one: two \"three\", {four}\n", "x = 1\n", "y = 2"]}
+    cell = {
+        "cell_type": "code",
+        "metadata": {"exercise": {"id": "1.1"}},
+        "outputs": [],
+        "source": ["#| export\n", '#| fig-alt: one: two "three", {four}\n', "x = 1\n", "y = 2"],
+    }
     injected = {"cell_type": "code", "metadata": {"tags": ["injected-parameters"]}, "source": ["x = 2"]}
     only = {"cell_type": "code", "metadata": {}, "source": ["#| default_exp tokens"]}
     [page] = staged({"cells": [injected, cell, only]})["cells"]
     head, code = page["source"][:3], page["source"][3:]
     options = yaml.safe_load("".join(line.removeprefix("#|") for line in head))
-    assert options == {"fig-alt": 'one: two "three", {four}', "code-fold": True,
-                       "code-summary": "Exercise 1.1: unfold the solution"}
+    assert options == {
+        "fig-alt": 'one: two "three", {four}',
+        "code-fold": True,
+        "code-summary": "Exercise 1.1: unfold the solution",
+    }
     assert code == ["x = 1\n", "y = 2"]
 
 
@@ -169,8 +180,11 @@ def test_links_out_of_the_site_become_words() -> None:
 
 def test_the_reference_has_a_page_for_every_module(site: Path) -> None:
     package = REPO / "vqbet_course"
-    modules = {path.stem for path in package.iterdir() if not path.name.startswith("_") and (
-        path.suffix == ".py" or (path / "__init__.py").exists())}
+    modules = {
+        path.stem
+        for path in package.iterdir()
+        if not path.name.startswith("_") and (path.suffix == ".py" or (path / "__init__.py").exists())
+    }
     assert {path.stem for path in (site / "pages" / "api").glob("*.qmd")} == modules | {"index"}
 
 
@@ -186,8 +200,14 @@ def test_make_site_says_in_one_line_how_to_get_quarto(tmp_path: Path) -> None:
     for tool in ("make", "sh", "python3.12"):
         if found := shutil.which(tool):
             (tmp_path / tool).symlink_to(found)
-    done = subprocess.run([tmp_path / "make", "-o", "fresh", "site", "READY=fresh"], cwd=REPO, text=True, check=False,
-                          capture_output=True, env={"PATH": str(tmp_path)})
+    done = subprocess.run(
+        [tmp_path / "make", "-o", "fresh", "site", "READY=fresh"],
+        cwd=REPO,
+        text=True,
+        check=False,
+        capture_output=True,
+        env={"PATH": str(tmp_path)},
+    )
     lines = [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
     assert done.returncode != 0 and len(lines) == 1 and "quarto.org" in lines[0], done.stderr
 

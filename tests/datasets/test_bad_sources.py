@@ -1,4 +1,5 @@
 """Sources that cannot be used: one line that names file, episode and row, nothing written, and the source as it was."""
+
 import json
 import shutil
 from collections.abc import Callable
@@ -43,8 +44,19 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
 
     def run(path: Path, pictures: bool = False, task: str | None = None) -> str:
         files = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
-        assert cli.main(["demos", "convert", str(path), "--out", str(tmp_path / "converted"),
-                         *(["--task", task] if task else [])]) == 2
+        assert (
+            cli.main(
+                [
+                    "demos",
+                    "convert",
+                    str(path),
+                    "--out",
+                    str(tmp_path / "converted"),
+                    *(["--task", task] if task else []),
+                ]
+            )
+            == 2
+        )
         said = capsys.readouterr().err.rstrip("\n").split("\n")
         assert said[-1].startswith("error: ") and "Traceback" not in "".join(said)
         assert not (tmp_path / "converted").exists()
@@ -61,42 +73,51 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
 # --- replay buffers ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("changes", "said"), [
-    ({"action": np.where(np.arange(10)[:, None] == 7, np.nan, np.full((10, 2), 9.0))}, "episode 1, row 1: action is not finite"),
-    ({"state": np.where(np.arange(10)[:, None] == 5, np.inf, states())}, "episode 0, row 5"),
-    ({"state": np.ones(10)}, "does not say how many frames a second"),
-    ({"action": np.float64(1)}, r"action has shape ()"),
-    ({"state": np.ones((10, 4))}, "does not say how many frames a second"),
-    ({"state": states() * [1, 1, 1, 1, 57.3]}, "does not say how many frames a second"),
-    ({"state": states() / 512}, "does not say how many frames a second"),
-    ({"action": np.ones((9, 2)), "episode_ends": [6, 9]}, "expected (9, size)"),
-    ({"action": np.ones((9, 2))}, "state has shape (10, 5), expected (9, size), as many rows as action"),
-    ({"action": np.array(["left"] * 10)}, "not numbers"),
-    ({"action": np.array([{}] * 10, dtype=object)}, "action holds object, not numbers"),
-    ({"action": None}, "no array `action`"),
-    ({"episode_ends": None}, "no array `episode_ends`"),
-    ({"episode_ends": [6, 9]}, "number of frames 10"),
-    ({"episode_ends": [6, 6, 10]}, "an episode is empty or cut off"),
-    ({"episode_ends": [0, 10]}, "an episode is empty or cut off"),
-    ({"episode_ends": [7, 6, 10]}, "episode_ends must rise"),
-    ({"episode_ends": [9, 10]}, "episode 1: 1 frame(s)"),
-    ({"episode_ends": [[6, 10]]}, "episode_ends must rise"),
-    ({"episode_ends": []}, "no episodes"),
-    ({"state": np.ones((0, 5)), "action": np.ones((0, 2)), "episode_ends": []}, "no episodes"),
-])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"action": np.where(np.arange(10)[:, None] == 7, np.nan, np.full((10, 2), 9.0))},
+            "episode 1, row 1: action is not finite",
+        ),
+        ({"state": np.where(np.arange(10)[:, None] == 5, np.inf, states())}, "episode 0, row 5"),
+        ({"state": np.ones(10)}, "does not say how many frames a second"),
+        ({"action": np.float64(1)}, "expected (0, size), as many rows as action"),
+        ({"state": np.ones((10, 4))}, "does not say how many frames a second"),
+        ({"state": states() * [1, 1, 1, 1, 57.3]}, "does not say how many frames a second"),
+        ({"state": states() / 512}, "does not say how many frames a second"),
+        ({"action": np.ones((9, 2)), "episode_ends": [6, 9]}, "expected (9, size)"),
+        ({"action": np.ones((9, 2))}, "state has shape (10, 5), expected (9, size), as many rows as action"),
+        ({"action": np.array(["left"] * 10)}, "not numbers"),
+        ({"action": np.array([{}] * 10, dtype=object)}, "action holds object, not numbers"),
+        ({"action": None}, "no array `action`"),
+        ({"episode_ends": None}, "no array `episode_ends`"),
+        ({"episode_ends": [6, 9]}, "number of frames 10"),
+        ({"episode_ends": [6, 6, 10]}, "an episode is empty or cut off"),
+        ({"episode_ends": [0, 10]}, "an episode is empty or cut off"),
+        ({"episode_ends": [7, 6, 10]}, "episode_ends must rise"),
+        ({"episode_ends": [9, 10]}, "episode 1: 1 frame(s)"),
+        ({"episode_ends": [[6, 10]]}, "episode_ends must rise"),
+        ({"episode_ends": []}, "no episodes"),
+        ({"state": np.ones((0, 5)), "action": np.ones((0, 2)), "episode_ends": []}, "no episodes"),
+    ],
+)
 def test_a_bad_npz(changes: dict, said: str, refused: Refused, tmp_path: Path) -> None:
     path, _ = npz(tmp_path, **changes)
     line = refused(path)
     assert said in line and str(path) in line
 
 
-@pytest.mark.parametrize(("changes", "said"), [
-    ({"state": states() * [1, 1, 1, 1, 57.3]}, "convert degrees to radians"),
-    ({"state": np.where(np.arange(10)[:, None] == 7, 45, states())}, "episode 1, row 1: the T's angle is 45.0"),
-    ({"action": states()[:, :2] / 512}, "episode 0, row 0: actions lie in -1..1"),
-    ({"state": np.ones((10, 4))}, "not demonstrations of PushT: observation.environment_state: absent"),
-    ({"action": np.ones((10, 3))}, "not demonstrations of PushT: action: 3 numbers"),
-])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"state": states() * [1, 1, 1, 1, 57.3]}, "convert degrees to radians"),
+        ({"state": np.where(np.arange(10)[:, None] == 7, 45, states())}, "episode 1, row 1: the T's angle is 45.0"),
+        ({"action": states()[:, :2] / 512}, "episode 0, row 0: actions lie in -1..1"),
+        ({"state": np.ones((10, 4))}, "not demonstrations of PushT: observation.environment_state: absent"),
+        ({"action": np.ones((10, 3))}, "not demonstrations of PushT: action: 3 numbers"),
+    ],
+)
 def test_numbers_that_cannot_be_those_of_the_task_that_was_named(
     changes: dict, said: str, refused: Refused, tmp_path: Path
 ) -> None:
@@ -112,8 +133,12 @@ def test_a_truncated_npz(keep: int, refused: Refused, tmp_path: Path) -> None:
 
 def test_a_zarr_with_parts_missing(refused: Refused, tmp_path: Path) -> None:
     path, _ = replay_zarr(tmp_path)
-    for part, said in [("data/action/1.0", "data/action has 3 of 4 chunks"), ("data/action", "no array `action`"),
-                       ("meta", "no meta/episode_ends"), ("data", "no data")]:
+    for part, said in [
+        ("data/action/1.0", "data/action has 3 of 4 chunks"),
+        ("data/action", "no array `action`"),
+        ("meta", "no meta/episode_ends"),
+        ("data", "no data"),
+    ]:
         target = path / part
         shutil.rmtree(target) if target.is_dir() else target.unlink()
         assert said in refused(path)
@@ -150,7 +175,9 @@ def test_hdf5_with_parts_missing(refused: Refused, tmp_path: Path) -> None:
     path, _ = robomimic(tmp_path)
     with h5py.File(path, "a") as file:
         del file["data/demo_10/obs/gripper"]
-    assert "episode 1 (demo_10): observation.state has 3 numbers a frame, elsewhere 5" in refused(path)
+    assert "episode 1 (demo_10): its observations are not those of the first episode (gripper_0, gripper_1)" in refused(
+        path
+    )
     with h5py.File(path, "a") as file:
         del file["data/demo_10/actions"]
     assert "has no actions or action" in refused(path) and str(path) in refused(path)
@@ -172,13 +199,16 @@ def test_cameras_that_do_not_keep_step(refused: Refused, tmp_path: Path) -> None
 # --- folders ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("row", "said"), [
-    ("0.05,1,2,nan,4,5", "episode 1, row 1: observation.state is not finite"),
-    ("0.05,1,2,,4,5", "episode 1, row 1: observation.state is not finite"),
-    ("0.05,1,2,three,4,5", "row 1: joint_2 is 'three', not a number"),
-    ("0.0,1,2,3,4,5", "row 1: the timestamp does not go on"),
-    ("0.05,1,2,3,4", "not readable"),
-])
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("0.05,1,2,nan,4,5", "episode 1, row 1: observation.state is not finite"),
+        ("0.05,1,2,,4,5", "episode 1, row 1: observation.state is not finite"),
+        ("0.05,1,2,three,4,5", "row 1: joint_2 is 'three', not a number"),
+        ("0.0,1,2,3,4,5", "row 1: the timestamp does not go on"),
+        ("0.05,1,2,3,4", "not readable"),
+    ],
+)
 def test_a_bad_row_of_a_csv(row: str, said: str, refused: Refused, tmp_path: Path) -> None:
     path, _ = csv_folder(tmp_path)
     file = path / "episode_001" / "log.csv"
@@ -202,7 +232,9 @@ def test_folders_with_the_wrong_files(refused: Refused, tmp_path: Path) -> None:
     (last / "wrist" / "2.png").unlink()
     assert "expected number 2 here" in refused(path, pictures=True)
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(last / "wrist" / "2.png")
-    assert "episode 1, row 2: observation.images.wrist has size (4, 4, 3), elsewhere (8, 12, 3)" in refused(path, pictures=True)
+    assert "episode 1, row 2: observation.images.wrist has size (4, 4, 3), elsewhere (8, 12, 3)" in refused(
+        path, pictures=True
+    )
     (last / "wrist" / "2.png").write_bytes((last / "wrist" / "1.png").read_bytes()[:60])
     assert "2.png: not readable" in refused(path, pictures=True)
     shutil.copy(last / "log.csv", last / "again.csv")
@@ -216,8 +248,10 @@ def test_a_table_without_time_or_action(refused: Refused, tmp_path: Path) -> Non
     assert "does not say how many frames a second" in refused(path)
     assert cli.main(["demos", "inspect", str(path), "--fps", "30"]) == 0
     table = pq.read_table(file)
-    for bad, said in [(table.drop_columns("action"), "no columns for the action"),
-                      (table.set_column(0, "frame_index", pa.array([0, 1, 1, 2])), "row 2: frame_index does not follow")]:
+    for bad, said in [
+        (table.drop_columns("action"), "no columns for the action"),
+        (table.set_column(0, "frame_index", pa.array([0, 1, 1, 2])), "row 2: frame_index does not follow"),
+    ]:
         pq.write_table(bad, file)
         with pytest.raises(BadInput) as caught:
             list(open_source(str(path), 30).episodes())
@@ -241,19 +275,26 @@ def change(dataset: Path, column: str, values: pa.Array | None) -> Path:
     return file
 
 
-@pytest.mark.parametrize(("column", "values", "said"), [
-    ("action", None, "not readable"),
-    ("action", pa.array([[1.0, 2.0], [3.0]]), "action has 1 numbers in row 1, expected 2"),
-    ("action", pa.array([[1.0, 2.0], None]), "action has 0 numbers in row 1, expected 2"),
-    ("observation.effort", pa.array([1.0, np.nan]), "episode 1, row 3: observation.effort is not finite"),
-    ("observation.effort", pa.array([1.0, None]), "episode 1, row 3: observation.effort is not finite"),
-    ("observation.effort", pa.array(["a", "b"]), "not readable"),
-    ("frame_index", pa.array([3, 2]), "episode 1, row 2: frame_index is not that of frame 2"),
-    ("frame_index", pa.array([1, 2]), "episode 1, row 2: frame_index"),
-    ("timestamp", pa.array([2 / 15, 3 / 15], pa.float32()), "episode 1, row 2: timestamp is not, at 30 frames a second"),
-    ("episode_index", pa.array([1, 0]), "out of order"),
-    ("episode_index", pa.array([2, 2]), "2 episodes of"),
-])
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("action", None, "not readable"),
+        ("action", pa.array([[1.0, 2.0], [3.0]]), "action has 1 numbers in row 1, expected 2"),
+        ("action", pa.array([[1.0, 2.0], None]), "action has 0 numbers in row 1, expected 2"),
+        ("observation.effort", pa.array([1.0, np.nan]), "episode 1, row 3: observation.effort is not finite"),
+        ("observation.effort", pa.array([1.0, None]), "episode 1, row 3: observation.effort is not finite"),
+        ("observation.effort", pa.array(["a", "b"]), "not readable"),
+        ("frame_index", pa.array([3, 2]), "episode 1, row 2: frame_index is not that of frame 2"),
+        ("frame_index", pa.array([1, 2]), "episode 1, row 2: frame_index"),
+        (
+            "timestamp",
+            pa.array([2 / 15, 3 / 15], pa.float32()),
+            "episode 1, row 2: timestamp is not, at 30 frames a second",
+        ),
+        ("episode_index", pa.array([1, 0]), "out of order"),
+        ("episode_index", pa.array([2, 2]), "2 episodes of"),
+    ],
+)
 def test_a_bad_column(column: str, values: pa.Array | None, said: str, refused: Refused, dataset: Path) -> None:
     change(dataset, column, values)
     line = refused(dataset)
@@ -261,8 +302,11 @@ def test_a_bad_column(column: str, values: pa.Array | None, said: str, refused: 
 
 
 def test_a_dataset_with_parts_missing(refused: Refused, dataset: Path) -> None:
-    for part, said in [("data/chunk-000/file-001.parquet", "2 episodes of 8 frames found, meta/info.json promises 2 of 10"),
-                       ("data/chunk-000/file-000.parquet", "no parquet file"), ("meta/info.json", "no meta/info.json")]:
+    for part, said in [
+        ("data/chunk-000/file-001.parquet", "2 episodes of 8 frames found, meta/info.json promises 2 of 10"),
+        ("data/chunk-000/file-000.parquet", "no parquet file"),
+        ("meta/info.json", "no meta/info.json"),
+    ]:
         (dataset / part).unlink()
         assert said in refused(dataset)
 
@@ -280,8 +324,18 @@ def test_a_truncated_parquet(keep: int, refused: Refused, dataset: Path) -> None
     assert f"{path}: not readable" in refused(dataset)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"features": {}, "fps": "fast", "total_frames": 9}',
-                                  '{"features": {"observation.x": 3}, "fps": 10, "total_frames": 9}', "\udcff"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"features": {}, "fps": "fast", "total_frames": 9}',
+        '{"features": {"observation.x": 3}, "fps": 10, "total_frames": 9}',
+        "\udcff",
+    ],
+)
 def test_a_damaged_info(text: str, refused: Refused, dataset: Path) -> None:
     path = dataset / "meta" / "info.json"
     path.write_bytes(text.encode(errors="surrogateescape"))

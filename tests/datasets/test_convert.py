@@ -1,4 +1,5 @@
 """Every kind of source is read exactly, and written as a LeRobotDataset that holds the same."""
+
 import json
 import os
 import signal
@@ -63,7 +64,10 @@ def test_a_source_is_read_exactly_and_converted_exactly(make: Make, tmp_path: Pa
     out = writer.write_dataset(source, tmp_path / "out", quiet=True)
     again = open_source(str(out))
     check(again, truth)
-    assert again.kind == "LeRobotDataset" and (again.units, again.task) == (dict.fromkeys(again.units, "unstated") | source.units, source.task)
+    assert again.kind == "LeRobotDataset" and (again.units, again.task) == (
+        dict.fromkeys(again.units, "unstated") | source.units,
+        source.task,
+    )
     assert contents(tmp_path / "in") == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out"]
 
@@ -161,11 +165,25 @@ np.savez(sys.argv[2], fps=d.fps, episodes=d.num_episodes, mean=d.meta.stats["act
          image=d.meta.stats["observation.image"]["mean"], task=rows[0]["task"], **arrays)
 """
 
-TRAIN = ["--policy.type=act", "--policy.device=cpu", "--policy.push_to_hub=false", "--steps=2", "--batch_size=2",
-         "--policy.pretrained_backbone_weights=null", "--dataset.repo_id=local/test", "--num_workers=0",
-         "--wandb.enable=false", "--policy.dim_model=32", "--policy.n_heads=2", "--policy.dim_feedforward=32",
-         "--policy.n_encoder_layers=1", "--policy.n_vae_encoder_layers=1", "--policy.chunk_size=4",
-         "--policy.n_action_steps=4", "--save_checkpoint=false"]
+TRAIN = [
+    "--policy.type=act",
+    "--policy.device=cpu",
+    "--policy.push_to_hub=false",
+    "--steps=2",
+    "--batch_size=2",
+    "--policy.pretrained_backbone_weights=null",
+    "--dataset.repo_id=local/test",
+    "--num_workers=0",
+    "--wandb.enable=false",
+    "--policy.dim_model=32",
+    "--policy.n_heads=2",
+    "--policy.dim_feedforward=32",
+    "--policy.n_encoder_layers=1",
+    "--policy.n_vae_encoder_layers=1",
+    "--policy.chunk_size=4",
+    "--policy.n_action_steps=4",
+    "--save_checkpoint=false",
+]
 
 
 def test_lerobot_reads_the_same_and_trains_on_it(tmp_path: Path) -> None:
@@ -187,8 +205,12 @@ def test_lerobot_reads_the_same_and_trains_on_it(tmp_path: Path) -> None:
     np.testing.assert_allclose(read["mean"], truth.numbers["action"].mean(0), rtol=1e-6)
     np.testing.assert_allclose(read["image"][:, 0, 0], big.mean((0, 1, 2)) / 255, rtol=1e-6)
     command = Path(sys.executable).with_name("lerobot-train")
-    done = subprocess.run([command, *TRAIN, f"--dataset.root={out}", f"--output_dir={tmp_path / 'run'}"], env=offline,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [command, *TRAIN, f"--dataset.root={out}", f"--output_dir={tmp_path / 'run'}"],
+        env=offline,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0 and "End of training" in done.stderr + done.stdout, (done.stdout + done.stderr)[-3000:]
 
 
@@ -201,15 +223,26 @@ def test_many_files_hold_what_one_does(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(list(out.glob("data/*/*.parquet"))) == len(list(out.glob("meta/episodes/*/*.parquet"))) == 2
     check(open_source(str(out)), truth)
     rows = [row for file in writer.meta_files(out) for row in writer.read_rows(file)]
-    assert [(r["dataset_from_index"], r["dataset_to_index"], r["data/file_index"]) for r in rows] == [(0, 6, 0), (6, 10, 1)]
+    assert [(r["dataset_from_index"], r["dataset_to_index"], r["data/file_index"]) for r in rows] == [
+        (0, 6, 0),
+        (6, 10, 1),
+    ]
     assert pq.read_table(out / "data" / "chunk-000" / "file-001.parquet")["index"].to_pylist() == [6, 7, 8, 9]
 
 
 def test_statistics_are_those_of_all_frames(tmp_path: Path) -> None:
     path, truth = npz(tmp_path)
     out = writer.write_dataset(open_source(str(path)), tmp_path / "out", quiet=True)
-    stats, action = json.loads((out / "meta" / "stats.json").read_text())["action"], truth.numbers["action"].astype(float)
-    for name, value in {"min": action.min(0), "max": action.max(0), "mean": action.mean(0), "std": action.std(0)}.items():
+    stats, action = (
+        json.loads((out / "meta" / "stats.json").read_text())["action"],
+        truth.numbers["action"].astype(float),
+    )
+    for name, value in {
+        "min": action.min(0),
+        "max": action.max(0),
+        "mean": action.mean(0),
+        "std": action.std(0),
+    }.items():
         np.testing.assert_allclose(stats[name], value, rtol=1e-6)
     assert stats["count"] == [10]
     contract = Contract.from_dict(json.loads((out / "meta" / "contract.json").read_text()))
@@ -232,16 +265,23 @@ def test_states_can_be_drawn(tmp_path: Path) -> None:
         red, green, blue = picture[int(y * 96 / 512), int(x * 96 / 512)].astype(int)
         assert blue > red + 80  # the pusher is where it should be
     assert "has images already" in complaint(with_drawings, open_source(str(out)))
-    assert "not demonstrations of a task that can draw" in complaint(with_drawings, open_source(str(MAKERS["parquet_folder"](tmp_path)[0])))
+    assert "not demonstrations of a task that can draw" in complaint(
+        with_drawings, open_source(str(MAKERS["parquet_folder"](tmp_path)[0]))
+    )
 
 
 @pytest.mark.skipif(not HUMAN.exists(), reason="the human demonstrations are not here")
 def test_the_human_demonstrations_with_their_pictures() -> None:
     source = open_source(str(HUMAN / "pusht_human_mini.zarr"))
     assert source.n_episodes == 3 and source.image_sizes == {"observation.image": (96, 96, 3)} and source.rate == 10
-    mini, whole = next(source.sound_episodes()), next(open_source(str(HUMAN / "pusht_human_lowdim.npz")).sound_episodes())
+    mini, whole = (
+        next(source.sound_episodes()),
+        next(open_source(str(HUMAN / "pusht_human_lowdim.npz")).sound_episodes()),
+    )
     assert mini.checksum() == whole.checksum()
-    theirs, ours = (np.stack(list(frames())[:20]).astype(int) for frames in (mini.images["observation.image"], drawings_of(whole)))
+    theirs, ours = (
+        np.stack(list(frames())[:20]).astype(int) for frames in (mini.images["observation.image"], drawings_of(whole))
+    )
     assert np.abs(theirs - ours).mean() < 0.2  # another version of the renderer
 
 
@@ -274,7 +314,11 @@ def videos_of(kind: str, folder: Path, n: int) -> Path:
         group.create_array("meta/episode_ends", data=np.array([n]))
     else:
         with h5py.File(path, "w") as file:
-            file["data/demo_0/actions"], file["data/demo_0/obs/eef"], file["data/demo_0/obs/eye"] = numbers, numbers, pictures
+            file["data/demo_0/actions"], file["data/demo_0/obs/eef"], file["data/demo_0/obs/eye"] = (
+                numbers,
+                numbers,
+                pictures,
+            )
     return path
 
 
@@ -400,6 +444,10 @@ def test_the_units_of_another_robot_are_stated_when_it_is_converted(reach: Path,
 
 
 @pytest.mark.parametrize("unit", ["m", "action", "action=", "state=m"])
-def test_a_unit_of_nothing_is_one_line(unit: str, reach: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["demos", "convert", str(reach), "--out", str(tmp_path / "out"), "--fps", "10", "--unit", unit]) == 2
+def test_a_unit_of_nothing_is_one_line(
+    unit: str, reach: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        cli.main(["demos", "convert", str(reach), "--out", str(tmp_path / "out"), "--fps", "10", "--unit", unit]) == 2
+    )
     assert "a feature out of observation.state, action" in capsys.readouterr().err and not (tmp_path / "out").exists()

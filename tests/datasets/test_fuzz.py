@@ -1,4 +1,5 @@
 """A sound dataset, corrupted at random: it is refused in one line, or it still says exactly the same."""
+
 import json
 import shutil
 import tempfile
@@ -21,8 +22,15 @@ from vqbet_course.tasks import open_source
 
 Corruption = Callable[[Path], object]
 
-FILES = ["data/chunk-000/file-000.parquet", "data/chunk-000/file-001.parquet", "meta/info.json", "meta/contract.json",
-         "meta/episodes/chunk-000/file-000.parquet", "meta/episodes/chunk-000/file-001.parquet", "meta/tasks.parquet"]
+FILES = [
+    "data/chunk-000/file-000.parquet",
+    "data/chunk-000/file-001.parquet",
+    "meta/info.json",
+    "meta/contract.json",
+    "meta/episodes/chunk-000/file-000.parquet",
+    "meta/episodes/chunk-000/file-001.parquet",
+    "meta/tasks.parquet",
+]
 JUNK: list[Any] = [None, 0, -1, 7, 1e9, 0.5, "", "x", "float64", [], [3], {}, True]
 
 
@@ -39,7 +47,8 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Demos]:
 def cut(file: str, keep: float) -> Corruption:
     def corrupt(dataset: Path) -> None:
         data = (dataset / file).read_bytes()
-        (dataset / file).write_bytes(data[:int(keep * len(data))])
+        (dataset / file).write_bytes(data[: int(keep * len(data))])
+
     return corrupt
 
 
@@ -48,6 +57,7 @@ def flip(file: str, where: float, bit: int) -> Corruption:
         data = bytearray((dataset / file).read_bytes())
         data[int(where * len(data))] ^= 1 << bit
         (dataset / file).write_bytes(data)
+
     return corrupt
 
 
@@ -61,15 +71,18 @@ def replace_by(file: str, other: str) -> Corruption:
 
 def rows(file: int, order: list[int]) -> Corruption:
     """Other rows than there were: fewer, doubled, out of order."""
+
     def corrupt(dataset: Path) -> None:
         path = dataset / FILES[file]
         table = pq.read_table(path)
         pq.write_table(table.take([i % len(table) for i in order]), path)
+
     return corrupt
 
 
 def cell(file: int, column: int, row: int, value: float | None) -> Corruption:
     """One value of a column."""
+
     def corrupt(dataset: Path) -> None:
         path = dataset / FILES[file]
         table = pq.read_table(path)
@@ -78,6 +91,7 @@ def cell(file: int, column: int, row: int, value: float | None) -> Corruption:
         old = values[row % len(values)]
         values[row % len(values)] = [value, *old[1:]] if isinstance(old, list) else value
         pq.write_table(table.set_column(table.column_names.index(name), name, pa.array(values)), path)
+
     return corrupt
 
 
@@ -86,11 +100,13 @@ def drop(file: int, column: int) -> Corruption:
         path = dataset / FILES[file]
         table = pq.read_table(path)
         pq.write_table(table.drop_columns(table.column_names[column % len(table.column_names)]), path)
+
     return corrupt
 
 
 def json_value(file: str, steps: list[int], value: object) -> Corruption:
     """Somewhere in a JSON file, another value; -1 removes it."""
+
     def corrupt(dataset: Path) -> None:
         whole = place = json.loads((dataset / file).read_text())
         for step in steps:
@@ -106,6 +122,7 @@ def json_value(file: str, steps: list[int], value: object) -> Corruption:
         else:
             before[key] = value
         (dataset / file).write_text(json.dumps(whole))
+
     return corrupt
 
 
@@ -114,16 +131,23 @@ a_table, a_json = st.integers(0, 1), st.sampled_from(["meta/info.json", "meta/co
 a_value = st.none() | st.floats(width=32) | st.sampled_from([0.0, -1.0, 1.0, 45.0, 1e6])
 
 corruptions = st.one_of(
-    st.builds(cut, a_file, a_share), st.builds(flip, a_file, a_share, st.integers(0, 7)), st.builds(remove, a_file),
-    st.builds(replace_by, a_file, a_file), st.builds(rows, a_table, st.lists(a_number, max_size=8)),
-    st.builds(cell, a_table, a_number, a_number, a_value), st.builds(drop, a_table, a_number),
-    st.builds(json_value, a_json, st.lists(a_number, min_size=1, max_size=4), st.sampled_from(JUNK)))
+    st.builds(cut, a_file, a_share),
+    st.builds(flip, a_file, a_share, st.integers(0, 7)),
+    st.builds(remove, a_file),
+    st.builds(replace_by, a_file, a_file),
+    st.builds(rows, a_table, st.lists(a_number, max_size=8)),
+    st.builds(cell, a_table, a_number, a_number, a_value),
+    st.builds(drop, a_table, a_number),
+    st.builds(json_value, a_json, st.lists(a_number, min_size=1, max_size=4), st.sampled_from(JUNK)),
+)
 
 
 def says(demos: Demos) -> tuple[bytes, ...]:
     """Everything that a policy would learn from."""
     arrays = {**demos.observation, "action": demos.action, "ends": demos.episode_ends, "fps": np.array(demos.fps)}
-    return tuple(part for name in sorted(arrays) for part in (name.encode(), np.ascontiguousarray(arrays[name]).tobytes()))
+    return tuple(
+        part for name in sorted(arrays) for part in (name.encode(), np.ascontiguousarray(arrays[name]).tobytes())
+    )
 
 
 @settings(max_examples=400, deadline=None)

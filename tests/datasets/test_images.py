@@ -1,4 +1,5 @@
 """From a data set with pictures to a policy that sees: loading, training, resuming, evaluating, and what is refused."""
+
 import dataclasses
 import json
 from pathlib import Path
@@ -18,11 +19,12 @@ from vqbet_course.core.specs import Field
 from vqbet_course.datasets.writer import write_dataset
 from vqbet_course.demos import load_demos
 from vqbet_course.evaluation import evaluate
-from vqbet_course.rollout import make_pusht, observe, rollouts
-from vqbet_course.tasks import open_source, with_drawings
-from vqbet_course.tasks.navigation import NavigationEnv
+from vqbet_course.rollout import observe, rollouts
+from vqbet_course.tasks import get_task, open_source, with_drawings
 from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
-from vqbet_course.tasks.pusht.image_observation import IMAGE, Filmed
+from vqbet_course.tasks.pusht.environment import make_pusht
+from vqbet_course.tasks.pusht.observation_wrappers import WithCamera
+from vqbet_course.tasks.task import IMAGE
 from vqbet_course.training import checkpoints
 from vqbet_course.training.data import fitting, prepare
 from vqbet_course.training.factory import for_cameras
@@ -31,8 +33,14 @@ from vqbet_course.vision import ImageEncoder
 
 STATE = "observation.state"
 SEES = [IMAGE, STATE]
-SEEING = dataclasses.replace(CONFIG, observation_sizes={STATE: 2}, image_shapes={IMAGE: (3, 96, 96)},
-                             crop_shape=(32, 32), batch_size=8, dropout=0.2)
+SEEING = dataclasses.replace(
+    CONFIG,
+    observation_sizes={STATE: 2},
+    image_shapes={IMAGE: (3, 96, 96)},
+    crop_shape=(32, 32),
+    batch_size=8,
+    dropout=0.2,
+)
 WEIGHTS = "ResNet18_Weights.IMAGENET1K_V1"
 
 
@@ -113,7 +121,7 @@ def test_a_run_that_sees_resumes_to_the_last_bit(pictures: str, run: Run, tmp_pa
 
 def test_the_camera_shows_what_lerobots_environment_shows() -> None:
     theirs = gym.make("gym_pusht/PushT-v0", obs_type="pixels_agent_pos").unwrapped
-    ours = Filmed(make_pusht())
+    ours = WithCamera(make_pusht())
     shown, _ = theirs.reset(seed=3)
     seen, _ = ours.reset(seed=3)
     for action in ([200.0, 300.0], [100.0, 400.0]):
@@ -131,13 +139,13 @@ def test_it_is_evaluated_before_a_camera(run: Run, tmp_path: Path, monkeypatch: 
     result = evaluate.evaluate(run, 2, 7, tmp_path, videos=0, perturb=["frozen-frames"], quiet=True)
     assert [*result["contract"]["data"]["observation"]] == SEES
     assert len(result["episodes"]) == 2 and json.loads((tmp_path / "run.json").read_text()) == result
-    played = rollouts(run.policy, run.normalizer, [7], lambda: Filmed(make_pusht()))
+    played = rollouts(run.policy, run.normalizer, [7], lambda: WithCamera(make_pusht()))
     assert played[0].observations[0].shape == played[0].truth[0].shape == (18,)
 
 
-def test_only_pusht_is_filmed() -> None:
-    with pytest.raises(BadInput, match="NavigationEnv"):
-        Filmed(NavigationEnv())
+def test_a_task_without_a_camera_says_so() -> None:
+    with pytest.raises(BadInput, match="navigation has no camera"):
+        get_task("navigation").with_cameras([IMAGE])
 
 
 def test_weights_that_are_not_to_be_had_are_found_out_before_anything_is_written(

@@ -1,4 +1,5 @@
 """The report on a source: its figures, its outliers with their reasons, its plots."""
+
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,11 @@ def walk(tmp_path: Path, n_episodes: int = 9, n: int = 60) -> dict[str, np.ndarr
     pusher = 256 + 150 * np.column_stack([np.cos(phase), np.sin(phase)])
     state = np.column_stack([pusher, np.full((len(phase), 2), 256), np.zeros(len(phase))])
     draw = np.random.default_rng(0)
-    return {"state": state, "action": pusher + draw.uniform(5, 10, pusher.shape), "episode_ends": n * np.arange(1, n_episodes + 1)}
+    return {
+        "state": state,
+        "action": pusher + draw.uniform(5, 10, pusher.shape),
+        "episode_ends": n * np.arange(1, n_episodes + 1),
+    }
 
 
 def reasons(folder: Path, **arrays: np.ndarray) -> dict[int, str]:
@@ -42,8 +47,13 @@ def test_the_report_counts_what_there_is(tmp_path: Path) -> None:
     assert report["lengths"] == {"shortest": 4, "median": 5.0, "longest": 6}
     assert [report[k] for k in ("robot", "operator", "license", "cameras")] == ["unstated"] * 3 + [[]]
     action = truth.numbers["action"]
-    assert report["features"]["action"] == {"shape": [2], "unit": "px", "low": float(action.min()), "high": float(action.max()),
-                                            "missing": 0}
+    assert report["features"]["action"] == {
+        "shape": [2],
+        "unit": "px",
+        "low": float(action.min()),
+        "high": float(action.max()),
+        "missing": 0,
+    }
     demos = load_demos(open_source(str(path)))
     windows = make_windows(demos, Normalizer.fit(demos), SMALL.n_obs_steps, SMALL.n_queries, SMALL.action_chunk_size)
     assert (report["windows"], report["chunks"]) == (len(windows.chunk_index), len(windows.chunks))
@@ -78,9 +88,9 @@ def test_ordinary_episodes_are_no_outliers(tmp_path: Path) -> None:
 
 def test_outliers_are_found_with_their_reasons(tmp_path: Path) -> None:
     arrays = walk(tmp_path)
-    arrays["state"][60 * 2 + 30:60 * 2 + 32, :2] += 200  # teleported
-    arrays["state"][60 * 4 + 10:60 * 4 + 50, :2] = arrays["state"][60 * 4 + 10, :2]  # stands still for 39 steps
-    arrays["action"][60 * 6:60 * 6 + 20] = 511
+    arrays["state"][60 * 2 + 30 : 60 * 2 + 32, :2] += 200  # teleported
+    arrays["state"][60 * 4 + 10 : 60 * 4 + 50, :2] = arrays["state"][60 * 4 + 10, :2]  # stands still for 39 steps
+    arrays["action"][60 * 6 : 60 * 6 + 20] = 511
     found = reasons(tmp_path, **arrays)
     assert found.keys() == {2, 4, 6}
     assert found[2].startswith("jump: the state moves by 2") and "in row 3" in found[2]

@@ -1,4 +1,5 @@
 """Layouts of real robots' data: the numbers come out as they went in, or one line says what to do."""
+
 import io
 import json
 import pickle
@@ -135,15 +136,21 @@ def logs(folder: Path, **clock: Any) -> Path:
 SINCE_1970 = 1_730_000_000_123_456_789
 
 
-@pytest.mark.parametrize("clock", [
-    {"timestamp": lambda row, _: SINCE_1970 + row * 20_000_000},
-    {"timestamp": lambda row, _: SINCE_1970 // 1_000_000 + row * 20},
-    {"timestamp": lambda row, _: SINCE_1970 // 1_000 + row * 20_000},
-    {"timestamp": lambda row, _: SINCE_1970 / 1e9 + row / 50},
-    {"timestamp_ms": lambda row, _: row * 20},
-    {"header.stamp.sec": lambda row, _: (SINCE_1970 + row * 20_000_000) // 10**9,
-     "header.stamp.nanosec": lambda row, _: (SINCE_1970 + row * 20_000_000) % 10**9},
-], ids=["ns", "ms", "us", "s", "named ms", "sec and nanosec"])
+@pytest.mark.parametrize(
+    "clock",
+    [
+        {"timestamp": lambda row, _: SINCE_1970 + row * 20_000_000},
+        {"timestamp": lambda row, _: SINCE_1970 // 1_000_000 + row * 20},
+        {"timestamp": lambda row, _: SINCE_1970 // 1_000 + row * 20_000},
+        {"timestamp": lambda row, _: SINCE_1970 / 1e9 + row / 50},
+        {"timestamp_ms": lambda row, _: row * 20},
+        {
+            "header.stamp.sec": lambda row, _: (SINCE_1970 + row * 20_000_000) // 10**9,
+            "header.stamp.nanosec": lambda row, _: (SINCE_1970 + row * 20_000_000) % 10**9,
+        },
+    ],
+    ids=["ns", "ms", "us", "s", "named ms", "sec and nanosec"],
+)
 def test_clocks_are_known_by_their_unit_and_never_state(clock: dict, tmp_path: Path) -> None:
     source = open_source(str(logs(tmp_path, **clock)))
     assert source.rate == 50 and source.names["observation.state"] == ["joint_0", "joint_1", "joint_2"]
@@ -155,10 +162,14 @@ def test_a_clock_of_an_unknown_unit_is_one_line(tmp_path: Path) -> None:
     assert "timestamp_ms" in complaint(open_source, str(folder)) and open_source(str(folder), 50).rate == 50
 
 
-@pytest.mark.parametrize(("late", "row"), [(lambda row: np.where(row > 30, 2.0, 0.0), 31),
-                                           (lambda row: np.clip(row - 20, 0, 10) / 20, 21)], ids=["gap", "slow stretch"])
-def test_gaps_are_refused_by_row_and_shown(late: Callable, row: int, tmp_path: Path,
-                                           capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("late", "row"),
+    [(lambda row: np.where(row > 30, 2.0, 0.0), 31), (lambda row: np.clip(row - 20, 0, 10) / 20, 21)],
+    ids=["gap", "slow stretch"],
+)
+def test_gaps_are_refused_by_row_and_shown(
+    late: Callable, row: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = logs(tmp_path, timestamp=lambda rows, episode: rows / 20 + (late(rows) if episode else 0))
     assert f"episode 1, row {row}: comes" in refused(capsys, tmp_path / "out", str(folder))
     report = inspect_source(open_source(str(folder)), quiet=True)
@@ -207,13 +218,17 @@ def test_files_whose_numbers_mean_other_things_are_not_joined(
 def test_joined_numbers_are_matched_by_name(tmp_path: Path) -> None:
     first, truth = csv_folder(tmp_path)
     opened = open_source(str(first))
-    turned = replace(opened, names={name: parts[::-1] for name, parts in opened.names.items()},
-                     read=lambda start: (replace(e, numbers={n: v[:, ::-1] for n, v in e.numbers.items()})
-                                         for e in opened.read(start)))
+    turned = replace(
+        opened,
+        names={name: parts[::-1] for name, parts in opened.names.items()},
+        read=lambda start: (
+            replace(e, numbers={n: v[:, ::-1] for n, v in e.numbers.items()}) for e in opened.read(start)
+        ),
+    )
     both = joined([opened, turned])
     assert np.array_equal(numbers(both, "action"), np.tile(truth.numbers["action"], (2, 1)))
     (last,) = both.sound_episodes(3)
-    assert np.array_equal(last.numbers["observation.state"], truth.numbers["observation.state"][LENGTHS[0]:])
+    assert np.array_equal(last.numbers["observation.state"], truth.numbers["observation.state"][LENGTHS[0] :])
 
 
 # --- nothing dropped in silence -----------------------------------------------------------------------------------
@@ -227,7 +242,9 @@ def test_the_base_of_mobile_aloha_is_part_of_the_action(tmp_path: Path) -> None:
             opened["base_action"], opened["observations/tactile"] = base[start:end], base[start:end]
     source = open_source(str(folder))
     assert np.array_equal(numbers(source, "action"), np.hstack([truth.numbers["action"], base]))
-    assert source.names["action"][-2:] == ["base_0", "base_1"] and "--features" in source.left_out["observations.tactile"]
+    assert (
+        source.names["action"][-2:] == ["base_0", "base_1"] and "--features" in source.left_out["observations.tactile"]
+    )
     taken = open_source(str(folder), choice=Choice(features=("observation.state", "observation.tactile")))
     assert np.array_equal(numbers(taken, "observation.tactile"), base)
     assert "observations.tactile" not in taken.left_out and "observation.velocity" in taken.left_out
@@ -248,8 +265,9 @@ def test_jpegs_and_videos_in_folders_below_are_cameras(tmp_path: Path) -> None:
         (place / "notes.txt").write_text("hello")
         Image.fromarray(np.zeros((4, 4), np.uint16)).save(place / "colors" / "depth.png")
     source = open_source(str(folder))
-    assert set(source.image_sizes) == {f"observation.images.{name}" for name in (
-        "wrist", "side", "colors.color_0", "colors.color_1")}
+    assert set(source.image_sizes) == {
+        f"observation.images.{name}" for name in ("wrist", "side", "colors.color_0", "colors.color_1")
+    }
     shades = [frame.mean() for frame in list(source.sound_episodes())[1].images["observation.images.colors.color_1"]()]
     assert np.allclose(shades, 200 + np.arange(4), atol=1.5)
     assert "*.txt" in source.left_out and "depth" in str(source.left_out)
@@ -274,7 +292,9 @@ def test_five_and_two_numbers_are_not_pusht(tmp_path: Path) -> None:
     t = np.linspace(0, 3, 10)[:, None]
     path, _ = npz(tmp_path, state=3 * np.sin(t * np.arange(1, 6)), action=np.cos(t * np.arange(1, 3)))
     assert {n: f.size for n, f in open_source(str(path)).contract.features().items()} == {
-        "observation.state": 5, "action": 2}
+        "observation.state": 5,
+        "action": 2,
+    }
 
 
 def test_actions_and_states_under_other_usual_names(tmp_path: Path) -> None:
@@ -299,8 +319,9 @@ def test_a_zip_with_a_folder_inside_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", [0, 1])
 @pytest.mark.parametrize("kind", ["aloha", "csv"])
-def test_a_camera_that_one_episode_lacks(kind: str, missing: int, tmp_path: Path,
-                                         capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_camera_that_one_episode_lacks(
+    kind: str, missing: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     if kind == "aloha":
         path, _ = aloha(tmp_path)
         with h5py.File(path / f"episode_{9 + missing}.hdf5", "a") as file:
@@ -344,8 +365,11 @@ def test_an_episode_that_was_removed_by_hand_can_be_passed_over(tmp_path: Path) 
 
 def test_features_and_cameras_are_chosen_renamed_and_resized(tmp_path: Path) -> None:
     path, truth = robomimic(tmp_path)
-    asked = choice_of(features="observation.environment_state", rename=["observation.environment_state=observation.state"],
-                      resize="4x6")
+    asked = choice_of(
+        features="observation.environment_state",
+        rename=["observation.environment_state=observation.state"],
+        resize="4x6",
+    )
     source = open_source(str(path), choice=asked)
     assert np.array_equal(numbers(source, "observation.state"), truth.numbers["observation.environment_state"])
     out = open_source(str(write_dataset(source, tmp_path / "out", quiet=True)))
@@ -355,16 +379,24 @@ def test_features_and_cameras_are_chosen_renamed_and_resized(tmp_path: Path) -> 
     assert np.abs(small - averages).max() <= 1
 
 
-@pytest.mark.parametrize(("options", "said"), [
-    (["--features", "observation.smell"], "--features observation.smell"), (["--cameras", "top"], "--cameras top"),
-    (["--rename", "a=b"], "--rename a=b"), (["--rename", "action"], "give OLD=NEW"),
-    (["--rename", "action=observation.state"], "would be the name of two features"),
-    (["--resize", "big"], "give height x width"), (["--resize", "0x4"], "give height x width"),
-    (["--drop-episodes", "x"], "give numbers of episodes"), (["--only-task", "x"], "has no task 'x'"),
-    (["--topics", "x"], "give FEATURE=TOPIC"),
-])
-def test_a_wrong_option_is_one_line(options: list[str], said: str, tmp_path: Path,
-                                    capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--features", "observation.smell"], "--features observation.smell"),
+        (["--cameras", "top"], "--cameras top"),
+        (["--rename", "a=b"], "--rename a=b"),
+        (["--rename", "action"], "give OLD=NEW"),
+        (["--rename", "action=observation.state"], "would be the name of two features"),
+        (["--resize", "big"], "give height x width"),
+        (["--resize", "0x4"], "give height x width"),
+        (["--drop-episodes", "x"], "give numbers of episodes"),
+        (["--only-task", "x"], "has no task 'x'"),
+        (["--topics", "x"], "give FEATURE=TOPIC"),
+    ],
+)
+def test_a_wrong_option_is_one_line(
+    options: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path, _ = robomimic(tmp_path)
     assert said in refused(capsys, tmp_path / "out", str(path), *options)
 
@@ -375,9 +407,16 @@ def test_a_wrong_option_is_one_line(options: list[str], said: str, tmp_path: Pat
 @pytest.mark.parametrize("by_time", [True, False])
 def test_the_authors_own_arrays_are_read_by_their_mask(by_time: bool, tmp_path: Path) -> None:
     lengths, draw = [5, 3], np.random.default_rng(0)
-    seen, done, mask = draw.normal(size=(2, 5, 4)), draw.normal(size=(2, 5, 2)), np.arange(5) < np.array(lengths)[:, None]
-    names = ("observations_seq", "actions_seq", "existence_mask") if by_time else (
-        "multimodal_push_observations", "multimodal_push_actions", "multimodal_push_masks")
+    seen, done, mask = (
+        draw.normal(size=(2, 5, 4)),
+        draw.normal(size=(2, 5, 2)),
+        np.arange(5) < np.array(lengths)[:, None],
+    )
+    names = (
+        ("observations_seq", "actions_seq", "existence_mask")
+        if by_time
+        else ("multimodal_push_observations", "multimodal_push_actions", "multimodal_push_masks")
+    )
     for name, values in zip(names, (seen, done, mask), strict=True):
         np.save(tmp_path / f"{name}.npy", values.swapaxes(0, 1) if by_time else values)
     source = open_source(str(tmp_path), 10)
@@ -398,8 +437,9 @@ class Evil:
         return open, ("/tmp/owned-by-a-pickle", "w")
 
 
-@pytest.mark.parametrize("content", [Evil(), {"control": Evil()}, {"control": np.array([Evil()])},
-                                     {"control": np.array(["text"])}, [1, 2]])
+@pytest.mark.parametrize(
+    "content", [Evil(), {"control": Evil()}, {"control": np.array([Evil()])}, {"control": np.array(["text"])}, [1, 2]]
+)
 def test_a_pickle_makes_numbers_and_nothing_else(content: object, tmp_path: Path) -> None:
     path, _ = gello(tmp_path)
     file = sorted(path.rglob("*.pkl"))[0]
@@ -418,8 +458,11 @@ def test_a_pickle_that_declares_more_than_it_has(tmp_path: Path) -> None:
 
 def test_poses_make_actions_where_none_are_stored(tmp_path: Path) -> None:
     group = zarr.create_group(tmp_path / "umi.zarr", zarr_format=2)
-    pose = {"robot0_eef_pos": some_numbers(3, 0), "robot0_eef_rot_axis_angle": some_numbers(3, 1),
-            "robot0_gripper_width": some_numbers(1, 2)}
+    pose = {
+        "robot0_eef_pos": some_numbers(3, 0),
+        "robot0_eef_rot_axis_angle": some_numbers(3, 1),
+        "robot0_gripper_width": some_numbers(1, 2),
+    }
     for name, values in {**pose, "robot0_demo_start_pose": some_numbers(6, 3)}.items():
         group.create_array(f"data/{name}", data=values)
     group.create_array("meta/episode_ends", data=ENDS)
@@ -445,8 +488,13 @@ def test_images_as_jpeg_xl(tmp_path: Path) -> None:
     imagecodecs = pytest.importorskip("imagecodecs.numcodecs")
     imagecodecs.register_codecs(verbose=False)
     group = zarr.create_group(tmp_path / "umi.zarr", zarr_format=2)
-    group.create_array("data/camera0_rgb", shape=(10, 32, 48, 3), chunks=(1, 32, 48, 3), dtype=np.uint8,
-                       compressors=imagecodecs.Jpegxl(level=99, lossless=True))[:] = photos(10, 32, 48)
+    group.create_array(
+        "data/camera0_rgb",
+        shape=(10, 32, 48, 3),
+        chunks=(1, 32, 48, 3),
+        dtype=np.uint8,
+        compressors=imagecodecs.Jpegxl(level=99, lossless=True),
+    )[:] = photos(10, 32, 48)
     group.create_array("data/action", data=some_numbers(2, 0))
     group.create_array("meta/episode_ends", data=ENDS)
     source = open_source(str(tmp_path / "umi.zarr"), 60)
@@ -475,9 +523,19 @@ def test_frames_have_the_last_message_that_is_not_newer() -> None:
 # --- safe ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("template", ["../secret/{video_key}.mp4", "/etc/{video_key}", "videos/../../x.mp4",
-                                      "{video_key.__class__}", "{file_index:0999999999d}", "{video_key!r}", "{secret}",
-                                      "C:\\{video_key}"])
+@pytest.mark.parametrize(
+    "template",
+    [
+        "../secret/{video_key}.mp4",
+        "/etc/{video_key}",
+        "videos/../../x.mp4",
+        "{video_key.__class__}",
+        "{file_index:0999999999d}",
+        "{video_key!r}",
+        "{secret}",
+        "C:\\{video_key}",
+    ],
+)
 def test_a_template_cannot_lead_out_of_the_dataset(template: str, tmp_path: Path) -> None:
     path, _ = lerobot_films(tmp_path)
     info = json.loads((path / "meta" / "info.json").read_text())
@@ -564,3 +622,52 @@ def test_switches_and_few_episodes_raise_no_alarm(tmp_path: Path) -> None:
     action = np.tile(np.column_stack([np.sin(t), np.sign(np.sin(3 * t))]), (2, 1))[:100]
     path, _ = npz(tmp_path, state=np.tile(np.cos(t)[:, None], (2, 1))[:100], action=action, episode_ends=[60, 100])
     assert inspect_source(open_source(str(path), 30), quiet=True).report["outliers"] == []
+
+
+# --- images as videos ---------------------------------------------------------------------------------------------
+
+
+def shades(folder: Path, n: int = 12) -> str:
+    """A source of two episodes, whose every image says by its shade which frame it is."""
+    pictures = np.stack([np.full((64, 80, 3), 20 + 15 * row % 220, np.uint8) for row in range(n)])
+    np.savez(folder / "shades.npz", action=np.arange(2.0 * n).reshape(n, 2), img=pictures, episode_ends=[7, n])
+    return str(folder / "shades.npz")
+
+
+def test_images_are_written_as_videos_that_lerobots_layout_finds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["demos", "convert", shades(tmp_path), "--fps", "30", "--out", str(tmp_path / "out"), "--videos"]
+    assert cli.main(asked) == 0
+    assert "first image of each episode, to 6 of 255" in capsys.readouterr().out
+    info = json.loads((tmp_path / "out" / "meta" / "info.json").read_text())
+    assert info["features"]["observation.image"]["dtype"] == "video"
+    assert (
+        tmp_path / "out" / info["video_path"].format(video_key="observation.image", chunk_index=0, file_index=0)
+    ).is_file()
+    source = open_source(str(tmp_path / "out"))
+    found = [frame.mean() for e in source.sound_episodes() for frame in e.images["observation.image"]()]
+    assert np.allclose(found, [20 + 15 * row % 220 for row in range(12)], atol=3)
+    assert not list((tmp_path / "out").rglob("*.partial"))
+
+
+def test_videos_of_odd_sizes_are_refused_with_the_option_that_helps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, _ = robomimic(tmp_path)
+    assert "--resize" in refused(capsys, tmp_path / "out", str(path), "--videos")
+    assert (
+        cli.main(["demos", "convert", str(path), "--out", str(tmp_path / "out"), "--videos", "--resize", "64x96"]) == 0
+    )
+
+
+def test_an_image_that_does_not_read_back_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vqbet_course.datasets import storage
+
+    right = storage.as_png
+    monkeypatch.setattr(storage, "as_png", lambda image: right(image[::-1]))
+    path, _ = robomimic(tmp_path)
+    assert "the first image of observation.images.eye_image is" in complaint(
+        write_dataset, open_source(str(path)), tmp_path / "out", quiet=True
+    )
+    assert not (tmp_path / "out").exists() and not (tmp_path / ".out.partial").exists()

@@ -1,4 +1,5 @@
 """The evaluator: what it writes, what it refuses."""
+
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from vqbet_course.cli import main
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import TaskContract
 from vqbet_course.demos import Demos, Normalizer
-from vqbet_course.evaluation.evaluate import evaluate, in_words, name_of
+from vqbet_course.evaluation.evaluate import evaluate, evaluation_name, summary_lines
 from vqbet_course.experiments.panel import config_for
 from vqbet_course.rollout import rollouts
 from vqbet_course.tasks import get_task, navigation
@@ -30,14 +31,25 @@ def test_an_evaluation_is_written_down_and_repeats(run: Run, tmp_path: Path) -> 
     written = json.loads((tmp_path / "a" / "run.json").read_text())
     assert written == result
     assert {"schema", "config", "data", "seed", "metrics", "episodes"} <= written.keys()
-    assert {"episodes", "success_rate", "success_ci95", "avg_max_reward", "avg_max_coverage", "avg_final_coverage",
-            "latency_ms"} <= written["metrics"].keys()
+    assert {
+        "episodes",
+        "success_rate",
+        "success_ci95",
+        "avg_max_reward",
+        "avg_max_coverage",
+        "avg_final_coverage",
+        "latency_ms",
+    } <= written["metrics"].keys()
     assert written["metrics"]["latency_ms"].keys() == {"p50", "p95"}
     assert [e["seed"] for e in written["episodes"]] == [30, 31]
     fields = {"seed", "success", "max_coverage", "final_coverage", "steps", "failure"}
     assert all(e.keys() == fields for e in written["episodes"])
     assert {p.name for p in (tmp_path / "a").iterdir()} == {
-        "run.json", "traces.parquet", "failures.json", "episode-30.mp4"}
+        "run.json",
+        "traces.parquet",
+        "failures.json",
+        "episode-30.mp4",
+    }
     again = evaluate(run, episodes=2, seed=30, out=tmp_path / "b", videos=0, quiet=True)
     assert again["episodes"] == result["episodes"]
 
@@ -48,22 +60,33 @@ def test_without_a_folder_it_goes_below_the_run(run: Run) -> None:
 
 
 def test_what_is_disturbed_or_told_another_goal_is_another_evaluation() -> None:
-    assert name_of("seed-3", [], None) == "seed-3"
-    assert name_of("val", ["shove=60", "friction"], None) == "val-shove=60-friction"
-    assert name_of("seed-3", [], "random") == "seed-3-goal=random"
+    assert evaluation_name("seed-3", [], None) == "seed-3"
+    assert evaluation_name("val", ["shove=60", "friction"], None) == "val-shove=60-friction"
+    assert evaluation_name("seed-3", [], "random") == "seed-3-goal=random"
 
 
 def test_what_is_told_of_an_evaluation() -> None:
     lost = {"label": "planning", "evidence": "none", "person": None}
-    result = {"contract": PUSHT_TASK.to_dict(), "metrics": {
-        "episodes": 3, "success_rate": 1 / 3, "success_ci95": [0.06, 0.79], "avg_max_reward": 0.5, "avg_max_coverage": 0.5,
-        "avg_final_coverage": 0.5, "latency_ms": {"p50": 1.26, "p95": 2.0}, "timing_violations": 0.25,
-        "recovery": {"shoved": 3, "recovered": 2, "steps_p50": 41.5}},
-        "episodes": [{"failure": None}, {"failure": lost}, {"failure": lost | {"person": "control"}}]}
-    assert in_words(result)[1:] == [
+    result = {
+        "contract": PUSHT_TASK.to_dict(),
+        "metrics": {
+            "episodes": 3,
+            "success_rate": 1 / 3,
+            "success_ci95": [0.06, 0.79],
+            "avg_max_reward": 0.5,
+            "avg_max_coverage": 0.5,
+            "avg_final_coverage": 0.5,
+            "latency_ms": {"p50": 1.26, "p95": 2.0},
+            "timing_violations": 0.25,
+            "recovery": {"shoved": 3, "recovered": 2, "steps_p50": 41.5},
+        },
+        "episodes": [{"failure": None}, {"failure": lost}, {"failure": lost | {"person": "control"}}],
+    }
+    assert summary_lines(result)[1:] == [
         "a decision takes 1.3 ms (p50), 2.0 ms (p95); 25% of the steps take longer than 100 ms",
-        "a shove cost coverage in 3 episodes: 2 got it back, half of them within 41.5 steps",
-        "2 failed: planning 1, control 1"]
+        "a shove cost coverage in 3 episodes: 2 recovered it, half of them within 41.5 steps",
+        "2 failed: planning 1, control 1",
+    ]
 
 
 @pytest.mark.parametrize("numbers", [{"episodes": 0}, {"episodes": -1}, {"seed": -1}, {"videos": -1}])
@@ -90,8 +113,10 @@ def test_a_trace_holds_every_step(run: Run, tmp_path: Path) -> None:
     assert len(trace["observation"][0]) == 18 and trace["observation"] == trace["truth"]
     units = json.loads(pq.read_schema(tmp_path / "traces.parquet").metadata[b"units"])
     assert (units["time"], units["latency_ms"], units["action"]) == ("s", "ms", "2 numbers in px")
-    assert list(units["observation"].items()) == [("observation.environment_state", "16 numbers in px"),
-                                                  ("observation.state", "2 numbers in px")]
+    assert list(units["observation"].items()) == [
+        ("observation.environment_state", "16 numbers in px"),
+        ("observation.state", "2 numbers in px"),
+    ]
     assert set(trace["intervention"]) == {""} and set(trace["batch"]) == {2}
 
 
@@ -100,7 +125,9 @@ def test_a_result_says_of_which_task_it_is(run: Run, tmp_path: Path) -> None:
     assert TaskContract.from_dict(written["contract"]) == PUSHT_TASK
     assert written["perturb"] == [] and 0 <= written["metrics"]["timing_violations"] <= 1
     behaviour = written["metrics"]["behaviour"]
-    assert behaviour["token_switches"] >= 0 and 0 <= behaviour["mode_entropy"] and 0 <= behaviour["offset_outweighs"] <= 1
+    assert (
+        behaviour["token_switches"] >= 0 and 0 <= behaviour["mode_entropy"] and 0 <= behaviour["offset_outweighs"] <= 1
+    )
 
 
 @pytest.fixture
@@ -109,18 +136,26 @@ def navigator(tmp_path: Path, run: Run) -> Run:
     toy = navigation.make_demos(4)
     demos = Demos({"observation.state": toy.observation}, toy.action, toy.episode_ends, 10.0, "navigation")
     policy = build_policy(config_for("vqbet", demos, use_relative_actions=False)).eval()
-    return Run(tmp_path / "nav", policy, Normalizer.fit(demos), navigation.NavigationEnv().contract.data,
-               replace(run.plan, data="no longer on this machine"))
+    return Run(
+        tmp_path / "nav",
+        policy,
+        Normalizer.fit(demos),
+        navigation.NavigationEnv().contract.data,
+        replace(run.plan, data="no longer on this machine"),
+    )
 
 
 def test_the_navigation_toy_is_evaluated_like_pusht(navigator: Run) -> None:
-    written = evaluate(navigator, 3, seed=5, env="navigation", videos=1, quiet=True)
+    written = evaluate(navigator, 3, seed=5, task="navigation", videos=1, quiet=True)
     assert TaskContract.from_dict(written["contract"]).horizon == 50
     assert {p.name for p in (navigator.path / "eval" / "seed-5").iterdir()} == {
-        "run.json", "traces.parquet", "failures.json"}  # nobody draws it
+        "run.json",
+        "traces.parquet",
+        "failures.json",
+    }  # nobody draws it
     assert all(e["max_coverage"] == e["success"] for e in written["episodes"])
     with pytest.raises(BadInput, match="action: 2 numbers in m against 2 numbers in px"):
-        evaluate(navigator, 3, quiet=True)
+        evaluate(navigator, 3, task="pusht", quiet=True)
 
 
 REACH = """
@@ -143,27 +178,40 @@ class Reach(gym.Env):
 """
 
 
-def test_an_environment_of_ones_own_needs_a_contract_and_a_file(navigator: Run, tmp_path: Path,
-                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_of_ones_own_needs_a_contract_and_a_file(
+    navigator: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend("")
     (tmp_path / "reach_in_a_test.py").write_text(REACH)
-    written = evaluate(navigator, 2, env="reach_in_a_test:Reach", videos=0, quiet=True)
+    written = evaluate(navigator, 2, task="reach_in_a_test:Reach", videos=0, quiet=True)
     assert [e["steps"] for e in written["episodes"]] == [7, 7]
 
 
-@pytest.mark.parametrize(("name", "why"), [("kitchen", "unknown task 'kitchen'"), ("no_module:Reach", "No module"),
-                                           ("json:loads", "not an environment with a contract")])
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("kitchen", "unknown task 'kitchen'"),
+        ("no_module:Reach", "No module"),
+        ("json:loads", "not an environment with a contract"),
+    ],
+)
 def test_an_environment_that_is_none(name: str, why: str) -> None:
     with pytest.raises(BadInput, match=why):
         get_task(name)
 
 
-@pytest.mark.parametrize(("arguments", "why"), [(["--perturb", "wind"], "unknown perturbation 'wind'"),
-                                                (["--env", "kitchen"], "unknown task 'kitchen'"),
-                                                (["--env", "navigation"], "trained on other data")])
-def test_what_cannot_be_evaluated_is_one_line_and_status_2(arguments: list[str], why: str, run: Run, tmp_path: Path,
-                                                           capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--perturb", "wind"], "unknown perturbation 'wind'"),
+        (["--task", "kitchen"], "unknown task 'kitchen'"),
+        (["--task", "navigation"], "trained on other data"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_one_line_and_status_2(
+    arguments: list[str], why: str, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["eval", str(run.path), "--out", str(tmp_path / "e"), *arguments]) == 2
     error = capsys.readouterr().err
     assert why in error and error.count("\n") == 1

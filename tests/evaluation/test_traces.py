@@ -1,4 +1,5 @@
 """Every stored figure can be traced: result file, command, seed, versions, machine."""
+
 import json
 import re
 from pathlib import Path
@@ -16,7 +17,7 @@ FILES = sorted(RESULTS.rglob("*.json"))
 NOTEBOOKS = sorted((REPO / "nbs").glob("*.ipynb"))
 NAMED = re.compile(r"results\b[^\n]{0,24}?[\"/]([\w{}*]+\.json)")
 SCRIPT = re.compile(r"benchmarks/\w+\.py")
-PLOTTED = re.compile(r"ablate\.plot\(([^)]*)\)")
+PLOTTED = re.compile(r"\bplot_ablations\(([^)]*)\)")
 
 every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -42,7 +43,9 @@ def test_a_result_says_by_which_command_and_seed_and_on_what_it_was_made(path: P
     values = json.loads(path.read_text())
     for line in commands(values):
         program, first = line.split()[:2]
-        assert (REPO / first).exists() if program == "python" else program == "vqbet-course" and first in cli.commands, line
+        assert (
+            (REPO / first).exists() if program == "python" else program == "vqbet-course" and first in cli.commands
+        ), line
     for found in evaluations(values) or [values]:
         seeds = found.get("seed", found.get("seeds"))
         assert isinstance(seeds, int) or (seeds and all(isinstance(seed, int) for seed in seeds))
@@ -59,7 +62,9 @@ def test_the_figures_of_an_evaluation_are_those_of_its_episodes(path: Path) -> N
             continue
         assert len(episodes) == metrics["episodes"] > 0
         assert sum(e["success"] for e in episodes) / len(episodes) == pytest.approx(metrics["success_rate"])
-        assert sum(e["final_coverage"] for e in episodes) / len(episodes) == pytest.approx(metrics["avg_final_coverage"])
+        assert sum(e["final_coverage"] for e in episodes) / len(episodes) == pytest.approx(
+            metrics["avg_final_coverage"]
+        )
 
 
 @every_notebook

@@ -1,4 +1,5 @@
-"""Ablations: one change at a time, one file a run, and sentences that say no more than the figures."""
+"""Ablations: one change at a time, one file a run, and conclusions that say no more than the results."""
+
 import json
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from vqbet_course.experiments.ablations import (
     ablate,
     changed,
     conclusion,
-    draw,
+    draw_ablation,
     interval,
     key,
     significantly_different,
@@ -33,13 +34,22 @@ from vqbet_course.experiments.ablations import (
 from vqbet_course.policy import VQBeTConfig
 from vqbet_course.tasks import open_source
 
-SMALL: dict[str, Any] = {"gpt_n_layer": 1, "gpt_hidden_dim": 16, "gpt_n_head": 2, "batch_size": 16, "vqvae_batch_size": 64}
+SMALL: dict[str, Any] = {
+    "gpt_n_layer": 1,
+    "gpt_hidden_dim": 16,
+    "gpt_n_head": 2,
+    "batch_size": 16,
+    "vqvae_batch_size": 64,
+}
 
 
 def result(reward: float, seed: int = 1, jerk: float = 1.0) -> dict[str, Any]:
-    return {"schema": SCHEMA, "metrics": {"avg_max_reward": reward, "reconstruction_px": reward, "behaviour": {"jerk": jerk}},
-            "training": {"seed": seed},
-            "settings": {"data": "demo", "episodes": 50, "budget": {"minutes": 3.0, "steps": None}}}
+    return {
+        "schema": SCHEMA,
+        "metrics": {"avg_max_reward": reward, "reconstruction_px": reward, "behaviour": {"jerk": jerk}},
+        "training": {"seed": seed},
+        "settings": {"data": "demo", "episodes": 50, "budget": {"minutes": 3.0, "steps": None}},
+    }
 
 
 def results(*rewards: float) -> list[dict[str, Any]]:
@@ -66,10 +76,16 @@ def test_variants_that_are_the_same_share_a_file_and_those_that_act_otherwise_a_
 
 def test_a_run_is_a_file_and_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BATCH", SMALL)
-    variants = {"usual": Variant(), "hot": changed(bet_softmax_temperature=1.0), "no offset": changed(offset_loss_weight=0.0)}
+    variants = {
+        "usual": Variant(),
+        "hot": changed(bet_softmax_temperature=1.0),
+        "no offset": changed(offset_loss_weight=0.0),
+    }
     monkeypatch.setitem(ABLATIONS, "small", Ablation("How?", variants))
     trained, train_variant = [], module.train_variant
-    monkeypatch.setattr(module, "train_variant", lambda variant, *a: trained.append(variant) or train_variant(variant, *a))
+    monkeypatch.setattr(
+        module, "train_variant", lambda variant, *a: trained.append(variant) or train_variant(variant, *a)
+    )
     arguments: dict[str, Any] = {"seeds": [1], "budget": Budget(steps=3), "episodes": 1, "out": tmp_path, "quiet": True}
     found = ablate(["small"], **arguments)["small"]
     assert {label: len(made) for label, made in found.items()} == {"usual": 1, "hot": 1, "no offset": 1}
@@ -103,17 +119,22 @@ def test_a_view_is_the_same_in_training_and_in_acting(monkeypatch: pytest.Monkey
 
 def test_an_unsteady_hand_is_recorded_as_it_went(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BATCH", SMALL)
-    shaky, steady = module.unsteady(1), load_demos(open_source("demo")).select([0])
+    shaky, steady = module.unsteady_demos("pusht", 1), load_demos(open_source("demo")).select([0])
     rough, smooth = (np.abs(np.diff(d.action, n=3, axis=0)).mean() for d in (shaky, steady))
     assert rough > 1.5 * smooth and shaky.contract == steady.contract
     both = module.concatenate_demos(steady, shaky)
-    assert len(both) == 2 and np.array_equal(both.action[both.episode_starts[1]:], shaky.action)
+    assert len(both) == 2 and np.array_equal(both.action[both.episode_starts[1] :], shaky.action)
 
 
 def test_tokenizers_are_judged_on_what_they_never_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = {name: Variant({"action_chunk_size": 4, "n_action_steps": None} | size, demos=190, tokenizer=kind)
-           for name, kind, size in (("one", "k-means", {"vqvae_n_embed": 1 + 1, "vqvae_n_layers": 1}),
-                                    ("many", "k-means", {"vqvae_n_embed": 64, "vqvae_n_layers": 1}), ("vq", "learned", {}))}
+    few = {
+        name: Variant({"action_chunk_size": 4, "n_action_steps": None} | size, demos=190, tokenizer=kind)
+        for name, kind, size in (
+            ("one", "k-means", {"vqvae_n_embed": 1 + 1, "vqvae_n_layers": 1}),
+            ("many", "k-means", {"vqvae_n_embed": 64, "vqvae_n_layers": 1}),
+            ("vq", "learned", {}),
+        )
+    }
     monkeypatch.setitem(ABLATIONS, "few", Ablation("?", few, "reconstruction_px"))
     found = ablate(["few"], seeds=[1], budget=Budget(steps=3), episodes=1, out=tmp_path, quiet=True)["few"]
     pixels = {name: made[0]["metrics"]["reconstruction_px"] for name, made in found.items()}
@@ -122,30 +143,47 @@ def test_tokenizers_are_judged_on_what_they_never_saw(tmp_path: Path, monkeypatc
 
 
 def test_the_interval_is_students() -> None:
-    assert interval([0.4, 0.5, 0.6]) == pytest.approx((0.5, 0.5 - 4.3027 * 0.1 / 3**0.5, 0.5 + 4.3027 * 0.1 / 3**0.5), abs=1e-4)
+    assert interval([0.4, 0.5, 0.6]) == pytest.approx(
+        (0.5, 0.5 - 4.3027 * 0.1 / 3**0.5, 0.5 + 4.3027 * 0.1 / 3**0.5), abs=1e-4
+    )
     assert interval([0.4])[0] == 0.4 and np.isinf(interval([0.4])[1:]).all()
 
 
-def test_what_is_told_apart_is_told_apart_by_pairs_of_a_seed() -> None:
-    assert significantly_different(results(0.3, 0.5, 0.7), results(0.4, 0.61, 0.8), "avg_max_reward")  # overlap, but always by the same
+def test_differences_are_tested_by_pairs_of_a_seed() -> None:
+    assert significantly_different(
+        results(0.3, 0.5, 0.7), results(0.4, 0.61, 0.8), "avg_max_reward"
+    )  # overlap, but always by the same
     assert not significantly_different(results(0.3, 0.5, 0.7), results(0.7, 0.5, 0.4), "avg_max_reward")
     assert not significantly_different(results(0.3), results(0.9), "avg_max_reward")  # one pair says nothing
-    assert not significantly_different([result(0.1, seed=1), result(0.1, seed=2)], [result(0.9, seed=3), result(0.9, seed=4)], "avg_max_reward")
+    assert not significantly_different(
+        [result(0.1, seed=1), result(0.1, seed=2)], [result(0.9, seed=3), result(0.9, seed=4)], "avg_max_reward"
+    )
 
 
-def test_a_sentence_says_no_more_than_the_figures() -> None:
+def test_a_conclusion_says_no_more_than_the_results() -> None:
     found = {"1 layer": results(0.3, 0.4, 0.35), "2 layers": results(0.6, 0.7, 0.65), "3 layers": []}
     said = conclusion("layers", found)
-    assert "Highest average max reward: 2 layers, 0.65 (0.526 to 0.774), significantly different from all others" in said
+    assert (
+        "Highest average max reward: 2 layers, 0.65 (0.526 to 0.774), significantly different from all others" in said
+    )
     assert "Not run: 3 layers." in said and "3 training seed(s)" in said
-    assert "not significantly different from 1 layer" in conclusion("layers", found | {"1 layer": results(0.3, 0.7, 0.7)})
+    assert "not significantly different from 1 layer" in conclusion(
+        "layers", found | {"1 layer": results(0.3, 0.7, 0.7)}
+    )
     one = {"1 layer": results(0.3), "2 layers": results(0.9), "3 layers": results(0.1)}
     assert "not significantly different from 1 layer, 3 layers" in conclusion("layers", one)
 
 
 def test_only_those_of_a_group_compete() -> None:
-    said = conclusion("tokenizer", {"chunk 1: k-means": results(1.0, 1.1), "chunk 1: learned": results(2.0, 2.1),
-                                    "chunk 16: k-means": results(9.0, 9.1), "chunk 16: learned": results(5.0, 5.1)})
+    said = conclusion(
+        "tokenizer",
+        {
+            "chunk 1: k-means": results(1.0, 1.1),
+            "chunk 1: learned": results(2.0, 2.1),
+            "chunk 16: k-means": results(9.0, 9.1),
+            "chunk 16: learned": results(5.0, 5.1),
+        },
+    )
     assert "Lowest reconstruction error (px): chunk 1, k-means" in said and "chunk 16, learned" in said
 
 
@@ -158,18 +196,24 @@ def test_nothing_run_is_said_so(tmp_path: Path) -> None:
     nothing = stored("layers", tmp_path)
     assert conclusion("layers", nothing).endswith("Not run: vqbet-course ablate layers")
     fig, ax = plt.subplots()
-    draw(ax, "layers", nothing | {"2 layers": results(0.4, 0.5)})
+    draw_ablation(ax, "layers", nothing | {"2 layers": results(0.4, 0.5)})
     assert [text.get_text() for text in ax.texts] == ["not run", "not run"]
     assert "3 minutes a run" in ax.get_xlabel()
     plt.close(fig)
 
 
-@pytest.mark.parametrize(("arguments", "why"), [
-    (["nothing"], "unknown ablation 'nothing'; choose from layers, chunk"), (["layers", "--minutes", "9"], "3 at most"),
-    (["layers", "--episodes", "0"], "at least one episode"), (["layers", "--data", "nowhere.npz"], "nowhere.npz"),
-])
-def test_what_cannot_be_done_is_one_line_and_status_2(arguments: list[str], why: str, tmp_path: Path,
-                                                      capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["nothing"], "unknown ablation 'nothing'; choose from layers, chunk"),
+        (["layers", "--minutes", "9"], "for at most 3"),
+        (["layers", "--episodes", "0"], "at least one episode"),
+        (["layers", "--data", "nowhere.npz"], "nowhere.npz"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_status_2(
+    arguments: list[str], why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["ablate", *arguments, "--out", str(tmp_path)]) == 2
     error = [line for line in capsys.readouterr().err.split("\n") if line.startswith("error: ")]
     assert len(error) == 1 and why in error[0] and not list(tmp_path.iterdir())

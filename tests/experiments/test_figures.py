@@ -1,4 +1,5 @@
 """The figures of the front page are those of the result files."""
+
 import importlib.util
 import json
 import subprocess
@@ -27,9 +28,15 @@ def figures() -> ModuleType:
 
 def result(seed: int, success: float) -> dict[str, Any]:
     return {
-        "seed": 100_000, "training": {"steps": 6000, "seed": seed, "threads": 1},
-        "metrics": {"episodes": 50, "success_rate": success, "avg_max_reward": 0.9 + seed / 100,
-                    "avg_final_coverage": 0.8, "latency_ms": {"p50": 2.0, "p95": 3.0}},
+        "seed": 100_000,
+        "training": {"steps": 6000, "seed": seed, "threads": 1},
+        "metrics": {
+            "episodes": 50,
+            "success_rate": success,
+            "avg_max_reward": 0.9 + seed / 100,
+            "avg_final_coverage": 0.8,
+            "latency_ms": {"p50": 2.0, "p95": 3.0},
+        },
         "made_by": {"cores": 2, "machine": "x86_64", "torch": "2.11.0"},
     }
 

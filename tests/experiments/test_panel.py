@@ -1,4 +1,5 @@
 """The panel: it continues after a kill, refuses what does not belong together, and runs anywhere alike."""
+
 import json
 import os
 import time
@@ -21,8 +22,8 @@ from vqbet_course.core.budget import Budget
 from vqbet_course.core.errors import BadInput
 from vqbet_course.demos import load_demos
 from vqbet_course.experiments import panel
-from vqbet_course.experiments.panel import Job, Settings, compare, jobs_of, run_job
-from vqbet_course.tasks import get_task, open_source
+from vqbet_course.experiments.panel import Job, Settings, jobs_of, run_job, run_panel
+from vqbet_course.tasks import get_task, navigation, open_source
 from vqbet_course.tasks.navigation import GOAL_RADIUS
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.training.data import prepare
@@ -38,14 +39,28 @@ def settings(tmp_path: Path) -> Settings:
 def canned(job: Job) -> list[dict[str, Any]]:
     """What a job returns, without its work."""
     names = panel.SAMPLERS if job.policy == "diffusion" else [job.policy]
-    figures = {"latency_ms": {"p50": 1.0, "p95": 2.0}, "avg_max_reward": 0.5, "timing_violations": 0.0, "behaviour": {
-        "token_switches": None, "jerk": 1.0, "offset_outweighs": None, "mode_entropy": None}}
+    figures = {
+        "latency_ms": {"p50": 1.0, "p95": 2.0},
+        "avg_max_reward": 0.5,
+        "timing_violations": 0.0,
+        "behaviour": {"token_switches": None, "jerk": 1.0, "offset_outweighs": None, "mode_entropy": None},
+    }
     training = {"steps": 6, "seconds": 1.0, "curve": [{"seconds": 0.0, "step": 0, "error": 9.0}]}
     lost = {"label": "control", "evidence": "the action turns round", "person": None}
-    rows = [result(name, [0.5, 0.96], job.seed, metrics=figures) | {
-        "schema": panel.SCHEMA, "job": job.name, "settings": job.settings.to_dict(), "contract": PUSHT_TASK.to_dict(),
-        "chunk": {"n_obs_steps": 2, "action_chunk_size": 8, "n_action_steps": 4}, "training": training,
-        "made_by": {"torch": "2"}, "videos": {f"{name}-seed{job.seed}-0.mp4": b"video"}} for name in names]
+    rows = [
+        result(name, [0.5, 0.96], job.seed, metrics=figures)
+        | {
+            "schema": panel.SCHEMA,
+            "job": job.name,
+            "settings": job.settings.to_dict(),
+            "contract": PUSHT_TASK.to_dict(),
+            "chunk": {"n_obs_steps": 2, "action_chunk_size": 8, "n_action_steps": 4},
+            "training": training,
+            "made_by": {"torch": "2"},
+            "videos": {f"{name}-seed{job.seed}-0.mp4": b"video"},
+        }
+        for name in names
+    ]
     for row in rows:
         for episode in row["episodes"]:
             episode["failure"] = None if episode["success"] else dict(lost)
@@ -73,14 +88,14 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_seed_chooses_the_same_demonstrations_for_every_policy(tmp_path: Path) -> None:
     lengths = tuple(20 + i for i in range(12))
     demos = load_demos(open_source(write_npz(tmp_path / "d.npz", **arrays(lengths))))
-    jobs = jobs_of(["bc", "act"], [1, 2], demos, Settings("d", 5, 1, Budget(steps=3)), get_task("pusht"))
+    jobs = jobs_of(["bc", "act"], [1, 2], demos, Settings("d", 5, 1, Budget(steps=3)))
     chosen = {job.name: {int(n) for n in torch.diff(torch.tensor([0, *job.demos.episode_ends]))} for job in jobs}
     assert chosen["bc-seed1"] == chosen["act-seed1"] != chosen["bc-seed2"]
     for job in jobs:
         assert job.held_out is not None
         kept_back = {int(n) for n in torch.diff(torch.tensor([0, *job.held_out.episode_ends]))}
         assert len(job.demos) == 5 and not kept_back & chosen[job.name]
-    assert jobs_of(["bc"], [1], demos, Settings("d", 12, 1, Budget(steps=3)), get_task("pusht"))[0].held_out is None
+    assert jobs_of(["bc"], [1], demos, Settings("d", 12, 1, Budget(steps=3)))[0].held_out is None
 
 
 def test_dask_gives_what_this_process_gives(settings: Settings, tmp_path: Path) -> None:
@@ -88,8 +103,8 @@ def test_dask_gives_what_this_process_gives(settings: Settings, tmp_path: Path) 
 
     cluster = LocalCluster(n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None)
     with cluster:
-        made = compare(["bc"], [1, 2], settings, tmp_path / "p", dask=cluster.scheduler_address, quiet=True)
-    here = run_job(jobs_of(["bc"], [2], load_demos(open_source(settings.data)), settings, get_task("pusht"))[0])[0]
+        made = run_panel(["bc"], [1, 2], settings, tmp_path / "p", dask=cluster.scheduler_address, quiet=True)
+    here = run_job(jobs_of(["bc"], [2], load_demos(open_source(settings.data)), settings)[0])[0]
     there = made["results"][1]
     assert [r["seed"] for r in made["results"]] == [1, 2]
     assert [e["max_coverage"] for e in there["episodes"]] == [e["max_coverage"] for e in here["episodes"]]
@@ -102,25 +117,32 @@ def test_dask_gives_what_this_process_gives(settings: Settings, tmp_path: Path) 
 def test_a_worker_with_several_threads_is_refused(settings: Settings, tmp_path: Path) -> None:
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, protocol="tcp", host="127.0.0.1",
-                      dashboard_address=None) as cluster, pytest.raises(BadInput, match="--nthreads 1"):
-        compare(["bc"], [1], settings, tmp_path / "p", dask=cluster.scheduler_address, quiet=True)
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address=None
+        ) as cluster,
+        pytest.raises(BadInput, match="--nthreads 1"),
+    ):
+        run_panel(["bc"], [1], settings, tmp_path / "p", dask=cluster.scheduler_address, quiet=True)
 
 
-def test_a_cluster_without_workers_is_refused_and_one_that_is_lost_is_told(settings: Settings, tmp_path: Path,
-                                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_without_workers_is_refused_and_one_that_is_lost_is_told(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from distributed import LocalCluster
 
     monkeypatch.setattr(panel, "run_job", dies)
-    with dask_config.set({"distributed.scheduler.allowed-failures": 0}), LocalCluster(
-            n_workers=0, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
+    with (
+        dask_config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(n_workers=0, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster,
+    ):
         address = cluster.scheduler_address
         with pytest.raises(BadInput, match=f"has no worker.*dask worker {address} --nthreads 1"):
-            compare(["bc"], [1], settings, tmp_path / "p", dask=address, quiet=True)
+            run_panel(["bc"], [1], settings, tmp_path / "p", dask=address, quiet=True)
         cluster.scale(1)
         cluster.wait_for_workers(1)
         with pytest.raises(BadInput, match="the cluster was lost .KilledWorker.*run the same command"):
-            compare(["bc"], [1], settings, tmp_path / "p", dask=address, quiet=True)
+            run_panel(["bc"], [1], settings, tmp_path / "p", dask=address, quiet=True)
     assert not [*(tmp_path / "p" / "jobs").iterdir()]
 
 
@@ -144,16 +166,17 @@ def dies(job: Job) -> list[dict[str, Any]]:
     os._exit(9)
 
 
-def test_a_killed_process_is_told_in_one_line(settings: Settings, tmp_path: Path,
-                                              monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_process_is_told_in_one_line(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(panel, "run_job", dies)
     with pytest.raises(BadInput, match="was killed.*run the same command again"):
-        compare(["bc"], [1], settings, tmp_path / "p", quiet=True)
+        run_panel(["bc"], [1], settings, tmp_path / "p", quiet=True)
 
 
 @pytest.mark.parametrize("policy", panel.POLICIES)
 def test_every_policy_learns_the_toys_way_up_to_the_goal(policy: str) -> None:
-    demos = panel.toy_demos(0, n=3)
+    demos = navigation.walking_on(navigation.make_demos(3, seed=0))
     config = panel.config_for(policy, demos, use_relative_actions=False)
     setup = prepare(demos, config, augment=False)
     now = demos.observation["observation.state"][setup.windows.observation_index[:, -1]]
@@ -165,8 +188,9 @@ def test_every_policy_learns_the_toys_way_up_to_the_goal(policy: str) -> None:
 # --- the panel ----------------------------------------------------------------------------------------------------
 
 
-def test_a_panel_that_was_killed_continues(settings: Settings, tmp_path: Path, ran: list[str],
-                                           monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_panel_that_was_killed_continues(
+    settings: Settings, tmp_path: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def killed(job: Job) -> list[dict[str, Any]]:
         if job.name == "act-seed1":
             raise KeyboardInterrupt
@@ -175,32 +199,34 @@ def test_a_panel_that_was_killed_continues(settings: Settings, tmp_path: Path, r
     with monkeypatch.context() as patch:
         patch.setattr(panel, "run_job", killed)
         with pytest.raises(KeyboardInterrupt):
-            compare(["bc", "act"], [1, 2], settings, tmp_path / "p", quiet=True)
+            run_panel(["bc", "act"], [1, 2], settings, tmp_path / "p", quiet=True)
     before = {path.name for path in (tmp_path / "p" / "jobs").iterdir()}
-    made = compare(["bc", "act"], [1, 2], settings, tmp_path / "p", quiet=True)
+    made = run_panel(["bc", "act"], [1, 2], settings, tmp_path / "p", quiet=True)
     wanted = {f"{policy}-seed{seed}.json" for policy in ("bc", "act") for seed in (1, 2)}
     assert before and {f"{name}.json" for name in ran} == wanted - before
     assert [(r["policy"], r["seed"]) for r in made["results"]] == [("bc", 1), ("bc", 2), ("act", 1), ("act", 2)]
 
 
 def test_the_report_says_how_much_each_policy_was_tried(settings: Settings, tmp_path: Path, ran: list[str]) -> None:
-    compare(["bc"], [1, 2], settings, tmp_path / "p", quiet=True)
-    compare(["act"], [2], settings, tmp_path / "p", quiet=True)
+    run_panel(["bc"], [1, 2], settings, tmp_path / "p", quiet=True)
+    run_panel(["act"], [2], settings, tmp_path / "p", quiet=True)
     page = (tmp_path / "p" / "report.html").read_text()
     assert "<td>bc<td>2<td>4<td>50%" in page and "<td>act<td>1<td>2<td>50%" in page
     assert "color-scheme: light dark" in page and "inconclusive" in page
 
 
-def test_a_folder_that_cannot_be_made_is_told_before_anything_is_learned(settings: Settings, tmp_path: Path,
-                                                                         ran: list[str]) -> None:
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_learned(
+    settings: Settings, tmp_path: Path, ran: list[str]
+) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(BadInput, match="file: cannot be written"):
-        compare(["bc"], [1], settings, tmp_path / "file", quiet=True)
+        run_panel(["bc"], [1], settings, tmp_path / "file", quiet=True)
     assert ran == []
 
 
-def test_a_job_that_fails_does_not_stop_the_others(settings: Settings, tmp_path: Path, ran: list[str],
-                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_fails_does_not_stop_the_others(
+    settings: Settings, tmp_path: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(job: Job) -> list[dict[str, Any]]:
         if job.policy == "bc":
             raise RuntimeError("a bug in this policy")
@@ -208,77 +234,102 @@ def test_a_job_that_fails_does_not_stop_the_others(settings: Settings, tmp_path:
 
     monkeypatch.setattr(panel, "run_job", fails)
     with pytest.raises(RuntimeError, match="a bug"):
-        compare(["bc", "act"], [1], settings, tmp_path / "p", quiet=True)
+        run_panel(["bc", "act"], [1], settings, tmp_path / "p", quiet=True)
     assert [path.name for path in (tmp_path / "p" / "jobs").iterdir()] == ["act-seed1.json"]
 
 
 def test_a_panel_grows_by_policies_and_seeds(settings: Settings, tmp_path: Path, ran: list[str]) -> None:
-    compare(["bc"], [1], settings, tmp_path / "p", quiet=True)
-    made = compare(["diffusion"], [1], settings, tmp_path / "p", quiet=True)
+    run_panel(["bc"], [1], settings, tmp_path / "p", quiet=True)
+    made = run_panel(["diffusion"], [1], settings, tmp_path / "p", quiet=True)
     assert ran == ["bc-seed1", "diffusion-seed1"]
     assert [r["policy"] for r in made["results"]] == ["bc", "diffusion-ddpm100", "diffusion-ddim10"]
 
 
-@pytest.mark.parametrize(("change", "why"), [
-    ({"demos": 3}, "made with demos 2, not 3"), ({"episodes": 9}, "made with episodes 2, not 9"),
-    ({"budget": Budget(steps=7)}, "made with budget"), ({"first_seed": 5}, "made with first_seed")])
-def test_other_settings_are_refused(change: dict[str, Any], why: str, settings: Settings, tmp_path: Path,
-                                    ran: list[str]) -> None:
-    compare(["bc"], [1], settings, tmp_path / "p", quiet=True)
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"demos": 3}, "made with demos 2, not 3"),
+        ({"episodes": 9}, "made with episodes 2, not 9"),
+        ({"budget": Budget(steps=7)}, "made with budget"),
+        ({"first_seed": 5}, "made with first_seed"),
+    ],
+)
+def test_other_settings_are_refused(
+    change: dict[str, Any], why: str, settings: Settings, tmp_path: Path, ran: list[str]
+) -> None:
+    run_panel(["bc"], [1], settings, tmp_path / "p", quiet=True)
     with pytest.raises(BadInput, match=why):
-        compare(["bc"], [1], replace(settings, **change), tmp_path / "p", quiet=True)
+        run_panel(["bc"], [1], replace(settings, **change), tmp_path / "p", quiet=True)
 
 
-@pytest.mark.parametrize(("field", "value", "why"), [
-    ("contract", PUSHT_TASK.to_dict() | {"horizon": 200}, "horizon: 200 against 300"),
-    ("contract", PUSHT_TASK.to_dict() | {"success": "at the end"}, "success: at the end against"),
-    ("contract", {}, "task contract")])
-def test_results_of_another_task_are_refused(field: str, value: Any, why: str, settings: Settings, tmp_path: Path,
-                                             ran: list[str]) -> None:
-    compare(["bc"], [1], settings, tmp_path / "p", quiet=True)
+@pytest.mark.parametrize(
+    ("field", "value", "why"),
+    [
+        ("contract", PUSHT_TASK.to_dict() | {"horizon": 200}, "horizon: 200 against 300"),
+        ("contract", PUSHT_TASK.to_dict() | {"success": "at the end"}, "success: at the end against"),
+        ("contract", {}, "task contract"),
+    ],
+)
+def test_results_of_another_task_are_refused(
+    field: str, value: Any, why: str, settings: Settings, tmp_path: Path, ran: list[str]
+) -> None:
+    run_panel(["bc"], [1], settings, tmp_path / "p", quiet=True)
     path = tmp_path / "p" / "jobs" / "bc-seed1.json"
     written = json.loads(path.read_text())
     written["results"][0][field] = value
     path.write_text(json.dumps(written))
     with pytest.raises(BadInput, match=why):
-        compare(["act"], [1], settings, tmp_path / "p", quiet=True)
+        run_panel(["act"], [1], settings, tmp_path / "p", quiet=True)
     assert ran == ["bc-seed1"]
 
 
-@pytest.mark.parametrize(("content", "why"), [('{"schema": "vqbet_course/panel/0"}', "reads vqbet_course/panel/2"),
-                                              ("{", "damaged")])
-def test_a_job_of_another_schema_is_refused(content: str, why: str, settings: Settings, tmp_path: Path,
-                                            ran: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("content", "why"), [('{"schema": "vqbet_course/panel/0"}', "reads vqbet_course/panel/2"), ("{", "damaged")]
+)
+def test_a_job_of_another_schema_is_refused(
+    content: str, why: str, settings: Settings, tmp_path: Path, ran: list[str]
+) -> None:
     (tmp_path / "p" / "jobs").mkdir(parents=True)
     (tmp_path / "p" / "jobs" / "bc-seed1.json").write_text(content)
     with pytest.raises(BadInput, match=why):
-        compare(["bc"], [1], settings, tmp_path / "p", quiet=True)
+        run_panel(["bc"], [1], settings, tmp_path / "p", quiet=True)
 
 
-def test_a_person_overrules_a_label_and_the_report_keeps_both(settings: Settings, tmp_path: Path,
-                                                              ran: list[str]) -> None:
-    compare(["bc"], [1], settings, tmp_path / "p", quiet=True)
+def test_a_person_overrules_a_label_and_the_report_keeps_both(
+    settings: Settings, tmp_path: Path, ran: list[str]
+) -> None:
+    run_panel(["bc"], [1], settings, tmp_path / "p", quiet=True)
     path = tmp_path / "p" / "failures" / "bc-seed1.json"
     labels = json.loads(path.read_text())
     labels["0"]["person"] = "planning"
     path.write_text(json.dumps(labels))
-    made = compare(["bc"], [1], settings, tmp_path / "p", quiet=True)
+    made = run_panel(["bc"], [1], settings, tmp_path / "p", quiet=True)
     failure = made["results"][0]["episodes"][0]["failure"]
     assert (failure["label"], failure["person"]) == ("control", "planning")
-    assert "<td class=\"left\">control\n<td class=\"left\">planning" in (tmp_path / "p" / "report.html").read_text()
+    assert '<td class="left">control\n<td class="left">planning' in (tmp_path / "p" / "report.html").read_text()
     assert ran == ["bc-seed1"]
 
 
-@pytest.mark.parametrize(("arguments", "why"), [
-    (["--policies", "bc,rt2"], "unknown policy 'rt2'; choose from bc, bet, act, diffusion, vqbet"),
-    (["--policies", "bc,bc"], "each policy and each seed once"), (["--seeds", "1,1"], "each policy and each seed once"),
-    (["--seeds=-1"], "at least 0"), (["--demos", "4"], "holds 3 demonstrations, --demos asks for 4"),
-    (["--demos", "0"], "at least 1"), (["--episodes", "0"], "at least 1"), (["--jobs", "0"], "at least 1"),
-    (["--minutes", "0"], "above 0"), (["--minutes", "1", "--steps", "9"], "either"),
-    (["--seeds", "one"], "whole numbers"),
-    (["--dask", "tcp://127.0.0.1:9"], "no scheduler answers")])
-def test_what_cannot_be_compared_is_one_line_and_status_2(arguments: list[str], why: str, settings: Settings,
-                                                          tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--policies", "bc,rt2"], "unknown policy 'rt2'; choose from bc, bet, act, diffusion, vqbet"),
+        (["--policies", "bc,bc"], "each policy and each seed once"),
+        (["--seeds", "1,1"], "each policy and each seed once"),
+        (["--seeds=-1"], "at least 0"),
+        (["--demos", "4"], "holds 3 demonstrations, --demos asks for 4"),
+        (["--demos", "0"], "at least 1"),
+        (["--episodes", "0"], "at least 1"),
+        (["--jobs", "0"], "at least 1"),
+        (["--minutes", "0"], "above 0"),
+        (["--minutes", "1", "--steps", "9"], "either"),
+        (["--seeds", "one"], "whole numbers"),
+        (["--dask", "tcp://127.0.0.1:9"], "no scheduler answers"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line_and_status_2(
+    arguments: list[str], why: str, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     plain = ["--data", settings.data, "--demos", "2", "--out", str(tmp_path / "p"), "--policies", "bc", "--seeds", "1"]
     assert main(["compare", *plain, *arguments]) == 2
     error = capsys.readouterr().err
@@ -287,8 +338,8 @@ def test_what_cannot_be_compared_is_one_line_and_status_2(arguments: list[str], 
 
 
 def test_another_task_goes_through_a_job() -> None:
-    settings = Settings("navigation", demos=4, episodes=2, budget=Budget(steps=3), videos=0)
-    job = Job("bc", 0, panel.toy_demos(0, 4), None, settings, get_task("navigation"))
-    row, = run_job(job)
+    settings = Settings("navigation", demos=4, episodes=2, budget=Budget(steps=3), videos=0, task="navigation")
+    demos = load_demos(get_task("navigation").demonstrations(4, 0))
+    (row,) = run_job(Job("bc", 0, demos, None, settings))
     assert row["contract"]["robot"] == get_task("navigation").contract.robot and len(row["episodes"]) == 2
-    assert "ways_round" not in row and row["videos"] == {}
+    assert row["ways_round"] is None and row["videos"] == {}

@@ -1,4 +1,5 @@
 """Results that repeat, a week's page, and hypotheses that a machine judges."""
+
 import json
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from vqbet_course.cli import main
 from vqbet_course.core.errors import BadInput
 from vqbet_course.evaluation.results import Row, rows_of
 from vqbet_course.experiments.design import Hypothesis, compute_budget, hypotheses, judge_hypothesis, with_verdicts
-from vqbet_course.experiments.reproduce import command, compare, recorded, reproduce, verdict_line
+from vqbet_course.experiments.reproduce import compare_results, evaluation_command, recorded, reproduce, verdict_line
 from vqbet_course.experiments.retro import retro
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 
@@ -21,16 +22,29 @@ MADE_BY = {"machine": "x86_64", "torch": "2.11.0", "gym-pusht": "0.1.8", "thread
 
 
 def episode(seed: int, success: bool, coverage: float = 0.5) -> dict[str, Any]:
-    return {"seed": seed, "success": success, "max_coverage": 0.97 if success else coverage,
-            "final_coverage": 0.97 if success else coverage / 2, "steps": 100,
-            "failure": None if success else {"label": "planning", "evidence": "", "person": None}}
+    return {
+        "seed": seed,
+        "success": success,
+        "max_coverage": 0.97 if success else coverage,
+        "final_coverage": 0.97 if success else coverage / 2,
+        "steps": 100,
+        "failure": None if success else {"label": "planning", "evidence": "", "person": None},
+    }
 
 
 def evaluation(wins: int, n: int = 20, seed: int = 0, **changes: Any) -> dict[str, Any]:
     episodes = [episode(100_000 + i, i < wins) for i in range(n)]
-    return {"schema": "vqbet_course/run/1", "contract": PUSHT_TASK.to_dict(), "perturb": [], "goal_pose": None,
-            "training": {"seed": seed, "steps": 9}, "seed": 100_000, "episodes": episodes, "made_by": MADE_BY,
-            "metrics": {"success_rate": wins / n, "avg_max_coverage": 0.7, "avg_final_coverage": 0.5}} | changes
+    return {
+        "schema": "vqbet_course/run/1",
+        "contract": PUSHT_TASK.to_dict(),
+        "perturb": [],
+        "goal_pose": None,
+        "training": {"seed": seed, "steps": 9},
+        "seed": 100_000,
+        "episodes": episodes,
+        "made_by": MADE_BY,
+        "metrics": {"success_rate": wins / n, "avg_max_coverage": 0.7, "avg_final_coverage": 0.5},
+    } | changes
 
 
 def write_run(folder: Path, wins: int, **changes: Any) -> Path:
@@ -49,29 +63,48 @@ def rows(method: str, wins: int, n: int = 40, seed: int = 1) -> Row:
 # --- hypotheses -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("text", "two", "sign", "margin"), [
-    ("vqbet.success_rate >= act.success_rate + 0.05", "act", 1, 0.05),
-    ("vqbet.success_rate>=diffusion-ddim10.success_rate - 0.1", "diffusion-ddim10", 1, -0.1),
-    ("bc.avg_max_reward <= 0.5", None, -1, 0.5),
-    ("vqbet.avg_final_coverage >= bc.avg_final_coverage", "bc", 1, 0.0),
-])
+@pytest.mark.parametrize(
+    ("text", "two", "sign", "margin"),
+    [
+        ("vqbet.success_rate >= act.success_rate + 0.05", "act", 1, 0.05),
+        ("vqbet.success_rate>=diffusion-ddim10.success_rate - 0.1", "diffusion-ddim10", 1, -0.1),
+        ("bc.avg_max_reward <= 0.5", None, -1, 0.5),
+        ("vqbet.avg_final_coverage >= bc.avg_final_coverage", "bc", 1, 0.0),
+    ],
+)
 def test_hypotheses_are_read(text: str, two: str | None, sign: int, margin: float) -> None:
     read = Hypothesis.parse(text)
     assert (read.two, read.sign, read.margin) == (two, sign, margin)
 
 
-@pytest.mark.parametrize("text", ["vqbet is better", "a.success_rate >=", "a.success_rate > 0.5", "a.speed >= 0.5",
-                                  "a.success_rate >= b.avg_max_reward", "a.success_rate >= 0.5.5", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "vqbet is better",
+        "a.success_rate >=",
+        "a.success_rate > 0.5",
+        "a.speed >= 0.5",
+        "a.success_rate >= b.avg_max_reward",
+        "a.success_rate >= 0.5.5",
+        "",
+    ],
+)
 def test_hypotheses_that_say_nothing_to_a_machine(text: str) -> None:
     with pytest.raises(BadInput, match="hypothesis"):
         Hypothesis.parse(text)
 
 
-@pytest.mark.parametrize(("text", "verdict"), [
-    ("a.success_rate >= b.success_rate + 0.05", "confirmed"), ("b.success_rate >= a.success_rate", "falsified"),
-    ("b.success_rate <= a.success_rate - 0.05", "confirmed"), ("a.success_rate >= 0.9", "inconclusive"),
-    ("a.success_rate <= 0.5", "falsified"), ("a.success_rate >= a.success_rate", "confirmed"),
-])
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("a.success_rate >= b.success_rate + 0.05", "confirmed"),
+        ("b.success_rate >= a.success_rate", "refuted"),
+        ("b.success_rate <= a.success_rate - 0.05", "confirmed"),
+        ("a.success_rate >= 0.9", "inconclusive"),
+        ("a.success_rate <= 0.5", "refuted"),
+        ("a.success_rate >= a.success_rate", "confirmed"),
+    ],
+)
 def test_verdicts(text: str, verdict: str) -> None:
     assert judge_hypothesis(Hypothesis.parse(text), [rows("a", 36), rows("b", 12)])["verdict"] == verdict
 
@@ -95,13 +128,13 @@ def test_a_perturbed_evaluation_is_a_side_of_its_own(tmp_path: Path) -> None:
     write_run(tmp_path / "calm", 18)
     write_run(tmp_path / "shoved", 4, perturb=["shove=60", "friction=0.5"])
     text = "vqbet@shove=60+friction=0.5.success_rate >= vqbet.success_rate - 0.2"
-    assert judge_hypothesis(Hypothesis.parse(text), rows_of(tmp_path))["verdict"] == "falsified"
+    assert judge_hypothesis(Hypothesis.parse(text), rows_of(tmp_path))["verdict"] == "refuted"
 
 
-def test_results_that_cannot_be_told_apart_are_not_judged(tmp_path: Path) -> None:
+def test_results_of_several_kinds_are_not_judged(tmp_path: Path) -> None:
     write_run(tmp_path / "a", 10)
     write_run(tmp_path / "b", 12)
-    with pytest.raises(BadInput, match="2 results of 'vqbet' cannot be told apart"):
+    with pytest.raises(BadInput, match="2 results of 'vqbet' are of several kinds"):
         judge_hypothesis(Hypothesis.parse("vqbet.success_rate >= 0.5"), rows_of(tmp_path))
 
 
@@ -114,7 +147,7 @@ def test_the_record_of_a_reproduction_is_no_result(tmp_path: Path) -> None:
 def test_a_page_is_judged_and_judged_again() -> None:
     page = "- H1: `a.success_rate >= 0.5`\ntext\n- H2: `a.success_rate <= 0.5`\n"
     once = with_verdicts(page, [rows("a", 36)])
-    assert "`a.success_rate >= 0.5` — **confirmed**" in once and "**falsified**" in once and "\ntext\n" in once
+    assert "`a.success_rate >= 0.5` — **confirmed**" in once and "**refuted**" in once and "\ntext\n" in once
     assert with_verdicts(once, [rows("a", 36)]) == once
     assert "confirmed" not in with_verdicts(once, [rows("a", 20)]).split("\n")[0]
     with pytest.raises(BadInput, match="no hypothesis"):
@@ -131,7 +164,7 @@ def test_the_command_writes_a_page_and_judges_it(tmp_path: Path, capsys: pytest.
     assert main(["design", "mine", "--judge", str(PANEL), *out]) == 0
     said = capsys.readouterr().out
     assert said.count("H1 ") == said.count("H2 ") == 1
-    assert any(f"**{v}**" in (tmp_path / "mine.md").read_text() for v in ("confirmed", "falsified", "inconclusive"))
+    assert any(f"**{v}**" in (tmp_path / "mine.md").read_text() for v in ("confirmed", "refuted", "inconclusive"))
 
 
 def test_a_budget_without_measurements_says_so() -> None:
@@ -155,7 +188,7 @@ def test_the_page_says_what_was_repeated(tmp_path: Path) -> None:
         verdict = json.dumps({"reproduced": same})
         (run / "eval" / "seed-100000" / "reproduced.json").write_text(verdict)
     page = retro(runs, tmp_path / "retro.md")
-    assert "Of 3 saved evaluation(s), 2 were repeated in a fresh clone, and 1 of those came out the same." in page
+    assert "Of 3 saved evaluation(s), 2 were repeated in a fresh clone, and 1 of those gave the same result." in page
 
 
 def test_other_tasks_are_other_rows(tmp_path: Path) -> None:
@@ -173,13 +206,17 @@ def test_other_trainings_are_other_rows_and_a_seed_twice_is_asked_about(tmp_path
     write_run(tmp_path / "b", 5, training={"seed": 0, "data": "/somewhere/human.zarr"})
     write_run(tmp_path / "c", 6, training={"seed": 0, "data": "/somewhere/human.zarr"})
     page = retro([tmp_path], tmp_path / "out.md")
-    assert "| vqbet | PushT | demo | 50% (1 seed) | 20 |" in page and "| vqbet | PushT | human.zarr | 28% ± 4% (2 seeds)" in page
+    assert (
+        "| vqbet | PushT | demo | 50% (1 seed) | 20 |" in page
+        and "| vqbet | PushT | human.zarr | 28% ± 4% (2 seeds)" in page
+    )
     assert "2 results of 1 training seeds" in page and "Fewer than three training seeds" in page
 
 
 def test_rows_measured_elsewhere_are_marked(tmp_path: Path) -> None:
-    (tmp_path / "vla.json").write_text(json.dumps([{"method": "a VLA", "task": "PushT", "success": [0.5, 0.7],
-                                                    "source": "our lab, week 7"}]))
+    (tmp_path / "vla.json").write_text(
+        json.dumps([{"method": "a VLA", "task": "PushT", "success": [0.5, 0.7], "source": "our lab, week 7"}])
+    )
     page = retro([write_run(tmp_path / "a", 10)], tmp_path / "out.md", tmp_path / "vla.json")
     assert "| a VLA | PushT | | 60% ± 14% (2 seeds) | | recorded: our lab, week 7 |" in page
 
@@ -195,9 +232,9 @@ def test_the_stored_results_can_be_read() -> None:
 
 def test_the_same_episodes_where_versions_agree() -> None:
     before, after = evaluation(10), evaluation(10)
-    assert compare(before, after)["reproduced"]
+    assert compare_results(before, after)["reproduced"]
     after["episodes"][3]["max_coverage"] -= 1e-9
-    verdict = compare(before, after)
+    verdict = compare_results(before, after)
     assert not verdict["reproduced"] and verdict["other_episodes"] == [100_003]
     assert "NOT reproduced (the same episodes)" in verdict_line(verdict) and "differ: 100003" in verdict_line(verdict)
 
@@ -205,22 +242,32 @@ def test_the_same_episodes_where_versions_agree() -> None:
 def test_a_figure_that_its_episodes_do_not_bear_out_is_named() -> None:
     before = evaluation(10)
     before["metrics"]["avg_final_coverage"] = 0.9
-    verdict = compare(before, evaluation(10))
+    verdict = compare_results(before, evaluation(10))
     assert not verdict["reproduced"] and verdict["other_episodes"] == []
     assert "avg_final_coverage 0.9 against 0.5" in verdict_line(verdict)
 
 
 @pytest.mark.parametrize(("wins", "reproduced"), [(11, True), (9, True), (12, False), (8, False)])
 def test_within_a_twentieth_where_versions_differ(wins: int, reproduced: bool) -> None:
-    verdict = compare(evaluation(10), evaluation(wins, made_by=MADE_BY | {"torch": "3.0"}))
+    verdict = compare_results(evaluation(10), evaluation(wins, made_by=MADE_BY | {"torch": "3.0"}))
     assert verdict["reproduced"] is reproduced and verdict["differs"] == {"torch": ["2.11.0", "3.0"]}
     assert "torch 2.11.0 against 3.0" in verdict_line(verdict)
 
 
 def test_it_is_asked_for_as_it_was(tmp_path: Path) -> None:
     before = evaluation(3, n=7, perturb=["shove=60"], goal_pose="180,300,1.0")
-    assert command(before, tmp_path / "eval" / "run.json", tmp_path, tmp_path / "o")[2:12] == [
-        "--episodes", "7", "--seed", "100000", "--videos", "0", "--perturb", "shove=60", "--goal-pose", "180,300,1.0"]
+    assert evaluation_command(before, tmp_path / "eval" / "run.json", tmp_path, tmp_path / "o")[2:12] == [
+        "--episodes",
+        "7",
+        "--seed",
+        "100000",
+        "--videos",
+        "0",
+        "--perturb",
+        "shove=60",
+        "--goal-pose",
+        "180,300,1.0",
+    ]
 
 
 @pytest.fixture
@@ -230,8 +277,10 @@ def repo(tmp_path: Path) -> Path:
     repo.mkdir()
     script = '#!/bin/sh\nwhile [ "$1" != --out ]; do shift; done\nmkdir -p "$2"\ncp answer.json "$2/run.json"\n'
     (repo / "tool").write_text(script)
-    (repo / "Makefile").write_text(".venv/.ready:\n\tmkdir -p .venv/bin && cp tool .venv/bin/vqbet-course && "
-                                   "chmod +x .venv/bin/vqbet-course && touch .venv/.ready\n")
+    (repo / "Makefile").write_text(
+        ".venv/.ready:\n\tmkdir -p .venv/bin && cp tool .venv/bin/vqbet-course && "
+        "chmod +x .venv/bin/vqbet-course && touch .venv/.ready\n"
+    )
     (repo / "answer.json").write_text(json.dumps(evaluation(10)))
     git = ["git", "-C", str(repo), "-c", "user.name=n", "-c", "user.email=e"]
     subprocess.run([*git, "init", "-q"], check=True)
@@ -297,9 +346,12 @@ def test_several_evaluations_are_asked_about(tmp_path: Path) -> None:
     assert recorded(run, "other")[0].parent.name == "other"
 
 
-@pytest.mark.parametrize("content", ["{", "{}", "[1]", '[{"method": "a"}]',
-                                     '[{"method": "a", "task": "t", "success": [2], "source": "s"}]'])
+@pytest.mark.parametrize(
+    "content", ["{", "{}", "[1]", '[{"method": "a"}]', '[{"method": "a", "task": "t", "success": [2], "source": "s"}]']
+)
 def test_records_that_are_none(content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "rows.json").write_text(content)
     run = write_run(tmp_path / "run", 10)
-    assert "rows.json" in refused(capsys, "retro", run, "--recorded", tmp_path / "rows.json", "--out", tmp_path / "r.md")
+    assert "rows.json" in refused(
+        capsys, "retro", run, "--recorded", tmp_path / "rows.json", "--out", tmp_path / "r.md"
+    )

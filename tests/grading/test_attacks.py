@@ -3,6 +3,7 @@
 `attacks/NAME.py` is a cell of lab 01. Its first line names the exercise that it stands for, the expected status, and
 what it tries; `# <solution>` stands for the released cell. Four attacks, one for each exercise, share a notebook.
 """
+
 import hashlib
 import json
 import os
@@ -49,8 +50,12 @@ def packed() -> list[dict[str, Path]]:
 
 def fingerprint() -> str:
     """Of everything that grading builds on."""
-    files = [path for folder in ("nbs", "labs", "vqbet_course") for path in sorted((REPO / folder).rglob("*"))
-             if path.is_file() and "__pycache__" not in path.parts]
+    files = [
+        path
+        for folder in ("nbs", "labs", "vqbet_course")
+        for path in sorted((REPO / folder).rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
     return hashlib.sha256(b"".join(str(path).encode() + path.read_bytes() for path in files)).hexdigest()
 
 
@@ -60,8 +65,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder, out = tmp_path_factory.mktemp("attacks"), tmp_path_factory.mktemp("grades")
     notebooks = {f"{number:02}": notebook for number, notebook in enumerate(packed())}
     for name, notebook in notebooks.items():
-        (folder / f"{name}.ipynb").write_text(json.dumps(solved_with(LAB, {
-            exercise: attack.read_text() for exercise, attack in notebook.items()})))
+        (folder / f"{name}.ipynb").write_text(
+            json.dumps(solved_with(LAB, {exercise: attack.read_text() for exercise, attack in notebook.items()}))
+        )
     before = fingerprint()
     problems = grader.grade(folder, out, jobs=2, options=grader.Options(LIMITS, execute=False), quiet=True)
     attacked, bystanders, pages = {}, defaultdict(list), {}
@@ -73,8 +79,13 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
                 pages[notebook[exercise["id"]].stem] = (out / "students" / name / "report.html").read_text()
             else:
                 bystanders[name].append(exercise["status"])
-    return {"problems": problems, "attacked": attacked, "bystanders": dict(bystanders), "pages": pages,
-            "unchanged": fingerprint() == before}
+    return {
+        "problems": problems,
+        "attacked": attacked,
+        "bystanders": dict(bystanders),
+        "pages": pages,
+        "unchanged": fingerprint() == before,
+    }
 
 
 @needs_bubblewrap
@@ -117,13 +128,24 @@ def read(notebook: dict[str, Any] | bytes) -> tuple[dict[str, str], list[str]]:
     return {id: answers[0].source for id, answers in found.items()}, notes
 
 
-@pytest.mark.parametrize("data", [
-    b"", b"{}", b"[]", b"null", b'{"cells": []}', b"{" * 100_000, b"\x80\x04pickle", b'{"cells": 3, "metadata": {}}',
-    b'{"cells": [{"cell_type": "code", "source": [1], "metadata": {}}], ' + CLAIMED,
-    b'{"cells": [{"cell_type": "code", "metadata": []}], ' + CLAIMED,
-    b'{"cells": [], "metadata": {"vqbet_course": {"lab": "../../etc"}}}',
-    b'{"cells": [], "metadata": {"vqbet_course": {"lab": ["01_tokens"]}}}',
-], ids=range(12))
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b'{"cells": []}',
+        b"{" * 100_000,
+        b"\x80\x04pickle",
+        b'{"cells": 3, "metadata": {}}',
+        b'{"cells": [{"cell_type": "code", "source": [1], "metadata": {}}], ' + CLAIMED,
+        b'{"cells": [{"cell_type": "code", "metadata": []}], ' + CLAIMED,
+        b'{"cells": [], "metadata": {"vqbet_course": {"lab": "../../etc"}}}',
+        b'{"cells": [], "metadata": {"vqbet_course": {"lab": ["01_tokens"]}}}',
+    ],
+    ids=range(12),
+)
 def test_what_is_no_lab_is_not_graded(data: bytes) -> None:
     with pytest.raises(Ungradable):
         read(data)
@@ -164,10 +186,12 @@ def ids_of_other_kinds(notebook: dict[str, Any]) -> None:
         cell["id"] = {"a": [cell["id"]]}
 
 
-@pytest.mark.parametrize("change, note", [
-    (duplicated, "2 answers"), (locked_cell_changed, "changed"), (locked_cell_removed, "removed")])
+@pytest.mark.parametrize(
+    "change, note", [(duplicated, "2 answers"), (locked_cell_changed, "changed"), (locked_cell_removed, "removed")]
+)
 def test_a_changed_notebook_is_graded_as_released_and_said_so(
-        change: Callable[[dict[str, Any]], None], note: str) -> None:
+    change: Callable[[dict[str, Any]], None], note: str
+) -> None:
     notebook = notebook_of(LAB)
     change(notebook)
     answers, notes = read(notebook)

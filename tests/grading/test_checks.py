@@ -1,4 +1,5 @@
 """Exercises, their checks and the student editions: solutions pass, misconceptions are recognised."""
+
 import json
 
 import nbformat
@@ -123,14 +124,18 @@ def test_hints_render_as_markdown(name: str) -> None:
 
 
 def test_blanking_keeps_signature_and_docstring() -> None:
-    source = ('class A:\n    @property\n    def b(self) -> int:\n        """Say b."""\n        return 1\n\n'
-              "    def c(self): return 2\n")
+    source = (
+        'class A:\n    @property\n    def b(self) -> int:\n        """Say b."""\n        return 1\n\n'
+        "    def c(self): return 2\n"
+    )
     assert blanked(source, ("b",)) == (
         'class A:\n    @property\n    def b(self) -> int:\n        """Say b."""\n        raise NotImplementedError\n\n'
-        "    def c(self): return 2")
+        "    def c(self): return 2"
+    )
 
 
 def test_links_of_an_edition_lead_home() -> None:
     text = "[a](01_tokens.ipynb) [b](00_first_push.ipynb#x) ![c](images/c.png) [d](https://d.org/e.ipynb)"
     assert pointing_home(text, {"01_tokens"}) == (
-        "[a](01_tokens.ipynb) [b](../nbs/00_first_push.ipynb#x) ![c](../nbs/images/c.png) [d](https://d.org/e.ipynb)")
+        "[a](01_tokens.ipynb) [b](../nbs/00_first_push.ipynb#x) ![c](../nbs/images/c.png) [d](https://d.org/e.ipynb)"
+    )

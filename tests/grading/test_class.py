@@ -1,4 +1,5 @@
 """The grade command: references and stubs, a class, its reports; what is refused, and what survives a kill."""
+
 import csv
 import json
 import os
@@ -85,7 +86,12 @@ def test_a_report_has_the_promised_form(graded: Path) -> None:
     assert (ada["lab"], ada["score"], ada["max_score"]) == (LAB, 10, 10)
     assert read(folder_of(graded, "=bob") / "report.json")["score"] == 0
     assert eve["score"] == 8 and eve["exercises"][1] == {
-        "id": "1.2", "points": 2, "awarded": 0, "status": "wrong", "misconception": MISTAKE.name}
+        "id": "1.2",
+        "points": 2,
+        "awarded": 0,
+        "status": "wrong",
+        "misconception": MISTAKE.name,
+    }
 
 
 def test_a_students_page_says_what_is_wrong_and_escapes_names(graded: Path) -> None:
@@ -97,11 +103,12 @@ def test_the_class_is_summed_up(graded: Path) -> None:
     page = (graded / "class.html").read_text()
     assert "4 submissions" in page and MISTAKE.name in page and "mallory" in page and "<b>eve" not in page
     rows = list(csv.DictReader((graded / "grades.csv").read_text().splitlines()))
-    assert {row["student"]: row["score"] for row in rows} == {
-        "ada": "10", "'=bob": "0", EVE: "8", "mallory": ""}
+    assert {row["student"]: row["score"] for row in rows} == {"ada": "10", "'=bob": "0", EVE: "8", "mallory": ""}
 
 
-def test_results_do_not_depend_on_the_number_of_jobs_or_on_dask(submissions: Path, graded: Path, tmp_path: Path) -> None:
+def test_results_do_not_depend_on_the_number_of_jobs_or_on_dask(
+    submissions: Path, graded: Path, tmp_path: Path
+) -> None:
     from distributed import LocalCluster
 
     with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
@@ -114,7 +121,8 @@ def test_results_do_not_depend_on_the_number_of_jobs_or_on_dask(submissions: Pat
 
 
 def test_one_submission_on_which_the_grader_fails_costs_the_others_nothing(
-        two: Path, cheap: list[str], tmp_path: Path) -> None:
+    two: Path, cheap: list[str], tmp_path: Path
+) -> None:
     (two / "bob.ipynb").write_text("poison")
     problems = grader.grade(two, tmp_path / "out", options=NO_COPY, quiet=True)
     assert cheap == ["ada"] and "ZeroDivisionError" in problems["bob"]
@@ -145,7 +153,9 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(grader, "grade_submission", passed)
     monkeypatch.setattr(grader, "executor", threads)
     write = report.write_student
-    monkeypatch.setattr(report, "write_student", lambda out, name, *rest: (write(out, name, *rest), written.append(name)))
+    monkeypatch.setattr(
+        report, "write_student", lambda out, name, *rest: (write(out, name, *rest), written.append(name))
+    )
     return written
 
 
@@ -158,7 +168,9 @@ def two(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_grade_is_given_once_and_anew_when_the_submission_changed(two: Path, cheap: list[str], tmp_path: Path) -> None:
+def test_a_grade_is_given_once_and_anew_when_the_submission_changed(
+    two: Path, cheap: list[str], tmp_path: Path
+) -> None:
     grade: Callable[[], object] = lambda: grader.grade(two, tmp_path / "out", options=NO_COPY, quiet=True)
     grade()
     assert sorted(cheap) == ["ada", "bob"]
@@ -208,11 +220,24 @@ def test_hidden_copies_of_jupyter_are_no_submissions(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}")
     assert [(s.name, s.left_out) for s in find_submissions(tmp_path)] == [
-        (".ipynb_checkpoints/a-checkpoint", True), ("a", False)]
+        (".ipynb_checkpoints/a-checkpoint", True),
+        ("a", False),
+    ]
 
 
 def test_reports_of_any_name_have_a_folder_of_their_own(tmp_path: Path) -> None:
-    names = [".", "..", "...", "a/b", "a%2Fb", "é" * 120, "学" * 80 + "一", "学" * 80 + "二", "x" * 250, "group/" * 60 + "eve"]
+    names = [
+        ".",
+        "..",
+        "...",
+        "a/b",
+        "a%2Fb",
+        "é" * 120,
+        "学" * 80 + "一",
+        "学" * 80 + "二",
+        "x" * 250,
+        "group/" * 60 + "eve",
+    ]
     folders = [folder_of(tmp_path, name) for name in names]
     assert len(set(folders)) == len(names)
     for folder in folders:
@@ -220,7 +245,9 @@ def test_reports_of_any_name_have_a_folder_of_their_own(tmp_path: Path) -> None:
         assert folder.resolve().parent == tmp_path / "students"
 
 
-def test_a_file_name_that_is_no_text_or_steers_a_terminal_is_escaped(two: Path, cheap: list[str], tmp_path: Path) -> None:
+def test_a_file_name_that_is_no_text_or_steers_a_terminal_is_escaped(
+    two: Path, cheap: list[str], tmp_path: Path
+) -> None:
     os.rename(os.fsencode(two / "ada.ipynb"), os.fsencode(two) + b"/\xff\x1b[2J\n.ipynb")
     grader.grade(two, tmp_path / "out", options=NO_COPY, quiet=True)
     assert sorted(cheap) == [r"\xff\x1b[2J\n", "bob"]
@@ -235,7 +262,8 @@ def test_a_submission_that_would_fill_the_memory_is_not_read(tmp_path: Path) -> 
 
 
 def test_without_bubblewrap_it_says_what_is_not_enforced_or_refuses(
-        two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for module in (sandbox, grader, execution):
         monkeypatch.setattr(module, "bubblewrap_works", lambda: False)
     with pytest.raises(BadInput, match="bubblewrap"):
@@ -247,7 +275,9 @@ def test_without_bubblewrap_it_says_what_is_not_enforced_or_refuses(
 
 
 def test_a_sandbox_that_does_not_start_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox.Sandbox, "command", lambda self, files: ([sys.executable, "-c", "raise SystemExit('no torch')"], []))
+    monkeypatch.setattr(
+        sandbox.Sandbox, "command", lambda self, files: ([sys.executable, "-c", "raise SystemExit('no torch')"], [])
+    )
     with pytest.raises(Ungradable, match="no torch"):
         grader.grade_submission(json.dumps(solved(LAB)).encode(), grader.Options(execute=False))
 
@@ -271,8 +301,10 @@ def test_the_command_loads_no_torch() -> None:
 
 def small(*sources: str) -> bytes:
     """A notebook that claims to be the lab, with these cells."""
-    cells = [{"cell_type": "code", "id": f"c{n}", "metadata": {}, "source": source, "outputs": [], "execution_count": None}
-             for n, source in enumerate(sources)]
+    cells = [
+        {"cell_type": "code", "id": f"c{n}", "metadata": {}, "source": source, "outputs": [], "execution_count": None}
+        for n, source in enumerate(sources)
+    ]
     kernel = {"name": "python3", "display_name": "python3"}
     metadata = {"kernelspec": kernel, "vqbet_course": {"lab": LAB}}
     return json.dumps({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}).encode()
@@ -280,7 +312,8 @@ def small(*sources: str) -> bytes:
 
 @pytest.mark.skipif(not sandbox.bubblewrap_works(), reason="bubblewrap does not work here")
 def test_execution_happens_in_a_sandbox_and_leaves_slow_cells_out() -> None:
-    probe = "import os, socket\nprint(os.path.exists(os.path.expanduser('~root/.ssh')), os.getuid() > 0, len(os.listdir('/proc')) < 100)"
+    home = "os.path.exists(os.path.expanduser('~root/.ssh'))"
+    probe = f"import os, socket\nprint({home}, os.getuid() > 0, len(os.listdir('/proc')) < 100)"
     refused = "try:\n    socket.create_connection(('1.1.1.1', 53), 1)\nexcept OSError:\n    print('no network')"
     copy, problem = execution.execute(small(probe, refused, "#| slow\n1 / 0", "1 / 0"), all_labs()[LAB])
     cells = {cell["id"]: cell for cell in json.loads(copy)["cells"] if cell["id"].startswith("c")}
@@ -329,8 +362,12 @@ def test_what_a_lab_builds_on_loads_with_what_a_sandbox_holds(tmp_path: Path) ->
     for lab in all_labs().values():
         sandbox.write_modules(lab, tmp_path / lab.name)
         (tmp_path / lab.name / "cells.json").write_text(json.dumps([source_of(cell) for cell in lab.exported]))
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", LOADS_ALL, str(sandbox.RUNNER), *map(
-        str, sorted(tmp_path.iterdir()))], capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", LOADS_ALL, str(sandbox.RUNNER), *map(str, sorted(tmp_path.iterdir()))],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 

@@ -1,4 +1,5 @@
 """Parity with LeRobot's VQ-BeT on equal weights, over random configurations, and what cannot cross the bridge."""
+
 import copy
 import os
 from collections.abc import Iterator
@@ -28,22 +29,44 @@ from vqbet_course.vqvae import vqvae_loss
 
 CAMERA, STATE, B = "observation.image", "observation.state", 3
 
-configs = st.fixed_dictionaries({
-    "n_obs_steps": st.integers(1, 3), "n_action_pred_token": st.integers(1, 4), "action_chunk_size": st.integers(1, 4),
-    "vqvae_n_embed": st.integers(2, 9), "sequentially_select": st.booleans(), "use_group_norm": st.booleans(),
-    "crop_shape": st.sampled_from([None, (32, 40)]), "spatial_softmax_num_keypoints": st.integers(1, 5),
-    "gpt_n_layer": st.integers(1, 2), "bet_softmax_temperature": st.sampled_from([0.1, 1.0]),
-    "vision_backbone": st.sampled_from(["resnet18", "resnet18", "resnet34", "resnet50"]),
-    "action_dim": st.integers(1, 3), "cameras": st.integers(1, 2), "dropout": st.sampled_from([0.0, 0.2])})
-few = settings(max_examples=int(os.environ.get("PARITY_EXAMPLES", 6)), deadline=None,
-               phases=[Phase.explicit, Phase.generate])  # a ResNet each: few, and no shrinking
+configs = st.fixed_dictionaries(
+    {
+        "n_obs_steps": st.integers(1, 3),
+        "n_action_pred_token": st.integers(1, 4),
+        "action_chunk_size": st.integers(1, 4),
+        "vqvae_n_embed": st.integers(2, 9),
+        "sequentially_select": st.booleans(),
+        "use_group_norm": st.booleans(),
+        "crop_shape": st.sampled_from([None, (32, 40)]),
+        "spatial_softmax_num_keypoints": st.integers(1, 5),
+        "gpt_n_layer": st.integers(1, 2),
+        "bet_softmax_temperature": st.sampled_from([0.1, 1.0]),
+        "vision_backbone": st.sampled_from(["resnet18", "resnet18", "resnet34", "resnet50"]),
+        "action_dim": st.integers(1, 3),
+        "cameras": st.integers(1, 2),
+        "dropout": st.sampled_from([0.0, 0.2]),
+    }
+)
+few = settings(
+    max_examples=int(os.environ.get("PARITY_EXAMPLES", 6)), deadline=None, phases=[Phase.explicit, Phase.generate]
+)  # a ResNet each: few, and no shrinking
 
 
 def make_config(cameras: int = 1, **changes: Any) -> VQBeTConfig:
     small: dict[str, Any] = dict(
-        gpt_input_dim=12, gpt_output_dim=10, gpt_hidden_dim=8, gpt_n_layer=1, gpt_n_head=2, gpt_block_size=40,
-        vqvae_embedding_dim=6, vqvae_enc_hidden_dim=7, pretrained_backbone_weights=None, offset_loss_weight=10.0,
-        crop_shape=(32, 40), spatial_softmax_num_keypoints=4)
+        gpt_input_dim=12,
+        gpt_output_dim=10,
+        gpt_hidden_dim=8,
+        gpt_n_layer=1,
+        gpt_n_head=2,
+        gpt_block_size=40,
+        vqvae_embedding_dim=6,
+        vqvae_enc_hidden_dim=7,
+        pretrained_backbone_weights=None,
+        offset_loss_weight=10.0,
+        crop_shape=(32, 40),
+        spatial_softmax_num_keypoints=4,
+    )
     shapes = {f"{CAMERA}s.{i}" if cameras > 1 else CAMERA: (3, 40, 48) for i in range(cameras)}
     return VQBeTConfig(**small | {"observation_sizes": {STATE: 2}, "image_shapes": shapes} | changes)
 
@@ -105,8 +128,10 @@ def assert_parity(ours: VQBeT, theirs: VQBeTModel, seed: int = 0) -> None:
     close(ours.vqvae.embed(flat), head.vqvae_model.encoder(flat.flatten(1)))
     codes = ours.vqvae.encode(flat)
     assert torch.equal(codes, head.vqvae_model.get_code(flat)[1])
-    close(ours.vqvae.decode(codes), head.vqvae_model.get_action_from_latent(
-        head.vqvae_model.get_embeddings_from_code(codes)))
+    close(
+        ours.vqvae.decode(codes),
+        head.vqvae_model.get_action_from_latent(head.vqvae_model.get_embeddings_from_code(codes)),
+    )
     row = torch.randn(B, 9, c.gpt_input_dim)
     close(ours.gpt(row), theirs.policy(row))
     pictures = seen[next(iter(c.image_shapes))][:, 0]
@@ -151,9 +176,12 @@ def test_names_and_defaults_are_those_of_the_lerobot_that_is_installed() -> None
     elsewhere = {f.name for f in fields(PreTrainedConfig)} - {"n_obs_steps"} | {"normalization_mapping"}
     theirs = {f.name: getattr(LeRobotConfig(), f.name) for f in fields(LeRobotConfig) if f.name not in elsewhere}
     ours = VQBeTConfig(observation_sizes={STATE: 2}).to_dict()
-    assert theirs == {name: ours[name] for name in SHARED} and list(ours)[:len(theirs)] == SHARED
+    assert theirs == {name: ours[name] for name in SHARED} and list(ours)[: len(theirs)] == SHARED
     assert {kind: mode.value for kind, mode in LeRobotConfig().normalization_mapping.items()} == {
-        "VISUAL": "IDENTITY", "STATE": "MIN_MAX", "ACTION": "MIN_MAX"}
+        "VISUAL": "IDENTITY",
+        "STATE": "MIN_MAX",
+        "ACTION": "MIN_MAX",
+    }
 
 
 @few
@@ -223,18 +251,21 @@ def test_it_acts_as_lerobot_does(changes: dict[str, Any], seed: int) -> None:
             close(ours.select_action(now), theirs.select_action(dict(now)))
 
 
-@pytest.mark.parametrize(("changes", "named"), [
-    ({"image_shapes": {}}, "image_shapes"),
-    ({"cameras": 2}, "image_shapes"),
-    ({"observation_sizes": {}}, "observation_sizes"),
-    ({"observation_sizes": {STATE: 2, "observation.environment_state": 16}}, "environment_state"),
-    ({"vqvae_n_layers": 3}, "vqvae_n_layers 3"),
-    ({"vqvae_n_layers": 1}, "vqvae_n_layers 1"),
-    ({"use_relative_actions": True}, "use_relative_actions"),
-    ({"n_action_steps": 2}, "n_action_steps"),
-    ({"average_chunks": True}, "average_chunks"),
-    ({"bet_softmax_temperature": 0.0}, "bet_softmax_temperature"),
-])
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"image_shapes": {}}, "image_shapes"),
+        ({"cameras": 2}, "image_shapes"),
+        ({"observation_sizes": {}}, "observation_sizes"),
+        ({"observation_sizes": {STATE: 2, "observation.environment_state": 16}}, "environment_state"),
+        ({"vqvae_n_layers": 3}, "vqvae_n_layers 3"),
+        ({"vqvae_n_layers": 1}, "vqvae_n_layers 1"),
+        ({"use_relative_actions": True}, "use_relative_actions"),
+        ({"n_action_steps": 2}, "n_action_steps"),
+        ({"average_chunks": True}, "average_chunks"),
+        ({"bet_softmax_temperature": 0.0}, "bet_softmax_temperature"),
+    ],
+)
 def test_what_lerobot_has_no_place_for_is_refused_by_name(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(BadInput, match=named) as caught:
         to_lerobot(make_policy(**changes))

@@ -1,4 +1,5 @@
 """The plugin in LeRobot's own commands, and checkpoints both ways."""
+
 import copy
 import dataclasses
 import json
@@ -30,8 +31,9 @@ from vqbet_course.lerobot_policy import VQBeTCourseConfig, export_run, import_ch
 from vqbet_course.lerobot_policy.modeling_vqbet_course import VQBeTCoursePolicy
 from vqbet_course.lerobot_policy.processor_vqbet_course import shared_bounds
 from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
-from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
-from vqbet_course.tasks.pusht.image_observation import Filmed
+from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK, SUCCESS_COVERAGE
+from vqbet_course.tasks.pusht.environment import make_pusht
+from vqbet_course.tasks.pusht.observation_wrappers import WithCamera
 from vqbet_course.training.runs import Run, TrainingPlan, load_run
 
 PLUGIN = "--policy.discover_packages_path=vqbet_course.lerobot_policy"
@@ -66,9 +68,16 @@ def laptop(**changes: Any) -> VQBeTConfig:
 
 # the configuration
 
-@pytest.mark.parametrize("config", [
-    VQBeTConfig(observation_sizes=KEYPOINTS), laptop(), laptop(image_shapes={CAMERA: (3, 96, 96)}, crop_shape=None),
-    laptop(n_action_steps=2, average_chunks=True, ema_decay=0.5, offset_code="sampled")])
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        VQBeTConfig(observation_sizes=KEYPOINTS),
+        laptop(),
+        laptop(image_shapes={CAMERA: (3, 96, 96)}, crop_shape=None),
+        laptop(n_action_steps=2, average_chunks=True, ema_decay=0.5, offset_code="sampled"),
+    ],
+)
 def test_every_field_survives_lerobots_json(config: VQBeTConfig, tmp_path: Path) -> None:
     VQBeTCourseConfig.of(config, device="cpu").save_pretrained(tmp_path)
     read = PreTrainedConfig.from_pretrained(tmp_path)
@@ -87,6 +96,7 @@ def test_values_that_do_not_fit_are_refused() -> None:
 
 
 # the policy
+
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_learns_in_two_stages_and_acts_whatever_it_sees(kind: str) -> None:
@@ -146,24 +156,53 @@ def test_actions_and_places_share_their_bounds() -> None:
 
 # LeRobot's commands
 
+
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "pretrained_model" / "model.safetensors")
 
 
 def test_lerobot_trains_resumes_and_evaluates_it(tmp_path: Path) -> None:
-    small = [f"--policy.{name}={getattr(CONFIG, name)}" for name in (
-        "gpt_n_layer", "gpt_n_head", "gpt_hidden_dim", "gpt_input_dim", "gpt_output_dim", "vqvae_embedding_dim")]
+    small = [
+        f"--policy.{name}={getattr(CONFIG, name)}"
+        for name in (
+            "gpt_n_layer",
+            "gpt_n_head",
+            "gpt_hidden_dim",
+            "gpt_input_dim",
+            "gpt_output_dim",
+            "vqvae_embedding_dim",
+        )
+    ]
     run_lerobot(
-        lerobot_train.main, PLUGIN, "--policy.type=vqbet_course", "--policy.device=cpu", "--policy.push_to_hub=false",
-        "--policy.n_vqvae_training_steps=2", "--policy.dropout=0.0", "--dataset.repo_id=local/pusht", "--num_workers=0",
-        f"--dataset.root={DEMO_FOLDER}", *PUSHT_ENV, "--env_eval_freq=6", "--eval.n_episodes=1", "--eval.batch_size=1",
-        "--env.episode_length=10", "--steps=6", "--save_freq=3", "--batch_size=8", *small,
-        f"--output_dir={tmp_path / 'run'}")
+        lerobot_train.main,
+        PLUGIN,
+        "--policy.type=vqbet_course",
+        "--policy.device=cpu",
+        "--policy.push_to_hub=false",
+        "--policy.n_vqvae_training_steps=2",
+        "--policy.dropout=0.0",
+        "--dataset.repo_id=local/pusht",
+        "--num_workers=0",
+        f"--dataset.root={DEMO_FOLDER}",
+        *PUSHT_ENV,
+        "--env_eval_freq=6",
+        "--eval.n_episodes=1",
+        "--eval.batch_size=1",
+        "--env.episode_length=10",
+        "--steps=6",
+        "--save_freq=3",
+        "--batch_size=8",
+        *small,
+        f"--output_dir={tmp_path / 'run'}",
+    )
     finished = weights(tmp_path / "run/checkpoints/000006")
     shutil.rmtree(tmp_path / "run/checkpoints/000006")
     run_lerobot(  # LeRobot does not promise the same draws after a resume, so there is no dropout here
-        lerobot_train.main, PLUGIN, "--resume=true",
-        f"--config_path={tmp_path / 'run/checkpoints/000003/pretrained_model/train_config.json'}")
+        lerobot_train.main,
+        PLUGIN,
+        "--resume=true",
+        f"--config_path={tmp_path / 'run/checkpoints/000003/pretrained_model/train_config.json'}",
+    )
     assert same(weights(tmp_path / "run/checkpoints/000006"), finished) and finished["steps"] == 6
 
     import_checkpoint(tmp_path / "run/checkpoints/000006/pretrained_model", tmp_path / "imported")
@@ -175,7 +214,7 @@ def test_lerobot_trains_resumes_and_evaluates_it(tmp_path: Path) -> None:
 
 
 def short_pusht() -> gym.Env:
-    env = rollout.make_pusht()
+    env = make_pusht()
     setattr(env, "contract", dataclasses.replace(PUSHT_TASK, horizon=60))
     return env
 
@@ -183,9 +222,17 @@ def short_pusht() -> gym.Env:
 def played_by_lerobot(checkpoint: Path, out: Path, env: list[str], seed: int, n: int) -> dict[str, Any]:
     """What lerobot-eval says of n short episodes, played together."""
     run_lerobot(
-        lerobot_eval.main, PLUGIN, f"--policy.path={checkpoint}", "--policy.device=cpu", *env,
-        f"--eval.n_episodes={n}", f"--eval.batch_size={n}", f"--seed={seed}", "--env.episode_length=60",
-        f"--output_dir={out}")
+        lerobot_eval.main,
+        PLUGIN,
+        f"--policy.path={checkpoint}",
+        "--policy.device=cpu",
+        *env,
+        f"--eval.n_episodes={n}",
+        f"--eval.batch_size={n}",
+        f"--seed={seed}",
+        "--env.episode_length=60",
+        f"--output_dir={out}",
+    )
     metrics: dict[str, Any] = json.loads((out / "eval_info.json").read_text())["per_task"][0]["metrics"]
     return metrics
 
@@ -195,7 +242,7 @@ def test_both_evaluators_agree_episode_by_episode(tmp_path: Path) -> None:
     policy = VQBeTPolicy(shipped.policy.network, dataclasses.replace(shipped.policy.acting, temperature=0.0))
     export_run(dataclasses.replace(shipped, policy=policy), tmp_path / "cold")
     played = rollout.rollouts(policy, shipped.normalizer, range(100_002, 100_005), short_pusht)
-    ours = [max(e.coverage) / rollout.SUCCESS_COVERAGE for e in played]
+    ours = [max(e.coverage) / SUCCESS_COVERAGE for e in played]
     theirs = played_by_lerobot(tmp_path / "cold", tmp_path / "eval", PUSHT_ENV, 100_002, 3)
     assert theirs["max_rewards"] == pytest.approx([min(1, reward) for reward in ours], abs=1e-6)
     assert theirs["successes"] == [reward > 1 for reward in ours]
@@ -204,20 +251,32 @@ def test_both_evaluators_agree_episode_by_episode(tmp_path: Path) -> None:
 
 def test_both_evaluators_agree_on_a_policy_that_sees(tmp_path: Path) -> None:
     """Its weights are random, but in the first episode it pushes the T."""
-    run = image_run(tmp_path, seed=7, image_shapes={CAMERA: (3, 96, 96)}, bet_softmax_temperature=0.0,
-                    use_group_norm=True, n_action_steps=2)
+    run = image_run(
+        tmp_path,
+        seed=7,
+        image_shapes={CAMERA: (3, 96, 96)},
+        bet_softmax_temperature=0.0,
+        use_group_norm=True,
+        n_action_steps=2,
+    )
     board = {name: (torch.zeros(2), torch.full((2,), 512.0)) for name in (STATE, "action")}
     run = dataclasses.replace(run, normalizer=Normalizer(board), contract=PUSHT)
     export_run(run, tmp_path / "there")
-    played = rollout.rollouts(run.policy, run.normalizer, range(2), lambda: Filmed(short_pusht()))
-    ours = [sum(e.coverage) / rollout.SUCCESS_COVERAGE for e in played]
-    env = ["--env.type=pusht", "--env.observation_height=96", "--env.observation_width=96", "--eval.use_async_envs=false"]
+    played = rollout.rollouts(run.policy, run.normalizer, range(2), lambda: WithCamera(short_pusht()))
+    ours = [sum(e.coverage) / SUCCESS_COVERAGE for e in played]
+    env = [
+        "--env.type=pusht",
+        "--env.observation_height=96",
+        "--env.observation_width=96",
+        "--eval.use_async_envs=false",
+    ]
     theirs = played_by_lerobot(tmp_path / "there", tmp_path / "eval", env, 0, 2)
     assert theirs["sum_rewards"] == pytest.approx(ours, abs=1e-5)
     assert len(set(played[0].coverage)) > 5
 
 
 # checkpoints
+
 
 def test_export_and_import_give_the_run_back(tmp_path: Path) -> None:
     assert cli.main(["export", "shipped", "--out", str(tmp_path / "there")]) == 0
@@ -301,14 +360,20 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "no configuration": (lambda c: (c / "config.json").unlink(), "no config.json"),
     "a damaged configuration": (lambda c: replaced(c / "config.json", b"{"), "config.json"),
     "a field of another version": (
-        lambda c: change_json(c / "config.json", lambda v: v.update(new_field=3)), "LeRobot 0.6 cannot read it"),
+        lambda c: change_json(c / "config.json", lambda v: v.update(new_field=3)),
+        "LeRobot 0.6 cannot read it",
+    ),
     "no weights": (lambda c: (c / "model.safetensors").unlink(), "model.safetensors: missing"),
     "damaged weights": (lambda c: replaced(c / "model.safetensors", b"x" * 99), "damaged"),
     "a missing tensor": (lambda c: change_tensors(c, lambda t: t.pop(HEAD)), "policy.lm_head.weight is missing"),
-    "another shape": (lambda c: change_tensors(c, lambda t: t.update({HEAD: torch.ones(3, 8)})),
-                      r"policy.lm_head.weight has shape \(3, 8\)"),
+    "another shape": (
+        lambda c: change_tensors(c, lambda t: t.update({HEAD: torch.ones(3, 8)})),
+        r"policy.lm_head.weight has shape \(3, 8\)",
+    ),
     "a tensor of another version": (
-        lambda c: change_tensors(c, lambda t: t.update({"normalize_inputs.min": torch.ones(3)})), "normalize_inputs.min"),
+        lambda c: change_tensors(c, lambda t: t.update({"normalize_inputs.min": torch.ones(3)})),
+        "normalize_inputs.min",
+    ),
     "other normalisation": (lambda c: change_json(c / "policy_preprocessor.json", without_min_max), "MEAN_STD"),
     "pictures that are normalised": (lambda c: with_processors(c, VISUAL="MEAN_STD"), "observation.image by MEAN_STD"),
     "no normalisation": (lambda c: (c / "policy_preprocessor.json").unlink(), "policy_preprocessor.json"),

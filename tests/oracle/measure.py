@@ -3,6 +3,7 @@
 `python tests/oracle/measure.py` records them anew in recorded.json; do so only when results are meant to change, and say
 in the commit why.
 """
+
 import hashlib
 import json
 import subprocess
@@ -23,8 +24,12 @@ FIRST_STEPS = 8
 
 def run(*arguments: object) -> None:
     """Run the command line with one thread."""
-    environment = {"OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin", "HOME": tempfile.gettempdir(),
-                   "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    environment = {
+        "OMP_NUM_THREADS": "1",
+        "PATH": "/usr/bin:/bin",
+        "HOME": tempfile.gettempdir(),
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+    }
     done = subprocess.run([str(COMMAND), *map(str, arguments)], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -51,21 +56,48 @@ def traces(folder: Path) -> list[dict[str, Any]]:
     for end in ends:
         own = steps[steps.seed == end["seed"]]
         said = json.dumps([[*(a.tolist() for a in own.action)], [*(t.tolist() for t in own.tokens)]])
-        found.append({key: end[key] for key in ("seed", "success", "max_coverage", "final_coverage", "steps")}
-                     | {"first_actions": [a.tolist() for a in own.action[:FIRST_STEPS]],
-                        "checksum": hashlib.sha256(said.encode()).hexdigest()})
+        found.append(
+            {key: end[key] for key in ("seed", "success", "max_coverage", "final_coverage", "steps")}
+            | {
+                "first_actions": [a.tolist() for a in own.action[:FIRST_STEPS]],
+                "checksum": hashlib.sha256(said.encode()).hexdigest(),
+            }
+        )
     return found
 
 
 def panel(folder: Path) -> list[dict[str, Any]]:
     """A small panel: of every policy, its size, its learning curve, and how its episodes ended."""
-    run("compare", "--policies", "bc,bet,act,vqbet", "--demos", 20, "--steps", 30, "--episodes", 2, "--seeds", 1,
-        "--videos", 0, "--jobs", 2, "--out", folder / "panel")
+    run(
+        "compare",
+        "--policies",
+        "bc,bet,act,vqbet",
+        "--demos",
+        20,
+        "--steps",
+        30,
+        "--episodes",
+        2,
+        "--seeds",
+        1,
+        "--videos",
+        0,
+        "--jobs",
+        2,
+        "--out",
+        folder / "panel",
+    )
     rows = json.loads((folder / "panel" / "panel.json").read_text())["results"]
-    return [{"policy": row["policy"], "parameters": row["parameters"], "steps": row["training"]["steps"],
-             "errors": [point["error"] for point in row["training"]["curve"]],
-             "episodes": [[e["max_coverage"], e["final_coverage"], e["steps"]] for e in row["episodes"]]}
-            for row in rows]
+    return [
+        {
+            "policy": row["policy"],
+            "parameters": row["parameters"],
+            "steps": row["training"]["steps"],
+            "errors": [point["error"] for point in row["training"]["curve"]],
+            "episodes": [[e["max_coverage"], e["final_coverage"], e["steps"]] for e in row["episodes"]],
+        }
+        for row in rows
+    ]
 
 
 def measure() -> dict[str, Any]:

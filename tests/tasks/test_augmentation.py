@@ -1,4 +1,5 @@
 """Hindsight segments: every one is a push that ends at the goal, in a world that obeys the same physics."""
+
 from dataclasses import replace
 
 import numpy as np
@@ -43,8 +44,8 @@ def test_a_moved_world_has_its_block_on_the_goal(block: np.ndarray) -> None:
 def test_the_demonstrations_come_first_and_unchanged(demos: Demos) -> None:
     both = hindsight_pusht(demos)
     assert len(both) > 2 * len(demos)
-    np.testing.assert_array_equal(both.action[:len(demos.action)], demos.action)
-    np.testing.assert_array_equal(both.episode_ends[:len(demos)], demos.episode_ends)
+    np.testing.assert_array_equal(both.action[: len(demos.action)], demos.action)
+    np.testing.assert_array_equal(both.episode_ends[: len(demos)], demos.episode_ends)
 
 
 @pytest.mark.parametrize("chunk_size", [1, 8, 16])
@@ -56,13 +57,14 @@ def test_the_last_chunk_of_every_segment_is_decided_with_the_block_on_the_goal(d
     episode = np.searchsorted(both.episode_ends, last, side="right")
     lasts = last[np.append(np.diff(episode) > 0, True)]  # the last frame of each episode at which a chunk is decided
     assert len(lasts) == len(both) > 2 * len(demos)
-    at = both.observation[KEYPOINTS][lasts[len(demos):]]
+    at = both.observation[KEYPOINTS][lasts[len(demos) :]]
     goal = pusht.block_keypoints(pusht.GOAL_POSE[None])[0]
     np.testing.assert_allclose(at, np.broadcast_to(goal, at.shape), atol=1e-3)
 
 
 def test_a_segment_stays_on_the_board_and_keeps_all_distances(demos: Demos, segments: Demos) -> None:
     """The pusher in the block's frame, and the reach of the action, are those of a demonstrated frame."""
+
     def invariant(d: Demos) -> np.ndarray:
         corners = d.observation[KEYPOINTS].reshape(-1, 8, 2) - d.observation[PUSHER][:, None]
         reach = d.action - d.observation[PUSHER]
@@ -76,7 +78,7 @@ def test_a_segment_stays_on_the_board_and_keeps_all_distances(demos: Demos, segm
 
 
 def test_segments_with_little_before_their_moment_are_left_out(demos: Demos) -> None:
-    lengths = np.diff(hindsight_pusht(demos, chunk_size=12).episode_ends, prepend=0)[len(demos):]
+    lengths = np.diff(hindsight_pusht(demos, chunk_size=12).episode_ends, prepend=0)[len(demos) :]
     assert len(lengths) and lengths.min() >= 12 + EVERY
 
 

@@ -1,4 +1,5 @@
 """The demonstrator: what ships is what it makes, it solves what it should, and it moves as it promises."""
+
 from pathlib import Path
 
 import numpy as np
@@ -6,14 +7,14 @@ import pytest
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets.readers import DEMO_FOLDER
+from vqbet_course.datasets.writer import write_dataset
 from vqbet_course.demos import load_demos
-from vqbet_course.tasks import open_source
+from vqbet_course.tasks import get_task, open_source
 from vqbet_course.tasks.pusht.demonstrator import (
     STYLES,
     Expert,
     columns_of,
     expert_source,
-    make_demos,
     make_episodes,
     solve,
 )
@@ -25,10 +26,13 @@ def test_the_embedded_demonstrations_are_the_experts() -> None:
     made = list(make_episodes(3, seed=0))
     for start, end, episode in zip(demos.episode_starts, demos.episode_ends, made, strict=False):
         np.testing.assert_array_equal(demos.action[start:end], episode.actions)
-        np.testing.assert_array_equal(demos.observation["observation.state"][start:end],
-                                      episode.states[:, :2].astype(np.float32))
-        np.testing.assert_array_equal(demos.observation["observation.environment_state"][start:end],
-                                      block_keypoints(episode.states[:, 2:]).astype(np.float32))
+        np.testing.assert_array_equal(
+            demos.observation["observation.state"][start:end], episode.states[:, :2].astype(np.float32)
+        )
+        np.testing.assert_array_equal(
+            demos.observation["observation.environment_state"][start:end],
+            block_keypoints(episode.states[:, 2:]).astype(np.float32),
+        )
 
 
 def test_what_ships_is_small_and_solved() -> None:
@@ -41,7 +45,9 @@ def test_what_ships_is_small_and_solved() -> None:
 
 
 def test_made_demonstrations_are_what_the_expert_did_and_say_how(tmp_path: Path) -> None:
-    out = make_demos(2, 0, tmp_path / "demos", style="right", noise=1.0)
+    out = write_dataset(
+        get_task("pusht").demonstrations(2, 0, style="right", noise=1.0), tmp_path / "demos", quiet=True
+    )
     source, made = open_source(str(out)), list(make_episodes(2, 0, "right", 1.0))
     for read, episode in zip(source.sound_episodes(), made, strict=True):
         columns = columns_of(episode)
@@ -133,5 +139,6 @@ def test_the_mirror_is_an_involution_that_keeps_the_goal() -> None:
     np.testing.assert_allclose(mirror_state(mirror_state(states)), states)
     np.testing.assert_allclose(mirror_state(states)[0, 2:], GOAL_POSE)
     np.testing.assert_allclose(mirror_points(mirror_points(states[:, :2])), states[:, :2])
-    np.testing.assert_allclose(mirror_keypoints(block_keypoints(states[:, 2:])),
-                               block_keypoints(mirror_state(states)[:, 2:]))
+    np.testing.assert_allclose(
+        mirror_keypoints(block_keypoints(states[:, 2:])), block_keypoints(mirror_state(states)[:, 2:])
+    )

@@ -1,4 +1,5 @@
 """The navigation toy: honest forks, safe demonstrations, crashes that are crashes, episodes that repeat."""
+
 from typing import Any
 
 import numpy as np

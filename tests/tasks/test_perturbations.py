@@ -1,4 +1,5 @@
 """What goes wrong, goes wrong as asked: repeatably, and said in the trace."""
+
 import numpy as np
 import pytest
 from small import small_run
@@ -7,21 +8,23 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.evaluation.behaviour import recovery, shoved_at, steps_to_recover
 from vqbet_course.evaluation.evaluate import evaluate
 from vqbet_course.evaluation.failures import Rule, perception, state_estimation
-from vqbet_course.rollout import Episode, flat, make_pusht
-from vqbet_course.tasks.navigation import NavigationEnv
-from vqbet_course.tasks.perturbations import KINDS, SHOVE_PX, parse, perturbed, pusht_world
+from vqbet_course.rollout import Rollout, flat
+from vqbet_course.tasks import get_task
+from vqbet_course.tasks.perturbations import KINDS, parse_perturbation
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
+from vqbet_course.tasks.pusht.environment import make_pusht, pusht_world
 from vqbet_course.tasks.pusht.geometry import place
+from vqbet_course.tasks.pusht.perturbations import PUSHT_KINDS, SHOVE_PX
 from vqbet_course.training.runs import load_run
 
 pytestmark = pytest.mark.fast
 
-ACTION = np.array([300.0, 200.0])
+ACTION, PUSHT = np.array([300.0, 200.0]), get_task("pusht")
 
 
 def walk(asked: list[str], steps: int = 8, seed: int = 3) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """What is seen, what is so (steps + 1, 18) and what happened, of a walk towards ACTION."""
-    env = perturbed(make_pusht, asked)()
+    env = PUSHT.perturbed(asked).make_env()
     observation, info = env.reset(seed=seed)
     seen, true, happened = [observation], [info.get("true_observation", observation)], []
     for step in range(steps):
@@ -32,7 +35,7 @@ def walk(asked: list[str], steps: int = 8, seed: int = 3) -> tuple[np.ndarray, n
     return flat(seen), flat(true), happened
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [*KINDS, *PUSHT_KINDS])
 def test_a_perturbation_repeats_and_is_named(name: str) -> None:
     one, two = walk([f"{name}=3"]), walk([f"{name}=3"])
     assert np.array_equal(one[0], two[0]) and one[2] == two[2]
@@ -59,12 +62,12 @@ def test_a_frozen_frame_stays_for_as_many_steps() -> None:
 @pytest.mark.parametrize(("name", "rule"), [("observation-noise", state_estimation), ("frozen-frames", perception)])
 def test_the_usual_amount_is_enough_for_the_rule_that_looks_for_it(name: str, rule: Rule) -> None:
     seen, true, _ = walk([name], steps=40)
-    assert rule(Episode(0, observations=[*seen], truth=[*true]), PUSHT_TASK, None)
+    assert rule(Rollout(0, observations=[*seen], truth=[*true]), PUSHT_TASK, None)
 
 
 def test_a_delayed_action_is_the_action_of_before() -> None:
     assert np.array_equal(walk(["delayed-actions=0"])[0], walk([])[0])
-    env, plain = perturbed(make_pusht, ["delayed-actions=2"])(), make_pusht()
+    env, plain = PUSHT.perturbed(["delayed-actions=2"]).make_env(), make_pusht()
     env.reset(seed=1), plain.reset(seed=1)
     sent = [ACTION, ACTION + 50, ACTION - 50, ACTION]
     late = flat([env.step(action)[0] for action in sent])
@@ -80,7 +83,7 @@ def test_a_shove_displaces_the_block_once() -> None:
 
 
 def test_a_shove_is_as_long_beside_a_wall() -> None:
-    env = perturbed(make_pusht, ["shove=0"])()
+    env = PUSHT.perturbed(["shove=0"]).make_env()
     for seed in range(6):
         env.reset(seed=seed)
         world = pusht_world(env)
@@ -90,7 +93,7 @@ def test_a_shove_is_as_long_beside_a_wall() -> None:
 
 
 def test_friction_reaches_pusher_and_block() -> None:
-    env = perturbed(make_pusht, ["friction=0.7"])()
+    env = PUSHT.perturbed(["friction=0.7"]).make_env()
     env.reset(seed=0)
     world = pusht_world(env)
     assert {shape.friction for body in (world.agent, world.block) for shape in body.shapes} == {0.7}
@@ -100,27 +103,33 @@ def test_several_at_once_are_all_named() -> None:
     assert walk(["observation-noise=1", "shove=0"])[2][0] in {"observation-noise+shove", "shove+observation-noise"}
 
 
-@pytest.mark.parametrize(("asked", "why"), [("wind", "unknown perturbation 'wind'; choose from observation-noise"),
-                                            ("shove=soon", "'soon' is not a number"), ("shove=-1", "at least 0"),
-                                            ("frozen-frames=0", "at least 1"), ("friction=nan", "at least 0"),
-                                            ("action-noise=inf", "at least 0")])
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ("wind", "unknown perturbation 'wind'; choose from observation-noise"),
+        ("shove=soon", "'soon' is not a number"),
+        ("shove=-1", "at least 0"),
+        ("frozen-frames=0", "at least 1"),
+        ("friction=nan", "at least 0"),
+        ("action-noise=inf", "at least 0"),
+    ],
+)
 def test_what_cannot_be_asked_for(asked: str, why: str) -> None:
     with pytest.raises(BadInput, match=why):
-        parse(asked)
+        parse_perturbation(asked, KINDS | PUSHT_KINDS)
 
 
 def test_a_task_without_a_block_cannot_be_shoved_which_is_said_at_once() -> None:
-    env = perturbed(NavigationEnv, ["shove=40"])()
-    with pytest.raises(BadInput, match="no block"):
-        env.reset(seed=0)
+    with pytest.raises(BadInput, match="unknown perturbation 'shove'; choose from observation-noise"):
+        get_task("navigation").perturbed(["shove=40"])
 
 
 def test_recovery_is_counted_from_the_shove() -> None:
     coverage, what = [0.2, 0.5, 0.1, 0.3, 0.5, 0.6], ["", "", "shove", "", "", ""]
-    episode = Episode(0, coverage=coverage, intervention=what)
+    episode = Rollout(0, coverage=coverage, intervention=what)
     assert shoved_at(episode) == 2 and steps_to_recover(episode, 2) == 2
-    never = Episode(0, coverage=[0.2, 0.5, 0.1], intervention=["", "", "shove"])
-    no_loss = Episode(0, coverage=[0.0, 0.0, 0.1], intervention=["", "shove", ""])
+    never = Rollout(0, coverage=[0.2, 0.5, 0.1], intervention=["", "", "shove"])
+    no_loss = Rollout(0, coverage=[0.0, 0.0, 0.1], intervention=["", "shove", ""])
     assert recovery([episode, never, no_loss]) == {"shoved": 2, "recovered": 1, "steps_p50": 2.0}
 
 

@@ -1,4 +1,6 @@
 """The registry: which task a contract or a source is of, how a source is adapted, and a third task in a few lines."""
+
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ import pytest
 from small import arrays, write_npz
 
 from vqbet_course import tasks
+from vqbet_course.cli import main
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import Contract, Field, TaskContract
 from vqbet_course.datasets.writer import write_dataset
@@ -45,12 +48,19 @@ def test_every_task_makes_environments_of_its_contract_alone_and_together(name: 
 
 def test_a_contract_belongs_to_the_task_whose_fields_it_has() -> None:
     image = {"observation.image": Field((96, 96, 3))}
-    for mine in (PUSHT, replace(PUSHT, fps=20.0), replace(PUSHT, observation=image | PUSHT.observation),
-                 replace(PUSHT, observation=image)):
+    for mine in (
+        PUSHT,
+        replace(PUSHT, fps=20.0),
+        replace(PUSHT, observation=image | PUSHT.observation),
+        replace(PUSHT, observation=image),
+    ):
         assert task_of(mine) is get_task("pusht")
-    for other in (replace(PUSHT, action=Field(2)), replace(PUSHT, observation={STATE: Field(2, "px")}),
-                  replace(PUSHT, observation=PUSHT.observation | {"observation.effort": Field(1)}),
-                  Contract({STATE: Field(5)}, Field(2), 10.0)):
+    for other in (
+        replace(PUSHT, action=Field(2)),
+        replace(PUSHT, observation={STATE: Field(2, "px")}),
+        replace(PUSHT, observation=PUSHT.observation | {"observation.effort": Field(1)}),
+        Contract({STATE: Field(5)}, Field(2), 10.0),
+    ):
         assert task_of(other) is None
     assert task_of(NavigationEnv().contract.data) is get_task("navigation")
 
@@ -72,20 +82,29 @@ def mobile_base(scale: float = 1.0) -> dict[str, np.ndarray]:
     return {"state": state, "action": draw.uniform(-1, 1, (90, 2)), "episode_ends": np.array([40, 90])}
 
 
-@pytest.mark.parametrize("changes", [
-    mobile_base(), mobile_base(100.0), {"state": arrays()["state"] / 512},
-    {"state": arrays()["state"] * [1, 1, 1, 1, 57.3]}, {"action": arrays()["action"] / 512},
-    {"state": arrays()["state"] * 3}, {"state": np.full((120, 5), 6.0)},
-])
-def test_five_numbers_and_two_are_not_pushts_by_their_count(changes: dict, tmp_path: Path,
-                                                            capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        mobile_base(),
+        mobile_base(100.0),
+        {"state": arrays()["state"] / 512},
+        {"state": arrays()["state"] * [1, 1, 1, 1, 57.3]},
+        {"action": arrays()["action"] / 512},
+        {"state": arrays()["state"] * 3},
+        {"state": np.full((120, 5), 6.0)},
+    ],
+)
+def test_five_numbers_and_two_are_not_pushts_by_their_count(
+    changes: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = open_source(write_npz(tmp_path / "d.npz", **changes), fps=20)
     assert source.contract.features() == STORED and task_of(source.contract) is None
     assert capsys.readouterr().err == ""
 
 
-def test_states_spread_over_the_board_are_pushts_and_a_line_says_so(tmp_path: Path,
-                                                                    capsys: pytest.CaptureFixture[str]) -> None:
+def test_states_spread_over_the_board_are_pushts_and_a_line_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = write_npz(tmp_path / "d.npz")
     source = open_source(path)
     said = capsys.readouterr().err
@@ -125,8 +144,13 @@ def test_a_converted_dataset_is_pushts_by_its_contract_and_without_one_by_its_co
 def test_sixteen_numbers_and_two_that_are_no_t_are_nobodys(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     path = tmp_path / "d.npz"
-    np.savez(path, environment_state=draw.uniform(0, 512, (20, 16)), state=draw.uniform(0, 512, (20, 2)),
-             action=draw.uniform(0, 512, (20, 2)), episode_ends=[20])
+    np.savez(
+        path,
+        environment_state=draw.uniform(0, 512, (20, 16)),
+        state=draw.uniform(0, 512, (20, 2)),
+        action=draw.uniform(0, 512, (20, 2)),
+        episode_ends=[20],
+    )
     assert task_of(open_source(str(path), fps=10).contract) is None
     assert open_source(str(path), task="pusht").contract == PUSHT  # the user's word
 
@@ -153,9 +177,15 @@ STATE = "observation.state"
 class ReachEnv(gym.Env[np.ndarray, np.ndarray]):
     """A point on a line goes to 0, in five steps at most."""
 
-    contract = TaskContract("a point on a line", Contract({STATE: Field(1, "cm")}, Field(1, "cm"), 10.0),
-                            (-1.0, 1.0), 100.0, 5, "between -3 and 3, drawn from the environment seed",
-                            "closer than 0.5 cm to 0")
+    contract = TaskContract(
+        "a point on a line",
+        Contract({STATE: Field(1, "cm")}, Field(1, "cm"), 10.0),
+        (-1.0, 1.0),
+        100.0,
+        5,
+        "between -3 and 3, drawn from the environment seed",
+        "closer than 0.5 cm to 0",
+    )
     observation_space = gym.spaces.Box(-10, 10, (1,), np.float32)
     action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
 
@@ -220,3 +250,47 @@ def test_a_task_in_a_file_of_ones_own_is_found_by_module_and_class(
     plain = get_task("own_task:ReachEnv")
     assert plain.title == "own_task:ReachEnv" and plain.contract == Reach.contract
     assert load_demos(open_source(reach_data, task="own_task:Reach")).units[STATE] == "cm"
+
+
+def test_a_third_task_is_trained_evaluated_and_compared_by_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its module is all that is written for it; jobs run in other processes, which import it by its path."""
+    monkeypatch.chdir(tmp_path)
+    third_task = Path(__file__).read_text().split("THIRD_TASK\n")[1].split("\n@pytest")[0]
+    (tmp_path / "line_task.py").write_text(HEAD + third_task)
+    places = np.tile(np.linspace(3, 0, 25)[:, None], (4, 1))
+    np.savez(tmp_path / "line.npz", state=places, action=-0.3 * places, episode_ends=[25, 50, 75, 100])
+    name = ["--task", "line_task:Reach"]
+    assert main(["train", *name, "--data", "line.npz", "--steps", "3", "--out", "run"]) == 0
+    assert main(["eval", "run", "--episodes", "2"]) == 0  # of the task that it was trained on
+    evaluation = json.loads((tmp_path / "run" / "eval" / "seed-100000" / "run.json").read_text())
+    assert evaluation["contract"] == json.loads(json.dumps(Reach.contract.to_dict()))
+    assert evaluation["task"] == "line_task:Reach" and len(evaluation["episodes"]) == 2
+    assert (
+        main(
+            [
+                "compare",
+                *name,
+                "--data",
+                "line.npz",
+                "--policies",
+                "bc",
+                "--demos",
+                "2",
+                "--episodes",
+                "2",
+                "--seeds",
+                "1",
+                "--steps",
+                "3",
+                "--out",
+                "panel",
+            ]
+        )
+        == 0
+    )
+    panel = json.loads((tmp_path / "panel" / "panel.json").read_text())
+    assert panel["settings"]["task"] == "line_task:Reach" and panel["results"][0]["videos"] == []
+    assert panel["results"][0]["ways_round"] is None and panel["contract"]["horizon"] == 5
+    assert main(["compare", *name, "--policies", "bc", "--out", "other"]) == 2  # it has no demonstrations of its own

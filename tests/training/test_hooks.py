@@ -1,4 +1,5 @@
 """One training loop, and the hooks that look on."""
+
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,16 @@ from vqbet_course.training.log import TrainingLog, read_log
 def toy_stage(steps: int, metrics: dict[str, torch.Tensor] | None = None) -> Stage:
     module = torch.nn.Linear(1, 1)
     optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
-    return Stage("toy", module, lambda rows: (module(torch.ones(4, 1)).pow(2).mean(), metrics or {}), 64, 4, steps, 1.0,
-                 optimizer)
+    return Stage(
+        "toy",
+        module,
+        lambda rows: (module(torch.ones(4, 1)).pow(2).mean(), metrics or {}),
+        64,
+        4,
+        steps,
+        1.0,
+        optimizer,
+    )
 
 
 def test_a_number_of_steps_is_kept_to_the_step_and_measured_from_begin_to_end() -> None:
@@ -39,8 +48,11 @@ def test_a_deadline_ends_in_time_with_a_small_learning_rate(monkeypatch: pytest.
     now, stage, rates = [0.0], toy_stage(10**9), list[float]()
     monkeypatch.setattr(budget.time, "perf_counter", lambda: now[0])
     plain = stage.step
-    stage.step = lambda step, seed: (now.__setitem__(0, now[0] + 0.1), plain(step, seed),  # type: ignore[method-assign]
-                                     rates.append(stage.optimizer.param_groups[0]["lr"]))[1]
+    stage.step = lambda step, seed: (
+        now.__setitem__(0, now[0] + 0.1),
+        plain(step, seed),  # type: ignore[method-assign]
+        rates.append(stage.optimizer.param_groups[0]["lr"]),
+    )[1]
     assert run_stage(stage, 0, hooks=[Deadline(Clock(), 10.0)]) in (100, 101)  # a tenth of a second each
     assert rates[0] > 0.99 and rates[50] == pytest.approx(0.5, abs=0.1) and rates[-1] < 0.01
 
@@ -81,7 +93,8 @@ def test_a_damaged_checkpoint_is_noticed(tmp_path: Path) -> None:
         load_tensors(stage.module, torch.nn.Linear(3, 2).state_dict(), path)
 
 
-@pytest.mark.parametrize(("seconds", "first", "second", "expected"), [
-    (60, 0.01, 0.1, 40 + 596), (60, 1.0, 1.0, 60), (0.001, 1.0, 1.0, 3)])
+@pytest.mark.parametrize(
+    ("seconds", "first", "second", "expected"), [(60, 0.01, 0.1, 40 + 596), (60, 1.0, 1.0, 60), (0.001, 1.0, 1.0, 3)]
+)
 def test_minutes_are_divided_between_the_stages(seconds: float, first: float, second: float, expected: int) -> None:
     assert steps_within(seconds, first, second, most=40) == expected

@@ -1,4 +1,5 @@
 """Run directories and checkpoints of version 0.1 load as they are."""
+
 import json
 from pathlib import Path
 
@@ -12,18 +13,56 @@ from vqbet_course.training.checkpoints import read_checkpoint
 from vqbet_course.training.runs import load_run
 
 FIELDS_OF_0_1 = {
-    "n_obs_steps", "n_action_pred_token", "action_chunk_size", "vision_backbone", "crop_shape", "crop_is_random",
-    "pretrained_backbone_weights", "use_group_norm", "spatial_softmax_num_keypoints", "n_vqvae_training_steps",
-    "vqvae_n_embed", "vqvae_embedding_dim", "vqvae_enc_hidden_dim", "gpt_block_size", "gpt_input_dim", "gpt_output_dim",
-    "gpt_n_layer", "gpt_n_head", "gpt_hidden_dim", "dropout", "offset_loss_weight", "primary_code_loss_weight",
-    "secondary_code_loss_weight", "bet_softmax_temperature", "sequentially_select", "optimizer_lr", "optimizer_betas",
-    "optimizer_eps", "optimizer_weight_decay", "optimizer_vqvae_lr", "optimizer_vqvae_weight_decay",
-    "scheduler_warmup_steps", "vqvae_n_layers", "offset_code", "observation_sizes", "image_shapes", "goal_shape",
-    "action_dim", "use_relative_actions", "n_action_steps", "average_chunks", "vqvae_batch_size", "batch_size", "ema_decay"}
+    "n_obs_steps",
+    "n_action_pred_token",
+    "action_chunk_size",
+    "vision_backbone",
+    "crop_shape",
+    "crop_is_random",
+    "pretrained_backbone_weights",
+    "use_group_norm",
+    "spatial_softmax_num_keypoints",
+    "n_vqvae_training_steps",
+    "vqvae_n_embed",
+    "vqvae_embedding_dim",
+    "vqvae_enc_hidden_dim",
+    "gpt_block_size",
+    "gpt_input_dim",
+    "gpt_output_dim",
+    "gpt_n_layer",
+    "gpt_n_head",
+    "gpt_hidden_dim",
+    "dropout",
+    "offset_loss_weight",
+    "primary_code_loss_weight",
+    "secondary_code_loss_weight",
+    "bet_softmax_temperature",
+    "sequentially_select",
+    "optimizer_lr",
+    "optimizer_betas",
+    "optimizer_eps",
+    "optimizer_weight_decay",
+    "optimizer_vqvae_lr",
+    "optimizer_vqvae_weight_decay",
+    "scheduler_warmup_steps",
+    "vqvae_n_layers",
+    "offset_code",
+    "observation_sizes",
+    "image_shapes",
+    "goal_shape",
+    "action_dim",
+    "use_relative_actions",
+    "n_action_steps",
+    "average_chunks",
+    "vqvae_batch_size",
+    "batch_size",
+    "ema_decay",
+}
 
 
 def as_0_1(run: Path) -> None:
     """Rewrite a run with goals on PushT as 0.1 laid it out: its encoders were wrapped, its configuration knew these fields."""
+
     def renamed(name: str) -> str:
         return name.replace("encoder.project", "encoder.encoder.project")
 
@@ -32,6 +71,7 @@ def as_0_1(run: Path) -> None:
         assert at is not None
         where = {"stage": str(at.stage), "step": str(at.step)} if file.startswith("train") else None
         save_file({renamed(name): value for name, value in load_file(run / file).items()}, run / file, metadata=where)
+    (run / "checksums.json").unlink()
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps({name: config[name] for name in FIELDS_OF_0_1}))
 

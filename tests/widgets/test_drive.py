@@ -1,4 +1,5 @@
 """Driving by hand: what is recorded, where it goes, and what counts as taken over."""
+
 import asyncio
 import json
 from dataclasses import replace
@@ -103,12 +104,14 @@ def test_interventions_join_the_training_data(tmp_path: Path) -> None:
     save_driven(drive, tmp_path / "mine")
     contract = json.loads((tmp_path / "mine" / "meta" / "contract.json").read_text())
     assert contract["operator"] == "a policy, and where `intervention` is 1: human, mouse"
-    done = CliRunner().invoke(cli, ["demos", "convert", "demo", str(tmp_path / "mine"), "--out", str(tmp_path / "both")])
+    done = CliRunner().invoke(
+        cli, ["demos", "convert", "demo", str(tmp_path / "mine"), "--out", str(tmp_path / "both")]
+    )
     assert done.exit_code == 0, done.output
     both, ours = load_demos(open_source(str(tmp_path / "both"))), load_demos(open_source("demo"))
     assert len(both) == len(ours) + 1 and replace(both.contract, fps=ours.fps).fields() == ours.contract.fields()
-    assert (both.action[:len(ours.action)] == ours.action).all()
-    assert (both.action[len(ours.action):][:4] == [256, 400]).all()
+    assert (both.action[: len(ours.action)] == ours.action).all()
+    assert (both.action[len(ours.action) :][:4] == [256, 400]).all()
 
 
 def test_what_is_saved_goes_where_it_belongs(tmp_path: Path) -> None:

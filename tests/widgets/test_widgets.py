@@ -1,4 +1,5 @@
 """The explorers: they show what they should, quickly, from the keyboard, and leave no figure open."""
+
 import gc
 import subprocess
 import sys
@@ -73,12 +74,15 @@ def test_the_explorer_is_a_native_slider(explorer: Any) -> None:
     assert list(slider.options) == ["4", "16"] and slider.value in slider.options
 
 
-@pytest.mark.parametrize("call, says", [
-    (lambda: token_usage_explorer({}, CHUNKS), "no codebooks"),
-    (lambda: token_usage_explorer({"4": codebook_of(4)}, CHUNKS, start="5"), "choose from 4"),
-    (lambda: token_usage_explorer({"4": codebook_of(4)[:, :3]}, CHUNKS), "must agree"),
-    (lambda: plot_token_usage(CHUNKS.flatten(1), torch.tensor([0])), r"expected \(K, W, A\)"),
-])
+@pytest.mark.parametrize(
+    "call, says",
+    [
+        (lambda: token_usage_explorer({}, CHUNKS), "no codebooks"),
+        (lambda: token_usage_explorer({"4": codebook_of(4)}, CHUNKS, start="5"), "choose from 4"),
+        (lambda: token_usage_explorer({"4": codebook_of(4)[:, :3]}, CHUNKS), "must agree"),
+        (lambda: plot_token_usage(CHUNKS.flatten(1), torch.tensor([0])), r"expected \(K, W, A\)"),
+    ],
+)
 def test_bad_input_is_one_line(call: Any, says: str) -> None:
     with pytest.raises(BadInput, match=says) as error:
         call()
@@ -180,8 +184,13 @@ def test_every_explorer_redraws_in_words_and_pixels(name: str, explorers: Any) -
 def written(axis: Any, renderer: Any) -> Any:
     """Where the label of an axis and those of its ticks in view lie; what is out of view is not drawn."""
     low, high = sorted(axis.get_view_interval())
-    ticks = [label for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high
-             for label in (tick.label1, tick.label2) if label.get_visible()]
+    ticks = [
+        label
+        for tick in axis.get_major_ticks()
+        if low <= tick.get_loc() <= high
+        for label in (tick.label1, tick.label2)
+        if label.get_visible()
+    ]
     return [(text.get_text(), text.get_window_extent(renderer)) for text in [*ticks, axis.label] if text.get_text()]
 
 
@@ -190,24 +199,40 @@ def pictures_of(run: Any, moves: Any, mind: Any, stack: Any, reading: Any) -> An
     names = ["observation 0", "query 0", "observation 1 (now)", "query 1 (now)"]
     drive, codebook = widgets.Drive(run, seed=200_000), codebook_of(16)
     drive.step()
-    yield from (plot_token_usage(codebook, nearest_code(CHUNKS.flatten(1), codebook.flatten(1))),
-                widgets.plot_pair_usage(moves.codes, 16), widgets.plot_pair_usage(moves.codes, 128),
-                widgets.plot_move(moves, *moves.commonest), widgets.plot_move(moves, 15, 15),
-                widgets.plot_decision(mind, 20, 0.1), widgets.plot_layers(stack, CHUNKS[0].flatten(), as_path, 3),
-                widgets.plot_attention(widgets.attention_weights(run.policy.network.gpt, reading), names, 0, 0),
-                widgets.plot_drive(drive))
+    yield from (
+        plot_token_usage(codebook, nearest_code(CHUNKS.flatten(1), codebook.flatten(1))),
+        widgets.plot_pair_usage(moves.codes, 16),
+        widgets.plot_pair_usage(moves.codes, 128),
+        widgets.plot_move(moves, *moves.commonest),
+        widgets.plot_move(moves, 15, 15),
+        widgets.plot_decision(mind, 20, 0.1),
+        widgets.plot_layers(stack, CHUNKS[0].flatten(), as_path, 3),
+        widgets.plot_attention(widgets.attention_weights(run.policy.network.gpt, reading), names, 0, 0),
+        widgets.plot_drive(drive),
+    )
 
 
-def test_no_word_of_a_picture_is_cut_or_runs_into_another(run: Any, moves: Any, mind: Any, stack: Any, reading: Any) -> None:
+def test_no_word_of_a_picture_is_cut_or_runs_into_another(
+    run: Any, moves: Any, mind: Any, stack: Any, reading: Any
+) -> None:
     for figure in pictures_of(run, moves, mind, stack, reading):
         figure.set_dpi(DPI)
         renderer = FigureCanvasAgg(figure).get_renderer()
         figure.draw(renderer)
-        boxes = [box for ax in figure.axes for box in (
-            (ax.get_title(), ax.title.get_window_extent(renderer)), *written(ax.xaxis, renderer),
-            *written(ax.yaxis, renderer)) if box[0]]
+        boxes = [
+            box
+            for ax in figure.axes
+            for box in (
+                (ax.get_title(), ax.title.get_window_extent(renderer)),
+                *written(ax.xaxis, renderer),
+                *written(ax.yaxis, renderer),
+            )
+            if box[0]
+        ]
         for number, (words, box) in enumerate(boxes):
-            assert 0 <= box.x0 and box.x1 <= figure.bbox.x1 and 0 <= box.y0 and box.y1 <= figure.bbox.y1, f"{words} is cut"
+            assert 0 <= box.x0 and box.x1 <= figure.bbox.x1 and 0 <= box.y0 and box.y1 <= figure.bbox.y1, (
+                f"{words} is cut"
+            )
             for others, other in boxes[:number]:
                 assert not box.overlaps(other), f"{words} lies on {others}"
 
@@ -223,6 +248,7 @@ def test_the_legend_of_the_pair_map_hides_no_bar(moves: Any) -> None:
 
 def test_two_hundred_redraws_leave_no_figure_behind() -> None:
     """Each explorer draws by `explorer`, and each of its pictures goes through `as_image`."""
+
     def draw(value: Any) -> Any:
         figure = Figure(figsize=(1, 1))
         figure.text(0.5, 0.5, str(value))
@@ -279,8 +305,9 @@ def test_the_mind_says_what_the_policy_says(run: Any, seen: Any, mind: Any) -> N
     run.policy.eval().reset([torch.Generator().manual_seed(0)])
     for step in (0, 1):  # two observations, as in its window
         run.policy.actions.clear()
-        run.policy.select_action({name: run.normalizer.normalize(name, values[step:step + 1])
-                                  for name, values in seen.items()})
+        run.policy.select_action(
+            {name: run.normalizer.normalize(name, values[step : step + 1]) for name, values in seen.items()}
+        )
         torch.testing.assert_close(run.policy.decision.logits[0], mind.logits[step], atol=1e-4, rtol=1e-4)
 
 
@@ -315,7 +342,12 @@ def test_attention_weights_are_those_of_the_network(run: Any, reading: Any) -> N
         x = gpt.token_embedding(reading[None]) + gpt.position_embedding(torch.arange(4))
         block = gpt.blocks[0]
         normed = block.norm_attention(x)
-        v = block.attention.qkv(normed)[0].chunk(3, dim=1)[2].view(4, gpt.blocks[0].attention.n_head, -1).transpose(0, 1)
+        v = (
+            block.attention.qkv(normed)[0]
+            .chunk(3, dim=1)[2]
+            .view(4, gpt.blocks[0].attention.n_head, -1)
+            .transpose(0, 1)
+        )
         mixed = (weights[0] @ v).transpose(0, 1).reshape(1, 4, -1)
         torch.testing.assert_close(block.attention.out(mixed), block.attention(normed), atol=1e-5, rtol=1e-4)
 
@@ -323,17 +355,20 @@ def test_attention_weights_are_those_of_the_network(run: Any, reading: Any) -> N
 EMPTY = torch.zeros(0)
 
 
-@pytest.mark.parametrize("call, says", [
-    (lambda f: widgets.plot_pair_usage(torch.zeros(3, 1).long(), 4), r"expected \(N, 2\)"),
-    (lambda f: widgets.pair_usage_explorer({}), "no snapshots"),
-    (lambda f: widgets.pair_usage_explorer({4: {0: EMPTY}, 8: {1: EMPTY}}), "same training steps"),
-    (lambda f: widgets.pair_usage_explorer({4: {0: EMPTY}, 8: {0: EMPTY}}, start=5), "choose from 4, 8"),
-    (lambda f: widgets.plot_move(f("moves"), 16, 0), "choose from 0..15"),
-    (lambda f: widgets.plot_decision(f("mind"), 10**6, 1.0), "choose from 0"),
-    (lambda f: widgets.mind_of(f("run"), {}), "only PushT"),
-    (lambda f: widgets.plot_layers(f("stack"), CHUNKS[0].flatten(), as_path, 9), "choose from 1..3"),
-    (lambda f: widgets.plot_attention(torch.zeros(1, 2, 4, 4), NAMES, 1, 0), "choose from"),
-])
+@pytest.mark.parametrize(
+    "call, says",
+    [
+        (lambda f: widgets.plot_pair_usage(torch.zeros(3, 1).long(), 4), r"expected \(N, 2\)"),
+        (lambda f: widgets.pair_usage_explorer({}), "no snapshots"),
+        (lambda f: widgets.pair_usage_explorer({4: {0: EMPTY}, 8: {1: EMPTY}}), "same training steps"),
+        (lambda f: widgets.pair_usage_explorer({4: {0: EMPTY}, 8: {0: EMPTY}}, start=5), "choose from 4, 8"),
+        (lambda f: widgets.plot_move(f("moves"), 16, 0), "choose a step from 0..15"),
+        (lambda f: widgets.plot_decision(f("mind"), 10**6, 1.0), "choose a step from 0"),
+        (lambda f: widgets.mind_of(f("run"), {}), "only PushT"),
+        (lambda f: widgets.plot_layers(f("stack"), CHUNKS[0].flatten(), as_path, 9), "choose from 1..3"),
+        (lambda f: widgets.plot_attention(torch.zeros(1, 2, 4, 4), NAMES, 1, 0), "choose from"),
+    ],
+)
 def test_bad_input_of_the_explorers_is_one_line(call: Any, says: str, request: Any) -> None:
     with pytest.raises(BadInput, match=says) as error:
         call(request.getfixturevalue)

@@ -36,12 +36,12 @@ class Budget:
 
     @property
     def option(self) -> str:
-        """The budget as the command line takes it."""
+        """The budget as an option of the command line."""
         return f"--steps {self.steps}" if self.minutes is None else f"--minutes {self.minutes:g}"
 
 
 class Clock:
-    """The seconds since it was made, without those spent inside `pause`."""
+    """A clock: seconds since it was made, without those spent inside `pause`."""
 
     def __init__(self) -> None:
         self.start, self.paused = time.perf_counter(), 0.0
@@ -52,7 +52,7 @@ class Clock:
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """What runs inside is not counted."""
+        """Stop the clock while the block runs."""
         before = time.perf_counter()
         yield
         self.paused += time.perf_counter() - before

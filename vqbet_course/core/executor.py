@@ -1,4 +1,4 @@
-"""Where jobs run: in processes of this machine, or on the workers of a Dask cluster."""
+"""Executors that run jobs in processes of this machine, or on the workers of a Dask cluster."""
 
 import logging
 import multiprocessing
@@ -19,13 +19,13 @@ AHEAD = 32
 
 
 def end_with_parent() -> None:
-    """End this process when its parent is killed, or at Ctrl-C: nobody would wait for its result."""
+    """End this process when its parent is killed, or at Ctrl-C: no process would read its result."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     when_parent_ends(lambda: os._exit(1))
 
 
 def when_parent_ends(act: Callable[[], None]) -> None:
-    """Call `act`, in a thread, when the process that started this one is gone."""
+    """Call `act`, in a thread, when the process that started this one has ended."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

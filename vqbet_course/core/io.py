@@ -1,4 +1,4 @@
-"""Files that are either written whole or not touched, and read with care."""
+"""Atomic writing of files, and reading that reports what is wrong."""
 
 import errno
 import json
@@ -24,7 +24,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
+    """Write a text file atomically."""
     write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
@@ -35,7 +35,7 @@ def append_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write a JSON object, whole or not at all."""
+    """Write a JSON object atomically."""
     write_text(path, json.dumps(values, indent=2) + "\n")
 
 
@@ -47,25 +47,27 @@ def read_json[T](path: Path, parse: Callable[[dict[str, Any]], T]) -> T:
         raise BadInput(f"{path}: missing; is {path.parent} a run directory?") from None
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, OverflowError) as error:
         raise BadInput(f"{path}: damaged ({type(error).__name__}: {error}); copy it again or train again") from None
 
 
 def drop_partials(folder: Path) -> None:
-    """Remove what a killed process had begun to write."""
+    """Remove partial files that a killed process left."""
     for partial in folder.glob(".*.partial"):
         partial.unlink(missing_ok=True)
 
 
 @contextmanager
 def in_plain_words(path: Path) -> Iterator[None]:
-    """What the system has against writing `path`, as BadInput. safetensors tells it as text, others as OSError."""
+    """Raise BadInput where the system refuses to write `path`. safetensors reports that as text, others as OSError."""
     try:
         yield
     except Exception as error:
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
-            raise CannotWrite(f"{path}: no space left on the disk; free some, then run the command again, a "
-                           "training with --resume; what was there before is untouched") from None
+            raise CannotWrite(
+                f"{path}: no space left on the disk; free some, then run the command again, a "
+                "training with --resume; what was there before is untouched"
+            ) from None
         if isinstance(error, OSError) or "os error" in str(error):
             raise CannotWrite(f"{path}: cannot be written ({error}); choose another place") from None
         raise

@@ -1,4 +1,5 @@
 """Where lessons, labs and stored results are: in a clone of the repository, or inside an installed wheel."""
+
 from collections.abc import Sequence
 from pathlib import Path
 

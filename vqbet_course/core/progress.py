@@ -1,4 +1,4 @@
-"""Progress that suits where it is printed: a bar on a terminal or in a notebook, a line a minute anywhere else."""
+"""Progress reports: a bar on a terminal or in a notebook, a line a minute anywhere else."""
 
 import sys
 from collections.abc import Iterable
@@ -23,13 +23,24 @@ class Lines:
         sys.stderr.flush()
 
 
-def progress(desc: str, unit: str, iterable: Iterable | None = None, total: int | None = None, initial: int = 0,
-             quiet: bool = False) -> "tqdm[Any]":
+def progress(
+    desc: str,
+    unit: str,
+    iterable: Iterable | None = None,
+    total: int | None = None,
+    initial: int = 0,
+    quiet: bool = False,
+) -> "tqdm[Any]":
     """A progress bar over `iterable`, or one that `update` moves up to `total`; `quiet` prints nothing.
 
     Where the output is neither a terminal nor a notebook, it prints a line a minute and one at the end."""
     options: dict[str, Any] = {"dynamic_ncols": True, "mininterval": 0.5}
     if not sys.stderr.isatty() and "ipykernel" not in sys.modules:
-        options = {"file": Lines(), "mininterval": SECONDS_BETWEEN_LINES, "maxinterval": SECONDS_BETWEEN_LINES,
-                   "delay": 1e-6, "ncols": 100}
+        options = {
+            "file": Lines(),
+            "mininterval": SECONDS_BETWEEN_LINES,
+            "maxinterval": SECONDS_BETWEEN_LINES,
+            "delay": 1e-6,
+            "ncols": 100,
+        }
     return tqdm(iterable, desc=desc, unit=unit, total=total, initial=initial, disable=quiet, **options)

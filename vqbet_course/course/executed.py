@@ -3,6 +3,7 @@
 A lesson is ok only when its executed copy shows it: every code cell ran, in order, without an error.
 Papermill's word is not enough: it also calls a lesson done whose kernel was told to exit half-way.
 """
+
 import base64
 import re
 import struct
@@ -150,8 +151,10 @@ def headline_of(notebook: Any) -> str:
     """What the cell tagged `headline` printed, as one line."""
     printed = "".join(
         output.text
-        for cell in notebook.cells if cell.cell_type == "code" and "headline" in tags_of(cell)
-        for output in cell.outputs if output.output_type == "stream" and output.name == "stdout"
+        for cell in notebook.cells
+        if cell.cell_type == "code" and "headline" in tags_of(cell)
+        for output in cell.outputs
+        if output.output_type == "stream" and output.name == "stdout"
     )
     return " ".join(printed.split())
 
@@ -168,8 +171,11 @@ def figures_of(notebook: Any, title: str) -> list[Figure]:
 
 def alternative_text(cell: Any, output: Any) -> str | None:
     """The words that stand for a picture: from the output's metadata, or the cell's `#| fig-alt:` line."""
-    return (output.metadata.get("image/png", {}).get("alt") or output.metadata.get("alt")
-            or directives(cell.source).get("fig-alt"))
+    return (
+        output.metadata.get("image/png", {}).get("alt")
+        or output.metadata.get("alt")
+        or directives(cell.source).get("fig-alt")
+    )
 
 
 def videos_of(notebook: Any) -> list[str]:

@@ -1,9 +1,10 @@
-"""What the lessons draw with: one palette, one way to draw the board, figures that can be read on a phone.
+"""Drawing functions of the lessons: one palette, one way to draw the board, figures that can be read on a phone.
 
 Every figure begins with `panels`, which sets fonts and resolution. Positions are in pixels with y downwards, as on
 the screen. A colour has one meaning in all lessons; what comes in an order (training steps, layers, numbers of
 codes) is drawn in `shades`.
 """
+
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,20 +38,39 @@ OTHER = "#777777"
 WIDTH = 6.4
 """Width of a figure in inches: text of 11 points is then about 9 pixels high on a screen of 390 pixels."""
 
-STYLE: Any = {"figure.dpi": 120, "font.size": 11, "axes.titlesize": 11, "axes.labelsize": 11, "legend.fontsize": 10,
-         "xtick.labelsize": 10, "ytick.labelsize": 10, "axes.spines.top": False, "axes.spines.right": False,
-         "lines.linewidth": 2, "legend.frameon": False}
+STYLE: Any = {
+    "figure.dpi": 120,
+    "font.size": 11,
+    "axes.titlesize": 11,
+    "axes.labelsize": 11,
+    "legend.fontsize": 10,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 2,
+    "legend.frameon": False,
+}
 
 MARKERS, DASHES = "osD^vP", ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 
 
-def panels(rows: int = 1, columns: int = 1, height: float = 2.8, width: float = WIDTH,
-           **more: Any) -> "tuple[Figure, Any]":
+def panels(
+    rows: int = 1, columns: int = 1, height: float = 2.8, width: float = WIDTH, **more: Any
+) -> "tuple[Figure, Any]":
     """A figure of the lessons' size and fonts with (rows, columns) axes, as `plt.subplots` returns it; inches."""
     import matplotlib.pyplot as plt
 
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=(width, height), layout="constrained", **more)
+
+
+def figure(height: float, width: float = WIDTH) -> "Figure":
+    """An empty figure of the lessons' fonts; inches."""
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update(STYLE)
+    return plt.figure(figsize=(width, height), layout="constrained")
 
 
 def show() -> None:
@@ -69,15 +89,17 @@ def shades(n: int) -> list[Any]:
 
 def legend(ax: "Axes", columns: int = 3, title: str | None = None) -> None:
     """The legend of a panel, below it, where it hides nothing."""
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=columns, title=title, handlelength=2.2,
-              columnspacing=1.2)
+    ax.legend(
+        loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=columns, title=title, handlelength=2.2, columnspacing=1.2
+    )
 
 
-# --- places and moves ---------------------------------------------------------------------------------------
+# --- positions and actions ---------------------------------------------------------------------------------------
 
 
-def board(ax: "Axes", size: float = 512, block: Any = None, goal: Any = None, pusher: Any = None,
-          radius: float = 15) -> None:
+def board(
+    ax: "Axes", size: float = 512, block: Any = None, goal: Any = None, pusher: Any = None, radius: float = 15
+) -> None:
     """The board seen from above, y downwards: outlines (P, 2) of block and goal, the pusher (2,); pixels."""
     from matplotlib.patches import Circle, Polygon
 
@@ -87,8 +109,15 @@ def board(ax: "Axes", size: float = 512, block: Any = None, goal: Any = None, pu
         ax.add_patch(Polygon(np.asarray(block), facecolor="0.72", edgecolor="0.4", alpha=0.9))
     if pusher is not None:
         ax.add_patch(Circle(tuple(np.asarray(pusher, float)), radius, facecolor=DEMO, alpha=0.75))
-    ax.set(xlim=(0, size), ylim=(size, 0), aspect="equal", xticks=(0, size), yticks=(0, size), xlabel="x (px)",
-           ylabel="y (px)")
+    ax.set(
+        xlim=(0, size),
+        ylim=(size, 0),
+        aspect="equal",
+        xticks=(0, size),
+        yticks=(0, size),
+        xlabel="x (px)",
+        ylabel="y (px)",
+    )
 
 
 def plane(ax: "Axes", reach: float | None = None, title: str = "") -> None:
@@ -129,8 +158,12 @@ def path(ax: "Axes", points: Any, color: Any = DEMO, label: str | None = None, *
 
 def arrow(ax: "Axes", start: Any, end: Any, color: Any) -> None:
     """An arrow from one point (2,) to another."""
-    ax.annotate("", tuple(np.asarray(end, float)), tuple(np.asarray(start, float)),
-                arrowprops={"arrowstyle": "-|>", "color": color, "linewidth": 1.8, "shrinkA": 0, "shrinkB": 0})
+    ax.annotate(
+        "",
+        tuple(np.asarray(end, float)),
+        tuple(np.asarray(start, float)),
+        arrowprops={"arrowstyle": "-|>", "color": color, "linewidth": 1.8, "shrinkA": 0, "shrinkB": 0},
+    )
 
 
 def regions(ax: "Axes", tokens: Any, reach: float, codes: Any) -> None:
@@ -145,72 +178,105 @@ def regions(ax: "Axes", tokens: Any, reach: float, codes: Any) -> None:
 # --- numbers ------------------------------------------------------------------------------------------------
 
 
-def curves(ax: "Axes", x: Any, series: Mapping[str, Any], colors: Sequence[Any] | None = None, dots: bool = True,
-           columns: int = 3, **labels: Any) -> None:
-    """One curve per name, told apart by colour, dash and dot; y starts at 0. `labels` go to `ax.set`.
+def curves(
+    ax: "Axes",
+    x: Any,
+    series: Mapping[str, Any],
+    colors: Sequence[Any] | None = None,
+    dots: bool = True,
+    columns: int = 3,
+    **labels: Any,
+) -> None:
+    """One curve per name, distinguished by colour, dash and marker; y starts at 0. `labels` go to `ax.set`.
 
-    x: places for all curves, or None for 0, 1, 2, ...; a curve that is a dict {x: y} brings its own.
+    x: positions for all curves, or None for 0, 1, 2, ...; a curve that is a dict {x: y} brings its own.
     """
     colors = shades(len(series)) if colors is None else colors
     for i, ((name, values), color) in enumerate(zip(series.items(), colors, strict=True)):
         style: Any = {"marker": MARKERS[i % 6], "markersize": 6} if dots else {}
-        places = list(values) if isinstance(values, dict) else range(len(values)) if x is None else x
+        positions = list(values) if isinstance(values, dict) else range(len(values)) if x is None else x
         heights = list(values.values()) if isinstance(values, dict) else np.asarray(values)
-        ax.plot(places, heights, color=color, linestyle=DASHES[i % 6], label=name, **style)
+        ax.plot(positions, heights, color=color, linestyle=DASHES[i % 6], label=name, **style)
     ax.set(**{"ylim": (0, None)} | labels)
     if len(series) > 1:
         legend(ax, columns)
 
 
-def rates(ax: "Axes", values: Mapping[str, tuple[float, float, float]], colors: Sequence[Any] | None = None,
-          label: str = "success rate") -> None:
+def rates(
+    ax: "Axes",
+    values: Mapping[str, tuple[float, float, float]],
+    colors: Sequence[Any] | None = None,
+    label: str = "success rate",
+) -> None:
     """Rates (0..1) with their intervals: a row {name: (rate, low, high)} each, from the top."""
     for y, (rate, low, high) in enumerate(values.values()):
         color = DEMO if colors is None else colors[y]
         ax.plot((low, high), (y, y), color=color, linewidth=4, alpha=0.4, solid_capstyle="round")
         ax.plot(rate, y, "o", color=color, markersize=9, clip_on=False)
         ax.text(1.03, y, f"{rate:.0%}", va="center", color=color if color != POLICY else "black")
-    ax.set(xlim=(0, 1), ylim=(len(values) - 0.5, -0.5), xlabel=f"{label}, with its 95 % interval",
-           yticks=range(len(values)), yticklabels=list(values), xticks=(0, 0.25, 0.5, 0.75, 1))
+    ax.set(
+        xlim=(0, 1),
+        ylim=(len(values) - 0.5, -0.5),
+        xlabel=f"{label}, with its 95 % interval",
+        yticks=range(len(values)),
+        yticklabels=list(values),
+        xticks=(0, 0.25, 0.5, 0.75, 1),
+    )
     ax.grid(axis="x", color="0.9")
 
 
-def heatmap(ax: "Axes", matrix: Any, label: str, rows: Sequence[str] = (), columns: Sequence[str] = (),
-            colorbar: bool = True, **limits: Any) -> None:
+def heatmap(
+    ax: "Axes",
+    matrix: Any,
+    label: str,
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    colorbar: bool = True,
+    **limits: Any,
+) -> None:
     """A matrix as colours, row 0 at the top, with a colour bar; NaN stays grey. `limits`: vmin, vmax or norm."""
     image = ax.imshow(np.asarray(matrix, float), cmap="viridis", aspect="auto", **limits)
     ax.set_facecolor("0.88")
     if rows:
         ax.set_yticks(range(len(rows)), rows)
     if columns:
-        ax.set_xticks(range(len(columns)), columns, rotation=40 if max(map(len, columns)) > 4 else 0,
-                      ha="right" if max(map(len, columns)) > 4 else "center")
+        ax.set_xticks(
+            range(len(columns)),
+            columns,
+            rotation=40 if max(map(len, columns)) > 4 else 0,
+            ha="right" if max(map(len, columns)) > 4 else "center",
+        )
     if colorbar:
         ax.figure.colorbar(image, ax=ax, label=label)
 
 
-# --- pictures and words -------------------------------------------------------------------------------------
+# --- images and text -------------------------------------------------------------------------------------
 
 
-def frames(pictures: Mapping[str, Any] | Sequence[tuple[str, Any]], columns: int = 3,
-           good: Sequence[bool] = ()) -> None:
+def frame_grid(
+    images: Mapping[str, Any] | Sequence[tuple[str, Any]], columns: int = 3, good: Sequence[bool] = ()
+) -> None:
     """Frames (H, W, 3) with titles side by side; `good` colours the titles: green for success, red for failure."""
-    named = list(pictures.items() if isinstance(pictures, Mapping) else pictures)
-    images = [np.asarray(picture) for _, picture in named]
-    rows = -(-len(images) // columns)
-    tall = WIDTH / columns * images[0].shape[0] / images[0].shape[1] + 0.35
+    named = list(images.items() if isinstance(images, Mapping) else images)
+    arrays = [np.asarray(image) for _, image in named]
+    rows = -(-len(arrays) // columns)
+    tall = WIDTH / columns * arrays[0].shape[0] / arrays[0].shape[1] + 0.35
     _, axes = panels(rows, columns, rows * tall, squeeze=False)
     for i, ax in enumerate(axes.flat):
         ax.axis("off")
-        if i < len(images):
-            ax.imshow(images[i])
+        if i < len(arrays):
+            ax.imshow(arrays[i])
             color = "black" if not good else GOAL if good[i] else FAILURE
             ax.set_title(named[i][0], color=color, fontsize=10 if columns < 4 else 8)
     show()
 
 
-def sentences(rows: Mapping[str, Sequence[Any]], moves: Mapping[Any, Any] | None = None, height: float = 3.0,
-              question: bool = True) -> None:
+def sentences(
+    rows: Mapping[str, Sequence[Any]],
+    moves: Mapping[Any, Any] | None = None,
+    height: float = 3.0,
+    question: bool = True,
+) -> None:
     """Rows of tokens, a name in front and, with `question`, a question mark behind. A token in `moves`
     {token: path (W, 2)} is drawn as its move from a black dot, y downwards, above its name."""
     moves = moves or {}
@@ -227,8 +293,14 @@ def sentences(rows: Mapping[str, Sequence[Any]], moves: Mapping[Any, Any] | None
                 ax.plot(x + 0.4 + points[:, 0], y - points[:, 1], ".-", color=CODE, markersize=4)
                 ax.plot(x + 0.4, y, "ko", markersize=4)
             words = "·".join(map(str, token)) if isinstance(token, tuple) else str(token)
-            ax.text(x + 0.4, y - (0.58 if token in moves else 0), words, ha="center", va="center",
-                    fontsize=10 if drawn else 13)
+            ax.text(
+                x + 0.4,
+                y - (0.58 if token in moves else 0),
+                words,
+                ha="center",
+                va="center",
+                fontsize=10 if drawn else 13,
+            )
         if question:
             ax.text(len(tokens) + 0.35, y, "?", ha="center", va="center", color=FAILURE, fontsize=18, weight="bold")
     ax.set(xlim=(-1.3, max(map(len, rows.values())) + 0.6), ylim=(y - 0.75, -0.3), aspect="equal")
@@ -249,7 +321,7 @@ def vocabulary(moves: Any, names: Sequence[str], columns: int = 4) -> None:
         ax.plot(0, 0, "o", color=DEMO, markersize=4)
         ax.set(xlim=(-reach, reach), ylim=(reach, -reach), aspect="equal")
         small(ax, name)
-    for ax in axes.flat[len(moves):]:
+    for ax in axes.flat[len(moves) :]:
         ax.axis("off")
     show()
 
@@ -259,8 +331,15 @@ def flow(rows: Sequence[Sequence[str]], height: float = 1.6) -> None:
     _, ax = panels(height=height)
     for y, row in enumerate(rows):
         for x, words in enumerate(row):
-            ax.text(x, -y, words, ha="center", va="center", fontsize=10,
-                    bbox={"boxstyle": "round,pad=0.45", "fc": "#E8F1F8", "ec": "0.5"})
+            ax.text(
+                x,
+                -y,
+                words,
+                ha="center",
+                va="center",
+                fontsize=10,
+                bbox={"boxstyle": "round,pad=0.45", "fc": "#E8F1F8", "ec": "0.5"},
+            )
             if x:
                 ax.annotate("", (x - 0.36, -y), (x - 0.64, -y), arrowprops={"arrowstyle": "->", "color": "0.3"})
     ax.set(xlim=(-0.55, max(map(len, rows)) - 0.45), ylim=(0.5 - len(rows), 0.5))
@@ -278,8 +357,16 @@ def query_timeline(T: int, future: int, W: int) -> None:
         now, x = i == T - 1, i - T + 1
         boxes = [(x - 0.26, "obs", DEMO)] * (i < T) + [(x + (0.22 if i < T else 0), "query", CODE)]
         for at, word, colour in boxes:
-            ax.text(at, 0, word, ha="center", va="center", fontsize=8, color="white",
-                    bbox={"boxstyle": "round", "fc": colour, "ec": "none"})
+            ax.text(
+                at,
+                0,
+                word,
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white",
+                bbox={"boxstyle": "round", "fc": colour, "ec": "none"},
+            )
         ax.barh(2 + 0.5 * i, W, left=x - 0.5, height=0.4, color=GOAL if now else "0.85", ec="white")
         ax.text(x + W - 0.35, 2 + 0.5 * i, "executed" if now else "only trains", va="center", fontsize=9)
         ax.annotate("", (boxes[-1][0], 2 + 0.5 * i), (boxes[-1][0], 0.3), arrowprops={"arrowstyle": "->"})
@@ -327,15 +414,24 @@ def walks(paths: Mapping[str, Any], obstacle: float) -> None:
 
 def two_stages() -> None:
     """What learns and what is frozen in the two stages of training, as a diagram."""
-    stages = {"Stage 1": (["chunk", "encoder", "codes", "decoder", "chunk"], (1, 2, 3), ()),
-              "Stage 2": (["observations", "GPT, heads", "codes", "decoder", "chunk + offset"], (1,), (2, 3))}
+    stages = {
+        "Stage 1": (["chunk", "encoder", "codes", "decoder", "chunk"], (1, 2, 3), ()),
+        "Stage 2": (["observations", "GPT, heads", "codes", "decoder", "chunk + offset"], (1,), (2, 3)),
+    }
     figure, ax = panels(height=2.0)
     for y, (stage, (boxes, learns, frozen)) in enumerate(stages.items()):
         ax.text(-1.1, -y, stage, va="center", weight="bold")
         for x, text in enumerate(boxes):
             colour = "#F5C77E" if x in learns else "#CFE3F1" if x in frozen else "white"
-            ax.text(x, -y, text, ha="center", va="center", fontsize=8,
-                    bbox={"boxstyle": "round,pad=0.4", "fc": colour, "ec": "0.5"})
+            ax.text(
+                x,
+                -y,
+                text,
+                ha="center",
+                va="center",
+                fontsize=8,
+                bbox={"boxstyle": "round,pad=0.4", "fc": colour, "ec": "0.5"},
+            )
             if x:
                 ax.annotate("", (x - 0.36, -y), (x - 0.64, -y), arrowprops={"arrowstyle": "->", "color": "0.3"})
     ax.text(2, -1.75, "orange: learns      blue: frozen", ha="center")
@@ -370,13 +466,20 @@ def weight_and_average(walk: Any) -> None:
 
 def training_log(log: Sequence[Mapping[str, Any]]) -> None:
     """Four metrics of a training against its steps, from the lines of its log."""
-    curves = [("tokenizer", "reconstruction_px", "reconstruction (px)"), ("tokenizer", "code_pairs", "code pairs"),
-              ("policy", "primary_accuracy", "primary code right"), ("policy", "offset_loss_px", "action error (px)")]
+    curves = [
+        ("tokenizer", "reconstruction_px", "reconstruction (px)"),
+        ("tokenizer", "code_pairs", "code pairs"),
+        ("policy", "primary_accuracy", "primary code right"),
+        ("policy", "offset_loss_px", "action error (px)"),
+    ]
     figure, axes = panels(2, 2, height=4.2)
     for ax, (stage, name, label) in zip(axes.flat, curves, strict=True):
         lines = [line for line in log if line["stage"] == stage]
-        ax.plot([line["step"] for line in lines], [line[name] for line in lines],
-                color=CODE if stage == "tokenizer" else POLICY)
+        ax.plot(
+            [line["step"] for line in lines],
+            [line[name] for line in lines],
+            color=CODE if stage == "tokenizer" else POLICY,
+        )
         ax.set(xlabel=f"step of the {stage}", title=label, ylim=(0, None))
     show()
 
@@ -403,8 +506,15 @@ def ideas(policies: Mapping[str, tuple[str, str]]) -> None:
     figure, ax = panels(height=2.6)
     for y, (name, (network, choice)) in enumerate(policies.items()):
         for x, text in [(0, name), (1, network), (2.7, choice)]:
-            ax.text(x, -y, text, ha="center", va="center", fontsize=9,
-                    bbox={"boxstyle": "round,pad=0.3", "fc": "#F5C77E" if name == "VQ-BeT" else "#CFE3F1", "ec": "0.6"})
+            ax.text(
+                x,
+                -y,
+                text,
+                ha="center",
+                va="center",
+                fontsize=9,
+                bbox={"boxstyle": "round,pad=0.3", "fc": "#F5C77E" if name == "VQ-BeT" else "#CFE3F1", "ec": "0.6"},
+            )
     ax.set(xlim=(-0.5, 4), ylim=(-len(policies) + 0.4, 0.6))
     ax.axis("off")
     show()
@@ -418,8 +528,9 @@ def route_shares(routes: Mapping[str, Mapping[str, float]]) -> None:
         for colour, share in zip((DEMO, POLICY, FAILURE), shares.values(), strict=True):
             ax.barh(y, share, left=left, color=colour)
             left += share
-    ax.set(yticks=range(len(routes)), yticklabels=list(routes),
-           xlabel="share of rollouts: left, right (blues), lost (red)")
+    ax.set(
+        yticks=range(len(routes)), yticklabels=list(routes), xlabel="share of rollouts: left, right (blues), lost (red)"
+    )
     show()
 
 
@@ -431,4 +542,92 @@ def rewards(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         ax.bar_label(bars, [f"{row['success']:.0%}" for row in table], padding=3)
         ax.set(title=title, xlim=(0, 1.2), xlabel="average max reward; success")
     axes[0].invert_yaxis()
+    show()
+
+
+# --- lesson 09: rollouts --------------------------------------------------------------------------------------------
+
+
+def coverage_curves(curves: Sequence[tuple[Sequence[float], bool]], success: float) -> None:
+    """Coverage over the steps of episodes (coverage, success); the dashed line is the coverage that counts as success."""
+    figure, ax = panels()
+    for coverage, won in curves:
+        colour, end = (GOAL, "o") if won else (FAILURE, "X")
+        ax.plot(coverage, color=colour, linewidth=1, alpha=0.7)
+        ax.plot(len(coverage) - 1, coverage[-1], end, color=colour)
+    ax.axhline(success, color=OTHER, linestyle="--", linewidth=1)
+    ax.set(xlabel="step (green dot: success, red cross: failure)", ylabel="coverage", ylim=(0, 1.02))
+    show()
+
+
+# --- lesson 11: goals -----------------------------------------------------------------------------------------------
+
+
+def token_row(names: Sequence[str]) -> None:
+    """A sequence of tokens by their names: goals green, observations blue, queries orange; an arrow from last to first."""
+    figure, ax = panels(height=1.1)
+    for x, name in enumerate(names):
+        colour = {"g": "#BFE5D8", "o": "#CFE3F1", "q": "#F5C77E"}[name[0]]
+        ax.text(x, 0, name, ha="center", va="center", bbox={"boxstyle": "round,pad=0.5", "fc": colour, "ec": "0.5"})
+    last = len(names) - 1
+    ax.annotate("", (0, 0.42), (last, 0.42), arrowprops={"arrowstyle": "->", "connectionstyle": "bar,fraction=-0.06"})
+    ax.text(last / 2, 0.95, "attends to", ha="center", va="center", fontsize=9)
+    ax.set(xlim=(-0.5, last + 0.5), ylim=(-0.5, 1.1))
+    ax.axis("off")
+    show()
+
+
+def outlines(groups: Mapping[str, Any], size: float = 512) -> None:
+    """{title: outlines (n, P, 2) in pixels}, a board for each."""
+    figure, axes = panels(1, len(groups), height=3.2)
+    for ax, (title, shapes) in zip(axes, groups.items(), strict=True):
+        for shape in shapes:
+            ax.fill(*np.asarray(shape).T, facecolor=GOAL, alpha=0.06, edgecolor=GOAL, linewidth=0.5)
+        ax.set(xlim=(0, size), ylim=(size, 0), aspect="equal")
+        small(ax, title)
+    show()
+
+
+def routes(ax: "Axes", paths: Mapping[str, Sequence[Any]]) -> None:
+    """{route: paths (T, 2) in metres} in one panel, a colour for each route."""
+    for (route, walked), colour in zip(paths.items(), (DEMO, CODE), strict=False):
+        for i, points in enumerate(walked):
+            ax.plot(*np.asarray(points).T, color=colour, alpha=0.5, linewidth=1, label=None if i else f"goals: {route}")
+    legend(ax)
+    show()
+
+
+def goal_start_best(moments: Sequence[Sequence[Any]], columns: int = 3, size: float = 512) -> None:
+    """Outlines (P, 2), in pixels, of the goal, the start and the best moment of episodes, a board for each."""
+    rows = -(-len(moments) // columns)
+    figure, axes = panels(rows, columns, height=2.1 * rows, squeeze=False)
+    for ax, shapes in zip(axes.flat, moments, strict=False):
+        for shape, colour in zip(shapes, (GOAL, OTHER, POLICY), strict=True):
+            ax.fill(*np.asarray(shape).T, facecolor=colour, alpha=0.4, edgecolor=colour)
+        ax.set(xlim=(0, size), ylim=(size, 0), aspect="equal")
+        small(ax)
+    show()
+
+
+def metric_dots(groups: Mapping[str, Sequence[Mapping[str, Any]]], metrics: Mapping[str, str]) -> None:
+    """{name: metrics of each training seed}, a row for each name; {metric: words}, a panel for each metric, 0..1."""
+    figure, axes = panels(1, len(metrics), height=2.2, sharey=True)
+    for ax, (metric, words) in zip(axes, metrics.items(), strict=True):
+        for y, found in enumerate(groups.values()):
+            ax.plot([m[metric] for m in found], [y] * len(found), "o", color=POLICY, alpha=0.8)
+        ax.set(xlim=(-0.03, 1), xlabel=words, ylim=(len(groups) - 0.5, -0.5))
+    axes[0].set(yticks=range(len(groups)), yticklabels=list(groups))
+    show()
+
+
+# --- lesson 07: demonstrations --------------------------------------------------------------------------------------
+
+
+def chunk_boards(chunks: Mapping[str, Any], size: float = 512) -> None:
+    """{title: chunk (W, 2) in pixels}, a board for each."""
+    figure, axes = panels(1, len(chunks), height=3.2)
+    for ax, (title, points) in zip(axes, chunks.items(), strict=True):
+        board(ax, size)
+        path(ax, points, FAILURE)
+        ax.set_title(title)
     show()

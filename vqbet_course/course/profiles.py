@@ -21,10 +21,6 @@ SMALL_POLICY: dict[str, int] = {"gpt_n_layer": 2, "gpt_hidden_dim": 64, "n_vqvae
 #: Episodes of each evaluation in lesson 09.
 ROLLOUT_EPISODES: dict[str, int] = {"quick": 10, "full": 50}
 
-#: Training steps in lesson 06: of the policies before two routes, and of each tokenizer.
-TWO_ROUTES_STEPS: dict[str, int] = {"quick": 200, "full": 1000}
-POLICY_TOKENIZER_STEPS: dict[str, int] = {"quick": 120, "full": 1500}
-
 #: Training steps of each VQ-VAE of lesson 03.
 VQVAE_STEPS: dict[str, int] = {"quick": 300, "full": 4000}
 

@@ -1,4 +1,5 @@
 """Tell of a run of the course: a table while it runs, the results at its end, `report.html` and `report.json`."""
+
 import json
 import os
 import platform
@@ -84,8 +85,13 @@ class Progress:
         from rich.table import Table
 
         elapsed = clock(time.perf_counter() - self.started)
-        table = Table("lesson", "result", caption=f"{elapsed} gone, {self.left() or 'the report is written'}",
-                      caption_justify="left", header_style="bold")
+        table = Table(
+            "lesson",
+            "result",
+            caption=f"{elapsed} gone, {self.left() or 'the report is written'}",
+            caption_justify="left",
+            header_style="bold",
+        )
         table.add_column("seconds", justify="right")
         for lesson, cells in self.plan.items():
             if result := self.results.get(lesson):

@@ -2,6 +2,7 @@
 
 Lessons run in processes of their own, two at a time, each kernel with its share of the cores.
 """
+
 import errno
 import multiprocessing
 import os
@@ -62,8 +63,9 @@ def run_course(
     report = Report(out, profile, planned=[lesson.stem for lesson in lessons])
     try:
         with lesson_environment(jobs), Progress(lessons, out, console, jobs) as progress:
-            for result in run_lessons([in_a_writable_place(lesson, out) for lesson in lessons], out, profile, jobs,
-                                      progress.at):
+            for result in run_lessons(
+                [in_a_writable_place(lesson, out) for lesson in lessons], out, profile, jobs, progress.at
+            ):
                 report.add(result)
                 progress.finished(result)
     except KeyboardInterrupt:
@@ -118,8 +120,12 @@ class Worker:
         except EOFError:
             self.process.join()
             died = f"the process that ran it died (exit status {self.process.exitcode})"
-            message = LessonResult(self.lesson.stem, self.lesson.stem, time.perf_counter() - self.begun,
-                                   failure=LessonFailure("its process", "", died))
+            message = LessonResult(
+                self.lesson.stem,
+                self.lesson.stem,
+                time.perf_counter() - self.begun,
+                failure=LessonFailure("its process", "", died),
+            )
         if isinstance(message, Exception):
             raise message
         return message
@@ -222,9 +228,14 @@ def run_lesson(
     title = title_of(notebook) or lesson.stem
     write_text(out / page, as_html(notebook, title))
     return LessonResult(
-        lesson.stem, title, seconds,
-        headline=headline_of(notebook), failure=find_failure(notebook, crash, position, timeout),
-        figures=figures_of(notebook, title), videos=videos_of(notebook), page=page,
+        lesson.stem,
+        title,
+        seconds,
+        headline=headline_of(notebook),
+        failure=find_failure(notebook, crash, position, timeout),
+        figures=figures_of(notebook, title),
+        videos=videos_of(notebook),
+        page=page,
     )
 
 
@@ -240,9 +251,17 @@ def execute_lesson(
         logging.getLogger(chatter).setLevel(logging.CRITICAL)
     try:
         papermill.execute_notebook(
-            lesson, copy, parameters={"profile": profile}, kernel_name="python3", language="python",
-            cwd=lesson.parent, progress_bar=False, execution_timeout=timeout, coalesce_streams=True,
-            on_cell_start=on_cell_start, extra_arguments=["--log-level=CRITICAL"],
+            lesson,
+            copy,
+            parameters={"profile": profile},
+            kernel_name="python3",
+            language="python",
+            cwd=lesson.parent,
+            progress_bar=False,
+            execution_timeout=timeout,
+            coalesce_streams=True,
+            on_cell_start=on_cell_start,
+            extra_arguments=["--log-level=CRITICAL"],
         )
     except papermill.PapermillExecutionError:
         return None

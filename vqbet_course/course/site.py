@@ -4,6 +4,7 @@ Quarto executes nothing and warns of every cell option that it does not know. So
 `make course` executed them, the other notebooks as they run here, all without nbdev's directives, and a page for every
 module, made from its source.
 """
+
 import ast
 import json
 import re
@@ -22,8 +23,7 @@ from vqbet_course.course.runner import lesson_environment, run_lesson
 REPO = LESSONS.parent
 PAGES = REPO / "pages"
 EXECUTED = REPO / "_runs" / "course"
-HOME = {"cell_type": "raw", "id": "home", "metadata": {},
-        "source": ["---\n", "aliases: [/index.html]\n", "---\n"]}
+HOME = {"cell_type": "raw", "id": "home", "metadata": {}, "source": ["---\n", "aliases: [/index.html]\n", "---\n"]}
 LINK = re.compile(r"(?<!!)\[([^\[\]]+)\]\((\.\./[^)\s]+)\)")  # to a file of the repository that is no page
 
 
@@ -123,8 +123,11 @@ def documented(source: str) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
             parts = [head_of(node, source)]
             if isinstance(node, ast.ClassDef):
-                parts += [head_of(method, source) for method in node.body
-                          if isinstance(method, ast.FunctionDef) and not method.name.startswith("_")]
+                parts += [
+                    head_of(method, source)
+                    for method in node.body
+                    if isinstance(method, ast.FunctionDef) and not method.name.startswith("_")
+                ]
             yield node.name, "\n\n".join(parts)
 
 
@@ -133,7 +136,7 @@ def head_of(node: ast.FunctionDef | ast.ClassDef, source: str) -> str:
     lines, first = source.splitlines(), node.body[0]
     documented = ast.get_docstring(node) is not None and first.end_lineno
     end = documented or max(node.lineno, first.lineno - 1)
-    return "\n".join(lines[node.lineno - 1:end])
+    return "\n".join(lines[node.lineno - 1 : end])
 
 
 if __name__ == "__main__":

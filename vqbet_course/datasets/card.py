@@ -1,4 +1,5 @@
 """The data card of a dataset: where it comes from, and what is in it, in figures taken from the data."""
+
 import numpy as np
 
 from vqbet_course.core.specs import Contract
@@ -33,12 +34,26 @@ actions in `meta/episodes`.
 
 def data_card(source: Source, contract: Contract, lengths: list[int], successes: list[list[float]]) -> str:
     """README.md of a dataset whose episodes are so long, and whether each was a success, where that is known."""
-    features = [f"| `{name}` | {' x '.join(map(str, np.atleast_1d(f.size)))} | {f.unit} | {f.low:.4g} | {f.high:.4g} |"
-                for name, f in contract.features().items()]
-    wins = sum(success for success, in successes)
+    features = [
+        f"| `{name}` | {' x '.join(map(str, np.atleast_1d(f.size)))} | {f.unit} | {f.low:.4g} | {f.high:.4g} |"
+        for name, f in contract.features().items()
+    ]
+    wins = sum(success for (success,) in successes)
     return CARD.format(
-        front="" if source.license == UNSTATED else f"license: {source.license}\n", task=source.task, path=source.path,
-        kind=source.kind, operator=source.operator, robot=source.robot, license=source.license, episodes=len(lengths),
-        shortest=min(lengths), longest=max(lengths), median=np.median(lengths), frames=sum(lengths),
-        fps=contract.fps, minutes=sum(lengths) / contract.fps / 60, features="\n".join(features),
-        ending=f"{wins:.0f} of the {len(lengths)} episodes end in success.\n\n" if successes else "")
+        front="" if source.license == UNSTATED else f"license: {source.license}\n",
+        task=source.task,
+        path=source.path,
+        kind=source.kind,
+        operator=source.operator,
+        robot=source.robot,
+        license=source.license,
+        episodes=len(lengths),
+        shortest=min(lengths),
+        longest=max(lengths),
+        median=np.median(lengths),
+        frames=sum(lengths),
+        fps=contract.fps,
+        minutes=sum(lengths) / contract.fps / 60,
+        features="\n".join(features),
+        ending=f"{wins:.0f} of the {len(lengths)} episodes end in success.\n\n" if successes else "",
+    )

@@ -1,4 +1,5 @@
 """What of a source is taken, and under which names: features, cameras, episodes, one task, smaller images."""
+
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -43,13 +44,27 @@ class Choice:
         return replace(source, ignore_gaps=self.ignore_gaps)
 
 
-def choice_of(fps: float | None = None, features: str | None = None, cameras: str | None = None,
-              rename: Sequence[str] = (), drop_episodes: str | None = None, resize: str | None = None,
-              topics: Sequence[str] = (), **others: object) -> Choice:
+def choice_of(
+    fps: float | None = None,
+    features: str | None = None,
+    cameras: str | None = None,
+    rename: Sequence[str] = (),
+    drop_episodes: str | None = None,
+    resize: str | None = None,
+    topics: Sequence[str] = (),
+    **others: object,
+) -> Choice:
     """The choice that the options of the command line state. Raises BadInput, naming the option, for another form."""
-    return Choice(fps, names_in(features), names_in(cameras), pairs("--rename", rename, "OLD=NEW"),
-                  episodes_in(drop_episodes), resize=height_and_width(resize),
-                  topics=pairs("--topics", topics, "FEATURE=TOPIC"), **others)  # type: ignore[arg-type]
+    return Choice(
+        fps,
+        names_in(features),
+        names_in(cameras),
+        pairs("--rename", rename, "OLD=NEW"),
+        episodes_in(drop_episodes),
+        resize=height_and_width(resize),
+        topics=pairs("--topics", topics, "FEATURE=TOPIC"),
+        **others,
+    )  # type: ignore[arg-type]
 
 
 def names_in(text: str | None) -> tuple[str, ...] | None:
@@ -87,13 +102,14 @@ def height_and_width(text: str | None) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-def each(source: Source, change: Callable[[Episode], Episode]) -> Callable[[int], Iterator[Episode]]:
+def with_each(source: Source, change: Callable[[Episode], Episode]) -> Callable[[int], Iterator[Episode]]:
     """A `read` whose episodes are changed."""
     return lambda start: map(change, source.read(start))
 
 
 def chosen_episodes(source: Source, numbers: Sequence[int]) -> Source:
     """Only the episodes of these numbers, which rise. Raises BadInput where there are none."""
+
     def read(start: int) -> Iterator[Episode]:
         wanted = set(numbers[start:])
         for number, episode in enumerate(source.read(min(wanted, default=0)), min(wanted, default=0)):
@@ -101,6 +117,7 @@ def chosen_episodes(source: Source, numbers: Sequence[int]) -> Source:
                 yield episode
             if number >= max(wanted, default=-1):
                 return
+
     return replace(source, n_episodes=len(numbers), read=read)
 
 
@@ -108,7 +125,9 @@ def without_episodes(source: Source, dropped: frozenset[int]) -> Source:
     """All episodes but those of these numbers. Raises BadInput for a number that there is not."""
     beyond = sorted(number for number in dropped if number >= source.n_episodes)
     if beyond:
-        raise BadInput(f"{source.path}: has no episode {beyond[0]} to drop, its {source.n_episodes} are numbered from 0")
+        raise BadInput(
+            f"{source.path}: has no episode {beyond[0]} to drop, its {source.n_episodes} are numbered from 0"
+        )
     kept = [number for number in range(source.n_episodes) if number not in dropped]
     if not kept:
         raise BadInput(f"{source.path}: --drop-episodes leaves no episode")
@@ -136,22 +155,27 @@ def selected(source: Source, features: Sequence[str] | None, cameras: Sequence[s
     Raises BadInput for names that the source has not."""
     first = next(source.episodes())
     numbers = [name for name in first.numbers if name not in ("action", TASK_INDEX)]
-    for option, asked, known in (("--features", features, [*numbers, "action"]),
-                                 ("--cameras", cameras, list(source.image_sizes))):
+    for option, asked, known in (
+        ("--features", features, [*numbers, "action"]),
+        ("--cameras", cameras, list(source.image_sizes)),
+    ):
         for name in asked or ():
             if name not in known:
                 raise BadInput(f"{option} {name}: {source.path} has {', '.join(known) or 'none'}")
 
     def change(episode: Episode) -> Episode:
-        kept = {name: values for name, values in episode.numbers.items()
-                if features is None or name in features or name in ("action", TASK_INDEX)}
+        kept = {
+            name: values
+            for name, values in episode.numbers.items()
+            if features is None or name in features or name in ("action", TASK_INDEX)
+        }
         images = {name: frames for name, frames in episode.images.items() if cameras is None or name in cameras}
         return replace(episode, numbers=kept, images=images)
 
     gone = {name: "not in --features" for name in numbers if features is not None and name not in features}
     gone |= {name: "not in --cameras" for name in source.image_sizes if cameras is not None and name not in cameras}
     sizes = {name: size for name, size in source.image_sizes.items() if name not in gone}
-    return replace(source, read=each(source, change), image_sizes=sizes, left_out=source.left_out | gone)
+    return replace(source, read=with_each(source, change), image_sizes=sizes, left_out=source.left_out | gone)
 
 
 def renamed(source: Source, names: dict[str, str]) -> Source:
@@ -173,19 +197,32 @@ def renamed(source: Source, names: dict[str, str]) -> Source:
     def change(episode: Episode) -> Episode:
         return replace(episode, numbers=other(episode.numbers), images=other(episode.images))
 
-    return replace(source, read=each(source, change), image_sizes=other(source.image_sizes), units=other(source.units),
-                   names=other(source.names))
+    return replace(
+        source,
+        read=with_each(source, change),
+        image_sizes=other(source.image_sizes),
+        units=other(source.units),
+        names=other(source.names),
+    )
 
 
 def resized(source: Source, height: int, width: int) -> Source:
     """The source with images of this height and width, averaged where they shrink."""
+
     def smaller(frames: Frames) -> Frames:
         def made() -> Iterator[np.ndarray]:
             from PIL import Image
 
             for frame in frames():
-                yield np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BOX if
-                                 height <= frame.shape[0] and width <= frame.shape[1] else Image.Resampling.BILINEAR))
+                yield np.asarray(
+                    Image.fromarray(frame).resize(
+                        (width, height),
+                        Image.Resampling.BOX
+                        if height <= frame.shape[0] and width <= frame.shape[1]
+                        else Image.Resampling.BILINEAR,
+                    )
+                )
+
         return made
 
     def change(episode: Episode) -> Episode:
@@ -193,7 +230,9 @@ def resized(source: Source, height: int, width: int) -> Source:
 
     if not source.image_sizes:
         raise BadInput(f"{source.path}: has no images to resize; leave --resize out")
-    return replace(source, read=each(source, change), image_sizes=dict.fromkeys(source.image_sizes, (height, width, 3)))
+    return replace(
+        source, read=with_each(source, change), image_sizes=dict.fromkeys(source.image_sizes, (height, width, 3))
+    )
 
 
 def joined(opened: Sequence[Source]) -> Source:
@@ -217,13 +256,25 @@ def joined(opened: Sequence[Source]) -> Source:
                 for episode in source.episodes(max(0, start - before)):
                     yield taking(episode, source, order, shared, tasks)
 
-    gone = {name: f"not in every source ({source.path} has it)" for source in opened
-            for name in next(source.episodes()).numbers if name not in shared}
+    gone = {
+        name: f"not in every source ({source.path} has it)"
+        for source in opened
+        for name in next(source.episodes()).numbers
+        if name not in shared
+    }
     left_out = {name: why for source in opened for name, why in source.left_out.items()} | gone
     operators = ", then ".join(dict.fromkeys(source.operator for source in opened))
-    return replace(first, path=" + ".join(source.path for source in opened), kind="joined sources", read=read,
-                   operator=operators, n_episodes=counts[-1], tasks=tuple(tasks), left_out=left_out,
-                   task=tasks[0] if len(tasks) == 1 else "; ".join(tasks))
+    return replace(
+        first,
+        path=" + ".join(source.path for source in opened),
+        kind="joined sources",
+        read=read,
+        operator=operators,
+        n_episodes=counts[-1],
+        tasks=tuple(tasks),
+        left_out=left_out,
+        task=tasks[0] if len(tasks) == 1 else "; ".join(tasks),
+    )
 
 
 def check_joinable(first: Source, other: Source) -> None:
@@ -242,15 +293,22 @@ def check_joinable(first: Source, other: Source) -> None:
 
 def reordered(first: Source, source: Source) -> dict[str, list[int]]:
     """{feature: where its numbers lie in `source`, in the order of `first`}, where the two name them differently."""
-    return {name: [source.names[name].index(part) for part in names] for name, names in first.names.items()
-            if name in source.names and source.names[name] != names}
+    return {
+        name: [source.names[name].index(part) for part in names]
+        for name, names in first.names.items()
+        if name in source.names and source.names[name] != names
+    }
 
 
-def taking(episode: Episode, source: Source, order: dict[str, list[int]], shared: set[str],
-           tasks: list[str]) -> Episode:
+def taking(
+    episode: Episode, source: Source, order: dict[str, list[int]], shared: set[str], tasks: list[str]
+) -> Episode:
     """An episode with the shared features, its numbers in order, and its tasks by their place in `tasks`."""
-    numbers = {name: values[:, order[name]] if name in order else values
-               for name, values in episode.numbers.items() if name in shared}
+    numbers = {
+        name: values[:, order[name]] if name in order else values
+        for name, values in episode.numbers.items()
+        if name in shared
+    }
     place = np.array([tasks.index(task) for task in source.all_tasks])
     source.tasks_of(episode)
     index = episode.numbers.get(TASK_INDEX, np.zeros((len(episode), 1), np.int64))

@@ -1,4 +1,5 @@
 """Time in recorded tables: which columns are clocks, and what they say in seconds."""
+
 import re
 from collections.abc import Mapping
 
@@ -9,8 +10,23 @@ from vqbet_course.core.errors import BadInput
 COUNTERS = ("frame_index", "episode_index", "index", "step", "step_index", "seq", "header.seq")
 """Columns that count frames or episodes."""
 
-UNITS = {"s": 1.0, "sec": 1.0, "secs": 1.0, "seconds": 1.0, "ms": 1e-3, "msec": 1e-3, "milliseconds": 1e-3, "us": 1e-6,
-         "usec": 1e-6, "microseconds": 1e-6, "ns": 1e-9, "nsec": 1e-9, "nanosec": 1e-9, "nsecs": 1e-9, "nanoseconds": 1e-9}
+UNITS = {
+    "s": 1.0,
+    "sec": 1.0,
+    "secs": 1.0,
+    "seconds": 1.0,
+    "ms": 1e-3,
+    "msec": 1e-3,
+    "milliseconds": 1e-3,
+    "us": 1e-6,
+    "usec": 1e-6,
+    "microseconds": 1e-6,
+    "ns": 1e-9,
+    "nsec": 1e-9,
+    "nanosec": 1e-9,
+    "nsecs": 1e-9,
+    "nanoseconds": 1e-9,
+}
 """Seconds in one, by the last part of a column's name."""
 
 SINCE_1970 = ((1e8, 1e11, 1.0), (1e11, 1e14, 1e-3), (1e14, 1e17, 1e-6), (1e17, 1e20, 1e-9))
@@ -19,7 +35,7 @@ SINCE_1970 = ((1e8, 1e11, 1.0), (1e11, 1e14, 1e-3), (1e14, 1e17, 1e-6), (1e17, 1
 SLOWEST = 0.5
 """Frames a second below which a clock is not one of seconds."""
 
-STAMP = re.compile(r"(.*[._/])?(timestamps?|time_?stamp|time|stamp|t)([._](%s))?" % "|".join(UNITS), re.I)
+STAMP = re.compile(rf"(.*[._/])?(timestamps?|time_?stamp|time|stamp|t)([._]({'|'.join(UNITS)}))?", re.I)
 
 
 def is_clock(name: str, values: np.ndarray) -> bool:
@@ -27,8 +43,12 @@ def is_clock(name: str, values: np.ndarray) -> bool:
     if values.size != len(values) or values.dtype.kind not in "fiu":
         return False
     counted = values.reshape(-1)
-    if len(counted) > 1 and counted.min() > 1e8 and counted.max() - counted.min() < 0.1 * counted.max() and (
-            np.diff(counted.astype(np.float64)) >= 0).all():
+    if (
+        len(counted) > 1
+        and counted.min() > 1e8
+        and counted.max() - counted.min() < 0.1 * counted.max()
+        and (np.diff(counted.astype(np.float64)) >= 0).all()
+    ):
         return True
     match = STAMP.fullmatch(name)
     if match is None:
@@ -95,16 +115,20 @@ def check_order(clock: np.ndarray, name: str, place: str) -> None:
     """Raise BadInput, naming the row, where a clock (T,) does not rise."""
     wrong = np.flatnonzero(~(np.diff(clock) > 0))
     if len(wrong):
-        raise BadInput(f"{place}, row {wrong[0] + 1}: the {name} does not go on from the row before; frames are "
-                       "doubled or out of order")
+        raise BadInput(
+            f"{place}, row {wrong[0] + 1}: the {name} does not go on from the row before; frames are "
+            "doubled or out of order"
+        )
 
 
 def check_pace(clock: np.ndarray, name: str, place: str) -> None:
     """Raise BadInput for a clock (T,) that would give less than SLOWEST frames a second, or a million."""
     rate = 1 / float(np.median(np.diff(clock))) if len(clock) > 1 else 1.0
     if not SLOWEST <= rate < 1e6:
-        raise BadInput(f"{place}: {name} read as seconds gives {rate:.3g} frames a second; name the column by its unit, "
-                       f"{name}_s, {name}_ms, {name}_us or {name}_ns, or give --fps N")
+        raise BadInput(
+            f"{place}: {name} read as seconds gives {rate:.3g} frames a second; name the column by its unit, "
+            f"{name}_s, {name}_ms, {name}_us or {name}_ns, or give --fps N"
+        )
 
 
 def rate_of(clock: np.ndarray | None) -> float | None:

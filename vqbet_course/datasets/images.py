@@ -1,4 +1,5 @@
 """Images: from arrays of any number type, encoded or not."""
+
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -16,12 +17,14 @@ BLOCK_BYTES = 16e6  # of pictures that are read at once
 def slices_of(array: Any, start: int, end: int, place: str) -> Frames:
     """Rows start..end-1 of an array (N, H, W, 3) or (N, 3, H, W) on a disk: uint8, or whole numbers 0..255 of another
     type."""
+
     def frames() -> Iterator[np.ndarray]:
         believable(place, array.shape[1:], array.dtype.itemsize)
         step = max(1, int(BLOCK_BYTES // (np.prod(array.shape[1:]) * array.dtype.itemsize)))
         for begin in range(start, end, step):
-            for row, image in enumerate(array[begin:min(begin + step, end)], begin - start):
+            for row, image in enumerate(array[begin : min(begin + step, end)], begin - start):
                 yield as_bytes(channels_last(image), f"{place}, row {row}")
+
     return frames
 
 
@@ -33,6 +36,7 @@ def channels_last(image: np.ndarray) -> np.ndarray:
 def hdf5_frames(path: Path, name: str, place: str, n: int | None = None) -> Frames:
     """The images of an HDF5 file, the first n of them: an array (N, H, W, 3), or JPEGs (N, bytes) padded to one
     length."""
+
     def frames() -> Iterator[np.ndarray]:
         import h5py
 
@@ -43,6 +47,7 @@ def hdf5_frames(path: Path, name: str, place: str, n: int | None = None) -> Fram
                 for row in range(n or len(file[name])):
                     with readable(f"{place}, row {row}"):
                         yield decoded(np.asarray(file[name][row]).tobytes())
+
     return frames
 
 
@@ -86,18 +91,24 @@ def film_frames(file: Path, begin: float = 0.0) -> Iterator[tuple[float, np.ndar
             yield float(frame.time or 0.0), frame.to_ndarray(format="rgb24")
 
 
-def chosen(source: Source, episodes: Sequence[Episode], numbers: dict[str, np.ndarray],
-           observe: Sequence[str]) -> dict[str, np.ndarray]:
+def chosen(
+    source: Source, episodes: Sequence[Episode], numbers: dict[str, np.ndarray], observe: Sequence[str]
+) -> dict[str, np.ndarray]:
     """The observations that are asked for, of all N frames: `numbers` {name: (N, size)}, and pictures
     (N, 3, height, width) uint8. Raises BadInput, naming it, for one that the source has not."""
     for name in observe:
         if name not in numbers and name not in source.image_sizes:
             known = ", ".join([*numbers, *source.image_sizes])
-            hint = "" if source.image_sizes else ("; a task that can draw its states does: vqbet-course demos convert "
-                                                  "SOURCE --render --out DIR")
+            hint = (
+                ""
+                if source.image_sizes
+                else ("; a task that can draw its states does: vqbet-course demos convert SOURCE --render --out DIR")
+            )
             raise BadInput(f"{source.path}: has no {name!r}, but {known}{hint}")
-    return {name: numbers[name] if name in numbers else in_memory(episodes, name, source.image_sizes[name])
-            for name in observe}
+    return {
+        name: numbers[name] if name in numbers else in_memory(episodes, name, source.image_sizes[name])
+        for name in observe
+    }
 
 
 def in_memory(episodes: Sequence[Episode], name: str, size: tuple[int, ...]) -> np.ndarray:
@@ -105,7 +116,9 @@ def in_memory(episodes: Sequence[Episode], name: str, size: tuple[int, ...]) -> 
     has no such camera, or images of another size or number than it has rows."""
     height, width, channels = size
     for episode in episodes:
-        check_cameras(replace(episode, images={name: episode.images[name]} if name in episode.images else {}), {name: size})
+        check_cameras(
+            replace(episode, images={name: episode.images[name]} if name in episode.images else {}), {name: size}
+        )
     first = next(episodes[0].images[name](), np.empty(0))
     if first.shape != size:  # before memory is asked for that a declared size would take
         raise BadInput(f"{episodes[0].place}, row 0: {name} has size {first.shape}, elsewhere {size}")
@@ -115,9 +128,13 @@ def in_memory(episodes: Sequence[Episode], name: str, size: tuple[int, ...]) -> 
         end = row + len(episode)
         for frame in episode.images[name]():
             if row == end or frame.shape != size:
-                raise BadInput(f"{episode.place}: {name} has images of other sizes, or more than its {len(episode)} rows")
+                raise BadInput(
+                    f"{episode.place}: {name} has images of other sizes, or more than its {len(episode)} rows"
+                )
             images[row] = frame.transpose(2, 0, 1)
             row += 1
         if row != end:
-            raise BadInput(f"{episode.place}: {name} has only {row - end + len(episode)} images for {len(episode)} rows")
+            raise BadInput(
+                f"{episode.place}: {name} has only {row - end + len(episode)} images for {len(episode)} rows"
+            )
     return images

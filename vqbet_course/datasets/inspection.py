@@ -1,4 +1,5 @@
 """What a source of demonstrations holds: its contract, what it yields, and which episodes are unlike the others."""
+
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -78,27 +79,52 @@ def inspect_source(source: Source, config: VQBeTConfig | None = None, quiet: boo
     states, actions, intervals = [], [], []
     tasks: Counter[str] = Counter()
     found: list[tuple[int, str]] = []
-    for number, episode in enumerate(tqdm(source.episodes(), total=source.n_episodes, desc="inspecting", unit="episode", disable=quiet,
-                        dynamic_ncols=True)):
+    for number, episode in enumerate(
+        tqdm(
+            source.episodes(),
+            total=source.n_episodes,
+            desc="inspecting",
+            unit="episode",
+            disable=quiet,
+            dynamic_ncols=True,
+        )
+    ):
         found += [(number, why) for why in troubles(source, episode)]
         tasks.update(source.tasks_of(episode))
         intervals += [np.diff(episode.clock)] if episode.clock is not None else []
         for name in filter(is_state_or_action, episode.numbers):
             tallies.setdefault(name, Tally([episode.numbers[name].shape[1]])).add(episode.numbers[name])
         for name, frames in episode.images.items():
-            tallies.setdefault(name, Tally(list(source.image_sizes.get(name, ())))).add(next(frames(), np.full(1, np.nan)))
+            tallies.setdefault(name, Tally(list(source.image_sizes.get(name, ())))).add(
+                next(frames(), np.full(1, np.nan))
+            )
         states.append(state_of(episode))
         actions.append(episode.numbers["action"])
     features = {name: tally.to_dict(source.units.get(name, UNSTATED)) for name, tally in tallies.items()}
     lengths = np.array([len(action) for action in actions])
     report = {
-        "source": source.path, "kind": source.kind, "episodes": len(lengths), "frames": int(lengths.sum()),
-        "fps": source.fps or UNSTATED, "task": source.task, "tasks": dict(tasks), "left_out": source.left_out, "robot": source.robot,
-        "cameras": list(source.image_sizes), "operator": source.operator, "license": source.license,
+        "source": source.path,
+        "kind": source.kind,
+        "episodes": len(lengths),
+        "frames": int(lengths.sum()),
+        "fps": source.fps or UNSTATED,
+        "task": source.task,
+        "tasks": dict(tasks),
+        "left_out": source.left_out,
+        "robot": source.robot,
+        "cameras": list(source.image_sizes),
+        "operator": source.operator,
+        "license": source.license,
         "lengths": {"shortest": int(lengths.min()), "median": float(np.median(lengths)), "longest": int(lengths.max())},
-        "features": features, "config": {name: getattr(config, name) for name in WINDOW}, **yields(lengths, config),
-        "outliers": [{"episode": number, "reason": reason} for number, reason in
-                     sorted([*found, *outliers(states, actions, source.fps or ASSUMED_FPS)], key=lambda pair: pair[0])],
+        "features": features,
+        "config": {name: getattr(config, name) for name in WINDOW},
+        **yields(lengths, config),
+        "outliers": [
+            {"episode": number, "reason": reason}
+            for number, reason in sorted(
+                [*found, *outliers(states, actions, source.fps or ASSUMED_FPS)], key=lambda pair: pair[0]
+            )
+        ],
     }
     return Inspection(report, states, actions, intervals)
 
@@ -112,8 +138,10 @@ def state_of(episode: Episode) -> np.ndarray:
 
 def troubles(source: Source, episode: Episode) -> Iterator[str]:
     """Why an episode would be refused: a camera that others have or have not, frames that come late."""
-    for check in (lambda: check_cameras(episode, source.image_sizes),
-                  *([] if source.ignore_gaps else [lambda: check_gaps(episode)])):
+    for check in (
+        lambda: check_cameras(episode, source.image_sizes),
+        *([] if source.ignore_gaps else [lambda: check_gaps(episode)]),
+    ):
         try:
             check()
         except BadInput as error:
@@ -122,11 +150,16 @@ def troubles(source: Source, episode: Episode) -> Iterator[str]:
 
 def yields(lengths: np.ndarray, config: VQBeTConfig) -> dict[str, int]:
     """How many windows and chunks there are for a configuration, and how many episodes are too short for one."""
-    counts = [[len(rows) for rows in episode_rows(0, int(n), config.n_obs_steps, config.n_queries,
-                                                  config.action_chunk_size)] for n in lengths]
+    counts = [
+        [len(rows) for rows in episode_rows(0, int(n), config.n_obs_steps, config.n_queries, config.action_chunk_size)]
+        for n in lengths
+    ]
     whole = np.array([count for count in counts if count[0]] or [[0, 0, 0]])
-    return {"windows": int(whole[:, 0].sum()), "chunks": int(whole[:, 1].sum()),
-            "too_short": sum(not count[0] for count in counts)}
+    return {
+        "windows": int(whole[:, 0].sum()),
+        "chunks": int(whole[:, 1].sum()),
+        "too_short": sum(not count[0] for count in counts),
+    }
 
 
 def outliers(states: list[np.ndarray], actions: list[np.ndarray], fps: float) -> Iterator[tuple[int, str]]:
@@ -145,11 +178,19 @@ def outliers(states: list[np.ndarray], actions: list[np.ndarray], fps: float) ->
         if len(lengths) >= FEW and not low - LONG * (high - low) <= len(action) <= high + LONG * (high - low):
             yield number, f"length: {len(action)} frames, the median is {np.median(lengths):.0f}"
         if len(lengths) >= FEW and largest[number] > JUMP * usual:
-            yield number, (f"jump: the state moves by {largest[number]:.3g} at once in row "
-                           f"{int(np.nanargmax(step)) + 1}, elsewhere by {usual:.3g} at most")
+            yield (
+                number,
+                (
+                    f"jump: the state moves by {largest[number]:.3g} at once in row "
+                    f"{int(np.nanargmax(step)) + 1}, elsewhere by {usual:.3g} at most"
+                ),
+            )
         at_end = ((action == bottom) | (action == top))[:, graded].sum(0).max(initial=0)
         if at_end >= AT_END and at_end > SATURATED * len(action):
-            yield number, f"saturated: the action is at the end of its range in {at_end / len(action):.0%} of the frames"
+            yield (
+                number,
+                f"saturated: the action is at the end of its range in {at_end / len(action):.0%} of the frames",
+            )
         still = longest_run(step < 0.01 * max(usual, 1e-12))
         if still > STUCK_SECONDS * fps:
             yield number, f"stuck: the state stands still for {still / fps:.1f} s"
@@ -163,13 +204,18 @@ def longest_run(flags: np.ndarray) -> int:
 
 def table_of(report: Report) -> str:
     """The report as text."""
-    facts = {"source": f"{report['source']} ({report['kind']})",
-             "episodes": f"{report['episodes']}, {report['frames']} frames, {report['fps']} frames a second",
-             "length": "{shortest} to {longest} frames, median {median:g}".format(**report["lengths"]),
-             "task": report["task"] if len(report["tasks"]) < 2 else f"{len(report['tasks'])} tasks", "robot": report["robot"], "cameras": ", ".join(report["cameras"]) or "none",
-             "operator": report["operator"], "license": report["license"],
-             "yields": "{windows} windows, {chunks} chunks; {too_short} episodes are too short".format(**report),
-             "with": ", ".join(f"{name} {value}" for name, value in report["config"].items())}
+    facts = {
+        "source": f"{report['source']} ({report['kind']})",
+        "episodes": f"{report['episodes']}, {report['frames']} frames, {report['fps']} frames a second",
+        "length": "{shortest} to {longest} frames, median {median:g}".format(**report["lengths"]),
+        "task": report["task"] if len(report["tasks"]) < 2 else f"{len(report['tasks'])} tasks",
+        "robot": report["robot"],
+        "cameras": ", ".join(report["cameras"]) or "none",
+        "operator": report["operator"],
+        "license": report["license"],
+        "yields": "{windows} windows, {chunks} chunks; {too_short} episodes are too short".format(**report),
+        "with": ", ".join(f"{name} {value}" for name, value in report["config"].items()),
+    }
     lines = [f"{name:10} {value}" for name, value in facts.items()]
     if len(report["tasks"]) > 1:
         lines += ["", *(f"  {n} episodes: {task}" for task, n in report["tasks"].items())]
@@ -213,8 +259,10 @@ def draw_inspection(figure: "Figure", inspection: Inspection, plot_scene: PlotSc
         across = state.T[:2] if planar else (np.arange(len(state)), state[:, 0])
         traces.plot(*across, color=colour, lw=1.2, label=f"episode {number}")
         traces.plot(across[0][0], across[1][0], "o", color=colour)
-    traces.set(title="some traces; a dot is the start",
-               **({} if planar else {"xlabel": "frame", "ylabel": "first number of the state"}))
+    traces.set(
+        title="some traces; a dot is the start",
+        **({} if planar else {"xlabel": "frame", "ylabel": "first number of the state"}),
+    )
     traces.legend(fontsize=8)
 
 
@@ -222,8 +270,12 @@ def draw_intervals(axes: "Axes", intervals: list[np.ndarray]) -> None:
     """The seconds from each frame to the next, episode after episode: a gap is a spike."""
     together = np.concatenate(intervals)
     axes.plot(1000 * together, color="#0072B2", lw=0.8)
-    axes.set(xlabel="frame, episode after episode", ylabel="milliseconds since the frame before",
-             title="intervals", ylim=(0, None))
+    axes.set(
+        xlabel="frame, episode after episode",
+        ylabel="milliseconds since the frame before",
+        title="intervals",
+        ylim=(0, None),
+    )
 
 
 def draw_actions(axes: "Axes", actions: np.ndarray, plot_scene: PlotScene | None) -> None:

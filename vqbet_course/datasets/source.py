@@ -1,4 +1,5 @@
 """What every kind of source is read as: episodes, one after the other, and what the source says about itself."""
+
 import hashlib
 import math
 import re
@@ -96,8 +97,10 @@ class Source:
     def rate(self) -> float:
         """Frames a second. Raises BadInput where the source does not say."""
         if self.fps is None:
-            raise BadInput(f"{self.path}: does not say how many frames a second it has; "
-                           "convert it with: vqbet-course demos convert ... --fps N, or name its task with --task")
+            raise BadInput(
+                f"{self.path}: does not say how many frames a second it has; "
+                "convert it with: vqbet-course demos convert ... --fps N, or name its task with --task"
+            )
         return self.fps
 
     @property
@@ -117,8 +120,11 @@ class Source:
         """Sizes and units of states and actions, by the first episode, and sizes of images; fps 0: not stated."""
         first = next(self.episodes()).numbers
         images = {name: Field(size) for name, size in self.image_sizes.items()}
-        numbers = {name: Field(int(np.prod(values.shape[1:])), self.units.get(name, UNSTATED))
-                   for name, values in first.items() if is_state_or_action(name)}
+        numbers = {
+            name: Field(int(np.prod(values.shape[1:])), self.units.get(name, UNSTATED))
+            for name, values in first.items()
+            if is_state_or_action(name)
+        }
         action = numbers.pop("action")
         return Contract(images | numbers, action, self.fps or 0.0)
 
@@ -126,8 +132,10 @@ class Source:
         """Episodes from number `start` on, states and actions as float32. Raises BadInput for what cannot be read."""
         with readable(self.path):
             for episode in self.read(start):
-                numbers = {name: values.astype(np.float32, copy=False) if is_state_or_action(name) else values
-                           for name, values in episode.numbers.items()}
+                numbers = {
+                    name: values.astype(np.float32, copy=False) if is_state_or_action(name) else values
+                    for name, values in episode.numbers.items()
+                }
                 guarded = {name: guard(frames, episode.place) for name, frames in episode.images.items()}
                 yield replace(episode, numbers=numbers, images=guarded)
 
@@ -143,9 +151,12 @@ class Source:
             yield episode
 
 
-DAMAGED = re.compile(r"truncat|unexpected end|end of (file|stream)|\beof\b|not a zip|zip file|magic|crc|checksum"
-                     r"|corrupt|invalid data|incomplete|decompress|broken|couldn't deserialize|cannot identify image|signature"
-                     r"|too (small|short)|out of bounds|thrift|snappy|zstd", re.I)
+DAMAGED = re.compile(
+    r"truncat|unexpected end|end of (file|stream)|\beof\b|not a zip|zip file|magic|crc|checksum"
+    r"|corrupt|invalid data|incomplete|decompress|broken|couldn't deserialize|cannot identify image|signature"
+    r"|too (small|short)|out of bounds|thrift|snappy|zstd",
+    re.I,
+)
 """What libraries say of a file that was cut off or whose bytes were changed."""
 
 
@@ -165,9 +176,11 @@ def readable(place: str) -> Iterator[None]:
 
 def guard(frames: Frames, place: str) -> Frames:
     """Frames whose troubles are BadInput."""
+
     def guarded() -> Iterator[np.ndarray]:
         with readable(place):
             yield from frames()
+
     return guarded
 
 
@@ -176,33 +189,40 @@ def check_episode(episode: Episode, sizes: dict[str, int]) -> dict[str, int]:
     returns their widths."""
     place, n = episode.place, len(episode)
     if n < 2:
-        raise BadInput(f"{place}: {n} frame(s); nothing can be learned from it, leave it out with "
-                       "--drop-episodes")
+        raise BadInput(f"{place}: {n} frame(s); nothing can be learned from it, leave it out with --drop-episodes")
     for name, values in episode.numbers.items():
         if name == TASK_INDEX and values.dtype.kind not in "iu":
             raise BadInput(f"{place}: task_index must be whole numbers")
         if values.ndim != 2 or len(values) != n:
             raise BadInput(f"{place}: {name} has shape {values.shape}, expected ({n}, size)")
         if values.dtype.kind not in "fiub":
-            raise BadInput(f"{place}: {name} does not hold numbers alone; repair that episode, or leave it "
-                           "out with --drop-episodes")
+            raise BadInput(
+                f"{place}: {name} does not hold numbers alone; repair that episode, or leave it "
+                "out with --drop-episodes"
+            )
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(bad):
-            raise BadInput(f"{place}, row {bad[0]}: {name} is not finite; repair that episode, or leave it out "
-                           "with --drop-episodes")
+            raise BadInput(
+                f"{place}, row {bad[0]}: {name} is not finite; repair that episode, or leave it out "
+                "with --drop-episodes"
+            )
     found = {name: values.shape[1] for name, values in episode.numbers.items()}
     for name in sorted(found.keys() | sizes.keys()) if sizes else []:
         if found.get(name) != sizes.get(name):
-            raise BadInput(f"{place}: {name} has {found.get(name, 'no')} numbers a frame, elsewhere "
-                           f"{sizes.get(name, 'none')}; all episodes of a source must agree")
+            raise BadInput(
+                f"{place}: {name} has {found.get(name, 'no')} numbers a frame, elsewhere "
+                f"{sizes.get(name, 'none')}; all episodes of a source must agree"
+            )
     return found
 
 
 def check_cameras(episode: Episode, image_sizes: Mapping[str, tuple[int, ...]]) -> None:
     """Raise BadInput, naming the episode, unless it has the cameras that the source has."""
     for name in sorted(image_sizes.keys() ^ episode.images.keys()):
-        raise BadInput(f"{episode.place}: has {'no' if name in image_sizes else 'a'} camera {name}, unlike other "
-                       "episodes; leave the episode out with --drop-episodes, or name the cameras to take with --cameras")
+        raise BadInput(
+            f"{episode.place}: has {'no' if name in image_sizes else 'a'} camera {name}, unlike other "
+            "episodes; leave the episode out with --drop-episodes, or name the cameras to take with --cameras"
+        )
 
 
 GAP = 1.5
@@ -224,17 +244,21 @@ def check_gaps(episode: Episode) -> None:
     if len(late):
         row = int(late[0])
         late_by = np.diff(episode.clock)[row - 1]
-        raise BadInput(f"{episode.place}, row {row}: comes {late_by:.3g} s after the row before, "
-                       f"others {usual:.3g} s ({len(late)} such rows); leave the episode out with --drop-episodes, "
-                       "or take the rows as evenly spaced: vqbet-course demos convert ... --ignore-gaps")
+        raise BadInput(
+            f"{episode.place}, row {row}: comes {late_by:.3g} s after the row before, "
+            f"others {usual:.3g} s ({len(late)} such rows); leave the episode out with --drop-episodes, "
+            "or take the rows as evenly spaced: vqbet-course demos convert ... --ignore-gaps"
+        )
 
 
 def believable(place: str, shape: Sequence[int], itemsize: int) -> None:
     """Raise BadInput for a declared shape that is too large to be one episode's numbers or one image."""
     size = math.prod(map(int, shape)) * itemsize
     if size > LARGEST:
-        raise BadInput(f"{place}: declares {' x '.join(map(str, shape))} values, {size / 1e9:.3g} GB; that is not an "
-                       "episode's, so the file is damaged")
+        raise BadInput(
+            f"{place}: declares {' x '.join(map(str, shape))} values, {size / 1e9:.3g} GB; that is not an "
+            "episode's, so the file is damaged"
+        )
 
 
 def check_ends(place: str, ends: np.ndarray, n: int) -> None:
@@ -242,8 +266,9 @@ def check_ends(place: str, ends: np.ndarray, n: int) -> None:
     if ends.size == 0 or n == 0:
         raise BadInput(f"{place}: no episodes; give at least one demonstration")
     if ends.ndim != 1 or ends[-1] != n or (np.diff(ends, prepend=0) <= 0).any():
-        raise BadInput(f"{place}: episode_ends must rise and end at the number of frames {n}; "
-                       "an episode is empty or cut off")
+        raise BadInput(
+            f"{place}: episode_ends must rise and end at the number of frames {n}; an episode is empty or cut off"
+        )
 
 
 def check_frames(place: str, columns: dict[str, np.ndarray], ends: np.ndarray) -> None:

@@ -1,5 +1,7 @@
 """Which episodes of a source are trained on, and which are held back: drawn by episode, never by frame."""
-from dataclasses import asdict, dataclass, field
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +27,33 @@ class Split:
 
     def __post_init__(self) -> None:
         used = [*self.train, *self.val, *self.stress]
-        if not self.train or len(set(used)) < len(used) or any(
-                type(e) is not int or not 0 <= e < self.n_episodes for e in used):
-            raise BadInput(f"split of {self.source}: episodes must be numbers below {self.n_episodes}, each in one "
-                           "part, some of them in train; make it again")
+        if (
+            not self.train
+            or len(set(used)) < len(used)
+            or any(type(e) is not int or not 0 <= e < self.n_episodes for e in used)
+        ):
+            raise BadInput(
+                f"split of {self.source}: episodes must be numbers below {self.n_episodes}, each in one "
+                "part, some of them in train; make it again"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def keeping(self, episodes: Sequence[int]) -> "Split":
+        """The split with these episodes alone. Raises BadInput where none of them is for training."""
+        kept = {part: [e for e in getattr(self, part) if e in set(episodes)] for part in ("train", "val", "stress")}
+        if not kept["train"]:
+            raise BadInput(f"split of {self.source}: none of the episodes to train on does this task; make it again")
+        return replace(self, train=kept["train"], val=kept["val"], stress=kept["stress"])
+
     def whole(self, demos: Demos) -> Demos:
         """The demonstrations, if they are those that were split. Raises BadInput if they are not."""
         if len(demos) != self.n_episodes:
-            raise BadInput(f"{demos.source}: has {len(demos)} episodes, the split was made of {self.n_episodes} of "
-                           f"{self.source}; make it again")
+            raise BadInput(
+                f"{demos.source}: has {len(demos)} episodes, the split was made of {self.n_episodes} of "
+                f"{self.source}; make it again"
+            )
         return demos
 
     def training(self, demos: Demos) -> Demos:
@@ -60,8 +76,13 @@ def split_demos(demos: Demos, n_train: int, n_val: int, seed: int = 0) -> Split:
         raise BadInput(f"{demos.source}: {n_train} to train and {n_val} to validate do not fit {len(demos)} episodes")
     train, val, rest = np.split(np.random.default_rng(seed).permutation(len(demos)), [n_train, n_train + n_val])
     normalizer = Normalizer.fit(demos.select(train))
-    starts = torch.cat([normalizer.normalize(name, torch.from_numpy(values[demos.episode_starts]))
-                        for name, values in demos.observation.items()], dim=1)
+    starts = torch.cat(
+        [
+            normalizer.normalize(name, torch.from_numpy(values[demos.episode_starts]))
+            for name, values in demos.observation.items()
+        ],
+        dim=1,
+    )
     far = torch.cdist(starts[rest], starts[train]).min(1).values.argsort(descending=True, stable=True)
     parts = [sorted(part.tolist()) for part in (train, val, rest[far[:n_val].numpy()])]
     return Split(demos.source, len(demos), parts[0], parts[1], parts[2], seed)

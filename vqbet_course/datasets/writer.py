@@ -1,16 +1,18 @@
 """A source, written as a LeRobotDataset v3: streaming, resumable, checked, and there whole or not at all.
 
-Frames go to data/chunk-000/file-NNN.parquet, pictures among them as PNG. What is known of the episodes in a file,
-a checksum of each included, goes to the file of the same name under meta/episodes, once the data lie there. So the
-half-written dataset itself says how far it is, and a killed conversion goes on after its last whole file.
+Frames go to data/chunk-000/file-NNN.parquet, images among them as PNG, or to videos of the same number. What is known
+of the episodes in a file, a checksum of each included, goes to the file of the same name under meta/episodes, once
+the data lie there. So the half-written dataset itself says how far it is, and a killed conversion goes on after its
+last whole file.
 """
-import io
+
 import itertools
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,12 +26,23 @@ from vqbet_course.datasets.card import data_card
 from vqbet_course.datasets.choice import Choice, renamed
 from vqbet_course.datasets.readers import lerobot_dataset
 from vqbet_course.datasets.source import TASK_INDEX, UNSTATED, Episode, Source, check_cameras
+from vqbet_course.datasets.storage import (
+    LOSS,
+    VIDEO_PATH,
+    PngCells,
+    Storage,
+    check_encodable,
+    signature,
+    video_feature,
+)
+from vqbet_course.datasets.storage import videos as videos_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 FILE_BYTES = 8e6  # of data, before they are compressed, after which a file is full: what a killed conversion loses
 GROUP_BYTES = 8e6  # after which a row group is written: about what is in memory at most
+FRAMES_PER_VIDEO = 3000  # after which a file with videos is full
 FILES_PER_CHUNK = 1000
 BLOCK = 32  # frames of pictures that make a table
 QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
@@ -39,9 +52,10 @@ Rows = list[dict[str, Any]]
 """What meta/episodes says of each episode."""
 
 
-def write_dataset(source: Source, out: Path, quiet: bool = False) -> Path:
+def write_dataset(source: Source, out: Path, quiet: bool = False, videos: bool = False, jobs: int = 1) -> Path:
     """Write all episodes of a source into `out`, or go on where a killed process stopped.
 
+    `videos`: images as MP4, in LeRobot's way, instead of PNG; `jobs`: threads that encode PNGs.
     Raises BadInput if `out` holds something already, for episodes that cannot be used, and without space.
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
@@ -50,10 +64,13 @@ def write_dataset(source: Source, out: Path, quiet: bool = False) -> Path:
     for name, size in source.image_sizes.items():
         if len(size) != 3 or size[2] != 3:
             raise BadInput(f"{source.path}: {name} has shape {size}, expected (height, width, 3)")
+    if videos:
+        check_encodable(source.path, source.image_sizes)
     work = out.with_name(f".{out.name}.partial")
-    begin(source, work)
+    begin(source, work, videos)
     try:
-        write_episodes(source, work, quiet)
+        with ThreadPoolExecutor(max(1, jobs)) as pool:
+            write_episodes(source, work, quiet, None if videos else pool)
     except CannotWrite:
         if not meta_files(work):  # nothing to go on from
             shutil.rmtree(work)
@@ -61,8 +78,8 @@ def write_dataset(source: Source, out: Path, quiet: bool = False) -> Path:
     except BadInput:  # going on would meet it again
         shutil.rmtree(work)
         raise
-    finish(source, work)
-    verify(source, work)
+    finish(source, work, videos)
+    verify(source, work, LOSS if videos else 0.0)
     with in_plain_words(out):
         (work / MARK).unlink()
         if out.exists():
@@ -82,11 +99,18 @@ def with_safe_names(source: Source) -> Source:
     return renamed(source, unsafe) if unsafe else source
 
 
-def begin(source: Source, work: Path) -> None:
+def begin(source: Source, work: Path, videos: bool = False) -> None:
     """Make the folder to work in, or keep the one there is if it belongs to this source as it is now."""
-    mark = {"source": source.path, "kind": source.kind, "fps": source.rate, "episodes": source.n_episodes,
-            "pictures": {name: list(size) for name, size in sorted(source.image_sizes.items())},
-            "features": sorted(next(source.episodes()).numbers), "changed": last_change(Path(source.path))}
+    mark = {
+        "source": source.path,
+        "kind": source.kind,
+        "fps": source.rate,
+        "episodes": source.n_episodes,
+        "pictures": {name: list(size) for name, size in sorted(source.image_sizes.items())},
+        "videos": videos,
+        "features": sorted(next(source.episodes()).numbers),
+        "changed": last_change(Path(source.path)),
+    }
     file = work / MARK
     with in_plain_words(work):
         if not file.exists() or file.read_text(encoding="utf-8") != json.dumps(mark):
@@ -103,6 +127,7 @@ def last_change(path: Path) -> float:
 
 
 def file_name(number: int) -> str:
+    """The place of data file `number` below data/ and meta/episodes/."""
     chunk, file = divmod(number, FILES_PER_CHUNK)
     return f"chunk-{chunk:03d}/file-{file:03d}.parquet"
 
@@ -110,22 +135,44 @@ def file_name(number: int) -> str:
 # --- data -------------------------------------------------------------------------------------------------------
 
 
-def write_episodes(source: Source, work: Path, quiet: bool) -> None:
-    """Fill data files, one after the other, from the first episode that none of them holds."""
+def write_episodes(source: Source, work: Path, quiet: bool, pool: ThreadPoolExecutor | None) -> None:
+    """Fill data files, one after the other, from the first episode that none of them holds. `pool`: threads that encode
+    PNGs; None: images go to videos."""
     from tqdm import tqdm
 
     lengths, file = lengths_in(work), len(meta_files(work))
     done, frame = len(lengths), sum(lengths)
-    with tqdm(source.sound_episodes(done), initial=done, total=source.n_episodes, desc="converting",
-              unit="episode", disable=quiet, dynamic_ncols=True) as bar:
+    with tqdm(
+        source.sound_episodes(done),
+        initial=done,
+        total=source.n_episodes,
+        desc="converting",
+        unit="episode",
+        disable=quiet,
+        dynamic_ncols=True,
+    ) as bar:
         episodes = enumerate(bar, done)
         for first in episodes:
-            rows = write_file(source, itertools.chain([first], episodes), work, file, frame)
+            with image_storage(source, work, file, pool) as storage:
+                rows = write_file(source, itertools.chain([first], episodes), work, file, frame, storage)
+            write_parquet(work / "meta" / "episodes" / file_name(file), rows)
             frame, file = rows[-1]["dataset_to_index"], file + 1
 
 
-def write_file(source: Source, episodes: Iterator[tuple[int, Episode]], work: Path, file: int, frame: int) -> Rows:
-    """Write episodes until the file is full, then what is known of them. `frame`: how many frames came before."""
+@contextmanager
+def image_storage(source: Source, work: Path, file: int, pool: ThreadPoolExecutor | None) -> Iterator[Storage]:
+    """Where the images of a data file go."""
+    if pool is not None:
+        yield PngCells(pool)
+        return
+    with videos_of(work, source.image_sizes, *divmod(file, FILES_PER_CHUNK), source.rate) as files:
+        yield files
+
+
+def write_file(
+    source: Source, episodes: Iterator[tuple[int, Episode]], work: Path, file: int, frame: int, storage: Storage
+) -> Rows:
+    """Write episodes until the file is full; returns what is known of them. `frame`: how many frames came before."""
     rows: Rows = []
 
     def write(partial: Path) -> None:
@@ -136,44 +183,83 @@ def write_file(source: Source, episodes: Iterator[tuple[int, Episode]], work: Pa
                 check_cameras(episode, source.image_sizes)
                 columns = episode.numbers | clocks(episode, number, start, source.rate)
                 samples: dict[str, list[np.ndarray]] = {name: [] for name in episode.images}
-                for table in tables(episode, columns, source.image_sizes, samples):
+                firsts: dict[str, list[int]] = {}
+                first = storage.frames
+                for table in tables(episode, columns, source.image_sizes, samples, storage, firsts):
                     size += table.nbytes
                     put(table)
-                rows.append(row_of(episode, number, start, file, source.tasks_of(episode)) | stats_of(columns, samples))
-                if size > FILE_BYTES:
+                places = (
+                    {}
+                    if isinstance(storage, PngCells)
+                    else video_places(firsts, file, first, storage.frames, source.rate)
+                )
+                rows.append(
+                    row_of(episode, number, start, file, source.tasks_of(episode))
+                    | places
+                    | {f"first/{name}": means for name, means in firsts.items()}
+                    | stats_of(columns, samples)
+                )
+                if size > FILE_BYTES or storage.frames > FRAMES_PER_VIDEO:
                     return
 
     write_atomically(work / "data" / file_name(file), write)
-    write_parquet(work / "meta" / "episodes" / file_name(file), rows)
     return rows
+
+
+def video_places(cameras: Iterable[str], file: int, first: int, end: int, fps: float) -> dict[str, Any]:
+    """What meta/episodes says of where an episode lies in the videos: its frames first..end-1 of them."""
+    chunk, index = divmod(file, FILES_PER_CHUNK)
+    return {
+        f"videos/{name}/{key}": value
+        for name in cameras
+        for key, value in {
+            "chunk_index": chunk,
+            "file_index": index,
+            "from_timestamp": first / fps,
+            "to_timestamp": end / fps,
+        }.items()
+    }
 
 
 def clocks(episode: Episode, number: int, start: int, fps: float) -> dict[str, np.ndarray]:
     """What LeRobot wants to know of each of its n frames, (n, 1) each."""
     frames = np.arange(len(episode))[:, None]
     tasks = episode.numbers.get(TASK_INDEX, np.zeros_like(frames)).astype(np.int64)
-    return {"timestamp": (frames / fps).astype(np.float32), "frame_index": frames,
-            "episode_index": np.full_like(frames, number), "index": start + frames, TASK_INDEX: tasks}
+    return {
+        "timestamp": (frames / fps).astype(np.float32),
+        "frame_index": frames,
+        "episode_index": np.full_like(frames, number),
+        "index": start + frames,
+        TASK_INDEX: tasks,
+    }
 
 
-def tables(episode: Episode, columns: dict[str, np.ndarray], sizes: dict[str, tuple[int, ...]],
-           samples: dict[str, list[np.ndarray]]) -> Iterator["pa.Table"]:
-    """The frames as tables: all at once without pictures, with them a few at a time. Leaves some in `samples`."""
+def tables(
+    episode: Episode,
+    columns: dict[str, np.ndarray],
+    sizes: dict[str, tuple[int, ...]],
+    samples: dict[str, list[np.ndarray]],
+    storage: Storage,
+    firsts: dict[str, list[int]],
+) -> Iterator["pa.Table"]:
+    """The frames as tables: all at once without images, with them a few at a time. Leaves some images in `samples`, and
+    the signatures of the first ones in `firsts`."""
     import pyarrow as pa
 
     n = len(episode)
     step = BLOCK if episode.images else n
-    pictures = in_step(episode, sizes)
+    images = in_step(episode, sizes)
     for begin in range(0, n, step):
-        encoded: dict[str, list[dict[str, Any]]] = {name: [] for name in episode.images}
-        for row, frame in enumerate(itertools.islice(pictures, step), begin):
-            for name, picture in frame.items():
-                encoded[name].append({"bytes": as_png(picture), "path": None})
+        block = list(itertools.islice(images, step))
+        for row, frame in enumerate(block, begin):
+            for name, image in frame.items():
+                if row == 0:
+                    firsts[name] = signature(image)
                 if row % -(-n // SAMPLED) == 0:
-                    samples[name].append(thinned(picture))
-        arrays = {name: as_column(values[begin:begin + step]) for name, values in columns.items()}
+                    samples[name].append(thinned(image))
+        arrays = {name: as_column(values[begin : begin + step]) for name, values in columns.items()}
         stored = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-        yield pa.table(arrays | {name: pa.array(rows, stored) for name, rows in encoded.items()})
+        yield pa.table(arrays | {name: pa.array(cells, stored) for name, cells in storage.add(block).items()})
 
 
 def in_step(episode: Episode, sizes: dict[str, tuple[int, ...]]) -> Iterator[dict[str, np.ndarray]]:
@@ -193,19 +279,12 @@ def in_step(episode: Episode, sizes: dict[str, tuple[int, ...]]) -> Iterator[dic
 
 
 def as_column(values: np.ndarray) -> "pa.Array":
+    """Values (n, size) as a column: of numbers where size is 1, else of lists."""
     import pyarrow as pa
 
     if values.shape[1] == 1:
         return pa.array(values[:, 0])
     return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
-
-
-def as_png(picture: np.ndarray) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
 
 
 def thinned(picture: np.ndarray) -> np.ndarray:
@@ -252,6 +331,7 @@ PARQUET: dict[str, Any] = {"compression": "zstd", "compression_level": 9, "write
 
 
 def write_parquet(path: Path, rows: Rows) -> None:
+    """Write rows as a parquet file, whole or not at all."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -262,10 +342,20 @@ def write_parquet(path: Path, rows: Rows) -> None:
 
 
 def row_of(episode: Episode, number: int, start: int, file: int, tasks: list[str]) -> dict[str, Any]:
+    """What meta/episodes says of an episode and where it lies. `start`: its first frame; `file`: its data file."""
     chunk, index = divmod(file, FILES_PER_CHUNK)
-    return {"episode_index": number, "tasks": tasks, "length": len(episode), "data/chunk_index": chunk,
-            "data/file_index": index, "dataset_from_index": start, "dataset_to_index": start + len(episode),
-            "meta/episodes/chunk_index": chunk, "meta/episodes/file_index": index, "checksum": episode.checksum()}
+    return {
+        "episode_index": number,
+        "tasks": tasks,
+        "length": len(episode),
+        "data/chunk_index": chunk,
+        "data/file_index": index,
+        "dataset_from_index": start,
+        "dataset_to_index": start + len(episode),
+        "meta/episodes/chunk_index": chunk,
+        "meta/episodes/file_index": index,
+        "checksum": episode.checksum(),
+    }
 
 
 def stats_of(columns: dict[str, np.ndarray], samples: dict[str, list[np.ndarray]]) -> dict[str, list[Any]]:
@@ -282,6 +372,7 @@ def stats_of(columns: dict[str, np.ndarray], samples: dict[str, list[np.ndarray]
 
 
 def meta_files(work: Path) -> list[Path]:
+    """The files of meta/episodes, in order."""
     return sorted(work.glob("meta/episodes/*/*.parquet"))
 
 
@@ -289,15 +380,21 @@ def column_in(work: Path, name: str) -> list[Any]:
     """A column of meta/episodes, of all episodes in order; empty where there is none."""
     import pyarrow.parquet as pq
 
-    return [value for file in meta_files(work) if name in pq.read_schema(file).names
-            for value in pq.read_table(file, columns=[name])[name].to_pylist()]
+    return [
+        value
+        for file in meta_files(work)
+        if name in pq.read_schema(file).names
+        for value in pq.read_table(file, columns=[name])[name].to_pylist()
+    ]
 
 
 def lengths_in(work: Path) -> list[int]:
+    """The number of frames of each episode that is written."""
     return column_in(work, "length")
 
 
 def read_rows(file: Path) -> Rows:
+    """The rows of a file of meta/episodes."""
     import pyarrow.parquet as pq
 
     return pq.read_table(file).to_pylist()
@@ -307,6 +404,7 @@ def together(rows: Rows) -> dict[str, Any]:
     """The statistics of all from those of each; a quantile is the mean of theirs, as in LeRobot."""
     merged: dict[str, Any] = {}
     for name in sorted({key.split("/")[1] for key in rows[0] if key.startswith("stats/")}):
+
         def each(kind: str, name: str = name) -> np.ndarray:
             return np.array([row[f"stats/{name}/{kind}"] for row in rows])
 
@@ -314,8 +412,14 @@ def together(rows: Rows) -> dict[str, Any]:
         weight = (count / count.sum()).reshape(-1, *[1] * (mean.ndim - 1))
         middle = (weight * mean).sum(0)
         spread = np.sqrt((weight * (each("std") ** 2 + (mean - middle) ** 2)).sum(0))
-        found = {"min": each("min").min(0), "max": each("max").max(0), "mean": middle, "std": spread,
-                 "count": count.sum(0), **{q: (weight * each(q)).sum(0) for q in QUANTILES}}
+        found = {
+            "min": each("min").min(0),
+            "max": each("max").max(0),
+            "mean": middle,
+            "std": spread,
+            "count": count.sum(0),
+            **{q: (weight * each(q)).sum(0) for q in QUANTILES},
+        }
         merged |= {f"stats/{name}/{kind}": value.tolist() for kind, value in found.items()}
     return merged
 
@@ -329,19 +433,32 @@ def all_stats(work: Path) -> dict[str, dict[str, Any]]:
     return stats
 
 
-def finish(source: Source, work: Path) -> None:
+def finish(source: Source, work: Path, videos: bool) -> None:
     """Write what describes the dataset as a whole."""
     import pandas as pd
 
     lengths = lengths_in(work)
     stats, features = all_stats(work), features_of(source, work)
-    write_json(work / "meta" / "info.json", {
-        "codebase_version": "v3.0", "robot_type": None if source.robot == UNSTATED else source.robot,
-        "total_episodes": len(lengths), "total_frames": sum(lengths), "total_tasks": len(source.all_tasks),
-        "chunks_size": FILES_PER_CHUNK, "data_files_size_in_mb": 100, "video_files_size_in_mb": 200,
-        "fps": int(source.rate) if source.rate == int(source.rate) else source.rate,
-        "splits": {"train": f"0:{len(lengths)}"}, "features": features,
-        "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet", "video_path": None})
+    if videos:
+        features |= {name: video_feature(size, source.rate) for name, size in source.image_sizes.items()}
+    write_json(
+        work / "meta" / "info.json",
+        {
+            "codebase_version": "v3.0",
+            "robot_type": None if source.robot == UNSTATED else source.robot,
+            "total_episodes": len(lengths),
+            "total_frames": sum(lengths),
+            "total_tasks": len(source.all_tasks),
+            "chunks_size": FILES_PER_CHUNK,
+            "data_files_size_in_mb": 100,
+            "video_files_size_in_mb": 200,
+            "fps": int(source.rate) if source.rate == int(source.rate) else source.rate,
+            "splits": {"train": f"0:{len(lengths)}"},
+            "features": features,
+            "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
+            "video_path": VIDEO_PATH if videos else None,
+        },
+    )
     write_json(work / "meta" / "stats.json", stats)
     contract = contract_of(source, features, stats)
     write_json(work / "meta" / "contract.json", contract.to_dict() | {"operator": source.operator})
@@ -358,35 +475,64 @@ def features_of(source: Source, work: Path) -> dict[str, dict[str, Any]]:
     features: dict[str, dict[str, Any]] = {}
     for column in pq.read_schema(work / "data" / file_name(0)):
         if types.is_struct(column.type):
-            features[column.name] = {"dtype": "image", "shape": list(source.image_sizes[column.name]),
-                                     "names": ["height", "width", "channel"]}
+            features[column.name] = {
+                "dtype": "image",
+                "shape": list(source.image_sizes[column.name]),
+                "names": ["height", "width", "channel"],
+            }
             continue
         wide = types.is_fixed_size_list(column.type)
         dtype = str((column.type.value_type if wide else column.type).to_pandas_dtype().__name__)
-        features[column.name] = {"dtype": dtype, "shape": [column.type.list_size if wide else 1],
-                                 "names": source.names.get(column.name) or None}
+        features[column.name] = {
+            "dtype": dtype,
+            "shape": [column.type.list_size if wide else 1],
+            "names": source.names.get(column.name) or None,
+        }
     return features
 
 
 def contract_of(source: Source, features: dict[str, dict[str, Any]], stats: dict[str, dict[str, Any]]) -> Contract:
     """The data contract, with the ranges that occur."""
+
     def field(name: str) -> Field:
         shape = features[name]["shape"]
-        return Field(tuple(shape) if len(shape) > 1 else shape[0], source.units.get(name, UNSTATED),
-                     float(np.min(stats[name]["min"])), float(np.max(stats[name]["max"])))
+        return Field(
+            tuple(shape) if len(shape) > 1 else shape[0],
+            source.units.get(name, UNSTATED),
+            float(np.min(stats[name]["min"])),
+            float(np.max(stats[name]["max"])),
+        )
 
     observation = {name: field(name) for name in features if name.startswith("observation.")}
     return Contract(observation, field("action"), source.rate)
 
 
-def verify(source: Source, work: Path) -> None:
-    """Read everything again: counts, clocks, and the checksum of every episode. Raises BadInput if anything is not
-    as it was in the source, and removes what was written."""
+def verify(source: Source, work: Path, loss: float) -> None:
+    """Read everything again: counts, clocks, the checksum of every episode's states and actions, and the first image of
+    each camera in each episode, whose blocks may differ by `loss` on average. Raises BadInput if anything is not as it
+    was in the source, and removes what was written."""
     try:
-        found = sum(1 for _ in lerobot_dataset.open_source(work, Choice()).sound_episodes())
+        found = 0
+        for episode in lerobot_dataset.open_source(work, Choice()).sound_episodes():
+            for name, frames in episode.images.items():
+                image, written = next(frames()), column_in(work, f"first/{name}")[found]
+                off = np.abs(np.array(signature(image)) - np.array(written)).mean()
+                if off > loss:
+                    raise BadInput(f"{episode.place}: the first image of {name} is {off:.1f} of 255 off")
+            found += 1
         if found != source.n_episodes:
             raise BadInput(f"{found} episodes were written, {source.n_episodes} were expected")
     except BadInput as error:
         shutil.rmtree(work)
-        raise BadInput(f"{source.path}: what was written does not read back as it should ({error}); "
-                       "convert again") from None
+        raise BadInput(
+            f"{source.path}: what was written does not read back as it should ({error}); convert again"
+        ) from None
+
+
+def what_was_verified(source: Source, videos: bool) -> str:
+    """What `verify` has compared, in words."""
+    numbers = f"states and actions of all {source.n_episodes} episodes, bit by bit"
+    if not source.image_sizes:
+        return numbers
+    how = f"to {LOSS:g} of 255 on average" if videos else "by the means of its blocks"
+    return f"{numbers}; of each camera the first image of each episode, {how}"

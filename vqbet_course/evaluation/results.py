@@ -1,4 +1,5 @@
 """Result files of all kinds, read as rows: one evaluation each."""
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -6,15 +7,21 @@ from typing import Any
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import read_json
 from vqbet_course.tasks import DEFAULT_TASK, every_task, get_task
+from vqbet_course.tasks.task import Task
 
-SCHEMAS = ("vqbet_course/run/1", "vqbet_course/panel/1", "vqbet_course/panel/2", "vqbet_course/goals/1",
-           "vqbet_course/ablation/1")
+SCHEMAS = (
+    "vqbet_course/run/1",
+    "vqbet_course/panel/1",
+    "vqbet_course/panel/2",
+    "vqbet_course/goals/1",
+    "vqbet_course/ablation/1",
+)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One evaluation: method, task, training seed; figures, episodes, and what they depend on; what it was trained on,
-    in words, and what was perturbed."""
+    """One evaluation: method, task, training seed; metrics, episodes, and what they depend on; what it was trained on,
+    in words; perturbations; the progress that counts as success."""
 
     method: str
     task: str
@@ -25,6 +32,7 @@ class Row:
     path: Path
     trained: str = ""
     perturb: tuple[str, ...] = ()
+    success_progress: float = 1.0
 
     @property
     def name(self) -> str:
@@ -38,12 +46,13 @@ def rows_of(path: Path) -> list[Row]:
     Raises BadInput for a folder without any, a damaged file, or one of another schema."""
     if path.is_dir():
         files = sorted({*path.rglob("run.json"), *path.rglob("panel.json"), *path.glob("*.json")})
-        rows = [row for file in files if file.name in ("run.json", "panel.json") or is_result(file)
-                for row in rows_of(file)]
+        rows = [
+            row for file in files if file.name in ("run.json", "panel.json") or is_result(file) for row in rows_of(file)
+        ]
         if not rows:
             raise BadInput(f"{path}: holds no run.json or panel.json; make one with vqbet-course eval or compare")
         return rows
-    return read_json(path, lambda values: parse(values, path))
+    return read_json(path, lambda values: parse_result(values, path))
 
 
 def is_result(path: Path) -> bool:
@@ -52,14 +61,28 @@ def is_result(path: Path) -> bool:
     return read_json(path, lambda v: isinstance(v, dict) and str(v.get("schema", "")).rpartition("/")[0] in kinds)
 
 
-def parse(values: dict[str, Any], path: Path) -> list[Row]:
+def parse_result(values: dict[str, Any], path: Path) -> list[Row]:
     """The rows of one file, none for what was never rolled out. Raises BadInput for another schema."""
     schema = values["schema"]
     if schema not in SCHEMAS:
         raise BadInput(f"schema {schema}; this version reads {', '.join(SCHEMAS)}: measure it again")
     found = values["results"] if schema.startswith("vqbet_course/panel") else [values]
-    return [Row(v.get("policy") or v.get("arm") or method_of(v), task_in_words(v), seed_of(v), v["metrics"], v["episodes"],
-                v["made_by"], path, trained_on(v), tuple(v.get("perturb", []))) for v in found if v["episodes"]]
+    return [
+        Row(
+            v.get("policy") or v.get("arm") or method_of(v),
+            task_in_words(v),
+            seed_of(v),
+            v["metrics"],
+            v["episodes"],
+            v["made_by"],
+            path,
+            trained_on(v),
+            tuple(v.get("perturb", [])),
+            success_progress_of(v),
+        )
+        for v in found
+        if v["episodes"]
+    ]
 
 
 def trained_on(values: dict[str, Any]) -> str:
@@ -88,6 +111,19 @@ def task_in_words(values: dict[str, Any]) -> str:
 
     A result from before contracts were written into it is of the default task: there was no other."""
     contract = values.get("contract") or get_task(DEFAULT_TASK).contract.to_dict()
-    robot = contract["robot"]
-    title = next((task.title for task in every_task() if task.contract.robot == robot), robot)
+    robot, task = contract["robot"], task_of_result(values)
+    title = task.title if task else robot
     return "; ".join([title, *values.get("perturb", []), *contract["resets"].split("; ")[1:]])
+
+
+def task_of_result(values: dict[str, Any]) -> Task | None:
+    """The task that a result is about: the default one where no contract was written into it, None for an unknown one."""
+    if "contract" not in values:
+        return get_task(DEFAULT_TASK)
+    return next((task for task in every_task() if task.contract.robot == values["contract"]["robot"]), None)
+
+
+def success_progress_of(values: dict[str, Any]) -> float:
+    """The progress that counts as success in a result."""
+    task = task_of_result(values)
+    return task.success_progress if task else 1.0

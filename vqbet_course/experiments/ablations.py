@@ -1,4 +1,4 @@
-"""What the lectures claim, one change at a time: all variants of an ablation train and are evaluated alike.
+"""Ablations: claims of the lectures, tested one change at a time. All variants train and are evaluated in the same way.
 
 A run is one variant with one training seed, and one file; what is finished is not done again. Variants that
 differ only in how they act share a training; ablations with other questions to a variant share its runs.
@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-import gymnasium as gym
 import numpy as np
 import torch
 from scipy.stats import t as student
@@ -19,17 +18,15 @@ from scipy.stats import t as student
 from vqbet_course.core.budget import Budget, Clock
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import read_json, write_json
+from vqbet_course.core.places import RESULTS
 from vqbet_course.core.progress import progress
 from vqbet_course.core.records import made_by
 from vqbet_course.demos import Demos, Normalizer, load_demos, make_windows
 from vqbet_course.evaluation.behaviour import behaviour
-from vqbet_course.experiments.panel import config_for, deadline, learn
+from vqbet_course.experiments.panel import config_for, deadline, learn, source_of_task
 from vqbet_course.policy import LAPTOP, VQBeT, VQBeTConfig, VQBeTPolicy
-from vqbet_course.rollout import make_pusht, measures, rollouts
-from vqbet_course.tasks import augmented, open_source
-from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
-from vqbet_course.tasks.pusht.demonstrator import columns_of, make_episodes
-from vqbet_course.tasks.pusht.partial_observation import VIEWS, ViewedPushT, seen_through
+from vqbet_course.rollout import rollout_metrics, rollouts
+from vqbet_course.tasks import DEFAULT_TASK, get_task
 from vqbet_course.tokens import kmeans, nearest_code
 from vqbet_course.train import run_randomness, run_stage, vqvae_stage
 from vqbet_course.training.data import prepare
@@ -40,13 +37,14 @@ if TYPE_CHECKING:
 
 SCHEMA = "vqbet_course/ablation/1"
 
-RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "ablations"
+STORED = RESULTS / "ablations"
+"""The results that the lessons draw."""
 
 MOST_MINUTES = 3.0
-"""What a run may train at most."""
+"""The longest training of a run."""
 
 USUAL = Budget(steps=2000)
-"""What the stored runs trained: in steps, so that they mean the same on a busy machine. Under a minute of a core."""
+"""The training budget of the stored runs: in steps, so that load does not change it. Under a minute of a core."""
 
 SEEDS = (1, 2, 3)
 
@@ -69,7 +67,8 @@ ACTING = ("n_action_steps", "average_chunks", "bet_softmax_temperature")
 @dataclass(frozen=True)
 class Variant:
     """What one variant changes: fields of the laptop's configuration; how many demonstrations it sees, and
-    how many more by an unsteady hand; through which view; in a question about tokenizers alone, the kind."""
+    how many more by an unsteady hand; which partial observation of the task; in a question about tokenizers alone, the
+    kind."""
 
     changes: dict[str, Any] = field(default_factory=dict)
     demos: int = 120
@@ -88,8 +87,12 @@ class Ablation:
     metric: str = "avg_max_reward"
 
 
-METRICS = {"avg_max_reward": ("average max reward", max), "success_rate": ("success rate", max),
-           "jerk": ("jerk (px/step³)", min), "reconstruction_px": ("reconstruction error (px)", min)}
+METRICS = {
+    "avg_max_reward": ("average max reward", max),
+    "success_rate": ("success rate", max),
+    "jerk": ("jerk (px/step³)", min),
+    "reconstruction_px": ("reconstruction error (px)", min),
+}
 """Each metric in words, and which end of it is good."""
 
 
@@ -105,48 +108,82 @@ def changed(**changes: Any) -> Variant:
 CHUNKS = {f"chunk {w}": changed(action_chunk_size=w, n_action_steps=None) for w in (1, 4, 8, 16)}
 
 WAYS: dict[str, dict[str, Any]] = {
-    "whole chunk": {"n_action_steps": None}, "2 of 8": {"n_action_steps": 2},
-    "every step": {"n_action_steps": 1}, "averaged": {"n_action_steps": 1, "average_chunks": True}}
+    "whole chunk": {"n_action_steps": None},
+    "2 of 8": {"n_action_steps": 2},
+    "every step": {"n_action_steps": 1},
+    "averaged": {"n_action_steps": 1, "average_chunks": True},
+}
 
-ACTS = {f"temperature {heat:g}: {name}": changed(bet_softmax_temperature=heat, **way)
-        for heat in (0.1, 0.3, 1.0) for name, way in WAYS.items()}
+ACTS = {
+    f"temperature {temperature:g}: {name}": changed(bet_softmax_temperature=temperature, **way)
+    for temperature in (0.1, 0.3, 1.0)
+    for name, way in WAYS.items()
+}
 
 ABLATIONS: dict[str, Ablation] = {
-    "layers": Ablation("How many quantizer layers?", {
-        f"{n} layer{'s' if n > 1 else ''}": changed(vqvae_n_layers=n) for n in (1, 2, 3)}),
+    "layers": Ablation(
+        "How many quantizer layers?", {f"{n} layer{'s' if n > 1 else ''}": changed(vqvae_n_layers=n) for n in (1, 2, 3)}
+    ),
     "chunk": Ablation("Do long chunks, executed whole, succeed more?", CHUNKS, "success_rate"),
     "smoothness": Ablation("Do long chunks, executed whole, move more smoothly?", CHUNKS, "jerk"),
-    "tokenizer": Ablation("Learned codes or k-means, as chunks grow?", {
-        f"chunk {w}: {name}": Variant({"action_chunk_size": w, "n_action_steps": None} | size, tokenizer=kind)
-        for w in (1, 4, 8, 16) for name, kind, size in (
-            ("k-means, 32 codes", "k-means", {"vqvae_n_embed": 32, "vqvae_n_layers": 1}),
-            ("k-means, 256 codes", "k-means", {"vqvae_n_embed": 256, "vqvae_n_layers": 1}),
-            ("learned, 2 x 16 codes", "learned", {}))}, "reconstruction_px"),
-    "offset": Ablation("What is the offset worth, and which code should it learn from?", {
-        "no offset": changed(offset_loss_weight=0.0), "of the sampled code": changed(offset_code="sampled"),
-        "of the true code": changed(offset_code="ground_truth")}),
+    "tokenizer": Ablation(
+        "Learned codes or k-means, as chunks grow?",
+        {
+            f"chunk {w}: {name}": Variant({"action_chunk_size": w, "n_action_steps": None} | size, tokenizer=kind)
+            for w in (1, 4, 8, 16)
+            for name, kind, size in (
+                ("k-means, 32 codes", "k-means", {"vqvae_n_embed": 32, "vqvae_n_layers": 1}),
+                ("k-means, 256 codes", "k-means", {"vqvae_n_embed": 256, "vqvae_n_layers": 1}),
+                ("learned, 2 x 16 codes", "learned", {}),
+            )
+        },
+        "reconstruction_px",
+    ),
+    "offset": Ablation(
+        "What is the offset worth, and which code should it learn from?",
+        {
+            "no offset": changed(offset_loss_weight=0.0),
+            "of the sampled code": changed(offset_code="sampled"),
+            "of the true code": changed(offset_code="ground_truth"),
+        },
+    ),
     "acting": Ablation("Whole chunks, looking again, or averaging?", ACTS),
     "shaking": Ablation("Which way of acting moves most smoothly?", ACTS, "jerk"),
-    "demos": Ablation("How many demonstrations are enough?", {
-        f"{n} demonstrations": Variant(demos=n) for n in (20, 50, 120, 200)}),
-    "history": Ablation("Does history help when the block is out of sight?", {
-        f"hidden {k} of {2 * k} steps: sees {n} step{'s' if n > 1 else ''}":
-            Variant({"n_obs_steps": n}, view=f"hidden-{k}") for k in (4, 8) for n in (1, 2, 6)}),
-    "quality": Ablation("Do demonstrations of an unsteady hand help or harm?", {
-        "50 steady": Variant(demos=50), "50 steady, 70 unsteady": Variant(demos=50, unsteady=70),
-        "120 steady": Variant()}),
-    "codebook": Ablation("How large a codebook?", {
-        f"{k} codes": changed(vqvae_n_embed=k) for k in (4, 16, 64)}),
-    "selection": Ablation("Choose codes together, or one after the other?", {
-        "jointly": changed(sequentially_select=False), "sequentially": changed(sequentially_select=True)}),
-    "distractor": Ablation("Does a distractor among the observations harm?", {
-        "without": Variant(), "with": Variant(view="distractor")}),
+    "demos": Ablation(
+        "How many demonstrations are enough?", {f"{n} demonstrations": Variant(demos=n) for n in (20, 50, 120, 200)}
+    ),
+    "history": Ablation(
+        "Does history help when the block is out of sight?",
+        {
+            f"hidden {k} of {2 * k} steps: sees {n} step{'s' if n > 1 else ''}": Variant(
+                {"n_obs_steps": n}, view=f"hidden-{k}"
+            )
+            for k in (4, 8)
+            for n in (1, 2, 6)
+        },
+    ),
+    "quality": Ablation(
+        "Do demonstrations of an unsteady hand help or harm?",
+        {
+            "50 steady": Variant(demos=50),
+            "50 steady, 70 unsteady": Variant(demos=50, unsteady=70),
+            "120 steady": Variant(),
+        },
+    ),
+    "codebook": Ablation("How large a codebook?", {f"{k} codes": changed(vqvae_n_embed=k) for k in (4, 16, 64)}),
+    "selection": Ablation(
+        "Choose codes together, or one after the other?",
+        {"jointly": changed(sequentially_select=False), "sequentially": changed(sequentially_select=True)},
+    ),
+    "distractor": Ablation(
+        "Does a distractor among the observations harm?", {"without": Variant(), "with": Variant(view="distractor")}
+    ),
 }
-"""In order of worth."""
+"""In the order in which they are best run."""
 
 
-def known(name: str) -> Ablation:
-    """An ablation by its name. Raises BadInput for an unknown one."""
+def find_ablation(name: str) -> Ablation:
+    """The ablation of this name. Raises BadInput for an unknown one."""
     if name not in ABLATIONS:
         raise BadInput(f"unknown ablation {name!r}; choose from {', '.join(ABLATIONS)}, or all")
     return ABLATIONS[name]
@@ -155,46 +192,62 @@ def known(name: str) -> Ablation:
 # --- running ------------------------------------------------------------------------------------------------
 
 
-def ablate(names: Sequence[str], data: str = "demo", seeds: Sequence[int] = SEEDS,
-           budget: Budget | None = None, episodes: int = 50, out: Path = RESULTS,
-           quiet: bool = False) -> dict[str, Results]:
-    """Do the runs of some ablations that are missing; returns all of their results.
+def ablate(
+    names: Sequence[str],
+    data: str = "demo",
+    seeds: Sequence[int] = SEEDS,
+    budget: Budget | None = None,
+    episodes: int = 50,
+    out: Path = STORED,
+    quiet: bool = False,
+    task: str = DEFAULT_TASK,
+) -> dict[str, Results]:
+    """Run what is missing of some ablations; returns all of their results by ablation and variant.
 
     Raises BadInput for an unknown ablation, a budget above MOST_MINUTES, or results made otherwise."""
     budget = budget or USUAL
     if budget.minutes is not None and budget.minutes > MOST_MINUTES:
-        raise BadInput(f"{budget.minutes:g} minutes: a run of an ablation trains {MOST_MINUTES:g} at most")
+        raise BadInput(f"{budget.minutes:g} minutes: a run of an ablation may train for at most {MOST_MINUTES:g}")
     if episodes < 1 or not seeds or min(seeds) < 0:
         raise BadInput("give at least one episode and one seed, none of them below 0")
-    settings = {"data": data, "episodes": episodes, "budget": asdict(budget)}
+    settings = {"data": data, "episodes": episodes, "budget": asdict(budget), "task": task}
     for name in names:
         stored(name, out, settings)
     torch.set_num_threads(1)
-    # what trains once: all that is measured of it
+    # one training per key, with everything that is measured of it
     jobs: dict[tuple[int, str], dict[Path, tuple[str, Variant]]] = {}
     for name in names:
         for seed in seeds:
-            for variant in known(name).variants.values():
+            for variant in find_ablation(name).variants.values():
                 if not (path := path_of(variant, seed, out)).exists():
                     jobs.setdefault((seed, key(training_of(variant))), {}).setdefault(path, (name, variant))
     with progress("ablations", "run", total=sum(map(len, jobs.values())), quiet=quiet) as bar:
         for (seed, _), wanted in jobs.items():
             first = next(iter(wanted.values()))[1]
-            learned = None if first.tokenizer else train_variant(training_of(first), seed, data, budget)
+            learned = None if first.tokenizer else train_variant(training_of(first), seed, data, budget, task)
             for path, (name, variant) in wanted.items():
-                found = (evaluate_variant(learned, variant, episodes) if learned
-                         else reconstruct(variant, seed, data, budget))
+                found = (
+                    evaluate_variant(learned, variant, episodes, task)
+                    if learned
+                    else reconstruct(variant, seed, data, budget, task)
+                )
                 write_json(path, result_header(name, variant, seed, settings) | found)
                 bar.update()
     return {name: stored(name, out, settings) for name in names}
 
 
 def result_header(name: str, variant: Variant, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
-    """What a result file says of itself: where it comes from, and how to make it again."""
-    return {"schema": SCHEMA, "arm": key(variant), "variant": asdict(variant), "settings": settings,
-            "command": f"vqbet-course ablate {name} --data {settings['data']} --seeds {seed} "
-                       f"{Budget(**settings['budget']).option} --episodes {settings['episodes']}",
-            "contract": PUSHT_TASK.to_dict(), "made_by": made_by()}
+    """The first fields of a result file: its variant and settings, and the command that makes it again."""
+    return {
+        "schema": SCHEMA,
+        "arm": key(variant),
+        "variant": asdict(variant),
+        "settings": settings,
+        "command": f"vqbet-course ablate {name} --task {settings['task']} --data {settings['data']} --seeds {seed} "
+        f"{Budget(**settings['budget']).option} --episodes {settings['episodes']}",
+        "contract": get_task(settings["task"]).contract.to_dict(),
+        "made_by": made_by(),
+    }
 
 
 class TrainedVariant(NamedTuple):
@@ -205,58 +258,74 @@ class TrainedVariant(NamedTuple):
     training: dict[str, Any]
 
 
-def chosen(data: str, variant: Variant, seed: int, left_out: bool = False) -> Demos:
-    """The demonstrations that a seed chooses for a variant, or those that it leaves out. Raises BadInput."""
-    demos = load_demos(open_source(data))
-    if len(demos) < variant.demos:
-        raise BadInput(f"{data}: holds {len(demos)} demonstrations, {variant.demos} are needed")
+def demonstrations_for(variant: Variant, seed: int, data: str, task: str, held_out: bool = False) -> Demos:
+    """The demonstrations that a seed chooses for a variant, or the rest of them, held out.
+
+    Raises BadInput where there are too few."""
+    demos, n = load_demos(source_of_task(data, task)), variant.demos
+    if len(demos) < n:
+        raise BadInput(f"{data}: holds {len(demos)} demonstrations, {n} are needed")
     order = np.random.default_rng(seed).permutation(len(demos))
-    return demos.select(np.sort(order[variant.demos:] if left_out else order[:variant.demos]))
+    return demos.select(np.sort(order[n:] if held_out else order[:n]))
 
 
-def train_variant(variant: Variant, seed: int, data: str, budget: Budget) -> TrainedVariant:
-    """Train a variant's policy."""
-    demos = chosen(data, variant, seed)
+def train_variant(variant: Variant, seed: int, data: str, budget: Budget, task: str = DEFAULT_TASK) -> TrainedVariant:
+    """Train the policy of a variant on the demonstrations of a SOURCE."""
+    own, demos = get_task(task), demonstrations_for(variant, seed, data, task)
     if variant.unsteady:
-        demos = concatenate_demos(demos, unsteady(variant.unsteady))
-    demos = augmented(demos, config_for("vqbet", demos, **variant.changes).action_chunk_size)
+        demos = concatenate_demos(demos, unsteady_demos(task, variant.unsteady))
+    if own.augmentable(demos.contract):
+        demos = own.augment(demos, config_for("vqbet", demos, **variant.changes).action_chunk_size)
+    changes = dict(own.laptop) | BATCH | variant.changes
     if variant.view:
-        demos = seen_through(VIEWS[variant.view](), demos, seed)
-    config = config_for("vqbet", demos, **BATCH | variant.changes)
+        demos = own.partial_demos(variant.view, demos, seed)
+    config = config_for("vqbet", demos, **changes)
     began = time.process_time()
     learned = learn("vqbet", prepare(demos, config, augment=False), config, budget, seed)
     network = cast(VQBeT, learned.module)
-    if config.offset_loss_weight == 0:  # a head that learned nothing says nothing
+    if config.offset_loss_weight == 0:  # the offset head was not trained: let it output 0
         for parameter in network.offset_head.parameters():
             parameter.data.zero_()
-    return TrainedVariant(network, learned.normalizer, {
-        "seed": seed, "steps": learned.steps, "seconds": learned.seconds,
-        "cpu_seconds": time.process_time() - began})
+    return TrainedVariant(
+        network,
+        learned.normalizer,
+        {"seed": seed, "steps": learned.steps, "seconds": learned.seconds, "cpu_seconds": time.process_time() - began},
+    )
 
 
-def evaluate_variant(learned: TrainedVariant, variant: Variant, episodes: int) -> dict[str, Any]:
-    """Let a policy act as a variant says, on starts that all variants share."""
+def evaluate_variant(
+    learned: TrainedVariant, variant: Variant, episodes: int, task: str = DEFAULT_TASK
+) -> dict[str, Any]:
+    """Evaluate a policy that acts as a variant says, on starts that all variants share."""
     acting = {name: variant.changes.get(name, USUAL_FIELDS[name]) for name in ACTING}
     policy = VQBeTPolicy(learned.network, replace(learned.network.config, **acting).acting)
-    view = VIEWS[variant.view] if variant.view else None
+    own = get_task(task)
+    own = own.observed_partially(variant.view) if variant.view else own
+    ended = rollouts(policy, learned.normalizer, range(FIRST_START, FIRST_START + episodes), own)
+    return {
+        "seed": FIRST_START,
+        "training": learned.training,
+        "config": stored_form(policy.config),
+        "metrics": rollout_metrics(ended, own) | {"behaviour": behaviour(ended)},
+        "episodes": [e.summary() for e in ended],
+    }
 
-    def make() -> gym.Env:
-        return ViewedPushT(make_pusht(), view()) if view else make_pusht()
 
-    played = rollouts(policy, learned.normalizer, range(FIRST_START, FIRST_START + episodes), make)
-    return {"seed": FIRST_START, "training": learned.training, "config": stored_form(policy.config),
-            "metrics": measures(played) | {"behaviour": behaviour(played)},
-            "episodes": [e.summary() for e in played]}
-
-
-def reconstruct(variant: Variant, seed: int, data: str, budget: Budget) -> dict[str, Any]:
-    """How far from where it was a tokenizer puts an action, in pixels, on demonstrations it never saw."""
-    demos, left_out = chosen(data, variant, seed), chosen(data, variant, seed, left_out=True)
-    config = config_for("vqbet", demos, **variant.changes)
+def reconstruct(variant: Variant, seed: int, data: str, budget: Budget, task: str = DEFAULT_TASK) -> dict[str, Any]:
+    """The error of a tokenizer's reconstruction, in the action's unit, on demonstrations that it was not trained on."""
+    demos, held_out = (demonstrations_for(variant, seed, data, task, rest) for rest in (False, True))
+    own = get_task(task)
+    config = config_for("vqbet", demos, **dict(own.laptop) | variant.changes)
     began = time.process_time()
-    setup = prepare(demos, config, augment=True)
-    new = make_windows(left_out, setup.normalizer, config.n_obs_steps, config.n_queries,
-                       config.action_chunk_size, config.use_relative_actions).chunks
+    setup = prepare(demos, config, augment=own.augmentable(demos.contract))
+    new = make_windows(
+        held_out,
+        setup.normalizer,
+        config.n_obs_steps,
+        config.n_queries,
+        config.action_chunk_size,
+        config.use_relative_actions,
+    ).chunks
     with run_randomness(seed):
         if variant.tokenizer == "k-means":
             steps, flat = 0, new.flatten(1)
@@ -271,25 +340,30 @@ def reconstruct(variant: Variant, seed: int, data: str, budget: Budget) -> dict[
             with torch.no_grad():
                 back = network.vqvae(new).reconstruction
     error = (back - new).norm(dim=-1).mean() * setup.action_unit
-    return {"seed": seed, "config": stored_form(config), "metrics": {"reconstruction_px": error.item(), "chunks": len(new)}, "episodes": [],
-            "training": {"seed": seed, "steps": steps, "cpu_seconds": time.process_time() - began}}
+    return {
+        "seed": seed,
+        "config": stored_form(config),
+        "episodes": [],
+        "metrics": {"reconstruction_px": error.item(), "chunks": len(new)},
+        "training": {"seed": seed, "steps": steps, "cpu_seconds": time.process_time() - began},
+    }
 
 
 @functools.cache
-def unsteady(episodes: int) -> Demos:
-    """Demonstrations by the expert with a hand that shakes, and whose shaking is what was recorded."""
-    made = make_episodes(episodes, FIRST_START, noise=UNSTEADY_PX)
-    columns = [columns_of(replace(e, actions=e.done)) for e in made]
-    observation = {name: np.concatenate([c[name] for c in columns]) for name in PUSHT.observation}
-    return Demos(observation, np.concatenate([c["action"] for c in columns]),
-                 np.cumsum([len(c["action"]) for c in columns]), PUSHT.fps, "an unsteady hand", PUSHT.units())
+def unsteady_demos(task: str, episodes: int) -> Demos:
+    """Demonstrations of a demonstrator whose hand shakes, and whose shaken actions were recorded."""
+    return load_demos(get_task(task).demonstrations(episodes, FIRST_START, noise=UNSTEADY_PX, shaken=True))
 
 
 def concatenate_demos(one: Demos, two: Demos) -> Demos:
     """Two sets of demonstrations of the same task, one after the other."""
     ends = np.concatenate([one.episode_ends, one.episode_ends[-1] + two.episode_ends])
-    return replace(one, action=np.concatenate([one.action, two.action]), episode_ends=ends, observation={
-        name: np.concatenate([values, two.observation[name]]) for name, values in one.observation.items()})
+    return replace(
+        one,
+        action=np.concatenate([one.action, two.action]),
+        episode_ends=ends,
+        observation={name: np.concatenate([values, two.observation[name]]) for name, values in one.observation.items()},
+    )
 
 
 # --- files --------------------------------------------------------------------------------------------------
@@ -307,7 +381,7 @@ def training_of(variant: Variant) -> Variant:
 
 
 def key(variant: Variant) -> str:
-    """A variant as a part of a file name: all in which it differs. Equal variants have equal keys."""
+    """A variant as a part of a file name: every field in which it differs. Equal variants have equal keys."""
     parts = [f"{name}-{value}" for name, value in effective(variant).items()]
     rest = ("unsteady", "view", "tokenizer")
     said = {name: value for name in rest if (value := getattr(variant, name))}
@@ -319,34 +393,46 @@ def path_of(variant: Variant, seed: int, out: Path) -> Path:
     return out / f"{key(variant)}_seed{seed}.json"
 
 
-def stored(name: str, out: Path = RESULTS, settings: dict[str, Any] | None = None) -> Results:
+def stored(name: str, out: Path = STORED, settings: dict[str, Any] | None = None) -> Results:
     """The results of an ablation by variant, an empty list where none was run.
 
     Raises BadInput for a file of another schema, or made with other settings than these."""
-
-    def parse(values: dict[str, Any]) -> dict[str, Any]:
-        if values["schema"] != SCHEMA:
-            raise BadInput(f"schema {values['schema']}, this version reads {SCHEMA}; choose another --out")
-        other = [k for k in settings or {} if settings and values["settings"][k] != settings[k]]
-        if other:
-            made = values["settings"] | {"budget": Budget(**values["settings"]["budget"]).option}
-            raise BadInput(f"made with {other[0]} {made[other[0]]}; ask for the same, or choose another --out")
-        return values
-
-    return {label: [read_json(path, lambda values: check_config(parse(values), variant))
-                    for path in sorted(out.glob(f"{key(variant)}_seed*.json"))]
-            for label, variant in known(name).variants.items()}
+    task = settings["task"] if settings else DEFAULT_TASK
+    parse = functools.partial(parse_result, task=task, settings=settings or {})
+    return {
+        label: [
+            read_json(path, functools.partial(parse, variant=variant))
+            for path in sorted(out.glob(f"{key(variant)}_seed*.json"))
+        ]
+        for label, variant in find_ablation(name).variants.items()
+    }
 
 
-def full_config(variant: Variant) -> VQBeTConfig:
-    """The whole configuration that a variant trains and acts with."""
-    sizes = {name: int(np.prod(feature.size)) for name, feature in PUSHT.observation.items()}
+def parse_result(values: dict[str, Any], variant: Variant, task: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """A result file's content, unchanged. Raises BadInput for another schema, settings or configuration."""
+    if values["schema"] != SCHEMA:
+        raise BadInput(f"schema {values['schema']}, this version reads {SCHEMA}; choose another --out")
+    theirs = {"task": DEFAULT_TASK} | values["settings"]
+    other = [name for name in settings if theirs[name] != settings[name]]
+    if other:
+        made = theirs | {"budget": Budget(**values["settings"]["budget"]).option}
+        raise BadInput(f"made with {other[0]} {made[other[0]]}; ask for the same, or choose another --out")
+    check_config(values, variant, task)
+    return values
+
+
+def full_config(variant: Variant, name: str = DEFAULT_TASK) -> VQBeTConfig:
+    """The whole configuration that a variant trains and acts with on a task."""
+    task = get_task(name)
+    data = task.contract.data
+    sizes = {name: int(np.prod(field.size)) for name, field in data.observation.items()}
     if variant.view:
-        view = VIEWS[variant.view]()
-        view.begin(np.random.default_rng(0))
+        partial = task.partial_observation(variant.view)
+        partial.begin(np.random.default_rng(0))
         first = next(iter(sizes))
-        sizes[first] = len(view(np.zeros(sizes[first])))
-    return VQBeTConfig.laptop(observation_sizes=sizes, **({} if variant.tokenizer else BATCH) | variant.changes)
+        sizes[first] = len(partial(np.zeros(sizes[first])))
+    changes = dict(task.laptop) | ({} if variant.tokenizer else BATCH) | variant.changes
+    return VQBeTConfig.laptop(observation_sizes=sizes, action_dim=int(np.prod(data.action.size)), **changes)
 
 
 def stored_form(config: VQBeTConfig) -> dict[str, Any]:
@@ -354,18 +440,17 @@ def stored_form(config: VQBeTConfig) -> dict[str, Any]:
     return replace(config, n_action_steps=config.steps_per_decision).to_dict()
 
 
-def check_config(values: dict[str, Any], variant: Variant) -> dict[str, Any]:
-    """A result as it is. Raises BadInput for one that was made with another configuration than the variant's."""
+def check_config(values: dict[str, Any], variant: Variant, task: str = DEFAULT_TASK) -> None:
+    """Raise BadInput for a result that was made with another configuration than the variant's."""
     if "config" not in values:
-        raise BadInput("does not say its configuration, as in version 0.1; add it with: python benchmarks/from_0_1.py FOLDER")
-    made, now = VQBeTConfig.from_dict(values["config"]).to_dict(), stored_form(full_config(variant))
+        raise BadInput("has no configuration, as in version 0.1; add it with: python benchmarks/from_0_1.py FOLDER")
+    made, now = VQBeTConfig.from_dict(values["config"]).to_dict(), stored_form(full_config(variant, task))
     for name in now:
         if made[name] != now[name]:
             raise BadInput(f"made with {name} {made[name]}, this version asks for {now[name]}; choose another --out")
-    return values
 
 
-# --- what they say ------------------------------------------------------------------------------------------
+# --- conclusions ------------------------------------------------------------------------------------------
 
 
 def metric_of(result: dict[str, Any], metric: str) -> float:
@@ -377,7 +462,7 @@ def metric_of(result: dict[str, Any], metric: str) -> float:
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
     """The mean over training seeds and its 95 % interval by Student's t, without bounds for a single seed."""
     mean, n = float(np.mean(values)), len(values)
-    half = float(student.ppf(0.975, n - 1) * np.std(values, ddof=1) / n ** 0.5) if n > 1 else float("inf")
+    half = float(student.ppf(0.975, n - 1) * np.std(values, ddof=1) / n**0.5) if n > 1 else float("inf")
     return mean, mean - half, mean + half
 
 
@@ -398,17 +483,21 @@ def groups_of(labels: Iterable[str]) -> dict[str, list[str]]:
 
 
 def conclusion(name: str, results: Results) -> str:
-    """One sentence that the figures support, and no more: what is not significantly different is not ranked."""
-    ablation, done = known(name), {label: found for label, found in results.items() if found}
+    """One sentence that the results support: variants that do not differ significantly are not ranked."""
+    ablation, done = find_ablation(name), {label: found for label, found in results.items() if found}
     if len(done) < 2:
         return f"{ablation.question} Not run: vqbet-course ablate {name}"
-    said = [group_verdict(ablation.metric, group, {label: done[label] for label in labels})
-            for group, labels in groups_of(done).items()]
+    said = [
+        group_verdict(ablation.metric, group, {label: done[label] for label in labels})
+        for group, labels in groups_of(done).items()
+    ]
     missing = [label for label in results if label not in done]
     words, pick = METRICS[ablation.metric]
     end = "Lowest" if pick is min else "Highest"
-    return (f"{ablation.question} {end} {words}: {'; '.join(said)}. Means over {seeds_of(done)} training seed(s), "
-            "95 % intervals." + (f" Not run: {', '.join(missing)}." if missing else ""))
+    return (
+        f"{ablation.question} {end} {words}: {'; '.join(said)}. Means over {seeds_of(done)} training seed(s), "
+        "95 % intervals." + (f" Not run: {', '.join(missing)}." if missing else "")
+    )
 
 
 def group_verdict(metric: str, group: str, done: Results) -> str:
@@ -417,15 +506,16 @@ def group_verdict(metric: str, group: str, done: Results) -> str:
     means = {label: float(np.mean([metric_of(r, metric) for r in found])) for label, found in done.items()}
     best = pick(means, key=lambda label: means[label])
     others = [label for label in done if label != best]
-    close = [short(label) for label in others if not significantly_different(done[best], done[label], metric)]
+    close = [without_group(label) for label in others if not significantly_different(done[best], done[label], metric)]
     mean, low, high = interval([metric_of(r, metric) for r in done[best]])
     spread = f" ({low:.3g} to {high:.3g})" if np.isfinite(low) else ""
-    told = (f"not significantly different from {', '.join(close)}" if close
-            else "significantly different from all others")
-    return f"{group + ', ' if group else ''}{short(best)}, {mean:.3g}{spread}, {told}"
+    others_differ = (
+        f"not significantly different from {', '.join(close)}" if close else "significantly different from all others"
+    )
+    return f"{group + ', ' if group else ''}{without_group(best)}, {mean:.3g}{spread}, {others_differ}"
 
 
-def short(label: str) -> str:
+def without_group(label: str) -> str:
     """A label without its group."""
     return label.rpartition(": ")[2]
 
@@ -437,42 +527,47 @@ def seeds_of(done: Results) -> str:
 
 
 def budget_of(done: Results) -> str:
-    """What the runs spent, in words."""
+    """The training budget of the runs, in words."""
     return str(Budget(**next(iter(done.values()))[0]["settings"]["budget"]))
 
 
-def draw(ax: "Axes", name: str, results: Results) -> None:
-    """A row per variant: a dot per training seed, a bar over the 95 % interval of their mean; `not run` where
+def draw_ablation(ax: "Axes", name: str, results: Results) -> None:
+    """Draw a row per variant: a dot per training seed, a bar over the 95 % interval of their mean; `not run` where
     there is nothing. Where there are groups, a colour is a variant's."""
-    ablation, done = known(name), {label: found for label, found in results.items() if found}
-    names = list(dict.fromkeys(map(short, results)))
+    ablation, done = find_ablation(name), {label: found for label, found in results.items() if found}
+    names = list(dict.fromkeys(map(without_group, results)))
     grouped = len(groups_of(results)) > 1
     for y, (label, found) in enumerate(results.items()):
-        colour = f"C{names.index(short(label))}" if grouped else "C0"
+        colour = f"C{names.index(without_group(label))}" if grouped else "C0"
         if not found:
             ax.text(0.02, y, "not run", transform=ax.get_yaxis_transform(), va="center", color="0.5")
             continue
         values = [metric_of(r, ablation.metric) for r in found]
         mean, low, high = interval(values)
-        if len(values) > 2:  # two seeds have an interval too, but it is wider than the picture
+        if len(values) > 2:  # two seeds have an interval too, but it is wider than the axes
             ax.plot([low, high], [y, y], color=colour, linewidth=4, alpha=0.3, solid_capstyle="butt")
         ax.plot(values, [y] * len(found), "o", color=colour, markersize=4)
         ax.plot(mean, y, "|", color="black", markersize=10)
     spent = f"\n{budget_of(done)} a run, 95 % intervals" if done else ""
-    ax.set(yticks=range(len(results)), yticklabels=list(results), ylim=(len(results) - 0.5, -0.5),
-           xlabel=METRICS[ablation.metric][0] + spent)
+    ax.set(
+        yticks=range(len(results)),
+        yticklabels=list(results),
+        ylim=(len(results) - 0.5, -0.5),
+        xlabel=METRICS[ablation.metric][0] + spent,
+    )
     ax.set_title(ablation.question, fontsize=10)
 
 
-def plot(*names: str) -> None:
-    """The stored results of some ablations: a picture and a sentence for each."""
+def plot_ablations(*names: str) -> None:
+    """Draw the stored results of some ablations and print their conclusions."""
     import matplotlib.pyplot as plt
 
     answers = {name: stored(name) for name in names}
     rows = [len(results) + 3 for results in answers.values()]
-    _, axes = plt.subplots(len(names), figsize=(8, 0.26 * sum(rows)), height_ratios=rows, squeeze=False,
-                           layout="constrained")
+    _, axes = plt.subplots(
+        len(names), figsize=(8, 0.26 * sum(rows)), height_ratios=rows, squeeze=False, layout="constrained"
+    )
     for ax, (name, results) in zip(axes.flat, answers.items(), strict=True):
-        draw(ax, name, results)
+        draw_ablation(ax, name, results)
         print(conclusion(name, results))
     plt.show()

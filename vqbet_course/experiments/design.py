@@ -1,4 +1,4 @@
-"""The design of an experiment as a page that people read, with hypotheses that a machine can judge.
+"""The design of an experiment: a page with hypotheses that a program can judge.
 
 A hypothesis is a line `- H1: `vqbet.success_rate >= bc.success_rate + 0.05``, or, about what was evaluated with a
 perturbation, `- H2: `vqbet@shove=60.success_rate >= vqbet.success_rate - 0.2``. It is judged start by start: the
@@ -16,26 +16,28 @@ import numpy as np
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import write_text
+from vqbet_course.core.places import RESULTS
 from vqbet_course.evaluation.results import Row, rows_of
-from vqbet_course.rollout import SUCCESS_COVERAGE
 
-EPISODE_METRICS: dict[str, Callable[[dict[str, Any]], float]] = {
-    "success_rate": lambda e: float(e["success"]),
-    "avg_max_reward": lambda e: min(1.0, e["max_coverage"] / SUCCESS_COVERAGE),
-    "avg_max_coverage": lambda e: float(e["max_coverage"]),
-    "avg_final_coverage": lambda e: float(e["final_coverage"]),
+EPISODE_METRICS: dict[str, Callable[[dict[str, Any], float], float]] = {
+    "success_rate": lambda e, _: float(e["success"]),
+    "avg_max_reward": lambda e, success: min(1.0, e["max_coverage"] / success),
+    "avg_max_coverage": lambda e, _: float(e["max_coverage"]),
+    "avg_final_coverage": lambda e, _: float(e["final_coverage"]),
 }
-"""What a hypothesis can be about, and what one episode contributes to it."""
+"""What a hypothesis can be about, and what an episode contributes to it, given the progress that counts as success."""
 
-MEASURED = Path(__file__).parents[2] / "benchmarks" / "results" / "panel.json"
-"""The speeds that a budget takes where no others are given."""
+MEASURED = RESULTS / "panel.json"
+"""The panel whose speeds a budget uses where no others are given."""
 
 LEAST_STARTS = 10
 """With fewer shared starts than these, a verdict is inconclusive."""
 
 SIDE = r"(?P<{0}>[A-Za-z][\w-]*(?:@[\w=.+-]+)?)\.(?P<{0}_metric>[A-Za-z]\w*)"
-HYPOTHESIS = re.compile(rf"^{SIDE.format('one')}\s*(?P<relation>>=|<=)\s*(?:{SIDE.format('two')}\s*)?"
-                        r"(?P<margin>(?:[+-]\s*)?[\d.]+)?$")
+HYPOTHESIS = re.compile(
+    rf"^{SIDE.format('one')}\s*(?P<relation>>=|<=)\s*(?:{SIDE.format('two')}\s*)?"
+    r"(?P<margin>(?:[+-]\s*)?[\d.]+)?$"
+)
 LINE = re.compile(r"^- (H\d+): `([^`]+)`.*$", re.MULTILINE)
 
 
@@ -52,7 +54,7 @@ class Hypothesis:
 
     @classmethod
     def parse(cls, text: str) -> "Hypothesis":
-        """Read a line such as `vqbet.success_rate >= act.success_rate + 0.05`. Raises BadInput, saying what is wrong."""
+        """Read a line such as `vqbet.success_rate >= act.success_rate + 0.05`. Raises BadInput for others."""
         found = HYPOTHESIS.match(text.strip())
         try:
             if found is None or not (found["two"] or found["margin"]):
@@ -67,20 +69,23 @@ class Hypothesis:
 
 
 def per_start(rows: Sequence[Row], name: str, metric: str) -> dict[tuple[int, int], float]:
-    """{(training seed, environment seed): what the episode contributes} of a method. Raises BadInput without any, and
-    where they are of several kinds, which no start pairs."""
+    """{(training seed, environment seed): the metric of the episode} of a method. Raises BadInput without results, and
+    for results of several kinds, which cannot be paired."""
     mine = [row for row in rows if row.name == name]
     if not mine:
         raise BadInput(f"no results of {name!r}; there are {', '.join(sorted({row.name for row in rows}))}")
     kinds = {f"{row.task} after {row.trained}" for row in mine}
     if len(kinds) > 1 or len({row.seed for row in mine}) < len(mine):
-        raise BadInput(f"{len(mine)} results of {name!r} cannot be told apart ({'; '.join(sorted(kinds))}); judge by a "
-                       "single panel, or a folder with one of each training seed")
-    return {(row.seed, e["seed"]): EPISODE_METRICS[metric](e) for row in mine for e in row.episodes}
+        raise BadInput(
+            f"{len(mine)} results of {name!r} are of several kinds ({'; '.join(sorted(kinds))}); judge by "
+            "a single panel, or a folder with one of each training seed"
+        )
+    value = EPISODE_METRICS[metric]
+    return {(row.seed, e["seed"]): value(e, row.success_progress) for row in mine for e in row.episodes}
 
 
 def judge_hypothesis(hypothesis: Hypothesis, rows: Sequence[Row], draws: int = 2000) -> dict[str, Any]:
-    """The verdict `confirmed`, `falsified` or `inconclusive`, and the figures behind it.
+    """The verdict `confirmed`, `refuted` or `inconclusive`, and the numbers behind it.
 
     excess: by how much the claim is exceeded (below 0: missed), with its 95 % bootstrap interval over the starts."""
     one = per_start(rows, hypothesis.one, hypothesis.metric)
@@ -94,10 +99,13 @@ def judge_hypothesis(hypothesis: Hypothesis, rows: Sequence[Row], draws: int = 2
         return {"verdict": "inconclusive", "starts": n, "why": f"{n} shared starts, at least {LEAST_STARTS} are needed"}
     picks = np.random.default_rng(0).integers(n, size=(draws, n))
     low, high = np.percentile(excess[picks].mean(1), [2.5, 97.5])
-    verdict = "confirmed" if low >= 0 else "falsified" if high < 0 else "inconclusive"
+    verdict = "confirmed" if low >= 0 else "refuted" if high < 0 else "inconclusive"
     mean = excess.mean().round(3) + 0.0  # no "-0.000"
-    return {"verdict": verdict, "starts": n,
-            "why": f"exceeds the claim by {mean:+.3f} (95 % interval {low:+.3f} to {high:+.3f}, {n} starts)"}
+    return {
+        "verdict": verdict,
+        "starts": n,
+        "why": f"exceeds the claim by {mean:+.3f} (95 % interval {low:+.3f} to {high:+.3f}, {n} starts)",
+    }
 
 
 def hypotheses(page: str) -> dict[str, Hypothesis]:
@@ -118,7 +126,7 @@ PAGE = """# {name}
 
 ## Hypotheses
 
-Each is a line that a machine reads. `vqbet-course design {name} --judge PANEL` writes a verdict behind it.
+Each is a line that a program reads. `vqbet-course design {name} --judge PANEL` writes a verdict behind it.
 
 - H1: `vqbet.success_rate >= bc.success_rate + 0.05`
 - H2: `vqbet.avg_final_coverage >= bc.avg_final_coverage`
@@ -145,7 +153,7 @@ About an evaluation with a perturbation, a line names it: `vqbet@shove=60.succes
 ## Risks and kill criteria
 
 - *Risk:* the intervals are wider than the difference. *Kill:* H1 is still inconclusive after 100 starts a seed.
-- *Risk:* a method is starved by the equal minutes. *Kill:* its learning curve still falls at the end; give all twice the time.
+- *Risk:* the equal minutes are too short for a method. *Kill:* its learning curve still falls at the end; give all twice the time.
 
 ## Exercise: a matched method
 
@@ -160,12 +168,16 @@ which metric it is measured, and **one perturbation that hits its core assumptio
 """
 
 
-def compute_budget(minutes: float, methods: int = 2, seeds: int = 3, episodes: int = 30, panel: Path | None = None) -> str:
+def compute_budget(
+    minutes: float, methods: int = 2, seeds: int = 3, episodes: int = 30, panel: Path | None = None
+) -> str:
     """Minutes that the page's experiments take: training as asked, episodes by the speed that `panel` measured."""
     training = methods * seeds * minutes
     if panel is None:
-        return (f"Training: {methods} methods x {seeds} seeds x {minutes:g} min = {training:g} min on one core. "
-                "Evaluation: not measured yet; give --speeds PANEL.")
+        return (
+            f"Training: {methods} methods x {seeds} seeds x {minutes:g} min = {training:g} min on one core. "
+            "Evaluation: not measured yet; give --speeds PANEL."
+        )
     rows = rows_of(panel)
     step = {row.method: row.metrics["step_latency_ms"]["p50"] for row in rows if "step_latency_ms" in row.metrics}
     if not step:
@@ -173,9 +185,12 @@ def compute_budget(minutes: float, methods: int = 2, seeds: int = 3, episodes: i
     length = float(np.mean([e["steps"] for row in rows for e in row.episodes]))
     slowest = max(step, key=lambda name: step[name])
     evaluation = methods * seeds * episodes * length * step[slowest] / 60_000
-    return (f"Training: {methods} methods x {seeds} seeds x {minutes:g} min = {training:g} min on one core. Evaluation: "
-            f"at most {evaluation:.1f} min ({methods * seeds * episodes} episodes of {length:.0f} steps, {step[slowest]:.1f} "
-            f"ms a step for the slowest, {slowest}; measured in {panel.name}; physics and pictures come on top).")
+    return (
+        f"Training: {methods} methods x {seeds} seeds x {minutes:g} min = {training:g} min on one core. "
+        f"Evaluation: at most {evaluation:.1f} min ({methods * seeds * episodes} episodes of {length:.0f} steps, "
+        f"{step[slowest]:.1f} ms a step for the slowest, {slowest}; measured in {panel.name}; "
+        "simulation and rendering not included)."
+    )
 
 
 def write_design(name: str, out: Path, minutes: float, speeds: Path | None) -> Path:
@@ -200,7 +215,7 @@ def judge_design(name: str, out: Path, panel: Path) -> dict[str, dict[str, Any]]
 
 
 def page_path(name: str, out: Path) -> Path:
-    """Where a design lies."""
+    """The file of a design page. Raises BadInput for a name that is no file name."""
     if not re.fullmatch(r"[\w-]+", name):
         raise BadInput(f"design {name!r}: take letters, digits, - and _ for its name")
     return out / f"{name}.md"

@@ -1,4 +1,4 @@
-"""LeRobot's own ACT and Diffusion Policy on the panel: its networks and losses, behind the interface of the others.
+"""LeRobot's own ACT and Diffusion Policy on the panel: its networks and losses, with the interface of other baselines.
 
 LeRobot scales actions by mean and deviation for ACT and to -1..1 for Diffusion; so do these, on the chunks.
 """
@@ -24,17 +24,28 @@ class LeRobotBaseline(ChunkPolicy):
 
 
 class ACT(LeRobotBaseline):
-    """Action Chunking Transformer (Zhao et al. 2023), with keypoints instead of cameras: sees the moment of now."""
+    """Action Chunking Transformer (Zhao et al. 2023), on keypoints instead of cameras, from the newest step."""
 
     def __init__(self, config: VQBeTConfig, frame: AbsoluteFrame | None = None):
         from lerobot.policies.act.configuration_act import ACTConfig
         from lerobot.policies.act.modeling_act import ACTPolicy
 
         super().__init__(config, frame)
-        self.policy = ACTPolicy(ACTConfig(
-            **features(config), chunk_size=config.action_chunk_size, n_action_steps=config.steps_per_decision,
-            dim_model=96, n_heads=4, dim_feedforward=384, n_encoder_layers=2, n_decoder_layers=1,
-            n_vae_encoder_layers=1, latent_dim=16, pretrained_backbone_weights=None))
+        self.policy = ACTPolicy(
+            ACTConfig(
+                **features(config),
+                chunk_size=config.action_chunk_size,
+                n_action_steps=config.steps_per_decision,
+                dim_model=96,
+                n_heads=4,
+                dim_feedforward=384,
+                n_encoder_layers=2,
+                n_decoder_layers=1,
+                n_vae_encoder_layers=1,
+                latent_dim=16,
+                pretrained_backbone_weights=None,
+            )
+        )
 
     def learn_scales(self, chunks: Tensor) -> None:
         """Mean and deviation of the actions, which LeRobot uses for ACT."""
@@ -43,12 +54,13 @@ class ACT(LeRobotBaseline):
 
     def decide(self, window: dict[str, Tensor]) -> Decision:
         """The chunk that ACT decides from the newest observation."""
-        chunk = self.policy.predict_action_chunk({name: values[:, -1] for name, values in seen(window).items()})
+        newest = {name: values[:, -1] for name, values in lerobot_window(window).items()}
+        chunk = self.policy.predict_action_chunk(newest)
         return without_codes(chunk * self.scale + self.middle)
 
     def loss(self, window: dict[str, Tensor], chunks: Tensor) -> Tensor:
         """ACT's own loss: L1 of the chunk and the KL divergence of its latent variable."""
-        batch = {name: values[:, -1] for name, values in seen(window).items()}
+        batch = {name: values[:, -1] for name, values in lerobot_window(window).items()}
         return self.policy.forward(batch | target((chunks[:, -1] - self.middle) / self.scale))[0]
 
 
@@ -62,10 +74,19 @@ class Diffusion(LeRobotBaseline):
         from lerobot.policies.diffusion.modeling_diffusion import DiffusionPolicy
 
         super().__init__(config, frame)
-        self.policy = DiffusionPolicy(DiffusionConfig(
-            **features(config), n_obs_steps=config.n_obs_steps, horizon=config.action_chunk_size,
-            n_action_steps=config.steps_per_decision, down_dims=(32, 64, 128), kernel_size=3,
-            diffusion_step_embed_dim=64, num_train_timesteps=100, pretrained_backbone_weights=None))
+        self.policy = DiffusionPolicy(
+            DiffusionConfig(
+                **features(config),
+                n_obs_steps=config.n_obs_steps,
+                horizon=config.action_chunk_size,
+                n_action_steps=config.steps_per_decision,
+                down_dims=(32, 64, 128),
+                kernel_size=3,
+                diffusion_step_embed_dim=64,
+                num_train_timesteps=100,
+                pretrained_backbone_weights=None,
+            )
+        )
         self.sample_with("DDIM", 10)
 
     def learn_scales(self, chunks: Tensor) -> None:
@@ -85,37 +106,42 @@ class Diffusion(LeRobotBaseline):
     def decide(self, window: dict[str, Tensor]) -> Decision:
         """A chunk denoised from noise that each row draws from its own generator."""
         model, own = self.policy.diffusion, self.generators
-        condition = model._prepare_global_conditioning(seen(window))
+        condition = model._prepare_global_conditioning(lerobot_window(window))
         size = (self.config.action_chunk_size, self.config.action_dim)
         noise = None if own is None else torch.stack([torch.randn(size, generator=g) for g in own])
         sample = model.conditional_sample(len(condition), condition, list(own) if own is not None else None, noise)
         chunk = sample * self.scale + self.middle
-        if self.config.use_relative_actions:  # told from the first observation; others are told from the last
+        if self.config.use_relative_actions:  # relative to the first observation; others to the last
             chunk = chunk + (window[STATE][:, :1] - window[STATE][:, -1:])
-        return without_codes(chunk[:, self.config.n_obs_steps - 1:])
+        return without_codes(chunk[:, self.config.n_obs_steps - 1 :])
 
     def loss(self, window: dict[str, Tensor], chunks: Tensor) -> Tensor:
         """Diffusion's own loss: the squared error of the predicted noise."""
-        return self.policy.forward(seen(window) | target((chunks[:, 0] - self.middle) / self.scale))[0]
+        return self.policy.forward(lerobot_window(window) | target((chunks[:, 0] - self.middle) / self.scale))[0]
 
 
 def features(config: VQBeTConfig) -> dict:
-    """Observations and action in LeRobot's words, on the CPU. Where nothing but the robot's own state is observed,
-    LeRobot gets it twice, because it insists on a picture or the state of the environment."""
+    """Observations and action as LeRobot's features, on the CPU. Where only the robot's own state is observed,
+    LeRobot gets it twice, because it requires an image or the state of the environment."""
     from lerobot.configs.types import FeatureType, PolicyFeature
 
     sizes = config.observation_sizes
-    kinds = {STATE: (FeatureType.STATE, sizes[STATE]),
-             ENVIRONMENT: (FeatureType.ENV, sizes.get(ENVIRONMENT, sizes[STATE]))}
-    return {"input_features": {name: PolicyFeature(kind, (size,)) for name, (kind, size) in kinds.items()},
-            "output_features": {"action": PolicyFeature(FeatureType.ACTION, (config.action_dim,))}, "device": "cpu"}
+    kinds = {
+        STATE: (FeatureType.STATE, sizes[STATE]),
+        ENVIRONMENT: (FeatureType.ENV, sizes.get(ENVIRONMENT, sizes[STATE])),
+    }
+    return {
+        "input_features": {name: PolicyFeature(kind, (size,)) for name, (kind, size) in kinds.items()},
+        "output_features": {"action": PolicyFeature(FeatureType.ACTION, (config.action_dim,))},
+        "device": "cpu",
+    }
 
 
-def seen(window: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A window as LeRobot wants it: with the state of the environment, which without one is the robot's own."""
+def lerobot_window(window: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A window with the fields that LeRobot expects; the robot's own state replaces a missing environment's."""
     return {STATE: window[STATE], ENVIRONMENT: window.get(ENVIRONMENT, window[STATE])}
 
 
 def target(chunk: Tensor) -> dict[str, Tensor]:
-    """A chunk (B, W, A) to learn, none of it padding."""
+    """LeRobot's batch fields for a target chunk (B, W, A) without padding."""
     return {"action": chunk, "action_is_pad": torch.zeros(chunk.shape[:2], dtype=torch.bool)}

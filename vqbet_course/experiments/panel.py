@@ -1,4 +1,4 @@
-"""The panel: several policies are trained on the same demonstrations, in the same time, and evaluated alike.
+"""The panel: several policies are trained on the same demonstrations, in the same time, and evaluated in the same way.
 
 A job is one policy with one training seed. It carries its data, and so runs anywhere: in a process of this machine or
 on a worker of a Dask cluster. Only the coordinator writes: a file per finished job, so that a panel that was killed
@@ -25,18 +25,17 @@ from vqbet_course.core.io import drop_partials, in_plain_words, read_json, write
 from vqbet_course.core.progress import progress
 from vqbet_course.core.records import made_by
 from vqbet_course.core.specs import TaskContract
+from vqbet_course.datasets.source import Source
 from vqbet_course.demos import Demos, Normalizer, load_demos
 from vqbet_course.evaluation.behaviour import ways_round
-from vqbet_course.evaluation.evaluate import assess, drawn
+from vqbet_course.evaluation.evaluate import assess, can_be_drawn
 from vqbet_course.evaluation.failures import Known, failures_of, keep_persons_word
-from vqbet_course.evaluation.videos import frames, write_film
+from vqbet_course.evaluation.videos import video_frames, write_video
 from vqbet_course.policy import VQBeT, VQBeTConfig, VQBeTPolicy
 from vqbet_course.rollout import Policy, rollouts
-from vqbet_course.tasks import navigation, open_source, task_of
-from vqbet_course.tasks.pusht.contract import PUSHT_TASK
-from vqbet_course.tasks.task import Task
+from vqbet_course.tasks import DEFAULT_TASK, get_task, open_source
 from vqbet_course.train import policy_stage, run_randomness, run_stage, split_steps, vqvae_stage
-from vqbet_course.training.data import Setup, fitting, prepare
+from vqbet_course.training.data import Setup, laptop_changes, prepare
 from vqbet_course.training.factory import build_frame, build_network
 from vqbet_course.training.hooks import Deadline, Measurement
 
@@ -50,25 +49,25 @@ HYPERPARAMETERS: dict[str, dict[str, Any]] = {
     "act": {"n_obs_steps": 1, "action_chunk_size": 16, "n_action_steps": 8, "batch_size": 64, "optimizer_lr": 5e-4},
     "diffusion": {"n_obs_steps": 2, "action_chunk_size": 16, "n_action_steps": 8, "batch_size": 64},
 }
-"""What each policy changes in VQ-BeT's laptop configuration: steps observed, decided and executed, and the optimizer."""
+"""What each policy changes in VQ-BeT's laptop configuration: steps observed, predicted, executed; the optimizer."""
 
 SAMPLERS = {"diffusion-ddpm100": ("DDPM", 100), "diffusion-ddim10": ("DDIM", 10)}
 """The ways in which one trained Diffusion Policy acts."""
 
 CURVE_POINTS = 8
-"""How often in a training the error on held-out demonstrations is measured."""
+"""How many times a training measures the error on held-out demonstrations."""
 
 ROUTES_SHARE, ROUTES_MINUTES = 0.25, 1 / 3
-"""What each policy learns with on the toy with two routes: this share of its budget, and so many minutes at most."""
+"""The training budget on navigation, which has two routes: this share of a policy's, and at most so many minutes."""
 
-BEHIND_THE_GOAL = 20
-"""Steps that demonstrations of the toy walk on behind the goal: more than a window of any policy spans."""
+ROUTES_DEMOS = 100
+"""Demonstrations of navigation that each policy learns the two routes from."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What every job of a panel has in common: a SOURCE, how many of its demonstrations to train on, how many episodes to
-    evaluate and how many of them to record as videos, the training budget, and the first environment seed."""
+    """The settings of all jobs of a panel: a SOURCE, how many of its demonstrations to train on, how many episodes to
+    evaluate and how many of them to record as videos, the training budget, the first environment seed, and the task."""
 
     data: str
     demos: int
@@ -76,6 +75,7 @@ class Settings:
     budget: Budget
     videos: int = 1
     first_seed: int = 100_000
+    task: str = DEFAULT_TASK
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as a JSON object."""
@@ -91,7 +91,6 @@ class Job:
     demos: Demos
     held_out: Demos | None
     settings: Settings
-    task: Task
 
     @property
     def name(self) -> str:
@@ -120,29 +119,40 @@ class Trained(NamedTuple):
 def config_for(policy: str, demos: Demos, **changes: Any) -> VQBeTConfig:
     """The configuration of a policy on these demonstrations; a baseline takes its sizes and its optimizer from it."""
     sizes = {name: values.shape[1] for name, values in demos.observation.items()}
-    return VQBeTConfig.laptop(observation_sizes=sizes, action_dim=demos.action.shape[1],
-                              **(HYPERPARAMETERS.get(policy, {}) | changes))
+    return VQBeTConfig.laptop(
+        observation_sizes=sizes, action_dim=demos.action.shape[1], **(HYPERPARAMETERS.get(policy, {}) | changes)
+    )
 
 
 def build(policy: str, config: VQBeTConfig) -> nn.Module:
-    """What a policy of the panel trains: a VQBeT, or a ChunkPolicy."""
+    """The untrained module of a policy of the panel: a VQBeT, or a ChunkPolicy."""
     from vqbet_course.experiments import lerobot_baselines
 
     if policy == "vqbet":
         return build_network(config)
     kinds: dict[str, type[ChunkPolicy]] = {
-        "bc": BC, "bet": BeT, "act": lerobot_baselines.ACT, "diffusion": lerobot_baselines.Diffusion}
+        "bc": BC,
+        "bet": BeT,
+        "act": lerobot_baselines.ACT,
+        "diffusion": lerobot_baselines.Diffusion,
+    }
     return kinds[policy](config, build_frame(config))
 
 
 def as_policy(module: nn.Module) -> Policy:
-    """What acts with a module that `build` made: a VQBeTPolicy around a VQBeT, a ChunkPolicy as it is."""
+    """The policy that acts with a module of `build`: a VQBeTPolicy around a VQBeT, a ChunkPolicy unchanged."""
     return VQBeTPolicy(module) if isinstance(module, VQBeT) else cast(Policy, module)
 
 
-def learn(policy: str, setup: Setup, config: VQBeTConfig, budget: Budget, seed: int,
-          measure: Callable[[nn.Module], float] | None = None) -> Trained:
-    """Train a policy from nothing within the budget. VQ-BeT spends a third of it on its tokenizer at most."""
+def learn(
+    policy: str,
+    setup: Setup,
+    config: VQBeTConfig,
+    budget: Budget,
+    seed: int,
+    measure: Callable[[nn.Module], float] | None = None,
+) -> Trained:
+    """Train a policy from scratch within the budget. VQ-BeT spends at most a third of it on its tokenizer."""
     most = budget.steps or 10**9
     with run_randomness(seed):
         module, first = build(policy, config), 0
@@ -173,8 +183,12 @@ def first_action_error(module: nn.Module, held_out: Demos, normalizer: Normalize
     acting, modes = as_policy(module), [(part, part.training) for part in module.modules()]
     acting.eval()
     acting.reset([torch.Generator().manual_seed(int(row)) for row in rows])
-    decided = acting.select_action({name: normalizer.normalize(name, torch.from_numpy(values[rows]))
-                                    for name, values in held_out.observation.items()})
+    decided = acting.select_action(
+        {
+            name: normalizer.normalize(name, torch.from_numpy(values[rows]))
+            for name, values in held_out.observation.items()
+        }
+    )
     for part, training in modes:  # the tokenizer of a network that learns does not
         part.training = training
     error = normalizer.unnormalize("action", decided) - torch.from_numpy(held_out.action[rows])
@@ -185,124 +199,116 @@ def first_action_error(module: nn.Module, held_out: Demos, normalizer: Normalize
 
 
 def run_job(job: Job) -> list[dict[str, Any]]:
-    """Train one policy and evaluate it in each way in which it acts. Videos come along as bytes: nothing is written."""
+    """Train one policy and evaluate it in each way in which it acts. Returns videos as bytes: it writes nothing."""
     torch.set_num_threads(1)
-    s, task = job.settings, job.task
-    config = config_for(job.policy, job.demos, use_relative_actions=fitting(job.demos).use_relative_actions)
+    s, task = job.settings, get_task(job.settings.task)
+    config = config_for(job.policy, job.demos, **laptop_changes(job.demos.contract))
     setup = prepare(job.demos, config, augment=task.augmentable(job.demos.contract))
     measure = partial(first_action_error, held_out=job.held_out, normalizer=setup.normalizer) if job.held_out else None
     learned = learn(job.policy, setup, config, s.budget, job.seed, measure)
     routes, known = two_routes(job.policy, job.seed, s.budget), Known.of(job.demos, setup.normalizer)
+    videos = s.videos if can_be_drawn(task) else 0
     results = []
     for name, choose in ways(learned.module, job.policy).items():
         choose()
-        episodes, metrics = assess(learned.policy, learned.normalizer, task.make_env,
-                                   range(s.first_seed, s.first_seed + s.episodes))
-        failures = failures_of(episodes, task.contract, known)
-        ways_taken = ways_round_of(learned, task)
-        results.append({
-            "schema": SCHEMA, "policy": name, "seed": job.seed, "job": job.name, "settings": s.to_dict(),
-            "contract": task.contract.to_dict(), "parameters": sum(p.numel() for p in learned.module.parameters()),
-            "chunk": {k: getattr(config, k) for k in ("n_obs_steps", "action_chunk_size", "n_action_steps")},
-            "training": {"steps": learned.steps, "seconds": learned.seconds, "curve": learned.curve},
-            "metrics": metrics, "two_routes": routes, **ways_taken, "made_by": made_by(),
-            "episodes": [e.summary() | {"failure": failures.get(str(e.seed))} for e in episodes],
-            "videos": {f"{name}-seed{job.seed}-{e.seed}.mp4": video_bytes(frames(e, task.make_env))
-                       for e in episodes[:s.videos if drawn(task.make_env) else 0]},
-        })
+        episodes, metrics = assess(
+            learned.policy, learned.normalizer, task, range(s.first_seed, s.first_seed + s.episodes)
+        )
+        failures = failures_of(episodes, task.contract, known, task.failure_rules)
+        ways_taken = ways_round(learned.policy, learned.normalizer, task)
+        results.append(
+            {
+                "schema": SCHEMA,
+                "policy": name,
+                "seed": job.seed,
+                "job": job.name,
+                "settings": s.to_dict(),
+                "contract": task.contract.to_dict(),
+                "parameters": sum(p.numel() for p in learned.module.parameters()),
+                "chunk": {k: getattr(config, k) for k in ("n_obs_steps", "action_chunk_size", "n_action_steps")},
+                "training": {"steps": learned.steps, "seconds": learned.seconds, "curve": learned.curve},
+                "metrics": metrics,
+                "two_routes": routes,
+                "ways_round": ways_taken,
+                "made_by": made_by(),
+                "episodes": [e.summary() | {"failure": failures.get(str(e.seed))} for e in episodes],
+                "videos": {
+                    f"{name}-seed{job.seed}-{e.seed}.mp4": video_bytes(video_frames(e, task)) for e in episodes[:videos]
+                },
+            }
+        )
     return results
 
 
-def ways_round_of(learned: Trained, task: Task) -> dict[str, dict[str, float]]:
-    """The ways that a policy goes around PushT's T, as a field of its result; nothing for another task."""
-    if task.contract != PUSHT_TASK:
-        return {}
-    return {"ways_round": ways_round(learned.policy, learned.normalizer, task.make_env)}
-
-
 def ways(module: nn.Module, policy: str) -> dict[str, Callable[[], None]]:
-    """The names under which a trained policy is evaluated, and what makes it act so."""
+    """{name under which a trained policy is evaluated: function that makes it act in that way}."""
     if policy != "diffusion":
         return {policy: lambda: None}
     sample_with = cast(Any, module).sample_with
     return {name: partial(sample_with, *how) for name, how in SAMPLERS.items()}
 
 
-def video_bytes(pictures: Iterable[np.ndarray]) -> bytes:
+def video_bytes(frames: Iterable[np.ndarray]) -> bytes:
     """The bytes of an H.264 video of some frames (H, W, 3)."""
     with tempfile.TemporaryDirectory() as folder:
-        write_film(Path(folder) / "video.mp4", pictures)
+        write_video(Path(folder) / "video.mp4", frames)
         return (Path(folder) / "video.mp4").read_bytes()
 
 
 def two_routes(policy: str, seed: int, budget: Budget, n: int = 40) -> dict[str, float]:
-    """The same policy on the toy with one disc, from the one start from which demonstrations go both ways: the shares
-    (0..1) of its n rollouts that arrive on the left and on the right of the disc, and that do not arrive."""
-    demos = toy_demos(seed)
-    config = config_for(policy, demos, use_relative_actions=False, scheduler_warmup_steps=20, batch_size=64,
-                        vqvae_batch_size=256)  # small batches: many steps of little time
+    """A policy on navigation, from the one start from which demonstrations go both ways: the shares (0..1) of its
+    n rollouts that arrive on the left and on the right of the disc, and that do not arrive."""
+    task = get_task("navigation")
+    demos = load_demos(task.demonstrations(ROUTES_DEMOS, seed, walk_on=True))
+    config = config_for(
+        policy, demos, scheduler_warmup_steps=20, batch_size=64, vqvae_batch_size=256, **task.laptop
+    )  # small batches: many steps in little time
     setup = prepare(demos, config, augment=False)
     if budget.minutes is not None:
         budget = Budget(minutes=min(ROUTES_MINUTES, ROUTES_SHARE * budget.minutes))
     else:
         budget = Budget(steps=max(3, int(ROUTES_SHARE * cast(int, budget.steps))))
     learned = learn(policy, setup, config, budget, seed)
-    episodes = rollouts(learned.policy, learned.normalizer, range(n), navigation.NavigationEnv)
-    return {"left": float(np.mean([e.success and passed(e.truth) > 0 for e in episodes])),
-            "right": float(np.mean([e.success and passed(e.truth) < 0 for e in episodes])),
-            "crashed": float(np.mean([not e.success for e in episodes]))}
-
-
-def toy_demos(seed: int, n: int = 100) -> Demos:
-    """n demonstrations of the toy, which walk on behind the goal as they came. What lies less than a chunk before the end
-    of a demonstration is never learned from; without this, policies of long chunks would not know the goal."""
-    toy, ahead = navigation.make_demos(n, seed), np.arange(1, BEHIND_THE_GOAL + 1)[:, None]
-    places, moves = [], []
-    for start, end in zip([0, *toy.episode_ends[:-1]], toy.episode_ends, strict=True):
-        place, move = toy.observation[end - 1], toy.action[end - 1]
-        places += [toy.observation[start:end], place + ahead * move]
-        moves += [toy.action[start:end], np.tile(move, (BEHIND_THE_GOAL, 1))]
-    seen = np.concatenate(places).astype(np.float32)
-    ends = toy.episode_ends + BEHIND_THE_GOAL * np.arange(1, n + 1)
-    return Demos({"observation.state": seen}, np.concatenate(moves), ends, 10.0, "navigation")
-
-
-def passed(path: Sequence[np.ndarray]) -> float:
-    """The y at which a path first gets past the disc in the middle of the way: above 0 on its left."""
-    return next((float(y) for x, y in path if x > 0.5), 0.0)
+    episodes = rollouts(learned.policy, learned.normalizer, range(n), task)
+    taken = [task.way_taken(np.array(e.truth), e.contact) if e.success else "none" for e in episodes]
+    shares = {way: taken.count(way) / n for way in ("left", "right")}
+    return shares | {"crashed": float(np.mean([not e.success for e in episodes]))}
 
 
 # --- the panel ----------------------------------------------------------------------------------------------------
 
 
-def compare(policies: Sequence[str], seeds: Sequence[int], settings: Settings, out: Path, jobs: int = 1,
-            dask: str | None = None, task: str | None = None, quiet: bool = False) -> dict[str, Any]:
+def run_panel(
+    policies: Sequence[str],
+    seeds: Sequence[int],
+    settings: Settings,
+    out: Path,
+    jobs: int = 1,
+    dask: str | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
     """Run what is missing of a panel, then write panel.json and report.html into `out`. Returns what panel.json holds.
 
-    Args: jobs, processes of this machine; dask, the address of a scheduler that takes the jobs instead; task, whose
-    demonstrations they are, by default what the data show.
+    Args: jobs, processes of this machine; dask, the address of a scheduler that takes the jobs instead.
     Raises BadInput for unknown policies, too few demonstrations, or an `out` that holds a panel of other settings;
     what is finished stays.
     """
-    check(policies, seeds, settings, jobs)
-    demos, out = load_demos(open_source(settings.data, task=task)), Path(out)
-    own = task_of(demos.contract)
-    if own is None:
-        raise BadInput(f"{settings.data}: not the demonstrations of a task that is known; say whose they are with --task")
-    differs = demos.contract.difference(own.contract.data)
+    check_panel(policies, seeds, settings, jobs)
+    demos, out = load_demos(source_of_task(settings.data, settings.task)), Path(out)
+    differs = demos.contract.difference(get_task(settings.task).contract.data)
     if differs:
         raise BadInput(f"{settings.data}: not the demonstrations of the panel's task; {differs}")
     if len(demos) < settings.demos:
         raise BadInput(f"{settings.data}: holds {len(demos)} demonstrations, --demos asks for {settings.demos}")
-    done = {result["job"] for result in results_of(out, settings, own)}
-    missing = [job for job in jobs_of(policies, seeds, demos, settings, own) if job.name not in done]
+    done = {result["job"] for result in results_of(out, settings)}
+    missing = [job for job in jobs_of(policies, seeds, demos, settings) if job.name not in done]
     if missing:
         run_missing(missing, out, jobs, dask, quiet)
-    return write_panel(out, results_of(out, settings, own), settings, own)
+    return write_panel(out, results_of(out, settings), settings)
 
 
-def check(policies: Sequence[str], seeds: Sequence[int], settings: Settings, jobs: int) -> None:
-    """Raise BadInput for what no panel can be made of."""
+def check_panel(policies: Sequence[str], seeds: Sequence[int], settings: Settings, jobs: int) -> None:
+    """Raise BadInput for unknown or repeated policies, repeated seeds and numbers that are too small."""
     for name in policies:
         if name not in POLICIES:
             raise BadInput(f"unknown policy {name!r}; choose from {', '.join(POLICIES)}")
@@ -314,19 +320,24 @@ def check(policies: Sequence[str], seeds: Sequence[int], settings: Settings, job
         raise BadInput("demos, episodes and jobs must be at least 1, videos at least 0")
 
 
-def jobs_of(policies: Sequence[str], seeds: Sequence[int], demos: Demos, settings: Settings, task: Task) -> list[Job]:
+def source_of_task(data: str, task: str) -> Source:
+    """A SOURCE as this task sees it; of the default task, by what it shows, as for training."""
+    return open_source(data, task=None if task == DEFAULT_TASK else task)
+
+
+def jobs_of(policies: Sequence[str], seeds: Sequence[int], demos: Demos, settings: Settings) -> list[Job]:
     """All jobs of a panel. A seed chooses the demonstrations, the same for every policy; ten others are held out."""
     jobs = []
     for seed in seeds:
         order = np.random.default_rng(seed).permutation(len(demos))
-        chosen, rest = np.sort(order[:settings.demos]), order[settings.demos:settings.demos + 10]
+        chosen, rest = np.sort(order[: settings.demos]), order[settings.demos : settings.demos + 10]
         held_out = demos.select(rest) if len(rest) else None
-        jobs += [Job(policy, seed, demos.select(chosen), held_out, settings, task) for policy in policies]
+        jobs += [Job(policy, seed, demos.select(chosen), held_out, settings) for policy in policies]
     return jobs
 
 
 def run_missing(missing: Sequence[Job], out: Path, jobs: int, dask: str | None, quiet: bool) -> None:
-    """Run jobs side by side and keep each as it finishes. A job that fails does not stop the others."""
+    """Run jobs in parallel and write each as it finishes. A job that fails does not stop the others."""
     failed = None
     with executor(jobs, dask) as pool:
         with in_plain_words(out):  # before hours are spent on what cannot be kept
@@ -334,14 +345,14 @@ def run_missing(missing: Sequence[Job], out: Path, jobs: int, dask: str | None, 
         futures = {pool.submit(run_job, job): job for job in missing}
         for future in progress("jobs", "job", as_completed(futures), total=len(futures), quiet=quiet):
             try:
-                keep(out, futures[future].name, future.result())
+                keep_job(out, futures[future].name, future.result())
             except Exception as error:
                 failed = failed or error
         if failed:
             raise failed
 
 
-def keep(out: Path, name: str, results: list[dict[str, Any]]) -> None:
+def keep_job(out: Path, name: str, results: list[dict[str, Any]]) -> None:
     """Write a finished job: its videos, then its results as one file, which says that it is finished."""
     for result in results:
         videos = result["videos"]
@@ -351,21 +362,22 @@ def keep(out: Path, name: str, results: list[dict[str, Any]]) -> None:
     write_json(out / "jobs" / f"{name}.json", {"schema": SCHEMA, "results": results})
 
 
-def results_of(out: Path, settings: Settings, task: Task) -> list[dict[str, Any]]:
+def results_of(out: Path, settings: Settings) -> list[dict[str, Any]]:
     """All results in a panel's folder, a row a policy and seed. Raises BadInput, naming the file and the field, for
     one of another schema, of another task contract or of other settings: they are never put in one table."""
     found = []
     for path in sorted((out / "jobs").glob("*.json")):
         results = read_json(path, parse_job)
         for result in results:
-            differs = TaskContract.from_dict(result["contract"]).difference(task.contract)
+            differs = TaskContract.from_dict(result["contract"]).difference(get_task(settings.task).contract)
             if differs:
                 raise BadInput(f"{path}: the result of another task; {differs}; choose another --out")
-            mine, theirs = settings.to_dict(), result["settings"]
+            mine, theirs = settings.to_dict(), {"task": DEFAULT_TASK} | result["settings"]
             other = [name for name in mine if mine[name] != theirs.get(name)]
             if other:
-                raise BadInput(f"{path}: made with {other[0]} {theirs.get(other[0])}, not {mine[other[0]]}; "
-                               "choose another --out")
+                raise BadInput(
+                    f"{path}: made with {other[0]} {theirs.get(other[0])}, not {mine[other[0]]}; choose another --out"
+                )
         found += results
     order = [*POLICIES[:3], *SAMPLERS, POLICIES[4]]
     return sorted(found, key=lambda r: (order.index(r["policy"]), r["seed"]))
@@ -378,18 +390,28 @@ def parse_job(values: dict[str, Any]) -> list[dict[str, Any]]:
     return values["results"]
 
 
-def write_panel(out: Path, results: list[dict[str, Any]], settings: Settings, task: Task) -> dict[str, Any]:
-    """panel.json, the labels of the failures, which a person may overrule, and report.html."""
+def write_panel(out: Path, results: list[dict[str, Any]], settings: Settings) -> dict[str, Any]:
+    """Write panel.json, the failure labels (a person may overrule them) and report.html; returns the panel."""
     from vqbet_course.experiments.report import report
     from vqbet_course.experiments.verdicts import claims, paired_tests
 
     for result in results:
         labels = {str(e["seed"]): e["failure"] for e in result["episodes"] if e["failure"]}
-        kept = keep_persons_word(out / "failures" / f"{result['policy']}-seed{result['seed']}.json", labels)
+        kept = keep_persons_word(
+            out / "failures" / f"{result['policy']}-seed{result['seed']}.json",
+            labels,
+            get_task(settings.task).failure_rules,
+        )
         for episode in result["episodes"]:
             episode["failure"] = kept.get(str(episode["seed"]))
-    panel = {"schema": SCHEMA, "settings": settings.to_dict(), "contract": task.contract.to_dict(), "results": results,
-             "tests": paired_tests(results), "claims": claims(results)}
+    panel = {
+        "schema": SCHEMA,
+        "settings": settings.to_dict(),
+        "results": results,
+        "contract": get_task(settings.task).contract.to_dict(),
+        "tests": paired_tests(results),
+        "claims": claims(results),
+    }
     write_json(out / "panel.json", panel)
     write_text(out / "report.html", report(panel, out))
     drop_partials(out)

@@ -1,4 +1,4 @@
-"""A panel as one HTML page that needs no other file: table, figures, tests, claims, failures, films."""
+"""A panel as one self-contained HTML page: table, figures, tests, claims, failures, videos."""
 
 import base64
 import io
@@ -9,19 +9,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vqbet_course.core.pages import render
-from vqbet_course.evaluation.videos import film_html
+from vqbet_course.evaluation.results import success_progress_of
+from vqbet_course.evaluation.videos import video_html
 from vqbet_course.experiments.verdicts import Results, p_value, policies_of
-from vqbet_course.rollout import SUCCESS_COVERAGE, wilson
+from vqbet_course.rollout import wilson
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = {"bc": "#0072B2", "bet": "#56B4E9", "act": "#009E73", "diffusion-ddpm100": "#CC79A7",
-           "diffusion-ddim10": "#E69F00", "vqbet": "#D55E00"}
+COLOURS = {
+    "bc": "#0072B2",
+    "bet": "#56B4E9",
+    "act": "#009E73",
+    "diffusion-ddpm100": "#CC79A7",
+    "diffusion-ddim10": "#E69F00",
+    "vqbet": "#D55E00",
+}
 
 
 def rows(results: Results) -> list[dict[str, Any]]:
-    """A row a policy: figures over all its training seeds, success with a Wilson 95 % interval."""
+    """One row per policy: metrics over all its training seeds, success with a Wilson 95 % interval."""
     table = []
     for name in policies_of(results):
         own = [r for r in results if r["policy"] == name]
@@ -30,35 +37,53 @@ def rows(results: Results) -> list[dict[str, Any]]:
         low, high = wilson(wins, len(episodes))
         best = np.array([e["max_coverage"] for e in episodes])
         middle = {key: float(np.median([r["metrics"]["latency_ms"][key] for r in own])) for key in ("p50", "p95")}
-        table.append({
-            "policy": name, "seeds": len(own), "episodes": len(episodes), "parameters": own[0]["parameters"],
-            "steps": int(np.mean([r["training"]["steps"] for r in own])), "chunk": own[0]["chunk"],
-            "seconds": float(np.mean([r["training"]["seconds"] for r in own])),
-            "success": wins / len(episodes), "low": low, "high": high,
-            "reward": float(np.clip(best / SUCCESS_COVERAGE, 0, 1).mean()), "max_coverage": float(best.mean()),
-            "final_coverage": float(np.mean([e["final_coverage"] for e in episodes])), "latency": middle,
-            "late": float(np.mean([r["metrics"]["timing_violations"] for r in own])),
-            "behaviour": {key: mean([r["metrics"]["behaviour"][key] for r in own])
-                          for key in ("token_switches", "jerk", "offset_outweighs", "mode_entropy")}})
+        table.append(
+            {
+                "policy": name,
+                "seeds": len(own),
+                "episodes": len(episodes),
+                "parameters": own[0]["parameters"],
+                "steps": int(np.mean([r["training"]["steps"] for r in own])),
+                "chunk": own[0]["chunk"],
+                "seconds": float(np.mean([r["training"]["seconds"] for r in own])),
+                "success": wins / len(episodes),
+                "low": low,
+                "high": high,
+                "reward": float(np.clip(best / success_progress_of(own[0]), 0, 1).mean()),
+                "max_coverage": float(best.mean()),
+                "final_coverage": float(np.mean([e["final_coverage"] for e in episodes])),
+                "latency": middle,
+                "late": float(np.mean([r["metrics"]["timing_violations"] for r in own])),
+                "behaviour": {
+                    key: mean([r["metrics"]["behaviour"][key] for r in own])
+                    for key in ("token_switches", "jerk", "offset_outweighs", "mode_entropy")
+                },
+            }
+        )
     return table
 
 
 def mean(values: list[float | None]) -> float | None:
-    """The mean, None where a policy has no such figure."""
+    """The mean; None where a policy does not have this metric."""
     return None if None in values else float(np.mean([v for v in values if v is not None]))
 
 
 def learning_curves(results: Results) -> "Figure":
-    """The error on held-out demonstrations against the seconds of training, a line a policy and seed."""
+    """A figure: the error on held-out demonstrations against seconds of training, one line per policy and seed."""
     from matplotlib.ticker import LogLocator
 
     figure, ax = canvas(6, 3.4)
-    told = set[str]()
+    named = set[str]()
     for result in (r for r in results if r["policy"] != "diffusion-ddim10"):  # the two samplers share one training
         name, curve = result["policy"], result["training"]["curve"]
-        ax.plot([p["seconds"] for p in curve], [p["error"] for p in curve], color=COLOURS[name], alpha=0.8,
-                label=None if name in told else name.removesuffix("-ddpm100"))
-        told.add(name)
+        ax.plot(
+            [p["seconds"] for p in curve],
+            [p["error"] for p in curve],
+            color=COLOURS[name],
+            alpha=0.8,
+            label=None if name in named else name.removesuffix("-ddpm100"),
+        )
+        named.add(name)
     ax.set(xlabel="training (s)", ylabel="error of the next action (px)", yscale="log")
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_formatter("{x:g}")
@@ -68,41 +93,50 @@ def learning_curves(results: Results) -> "Figure":
 
 
 def coverage_distributions(results: Results) -> "Figure":
-    """The max coverage of every episode, a row of dots a policy, with the median."""
+    """A figure: the max coverage of every episode, one row of dots per policy, with the median."""
     figure, ax = canvas(6, 3.4)
     draw = np.random.default_rng(0)
     for y, name in enumerate(policies_of(results)):
         best = np.array([e["max_coverage"] for r in results if r["policy"] == name for e in r["episodes"]])
         ax.plot(best, y + draw.uniform(-0.25, 0.25, len(best)), "o", color=COLOURS[name], alpha=0.4, markersize=4)
         ax.plot([np.median(best)] * 2, [y - 0.35, y + 0.35], color="black")
-    ax.axvline(SUCCESS_COVERAGE, color="0.5", linestyle="--", linewidth=1)
-    ax.set(xlabel="max coverage of an episode; bar: median; dashed: success", xlim=(0, 1.02),
-           yticks=range(len(policies_of(results))), yticklabels=policies_of(results))
+    ax.axvline(success_progress_of(results[0]), color="0.5", linestyle="--", linewidth=1)
+    ax.set(
+        xlabel="max coverage of an episode; bar: median; dashed: success",
+        xlim=(0, 1.02),
+        yticks=range(len(policies_of(results))),
+        yticklabels=policies_of(results),
+    )
     ax.invert_yaxis()
     return figure
 
 
 def speed_and_quality(results: Results) -> "Figure":
-    """Average max reward against the time that a decision takes."""
+    """A figure: average max reward against the time of a decision."""
     figure, ax = canvas(6, 3.4)
     for row in rows(results):
-        ax.plot(row["latency"]["p50"], row["reward"], "o", color=COLOURS[row["policy"]], markersize=9, label=row["policy"])
+        name = row["policy"]
+        ax.plot(row["latency"]["p50"], row["reward"], "o", color=COLOURS[name], markersize=9, label=name)
     ax.axvline(100, color="0.5", linestyle="--", linewidth=1)
-    ax.set(xlabel="a decision takes (ms, p50); dashed: the budget", xscale="log", ylabel="average max reward",
-           ylim=(0, 1.08))
+    ax.set(
+        xlabel="a decision takes (ms, p50); dashed: the budget",
+        xscale="log",
+        ylabel="average max reward",
+        ylim=(0, 1.08),
+    )
     ax.legend(fontsize=8)
     return figure
 
 
 def canvas(width: float, height: float) -> tuple["Figure", Any]:
-    """A figure and its axes, apart from whatever else is being drawn."""
+    """A figure and its axes, independent of pyplot."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
 
 
-def picture(figure: "Figure", alt: str) -> str:
+def figure_html(figure: "Figure", alt: str) -> str:
     """A figure as an HTML image with its data inside."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
@@ -111,19 +145,41 @@ def picture(figure: "Figure", alt: str) -> str:
 
 
 def failure_counts(results: Results) -> dict[str, Counter[str]]:
-    """{policy: how often each label}, a person's word before the rules'."""
-    return {name: Counter(e["failure"]["person"] or e["failure"]["label"] for r in results if r["policy"] == name
-                          for e in r["episodes"] if e["failure"]) for name in policies_of(results)}
+    """{policy: how often each failure label}; a person's label overrules that of the rules."""
+    return {
+        name: Counter(
+            e["failure"]["person"] or e["failure"]["label"]
+            for r in results
+            if r["policy"] == name
+            for e in r["episodes"]
+            if e["failure"]
+        )
+        for name in policies_of(results)
+    }
 
 
 def report(panel: dict[str, Any], folder: Path) -> str:
-    """The page. `folder` holds the films that the panel names."""
+    """The HTML page of a panel; `folder` holds the videos that the panel names."""
     results = panel["results"]
-    films = [(r, film_html(folder / path, f"An episode of {r['policy']}", width=320))
-             for r in results for path in r["videos"][:1] if (folder / path).exists()]
-    pictures = [picture(learning_curves(results), "Error on held-out demonstrations, against training time"),
-                picture(coverage_distributions(results), "Max coverage of every episode, by policy"),
-                picture(speed_and_quality(results), "Average max reward against time per decision")]
+    videos = [
+        (r, video_html(folder / path, f"An episode of {r['policy']}", width=320))
+        for r in results
+        for path in r["videos"][:1]
+        if (folder / path).exists()
+    ]
+    figures = [
+        figure_html(learning_curves(results), "Error on held-out demonstrations, against training time"),
+        figure_html(coverage_distributions(results), "Max coverage of every episode, by policy"),
+        figure_html(speed_and_quality(results), "Average max reward against time per decision"),
+    ]
     failed = [(r, e) for r in results for e in r["episodes"] if e["failure"]]
-    return render("panel_report.html", panel=panel, rows=rows(results), films=films, pictures=pictures, failed=failed,
-                  counts=failure_counts(results), p_value=p_value)
+    return render(
+        "panel_report.html",
+        panel=panel,
+        rows=rows(results),
+        videos=videos,
+        figures=figures,
+        failed=failed,
+        counts=failure_counts(results),
+        p_value=p_value,
+    )

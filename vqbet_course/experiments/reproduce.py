@@ -1,4 +1,4 @@
-"""Does a result repeat? A saved run, evaluated again in a fresh clone with a fresh environment."""
+"""Check whether a result repeats: evaluate a saved run again in a fresh clone with a fresh environment."""
 
 import shutil
 import subprocess
@@ -8,25 +8,28 @@ from typing import Any
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import read_json, write_json
+from vqbet_course.core.places import ROOT
 
 SCHEMA = "vqbet_course/run/1"
 
-FIGURES = ("success_rate", "avg_max_reward", "avg_max_coverage", "avg_final_coverage")
-"""Figures that repeat; latencies do not."""
+REPEATABLE_METRICS = ("success_rate", "avg_max_reward", "avg_max_coverage", "avg_final_coverage")
+"""Metrics that repeat exactly; latencies do not."""
 
 TOLERANCE = 0.05
-"""How far success may differ where versions or machine do."""
+"""How far success rates may differ where versions or machine differ."""
 
 
 def recorded(run: Path, name: str | None = None) -> tuple[Path, dict[str, Any]]:
     """The evaluation of a run to repeat: the one called `name`, or the only one. Raises BadInput."""
     found = sorted(run.glob(f"eval/{name or '*'}/run.json"))
     if not found:
-        raise BadInput(f"{run}: no recorded evaluation{f' {name}' if name else ''}; "
-                       f"make one with: vqbet-course eval {run}")
+        raise BadInput(
+            f"{run}: no recorded evaluation{f' {name}' if name else ''}; make one with: vqbet-course eval {run}"
+        )
     if len(found) > 1:
-        raise BadInput(f"{run}: has several evaluations; choose one with --eval: "
-                       f"{', '.join(path.parent.name for path in found)}")
+        raise BadInput(
+            f"{run}: has several evaluations; choose one with --eval: {', '.join(path.parent.name for path in found)}"
+        )
 
     def parse(values: dict[str, Any]) -> dict[str, Any]:
         if values["schema"] != SCHEMA:
@@ -43,48 +46,73 @@ def reproduce(run: Path, name: str | None = None, repo: Path | None = None) -> d
     step fails."""
     path, before = recorded(run, name)
     if not (run / "model.safetensors").exists():
-        raise BadInput(f"{run}: its model.safetensors is missing; finish the training with: "
-                       f"vqbet-course train --resume {run}")
-    repo = repo or Path(__file__).resolve().parents[2]
+        raise BadInput(
+            f"{run}: its model.safetensors is missing; finish the training with: vqbet-course train --resume {run}"
+        )
+    repo = repo or ROOT
     with tempfile.TemporaryDirectory() as folder:
         clone, copied, out = Path(folder) / "clone", Path(folder) / "run", Path(folder) / "eval"
         step("clone", "git", "clone", "--quiet", "--local", str(repo), str(clone))
         shutil.copytree(run, copied, ignore=shutil.ignore_patterns("eval"))
         step("environment", "make", "-s", "-C", str(clone), ".venv/.ready")
-        step("evaluation", str(clone / ".venv/bin/vqbet-course"), *command(before, path, copied, out), cwd=clone)
+        arguments = evaluation_command(before, path, copied, out)
+        step("evaluation", str(clone / ".venv/bin/vqbet-course"), *arguments, cwd=clone)
         after = read_json(out / "run.json", lambda values: values)
-    verdict = compare(before, after) | {"uncommitted": uncommitted(repo)}
+    verdict = compare_results(before, after) | {"uncommitted": uncommitted(repo)}
     write_json(path.with_name("reproduced.json"), verdict)
     return verdict
 
 
-def command(before: dict[str, Any], path: Path, run: Path, out: Path) -> list[str]:
+def evaluation_command(before: dict[str, Any], path: Path, run: Path, out: Path) -> list[str]:
     """The arguments of `vqbet-course` that evaluate a run as it was evaluated before, as the file at `path` says."""
     kept = str(path.with_name("split.json").resolve())
     split = ["--split", kept, "--part", before["split"]["part"]] if before.get("split") else []
     goal = ["--goal-pose", before["goal_pose"]] if before.get("goal_pose") else []
-    return ["eval", str(run), "--episodes", str(len(before["episodes"])), "--seed", str(before["seed"]), "--videos", "0",
-            *(part for what in before["perturb"] for part in ("--perturb", what)), *goal, *split, "--out", str(out)]
+    task = ["--task", before["task"]] if before.get("task") else []
+    perturb = [part for what in before["perturb"] for part in ("--perturb", what)]
+    return [
+        "eval",
+        str(run),
+        *task,
+        "--episodes",
+        str(len(before["episodes"])),
+        "--seed",
+        str(before["seed"]),
+        "--videos",
+        "0",
+        *perturb,
+        *goal,
+        *split,
+        "--out",
+        str(out),
+    ]
 
 
-def compare(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Whether figures repeat: every figure and episode where versions and machine agree, within TOLERANCE otherwise.
+def compare_results(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Whether an evaluation repeats: every metric and episode where versions and machine agree, success within
+    TOLERANCE otherwise.
 
-    Says what differs: versions, episodes by their seeds, and figures, each as [recorded, now]."""
+    Returns what differs: versions, episodes by their seeds, and metrics, each as [recorded, now]."""
     what = ("seed", "success", "max_coverage", "final_coverage", "steps")
     episodes = [[{key: e[key] for key in what} for e in result["episodes"]] for result in (before, after)]
     other = [one["seed"] for one, two in zip(*episodes, strict=True) if one != two]
-    versions, figures = (changes(before[part], after[part]) for part in ("made_by", "metrics"))
-    figures = {name: pair for name, pair in figures.items() if name in FIGURES}
+    versions, metrics = (changes(before[part], after[part]) for part in ("made_by", "metrics"))
+    metrics = {name: pair for name, pair in metrics.items() if name in REPEATABLE_METRICS}
     success = [result["metrics"]["success_rate"] for result in (before, after)]
-    repeats = abs(success[1] - success[0]) <= TOLERANCE + 1e-9 if versions else not (other or figures)
-    return {"schema": "vqbet_course/reproduced/1", "reproduced": repeats,
-            "rule": f"success within {TOLERANCE:g}" if versions else "the same episodes", "differs": versions,
-            "other_figures": figures, "other_episodes": other, "success": success}
+    repeats = abs(success[1] - success[0]) <= TOLERANCE + 1e-9 if versions else not (other or metrics)
+    return {
+        "schema": "vqbet_course/reproduced/1",
+        "reproduced": repeats,
+        "rule": f"success within {TOLERANCE:g}" if versions else "the same episodes",
+        "differs": versions,
+        "other_metrics": metrics,
+        "other_episodes": other,
+        "success": success,
+    }
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, list[Any]]:
-    """What two records hold differently, each as [before, after]."""
+    """The entries in which two records differ, each as [before, after]."""
     keys = sorted(before | after)
     return {key: [before.get(key), after.get(key)] for key in keys if before.get(key) != after.get(key)}
 
@@ -93,22 +121,32 @@ def verdict_line(verdict: dict[str, Any]) -> str:
     """A verdict in one line."""
     one, two = verdict["success"]
     word = "reproduced" if verdict["reproduced"] else "NOT reproduced"
-    said = [f"{word} ({verdict['rule']}): success {one:.0%} recorded, {two:.0%} now",
-            "; ".join(f"{key} {a} against {b}" for key, (a, b) in verdict["differs"].items())
-            or "same versions and machine"]
-    if verdict["other_figures"]:
-        said.append("figures that differ: " + ", ".join(
-            f"{name} {a:.4g} against {b:.4g}" for name, (a, b) in verdict["other_figures"].items()))
+    said = [
+        f"{word} ({verdict['rule']}): success {one:.0%} recorded, {two:.0%} now",
+        "; ".join(f"{key} {a} against {b}" for key, (a, b) in verdict["differs"].items())
+        or "same versions and machine",
+    ]
+    if verdict["other_metrics"]:
+        said.append(
+            "metrics that differ: "
+            + ", ".join(f"{name} {a:.4g} against {b:.4g}" for name, (a, b) in verdict["other_metrics"].items())
+        )
     others = [*map(str, verdict["other_episodes"])]
-    said.append(f"episodes that differ: {', '.join(others[:5])}{' ...' if len(others) > 5 else ''}" if others
-                else "no episode differs")
+    said.append(
+        f"episodes that differ: {', '.join(others[:5])}{' ...' if len(others) > 5 else ''}"
+        if others
+        else "no episode differs"
+    )
     return "; ".join(said)
 
 
 def uncommitted(repo: Path) -> bool:
-    """Whether the repository holds changes that a clone does not get."""
-    return bool(subprocess.run(["git", "-C", str(repo), "status", "--porcelain", "--untracked-files=no"],
-                               capture_output=True, text=True).stdout.strip())
+    """Whether the repository holds uncommitted changes, which a clone does not get."""
+    return bool(
+        subprocess.run(
+            ["git", "-C", str(repo), "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True
+        ).stdout.strip()
+    )
 
 
 def step(what: str, *arguments: str, cwd: Path | None = None) -> None:

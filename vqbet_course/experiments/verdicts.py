@@ -1,4 +1,4 @@
-"""Which differences of a panel are significant, and what its metrics say to the claims of the field."""
+"""Which differences of a panel are significant, and which claims of the field its metrics confirm."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -39,8 +39,12 @@ def compare_success(one: dict, two: dict) -> dict[str, Any]:
     pairs = [(one[key]["success"], two[key]["success"]) for key in one.keys() & two.keys()]
     only_one, only_two = sum(a > b for a, b in pairs), sum(a < b for a, b in pairs)
     n = only_one + only_two
-    return {"pairs": len(pairs), "only_first": only_one, "only_second": only_two,
-            "p": binomtest(only_one, n).pvalue if n else 1.0}
+    return {
+        "pairs": len(pairs),
+        "only_first": only_one,
+        "only_second": only_two,
+        "p": binomtest(only_one, n).pvalue if n else 1.0,
+    }
 
 
 def compare_coverage(one: dict, two: dict, keep: Callable[[float, float], bool] = lambda a, b: True) -> dict[str, Any]:
@@ -52,8 +56,11 @@ def compare_coverage(one: dict, two: dict, keep: Callable[[float, float], bool] 
     means = [tuple(np.mean(pairs, axis=0)) for pairs in by_seed.values()]
     differences = np.array([a - b for a, b in means if keep(a, b)])
     different = len(differences) and bool(np.any(differences != 0))
-    return {"pairs": len(differences), "mean_difference": float(differences.mean()) if len(differences) else 0.0,
-            "p": float(wilcoxon(differences).pvalue) if different else 1.0}
+    return {
+        "pairs": len(differences),
+        "mean_difference": float(differences.mean()) if len(differences) else 0.0,
+        "p": float(wilcoxon(differences).pvalue) if different else 1.0,
+    }
 
 
 def paired_tests(results: Results) -> list[dict[str, Any]]:
@@ -61,8 +68,14 @@ def paired_tests(results: Results) -> list[dict[str, Any]]:
     tests: list[dict[str, Any]] = []
     for first, second in combinations(policies_of(results), 2):
         one, two = outcomes(results, first), outcomes(results, second)
-        tests.append({"first": first, "second": second, "success": compare_success(one, two),
-                      "coverage": compare_coverage(one, two)})
+        tests.append(
+            {
+                "first": first,
+                "second": second,
+                "success": compare_success(one, two),
+                "coverage": compare_coverage(one, two),
+            }
+        )
     for kind in ("success", "coverage"):
         for test, p in zip(tests, holm([t[kind]["p"] for t in tests]) if tests else [], strict=True):
             test[kind] |= {"p_holm": p, "significant": p < LEVEL}
@@ -73,79 +86,99 @@ def paired_tests(results: Results) -> list[dict[str, Any]]:
 
 
 def claim_verdict(better: float, significant: bool) -> str:
-    """What a difference says to the claim that it is above 0."""
-    return "inconclusive" if not significant else "borne out" if better > 0 else "not borne out"
+    """The verdict on the claim that a difference is above 0: `confirmed`, `refuted` or `inconclusive`."""
+    return "inconclusive" if not significant else "confirmed" if better > 0 else "refuted"
 
 
 def p_value(p: float) -> str:
-    """A p-value to print: no test of so few starts can say that it is 0."""
+    """A p-value as text; a small one is `< 0.001`, because no test of so few starts gives 0."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def claims(results: Results) -> list[dict[str, str]]:
-    """The claims of the field that this panel can speak to, each with a verdict and the figures behind it."""
+    """The claims of the field that this panel can test, each with a verdict and the numbers behind it."""
     present = {*policies_of(results)}
+    forks = all(r.get("ways_round", {}) is not None for r in results)  # else it is a task without forks
     asked: list[tuple[set[str], Callable[[Results], dict[str, str]]]] = [
         ({"act", "bc"}, act_beats_bc),
         ({"diffusion-ddpm100", "vqbet"}, diffusion_places_finer),
         ({"diffusion-ddim10", "vqbet"}, lambda r: faster(r, "diffusion-ddim10", 5)),
         ({"diffusion-ddpm100", "vqbet"}, lambda r: faster(r, "diffusion-ddpm100", 30)),
-        ({"vqbet"}, best_reward), ({"vqbet", "bc"}, goes_both_ways_round),
-        ({"vqbet", "bc"}, keeps_both_routes)]
+        ({"vqbet"}, best_reward),
+        *([({"vqbet", "bc"}, goes_both_ways_round)] if forks else []),
+        ({"vqbet", "bc"}, keeps_both_routes),
+    ]
     return [claim(results) for needed, claim in asked if needed <= present and len(present) > 1]
 
 
 def act_beats_bc(results: Results) -> dict[str, str]:
     """The claim that ACT is better than behaviour cloning, by max coverage."""
     test = compare_coverage(outcomes(results, "act"), outcomes(results, "bc"))
-    return {"claim": "ACT is better than behaviour cloning (max coverage on shared starts)",
-            "verdict": claim_verdict(test["mean_difference"], test["p"] < LEVEL), "why": above("ACT", "BC", test)}
+    return {
+        "claim": "ACT is better than behaviour cloning (max coverage on shared starts)",
+        "verdict": claim_verdict(test["mean_difference"], test["p"] < LEVEL),
+        "why": above("ACT", "BC", test),
+    }
 
 
 def above(one: str, two: str, test: dict[str, Any]) -> str:
-    """What `compare_coverage` found, in words."""
+    """The result of `compare_coverage` as a sentence."""
     if not test["pairs"]:
         return "there is no such start"
     difference = test["mean_difference"]
-    return (f"{one} is on average {abs(difference):.3f} {'below' if difference < 0 else 'above'} {two}, over "
-            f"{test['pairs']} starts (p-value {p_value(test['p'])})")
+    return (
+        f"{one} is on average {abs(difference):.3f} {'below' if difference < 0 else 'above'} {two}, over "
+        f"{test['pairs']} starts (p-value {p_value(test['p'])})"
+    )
 
 
 def diffusion_places_finer(results: Results, near: float = 0.8) -> dict[str, str]:
     """The claim that Diffusion Policy covers more than VQ-BeT where both get beyond a coverage of `near`."""
-    test = compare_coverage(outcomes(results, "diffusion-ddpm100"), outcomes(results, "vqbet"),
-                            lambda a, b: min(a, b) > near)
-    return {"claim": f"Diffusion Policy places finer than VQ-BeT (max coverage where both get beyond {near:g})",
-            "verdict": claim_verdict(test["mean_difference"], test["p"] < LEVEL),
-            "why": above("Diffusion (100 DDPM steps)", "VQ-BeT", test)}
+    test = compare_coverage(
+        outcomes(results, "diffusion-ddpm100"), outcomes(results, "vqbet"), lambda a, b: min(a, b) > near
+    )
+    return {
+        "claim": f"Diffusion Policy places finer than VQ-BeT (max coverage where both get beyond {near:g})",
+        "verdict": claim_verdict(test["mean_difference"], test["p"] < LEVEL),
+        "why": above("Diffusion (100 DDPM steps)", "VQ-BeT", test),
+    }
 
 
 def faster(results: Results, other: str, times: float) -> dict[str, str]:
     """The claim that VQ-BeT decides `times` times as fast as another policy."""
-    slow, fast = (np.median([r["metrics"]["latency_ms"]["p50"] for r in results if r["policy"] == name])
-                  for name in (other, "vqbet"))
+    slow, fast = (
+        np.median([r["metrics"]["latency_ms"]["p50"] for r in results if r["policy"] == name])
+        for name in (other, "vqbet")
+    )
     sizes = {r["policy"]: r["parameters"] / 1e6 for r in results}
     executed = {r["policy"]: r["chunk"]["n_action_steps"] for r in results}
     an_action = slow / executed[other] / (fast / executed["vqbet"])
-    return {"claim": f"VQ-BeT decides {times:g} times as fast as {other}",
-            "verdict": "borne out" if slow / fast >= times else "not borne out",
-            "why": f"{slow:.1f} ms against {fast:.1f} ms a decision (p50), {slow / fast:.1f} times, and "
-                   f"{an_action:.1f} times for each action executed; "
-                   f"{sizes[other]:.2f} and {sizes['vqbet']:.2f} million parameters"}
+    return {
+        "claim": f"VQ-BeT decides {times:g} times as fast as {other}",
+        "verdict": "confirmed" if slow / fast >= times else "refuted",
+        "why": f"{slow:.1f} ms against {fast:.1f} ms a decision (p50), {slow / fast:.1f} times, and "
+        f"{an_action:.1f} times for each action executed; "
+        f"{sizes[other]:.2f} and {sizes['vqbet']:.2f} million parameters",
+    }
 
 
 def best_reward(results: Results) -> dict[str, str]:
     """The claim that no policy of the panel has a higher average max reward than VQ-BeT."""
-    rewards = {name: np.mean([r["metrics"]["avg_max_reward"] for r in results if r["policy"] == name])
-               for name in policies_of(results)}
+    rewards = {
+        name: np.mean([r["metrics"]["avg_max_reward"] for r in results if r["policy"] == name])
+        for name in policies_of(results)
+    }
     best = max(rewards, key=lambda name: rewards[name])
     others = max((reward for name, reward in rewards.items() if name != "vqbet"), default=0.0)
     wins = {name: np.mean([e["success"] for e in outcomes(results, name).values()]) for name in policies_of(results)}
     often = max(wins, key=lambda name: wins[name])
-    return {"claim": "VQ-BeT stands at or above every other policy of the panel (average max reward)",
-            "verdict": "borne out" if rewards["vqbet"] >= others else "not borne out",
-            "why": f"best is {best} with {rewards[best]:.3f}, VQ-BeT has {rewards['vqbet']:.3f}{chance(results, best)}; "
-                   f"most often successful is {often} with {wins[often]:.0%}, VQ-BeT has {wins['vqbet']:.0%}"}
+    return {
+        "claim": "VQ-BeT stands at or above every other policy of the panel (average max reward)",
+        "verdict": "confirmed" if rewards["vqbet"] >= others else "refuted",
+        "why": f"best is {best} with {rewards[best]:.3f}, VQ-BeT has {rewards['vqbet']:.3f}"
+        f"{chance(results, best)}; most often successful is {often} with {wins[often]:.0%}, "
+        f"VQ-BeT has {wins['vqbet']:.0%}",
+    }
 
 
 def chance(results: Results, best: str) -> str:
@@ -153,35 +186,45 @@ def chance(results: Results, best: str) -> str:
     if best == "vqbet":
         return ""
     p = compare_coverage(outcomes(results, best), outcomes(results, "vqbet"))["p"]
-    return f", which {'is more than' if p < LEVEL else 'may be'} chance (max coverage on shared starts: p-value {p_value(p)})"
+    words = "is more than" if p < LEVEL else "may be"
+    return f", which {words} chance (max coverage on shared starts: p-value {p_value(p)})"
 
 
 def keeps_both_routes(results: Results, least: float = 0.1) -> dict[str, str]:
-    """A policy keeps both routes when each is taken in a tenth of its rollouts and most of them arrive. Diffusion goes
-    there with 10 DDIM steps only; its row with DDPM holds the same figures."""
+    """The claim that VQ-BeT keeps both routes, and BC does not; a policy does when each is taken in a tenth of its
+    rollouts and most of them arrive. Diffusion acts there with 10 DDIM steps; its DDPM row has the same numbers."""
     routes = {name: shares(results, name, "two_routes") for name in policies_of(results) if name != "diffusion-ddpm100"}
     keeps = {name: min(r["left"], r["right"]) >= least and r["crashed"] < 0.5 for name, r in routes.items()}
-    told = "; ".join(f"{name} {r['left']:.0%} left, {r['right']:.0%} right, {r['crashed']:.0%} lost"
-                     for name, r in routes.items())
-    return {"claim": "On the toy, from the start from which demonstrations go left and right of the disc, VQ-BeT keeps "
-                     "both routes and BC does not",
-            "verdict": "borne out" if keeps["vqbet"] and not keeps["bc"] else "not borne out",
-            "why": told + " (lost: into the disc, or never at the goal)"}
+    words = "; ".join(
+        f"{name} {r['left']:.0%} left, {r['right']:.0%} right, {r['crashed']:.0%} lost" for name, r in routes.items()
+    )
+    return {
+        "claim": "On navigation, from the start from which demonstrations go left and right of the disc, VQ-BeT "
+        "keeps both routes and BC does not",
+        "verdict": "confirmed" if keeps["vqbet"] and not keeps["bc"] else "refuted",
+        "why": words + " (lost: into the disc, or never at the goal)",
+    }
 
 
 def goes_both_ways_round(results: Results) -> dict[str, str]:
-    """A policy goes both ways when it does from half of the starts or more."""
-    claim = "On PushT, from starts from which the expert goes round the T both ways, VQ-BeT does too and BC does not"
+    """The claim that VQ-BeT goes both ways, and BC does not; a policy does when it does so from half of the starts."""
+    claim = "From starts from which the demonstrator goes both ways, VQ-BeT does too and BC does not"
     if any("ways_round" not in r for r in results):
         return {"claim": claim, "verdict": "not measured", "why": "an earlier version made these results"}
     ways = {name: shares(results, name, "ways_round") for name in policies_of(results)}
-    told = "; ".join(f"{name} from {w['both']:.0%} of the starts ({w['left']:.0%} only left, {w['right']:.0%} only "
-                     f"right, {w['neither']:.0%} neither)" for name, w in ways.items())
-    return {"claim": claim, "verdict": "borne out" if ways["vqbet"]["both"] >= 0.5 > ways["bc"]["both"]
-            else "not borne out", "why": "both ways: " + told}
+    words = "; ".join(
+        f"{name} from {w['both']:.0%} of the starts ({w['left']:.0%} only left, {w['right']:.0%} only "
+        f"right, {w['neither']:.0%} neither)"
+        for name, w in ways.items()
+    )
+    return {
+        "claim": claim,
+        "verdict": "confirmed" if ways["vqbet"]["both"] >= 0.5 > ways["bc"]["both"] else "refuted",
+        "why": "both ways: " + words,
+    }
 
 
 def shares(results: Results, policy: str, measured: str) -> dict[str, float]:
-    """What was measured as shares, a policy's mean over its training seeds."""
+    """Shares (0..1) that were measured of a policy, averaged over its training seeds."""
     own = [r[measured] for r in results if r["policy"] == policy]
     return {name: float(np.mean([values[name] for values in own])) for name in own[0]}

@@ -7,6 +7,7 @@
 
 Importing the package loads no torch; `check` does.
 """
+
 from collections.abc import Callable
 from typing import Any
 

@@ -3,6 +3,7 @@
 What an exercise asks for becomes `raise NotImplementedError`; signature, docstring and a hint stay. Then follow a cell
 with its `check`, and the released definition, with which the lesson goes on.
 """
+
 import ast
 import hashlib
 import re
@@ -24,14 +25,15 @@ STARS = {1: "★", 2: "★★", 3: "★★★"}
 def blanked(source: str, names: tuple[str, ...]) -> str:
     """The source with the bodies of these functions and methods replaced, below their docstrings."""
     lines = source.splitlines()
-    functions = [node for node in ast.walk(ast.parse(source))
-                 if isinstance(node, ast.FunctionDef) and node.name in names]
+    functions = [
+        node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef) and node.name in names
+    ]
     missing = set(names) - {node.name for node in functions}
     assert not missing, f"no function {missing} in the cell"
     for node in sorted(functions, key=lambda node: -node.lineno):
         assert node.end_lineno is not None
         body = node.body[1] if ast.get_docstring(node) is not None else node.body[0]
-        lines[body.lineno - 1:node.end_lineno] = [" " * body.col_offset + "raise NotImplementedError"]
+        lines[body.lineno - 1 : node.end_lineno] = [" " * body.col_offset + "raise NotImplementedError"]
     return "\n".join(lines)
 
 
@@ -50,26 +52,32 @@ def cell(kind: str, cell_id: str, source: str, **metadata: object) -> Cell:
 def exercise_cells(lab: Lab, exercise: Exercise, check: type[Check]) -> list[Cell]:
     """What stands in place of an exercise's cell: the task, the cell to fill, its check, the released definition."""
     points = "1 point" if exercise.points == 1 else f"{exercise.points} points"
-    task = (f"### Exercise {exercise.id} · `{check.answer}`\n\n"
-            f"{STARS[exercise.difficulty]} · {exercise.minutes} minutes · {points}. "
-            "Replace each `raise NotImplementedError` below, then run the next cell. Imports and helpers of your "
-            "own may stand in this cell or in others: they are found by name.\n\n"
-            f"<details><summary>Hint</summary>\n\n{check.hint}\n</details>")  # the empty line: Markdown inside
+    task = (
+        f"### Exercise {exercise.id} · `{check.answer}`\n\n"
+        f"{STARS[exercise.difficulty]} · {exercise.minutes} minutes · {points}. "
+        "Replace each `raise NotImplementedError` below, then run the next cell. Imports and helpers of your "
+        "own may stand in this cell or in others: they are found by name.\n\n"
+        f"<details><summary>Hint</summary>\n\n{check.hint}\n</details>"
+    )  # the empty line: Markdown inside
     source = blanked(without_directives(exercise.solution, NBDEV), check.blank or (check.answer,))
     about = {name: getattr(exercise, name) for name in ("id", "points", "difficulty", "minutes")}
     released = f"from vqbet_course.{lab.module} import {check.answer}  # the lesson goes on with the released one"
-    return [cell("markdown", f"{exercise.cell_id}-task", task),
-            cell("code", exercise.cell_id, source, exercise=about),
-            cell("code", f"{exercise.cell_id}-check", f"check({check.answer})"),
-            cell("code", f"{exercise.cell_id}-released", released, deletable=False, editable=False)]
+    return [
+        cell("markdown", f"{exercise.cell_id}-task", task),
+        cell("code", exercise.cell_id, source, exercise=about),
+        cell("code", f"{exercise.cell_id}-check", f"check({check.answer})"),
+        cell("code", f"{exercise.cell_id}-released", released, deletable=False, editable=False),
+    ]
 
 
 def solution_cells(lab: Lab, exercise: Exercise) -> list[Cell]:
     """The worked solution of an exercise for teachers, with its explanation."""
     source = without_directives(exercise.solution, NBDEV).strip()
-    text = (f"<details><summary>Solution of {exercise.id}, with an explanation</summary>\n\n"
-            f"{EXPLANATIONS[exercise.id]}\n\n"
-            f"```python\n{source}\n```\n</details>")
+    text = (
+        f"<details><summary>Solution of {exercise.id}, with an explanation</summary>\n\n"
+        f"{EXPLANATIONS[exercise.id]}\n\n"
+        f"```python\n{source}\n```\n</details>"
+    )
     return [cell("markdown", f"{exercise.cell_id}-solution", text)]
 
 
@@ -79,7 +87,7 @@ def student_edition(lab: Lab, teacher: bool = False) -> str:
     locked = {cell["id"] for cell in lab.locked}
     cells: list[Cell] = []
     for original in lab.cells:
-        source, about = source_of(original), {k: v for k, v in original["metadata"].items() if k == "tags"}
+        source, about = source_of(original), {k: v for k, v in original["metadata"].items() if k in ("tags", "jupyter")}
         if original["id"] in exercises:
             exercise = exercises[original["id"]]
             cells += exercise_cells(lab, exercise, all_checks()[exercise.id])

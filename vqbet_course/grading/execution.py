@@ -1,5 +1,6 @@
 """Run a submitted notebook for its reader: papermill and the kernel together in one sandbox. Scoring takes nothing
 from it, so this sandbox may hold the whole course."""
+
 import json
 import os
 import signal
@@ -57,14 +58,24 @@ def execute(data: bytes, lab: Lab, limits: Limits = LIMITS) -> tuple[bytes, str]
         notebook.write(without_slow_cells(data, lab))
         notebook.seek(0)
         inherited = [notebook.fileno(), copy.fileno()]
-        environment = ENVIRONMENT | {"HOME": home, "IPYTHONDIR": home, "PATH": f"{Path(sys.executable).parent}:/bin",
-                                     "JUPYTER_PATH": f"{sys.prefix}/share/jupyter", "HF_HUB_OFFLINE": "1",
-                                     "PYTHONPATH": str(PACKAGE.parent)}
+        environment = ENVIRONMENT | {
+            "HOME": home,
+            "IPYTHONDIR": home,
+            "PATH": f"{Path(sys.executable).parent}:/bin",
+            "JUPYTER_PATH": f"{sys.prefix}/share/jupyter",
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONPATH": str(PACKAGE.parent),
+        }
         process = subprocess.Popen(
-            [*command(), *map(str, inherited), json.dumps(asdict(where_it_runs(limits)))], pass_fds=inherited,
+            [*command(), *map(str, inherited), json.dumps(asdict(where_it_runs(limits)))],
+            pass_fds=inherited,
             env=environment,
-            cwd=home, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL)
+            cwd=home,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         try:
             process.wait(limits.wall + 5)  # the runner keeps the time; this is for one that no longer can
         except subprocess.TimeoutExpired:

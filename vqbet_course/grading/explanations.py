@@ -49,12 +49,10 @@ EXPLANATIONS = {
         "later one; the heads are put side by side before the last layer. Dropout happens in training alone."
     ),
     "4.2": (
-        "Pre-norm: normalise, work, add. The path from input to output stays free, so gradients reach the "
-        "first block."
+        "Pre-norm: normalise, work, add. The path from input to output stays free, so gradients reach the first block."
     ),
     "4.3": (
-        "Token and position embeddings are added; then the blocks, one after the other, a last norm, and the "
-        "head."
+        "Token and position embeddings are added; then the blocks, one after the other, a last norm, and the head."
     ),
     "5.1": (
         "log p comes from `log_softmax`, which stays finite where p rounds to 0. (1 - p)^gamma makes well- "
@@ -105,10 +103,7 @@ EXPLANATIONS = {
         "`divmod` by the number of whole batches gives the epoch and the place in it; the order is a function "
         "of seed and epoch, so nothing has to be saved."
     ),
-    "8.2": (
-        "Two curves multiplied: a linear warm-up that stays at 1, and half a cosine from 1 to 0 over all "
-        "steps."
-    ),
+    "8.2": ("Two curves multiplied: a linear warm-up that stays at 1, and half a cosine from 1 to 0 over all steps."),
     "8.3": (
         "Decay pulls matrices towards 0; biases and norms have one axis and are left alone; frozen parameters "
         "are not given to the optimizer at all."
@@ -122,8 +117,7 @@ EXPLANATIONS = {
         "environment's bounds."
     ),
     "9.2": (
-        "The best coverage and the last one are both told: a policy can push the block onto the goal and off "
-        "again."
+        "The best coverage and the last one are both told: a policy can push the block onto the goal and off again."
     ),
     "10.1": (
         "The window is flattened name by name in the configuration's order; the chunk of the last observation "

@@ -4,6 +4,7 @@ For each submission, the students' functions are taken from the notebook by exer
 drawn for this grading alone, and judged in a process that never runs them. The command itself imports no torch: the
 processes that grade do.
 """
+
 import functools
 import hashlib
 import json
@@ -116,8 +117,16 @@ def lessons_digest() -> bytes:
     return hashlib.sha256(json.dumps(cells).encode()).digest()
 
 
-def grade(target: Path, out: Path, jobs: int = 1, dask: str | None = None, options: Options = Options(),
-          regrade: bool = False, require_sandbox: bool = False, quiet: bool = False) -> dict[str, str]:
+def grade(
+    target: Path,
+    out: Path,
+    jobs: int = 1,
+    dask: str | None = None,
+    options: Options = Options(),
+    regrade: bool = False,
+    require_sandbox: bool = False,
+    quiet: bool = False,
+) -> dict[str, str]:
     """Grade a submission, a folder or a zip file of them into `out`; returns {name: why} of those without a grade.
 
     A submission that has its grade in `out` keeps it, unless it or the lessons have changed, or `regrade` asks for new
@@ -127,8 +136,10 @@ def grade(target: Path, out: Path, jobs: int = 1, dask: str | None = None, optio
     if jobs < 1:
         raise BadInput(f"--jobs {jobs}: give at least 1")
     if require_sandbox and not bubblewrap_works():
-        raise BadInput("bubblewrap does not work here, and --require-sandbox asks for it; install it "
-                       "(apt-get install bubblewrap), or leave --require-sandbox out")
+        raise BadInput(
+            "bubblewrap does not work here, and --require-sandbox asks for it; install it "
+            "(apt-get install bubblewrap), or leave --require-sandbox out"
+        )
     with gradebook.opened(out) as store:
         run = ClassRun(out, store, options, set() if regrade else gradebook.digests(store))
         run.grade(submissions, jobs, dask, quiet)
@@ -159,8 +170,15 @@ class ClassRun:
             return
         with executor(jobs, dask) as pool:
             done = completed(pool, grade_submission, chain([first], calls))
-            shown = tqdm(done, total=len(submissions), desc="grading", unit="submission", disable=quiet,
-                         dynamic_ncols=True, file=sys.stderr)
+            shown = tqdm(
+                done,
+                total=len(submissions),
+                desc="grading",
+                unit="submission",
+                disable=quiet,
+                dynamic_ncols=True,
+                file=sys.stderr,
+            )
             for submission, future in shown:
                 self.keep(submission, future)
 

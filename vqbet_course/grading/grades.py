@@ -1,4 +1,5 @@
 """What grading gives: a verdict for each exercise, a grade for each submission."""
+
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -59,9 +60,21 @@ class Grade:
 
     def to_dict(self) -> dict[str, Any]:
         """What report.json says."""
-        return {"lab": self.lab, "score": self.score, "max_score": self.max_score, "exercises": [
-            {"id": e.id, "points": e.points, "awarded": e.awarded, "status": e.verdict.status,
-             "misconception": e.verdict.misconception or None} for e in self.exercises]}
+        return {
+            "lab": self.lab,
+            "score": self.score,
+            "max_score": self.max_score,
+            "exercises": [
+                {
+                    "id": e.id,
+                    "points": e.points,
+                    "awarded": e.awarded,
+                    "status": e.verdict.status,
+                    "misconception": e.verdict.misconception or None,
+                }
+                for e in self.exercises
+            ],
+        }
 
     def complete(self) -> dict[str, Any]:
         """What `from_dict` reads: the report, and all that is said in words."""
@@ -73,6 +86,12 @@ class Grade:
     @classmethod
     def from_dict(cls, said: dict[str, Any]) -> "Grade":
         """The grade that `complete` wrote down; without the executed notebook."""
-        marked = [Marked(e["id"], e["points"], Verdict(e["status"], e["message"], e["misconception"] or "", e["hint"],
-                                                       e["example"])) for e in said["exercises"]]
+        marked = [
+            Marked(
+                e["id"],
+                e["points"],
+                Verdict(e["status"], e["message"], e["misconception"] or "", e["hint"], e["example"]),
+            )
+            for e in said["exercises"]
+        ]
         return cls(said["lab"], marked, said["notes"], digest=said["digest"])

@@ -2,6 +2,7 @@
 
 Runs outside of the sandbox and never runs a student's code.
 """
+
 import builtins
 import importlib
 import json
@@ -31,9 +32,15 @@ def released_module(lab: Lab) -> Any:
 def make_job(exercise_id: str, seed: int, answer: Answer, told: bool = False) -> bytes:
     """What the sandbox needs to run a student's answer: see `runner`. `told`: an error's words come back, too."""
     check, lab = all_checks()[exercise_id], lab_of(exercise_id)
-    about = {"given": json.dumps(lab.before(lab.exercises[exercise_id])), "source": answer.source,
-             "helpers": json.dumps(answer.helpers), "after": json.dumps(answer.after),
-             "probe": check.probe_source(), "answer": check.answer, "told": "told" if told else ""}
+    about = {
+        "given": json.dumps(lab.before(lab.exercises[exercise_id])),
+        "source": answer.source,
+        "helpers": json.dumps(answer.helpers),
+        "after": json.dumps(answer.after),
+        "probe": check.probe_source(),
+        "answer": check.answer,
+        "told": "told" if told else "",
+    }
     return save(check.inputs(seed), about)
 
 
@@ -47,7 +54,8 @@ def judge_answer(exercise_id: str, seed: int, source: str, answer: bytes) -> Ver
             raise ValueError
         about, got = metadata_of(answer), load(answer)
         status, error, line, name, words = (
-            str(about.get(key, "")) for key in ("status", "error", "line", "name", "words"))
+            str(about.get(key, "")) for key in ("status", "error", "line", "name", "words")
+        )
     except Exception:  # whatever a damaged file makes the reader say
         return Verdict("error", "the code ended its process before it gave an answer")
     if status == "not attempted":
@@ -87,10 +95,16 @@ def verdict(check: type[Check], lab: Lab, seed: int, got: Outputs) -> Verdict:
             return Verdict("wrong", wrong, misconception.name, misconception.hint)
     kind, hint, example = "", "", ""
     try:
-        kind, hint = diagnose(check, lab, names, inputs, expected, got,
-                              lambda right, mine: bool(difference(right, mine, check)))
-        example = "" if kind else smallest_example(
-            inputs, expected, got, lambda right, mine: bool(tensor_difference(right, mine, check)))
+        kind, hint = diagnose(
+            check, lab, names, inputs, expected, got, lambda right, mine: bool(difference(right, mine, check))
+        )
+        example = (
+            ""
+            if kind
+            else smallest_example(
+                inputs, expected, got, lambda right, mine: bool(tensor_difference(right, mine, check))
+            )
+        )
     except Exception:  # whatever an answer holds: it is wrong, and only the words about it are missing
         pass
     return Verdict("wrong", wrong, kind, hint or check.hint, example)

@@ -1,4 +1,5 @@
 """The lessons as labs: which exported cells are exercises, and what an exercise may build on."""
+
 import ast
 import functools
 from dataclasses import dataclass
@@ -51,12 +52,13 @@ class Lab:
     def before(self, exercise: Exercise) -> list[str]:
         """The released sources of the exported cells before an exercise: what it may build on."""
         ids = [cell["id"] for cell in self.exported]
-        return [source_of(cell) for cell in self.exported[:ids.index(exercise.cell_id)]]
+        return [source_of(cell) for cell in self.exported[: ids.index(exercise.cell_id)]]
 
     def names_before(self, exercise: Exercise) -> set[str]:
         """The names that those cells bind."""
-        return set().union(*(bound_names(statement) for source in self.before(exercise)
-                             for statement in ast.parse(source).body))
+        return set().union(
+            *(bound_names(statement) for source in self.before(exercise) for statement in ast.parse(source).body)
+        )
 
     @property
     def max_score(self) -> int:

@@ -1,4 +1,5 @@
 """What code in a sandbox may use: taken on by the process that runs it, and watched by the one above."""
+
 import ctypes
 import os
 import platform
@@ -18,30 +19,63 @@ F_SETFL = 4
 
 REFUSED: dict[str, tuple[int, int, str]] = {
     # memory that no process is charged for
-    "memfd_create": (319, 279, ""), "memfd_secret": (447, 447, ""),
+    "memfd_create": (319, 279, ""),
+    "memfd_secret": (447, 447, ""),
     # System V shared memory, message queues and semaphores: they outlive a process
-    "shmget": (29, 194, ""), "shmctl": (31, 195, ""), "shmat": (30, 196, ""), "msgget": (68, 186, ""),
-    "msgctl": (71, 187, ""), "msgrcv": (70, 188, ""), "msgsnd": (69, 189, ""), "semget": (64, 190, ""),
-    "semctl": (66, 191, ""), "semtimedop": (220, 192, ""), "semop": (65, 193, ""),
+    "shmget": (29, 194, ""),
+    "shmctl": (31, 195, ""),
+    "shmat": (30, 196, ""),
+    "msgget": (68, 186, ""),
+    "msgctl": (71, 187, ""),
+    "msgrcv": (70, 188, ""),
+    "msgsnd": (69, 189, ""),
+    "semget": (64, 190, ""),
+    "semctl": (66, 191, ""),
+    "semtimedop": (220, 192, ""),
+    "semop": (65, 193, ""),
     # keys: the session keyring belongs to whoever grades
-    "add_key": (248, 217, ""), "request_key": (249, 218, ""), "keyctl": (250, 219, ""),
+    "add_key": (248, 217, ""),
+    "request_key": (249, 218, ""),
+    "keyctl": (250, 219, ""),
     # input and output that the kernel does later, of which a machine has few slots
-    "io_setup": (206, 0, ""), "io_destroy": (207, 1, ""), "io_submit": (209, 2, ""), "io_cancel": (210, 3, ""),
-    "io_getevents": (208, 4, ""), "io_pgetevents": (333, 292, ""), "io_uring_setup": (425, 425, ""),
-    "io_uring_enter": (426, 426, ""), "io_uring_register": (427, 427, ""),
+    "io_setup": (206, 0, ""),
+    "io_destroy": (207, 1, ""),
+    "io_submit": (209, 2, ""),
+    "io_cancel": (210, 3, ""),
+    "io_getevents": (208, 4, ""),
+    "io_pgetevents": (333, 292, ""),
+    "io_uring_setup": (425, 425, ""),
+    "io_uring_enter": (426, 426, ""),
+    "io_uring_register": (427, 427, ""),
     # namespaces and mounts
-    "unshare": (272, 97, ""), "setns": (308, 268, ""), "mount": (165, 40, ""), "umount2": (166, 39, ""),
-    "pivot_root": (155, 41, ""), "open_tree": (428, 428, ""), "move_mount": (429, 429, ""), "fsopen": (430, 430, ""),
-    "fsconfig": (431, 431, ""), "fsmount": (432, 432, ""), "fspick": (433, 433, ""), "mount_setattr": (442, 442, ""),
-    "clone": (56, 220, "namespaces"), "clone3": (435, 435, "unknown"),
+    "unshare": (272, 97, ""),
+    "setns": (308, 268, ""),
+    "mount": (165, 40, ""),
+    "umount2": (166, 39, ""),
+    "pivot_root": (155, 41, ""),
+    "open_tree": (428, 428, ""),
+    "move_mount": (429, 429, ""),
+    "fsopen": (430, 430, ""),
+    "fsconfig": (431, 431, ""),
+    "fsmount": (432, 432, ""),
+    "fspick": (433, 433, ""),
+    "mount_setattr": (442, 442, ""),
+    "clone": (56, 220, "namespaces"),
+    "clone3": (435, 435, "unknown"),
     # the memory and the files of other processes, and the kernel itself
-    "ptrace": (101, 117, ""), "process_vm_readv": (310, 270, ""), "process_vm_writev": (311, 271, ""),
-    "pidfd_getfd": (438, 438, ""), "bpf": (321, 280, ""),
-    "perf_event_open": (298, 241, ""), "userfaultfd": (323, 282, ""),
+    "ptrace": (101, 117, ""),
+    "process_vm_readv": (310, 270, ""),
+    "process_vm_writev": (311, 271, ""),
+    "pidfd_getfd": (438, 438, ""),
+    "bpf": (321, 280, ""),
+    "perf_event_open": (298, 241, ""),
+    "userfaultfd": (323, 282, ""),
     # the processor that a sandbox is given
     "sched_setaffinity": (203, 122, ""),
     # O_DIRECT, which makes a file refuse its reader
-    "open": (2, -1, "direct 1"), "openat": (257, 56, "direct 2"), "openat2": (437, 437, "unknown"),
+    "open": (2, -1, "direct 1"),
+    "openat": (257, 56, "direct 2"),
+    "openat2": (437, 437, "unknown"),
     "fcntl": (72, 25, "set direct"),
 }
 """What the kernel refuses: {system call: (its number on x86_64, on aarch64 or -1, when: always where empty)}. A call
@@ -72,8 +106,14 @@ def filter_program(machine: str) -> list[Step]:
     """
     number, column = MACHINES[machine]
     refuse, unknown = (ANSWER, 0, 0, 0x00050000 | EPERM), (ANSWER, 0, 0, 0x00050000 | ENOSYS)
-    program: list[Step] = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, number), refuse, (LOAD, 0, 0, 0),
-                           (AT_LEAST, 0, 1, 1 << 30), refuse]  # other numberings of the same calls
+    program: list[Step] = [
+        (LOAD, 0, 0, 4),
+        (EQUAL, 1, 0, number),
+        refuse,
+        (LOAD, 0, 0, 0),
+        (AT_LEAST, 0, 1, 1 << 30),
+        refuse,
+    ]  # other numberings of the same calls
     for *numbers, when in REFUSED.values():
         if numbers[column] >= 0:
             block = conditions(when, unknown if when == "unknown" else refuse)
@@ -83,6 +123,7 @@ def filter_program(machine: str) -> list[Step]:
 
 def conditions(when: str, refuse: Step) -> list[Step]:
     """What follows where a call has its number: refuse it, or look at its arguments first."""
+
     def has(argument: int, bits: int) -> list[Step]:  # and load the number of the call again
         return [(LOAD, 0, 0, 16 + 8 * argument), (HAS_BIT, 0, 1, bits), refuse, (LOAD, 0, 0, 0)]
 
@@ -91,8 +132,14 @@ def conditions(when: str, refuse: Step) -> list[Step]:
     if when.startswith("direct"):
         return has(int(when[-1]), os.O_DIRECT)
     if when == "set direct":
-        return [(LOAD, 0, 0, 24), (EQUAL, 0, 3, F_SETFL), (LOAD, 0, 0, 32), (HAS_BIT, 0, 1, os.O_DIRECT), refuse,
-                (LOAD, 0, 0, 0)]
+        return [
+            (LOAD, 0, 0, 24),
+            (EQUAL, 0, 3, F_SETFL),
+            (LOAD, 0, 0, 32),
+            (HAS_BIT, 0, 1, os.O_DIRECT),
+            refuse,
+            (LOAD, 0, 0, 0),
+        ]
     return [refuse]
 
 
@@ -123,8 +170,7 @@ class Limits:
 
     def take(self) -> None:
         """Take them on in this process, for it and all that it starts."""
-        wanted = {"RLIMIT_CPU": self.seconds, "RLIMIT_FSIZE": self.output, "RLIMIT_CORE": 0,
-                  "RLIMIT_NOFILE": 256}
+        wanted = {"RLIMIT_CPU": self.seconds, "RLIMIT_FSIZE": self.output, "RLIMIT_CORE": 0, "RLIMIT_NOFILE": 256}
         if sys.platform == "linux":  # elsewhere nothing enforces a limit on the address space
             with open("/proc/self/statm") as file:
                 wanted["RLIMIT_AS"] = int(file.read().split()[0]) * resource.getpagesize() + self.memory

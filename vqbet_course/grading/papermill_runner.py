@@ -3,6 +3,7 @@
 The notebook comes in a file, and its executed copy goes into another that the grader owns. Scoring takes nothing from
 either.
 """
+
 import json
 import os
 import sys
@@ -21,8 +22,14 @@ def run(files: list[int], limits: Limits) -> None:
 
     Path("notebook.ipynb").write_bytes(notebook)
     try:
-        papermill.execute_notebook("notebook.ipynb", "copy.ipynb", kernel_name="python3", language="python",
-                                   progress_bar=False, execution_timeout=limits.wall // 3)
+        papermill.execute_notebook(
+            "notebook.ipynb",
+            "copy.ipynb",
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            execution_timeout=limits.wall // 3,
+        )
     except Exception as error:  # the copy shows it to the reader; a dead kernel leaves no trace in it
         print(type(error).__name__, file=sys.stderr)
     with open(copy_file, "wb") as file:

@@ -1,4 +1,5 @@
 """What a grading leaves behind: report.html and report.json per student, class.html and grades.csv per class."""
+
 import csv
 import hashlib
 import io
@@ -25,7 +26,7 @@ def folder_of(out: Path, student: str) -> Path:
     if name.startswith("."):
         name = "%2E" + name[1:]
     if len(name) > LONGEST:
-        name = f"{name[:LONGEST - 20]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+        name = f"{name[: LONGEST - 20]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
     return out / "students" / name
 
 
@@ -44,9 +45,17 @@ def write_class(out: Path, rows: list[dict[str, Any]], present: dict[str, str], 
     graded = [row for row in rows if not row["problem"]]
     names = sorted({row["lab"] for row in graded})
     labs = [summary(lab, [row for row in graded if row["lab"] == lab]) for lab in names]
-    write_text(out / "class.html", render(
-        "class_report.html", labs=labs, problems=problems, total=len(rows), left_out=left_out,
-        folder=lambda student: quote(folder_of(out, student).name)))
+    write_text(
+        out / "class.html",
+        render(
+            "class_report.html",
+            labs=labs,
+            problems=problems,
+            total=len(rows),
+            left_out=left_out,
+            folder=lambda student: quote(folder_of(out, student).name),
+        ),
+    )
     write_text(out / "grades.csv", grades_csv(graded, problems))
 
 
@@ -56,8 +65,10 @@ def summary(lab: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     items = item_statistics(rows)
     misconceptions = [((item["id"], name), n) for item in items for name, n in item["misconceptions"]]
     return {
-        "name": lab, "reports": [{"student": row["name"], **row} for row in rows],
-        "median": scores[len(scores) // 2], "mean": sum(scores) / len(scores),
+        "name": lab,
+        "reports": [{"student": row["name"], **row} for row in rows],
+        "median": scores[len(scores) // 2],
+        "mean": sum(scores) / len(scores),
         "bins": [sum(min(BINS - 1, int(score * BINS + 1e-9)) == b for score in scores) for b in range(BINS)],
         "exercises": sorted(items, key=lambda item: item["difficulty"]),
         "misconceptions": sorted(misconceptions, key=lambda item: (-item[1], item[0])),
@@ -73,8 +84,9 @@ def grades_csv(graded: list[dict[str, Any]], problems: dict[str, str]) -> str:
     lines.writerow(["student", "lab", "score", "max_score", *ids, "problem"])
     for name, grade in sorted(grades.items()):
         awarded = {exercise["id"]: exercise["awarded"] for exercise in grade["exercises"]}
-        lines.writerow([as_text(name), grade["lab"], grade["score"], grade["max_score"],
-                        *[awarded.get(id, "") for id in ids], ""])
+        lines.writerow(
+            [as_text(name), grade["lab"], grade["score"], grade["max_score"], *[awarded.get(id, "") for id in ids], ""]
+        )
     for name, problem in sorted(problems.items()):
         lines.writerow([as_text(name), "", "", "", *[""] * len(ids), problem])
     return file.getvalue()
@@ -86,8 +98,11 @@ def write_feedback(rows: list[dict[str, Any]], out: Path) -> list[Path]:
     for row in rows:
         if not row["left_out"]:
             grade = Grade.from_dict(json.loads(row["grade"])) if row["grade"] else None
-            page = render("student_report.html", student=row["student"], grade=grade) if grade else render(
-                "refused_report.html", student=row["student"], problem=row["problem"])
+            page = (
+                render("student_report.html", student=row["student"], grade=grade)
+                if grade
+                else render("refused_report.html", student=row["student"], problem=row["problem"])
+            )
             folder, _, last = row["name"].rpartition("/")  # a learning platform finds them by the folder's name
             paths.append(out / folder_of(out, folder.split("/")[0] or last).name / f"{folder_of(out, last).name}.html")
             write_text(paths[-1], page)

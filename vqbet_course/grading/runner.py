@@ -10,6 +10,7 @@ A job is a safetensors file: tensors `CASE.NAME` are the inputs; its metadata ho
 not empty where the words of an error may be handed back. An answer is a file like that, too: tensors `CASE.NAME`, and
 in its metadata a `status` and where it happened.
 """
+
 import ast
 import builtins
 import importlib
@@ -56,8 +57,9 @@ def gradients(value: Any, *at: Tensor) -> tuple[Tensor, ...]:
     if not isinstance(value, Tensor) or not value.requires_grad:
         return tuple(torch.zeros_like(x) for x in at)
     weights = torch.arange(value.numel()).cos().view_as(value).to(value)
-    return torch.autograd.grad((value * weights).sum(), at, retain_graph=True, allow_unused=True,
-                               materialize_grads=True)
+    return torch.autograd.grad(
+        (value * weights).sum(), at, retain_graph=True, allow_unused=True, materialize_grads=True
+    )
 
 
 def parameter_gradients(value: Any, module: nn.Module) -> Tensor:
@@ -190,9 +192,20 @@ def run_statements(sources: list[str], names: dict[str, Any], file: str, wanted:
 
 def released(sources: list[str]) -> tuple[dict[str, Any], BaseException | None]:
     """The names that the lesson's cells define, and the first error of them."""
-    names: dict[str, Any] = {"__name__": "__main__", "refuses": refuses, "set_parameters": set_parameters,
-                             "gradients": gradients, "parameter_gradients": parameter_gradients, "Missing": Missing,
-                             "np": np, "torch": torch, "F": F, "nn": nn, "Tensor": Tensor, "Any": Any}
+    names: dict[str, Any] = {
+        "__name__": "__main__",
+        "refuses": refuses,
+        "set_parameters": set_parameters,
+        "gradients": gradients,
+        "parameter_gradients": parameter_gradients,
+        "Missing": Missing,
+        "np": np,
+        "torch": torch,
+        "F": F,
+        "nn": nn,
+        "Tensor": Tensor,
+        "Any": Any,
+    }
     return names, run_statements(sources, names, "<lesson>")
 
 
@@ -228,13 +241,16 @@ def describe(error: BaseException) -> dict[str, str]:
     if isinstance(error, SyntaxError) and error.filename == "<exercise>":
         lines = [error.lineno]
     name = str(error.name or "") if isinstance(error, NameError | ImportError) else ""
-    return {"error": type(error).__name__ if known else "Exception", "line": str(lines[-1] if lines else ""),
-            "name": name}
+    return {
+        "error": type(error).__name__ if known else "Exception",
+        "line": str(lines[-1] if lines else ""),
+        "name": name,
+    }
 
 
 def metadata_of(job: bytes) -> dict[str, str]:
     """The metadata of a safetensors file: its header is JSON, after eight bytes of length."""
-    return json.loads(job[8:8 + int.from_bytes(job[:8], "little")])["__metadata__"]
+    return json.loads(job[8 : 8 + int.from_bytes(job[:8], "little")])["__metadata__"]
 
 
 def child(files: list[int], limits: Limits) -> None:

@@ -4,6 +4,7 @@ A sandbox holds the interpreter, torch, numpy and einops with what they need, an
 It has no network, no files of the machine, no view of its processes; started by root, the code in it runs as a user
 that nothing belongs to. See `runner` for what happens inside.
 """
+
 import ast
 import functools
 import json
@@ -35,8 +36,7 @@ RUNNER = Path(__file__).with_name("runner.py")
 SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 """Where the shared libraries of the interpreter and of torch lie."""
 
-HELD = ("torch", "numpy", "einops", "safetensors", "torchvision", "scipy", "matplotlib", "tqdm",
-        "gymnasium")
+HELD = ("torch", "numpy", "einops", "safetensors", "torchvision", "scipy", "matplotlib", "tqdm", "gymnasium")
 """The packages that a student's code may import; safetensors carries inputs in and answers out."""
 
 STARTING_S = 600
@@ -133,10 +133,32 @@ def bubblewrap(shown: Sequence[str], tmp_size: int) -> list[str]:
     """The start of a command that runs in a sandbox: `shown` are bwrap's arguments for what can be read there."""
     as_root = ["--cap-drop", "ALL"] + sum((["--cap-add", f"CAP_{c}"] for c in ("SETUID", "SETGID", "KILL")), [])
     return [
-        "bwrap", "--die-with-parent", "--new-session", "--unshare-ipc", "--unshare-pid", "--unshare-net",
-        "--unshare-uts", "--unshare-cgroup-try", *(as_root if os.getuid() == 0 else ["--unshare-user"]),
-        "--perms", "1777", "--size", str(tmp_size), "--tmpfs", "/tmp",  # first: what is shown may lie below it
-        *shown, "--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev", "--chdir", "/tmp", "--remount-ro", "/",
+        "bwrap",
+        "--die-with-parent",
+        "--new-session",
+        "--unshare-ipc",
+        "--unshare-pid",
+        "--unshare-net",
+        "--unshare-uts",
+        "--unshare-cgroup-try",
+        *(as_root if os.getuid() == 0 else ["--unshare-user"]),
+        "--perms",
+        "1777",
+        "--size",
+        str(tmp_size),
+        "--tmpfs",
+        "/tmp",  # first: what is shown may lie below it
+        *shown,
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+        "--remount-ro",
+        "/dev",
+        "--chdir",
+        "/tmp",
+        "--remount-ro",
+        "/",
     ]
 
 
@@ -153,9 +175,13 @@ def unenforced() -> list[str]:
     """What is not enforced on this machine, in words."""
     if bubblewrap_works():
         return []
-    missing = ["the network is open", "files of this machine, solutions among them, can be read",
-               "the code runs as the user who grades",
-               "a process that leaves its group lives on", "the number of processes is not limited"]
+    missing = [
+        "the network is open",
+        "files of this machine, solutions among them, can be read",
+        "the code runs as the user who grades",
+        "a process that leaves its group lives on",
+        "the number of processes is not limited",
+    ]
     return missing if sys.platform == "linux" else [*missing, "memory is not limited"]
 
 
@@ -175,8 +201,14 @@ def own_processor() -> int:
     return here[int(number[1]) % len(here)]
 
 
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "LANG": "C.UTF-8", "HOME": "/tmp", "USER": "student",
-               "MPLBACKEND": "agg"}
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "LANG": "C.UTF-8",
+    "HOME": "/tmp",
+    "USER": "student",
+    "MPLBACKEND": "agg",
+}
 
 
 @contextmanager
@@ -246,8 +278,15 @@ class Sandbox:
             command, inherited = self.command(files)
             command += [str(inside.fileno()), ahead, f"{root}/packages", f"{root}/course"]
             self.process = subprocess.Popen(
-                command, pass_fds=[inside.fileno(), *inherited], env=ENVIRONMENT, cwd=root or "/",
-                start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+                command,
+                pass_fds=[inside.fileno(), *inherited],
+                env=ENVIRONMENT,
+                cwd=root or "/",
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+            )
             inside.close()
             self.control.settimeout(STARTING_S)
             try:
@@ -255,7 +294,8 @@ class Sandbox:
             except TimeoutError:
                 self.stop()
                 raise Ungradable(
-                    f"the sandbox did not start within {STARTING_S} s; run the same command again") from None
+                    f"the sandbox did not start within {STARTING_S} s; run the same command again"
+                ) from None
         if said != b"ready":
             assert self.process.stderr is not None
             why = self.process.stderr.read().decode(errors="replace").strip()

@@ -9,12 +9,13 @@ from importlib.metadata import version
 from vqbet_course.core.errors import BadInput
 
 if version("lerobot").split(".")[:2] != ["0", "6"]:
-    raise BadInput(f"lerobot {version('lerobot')} is installed, this course speaks with 0.6: "
-                   "install the versions of requirements.lock")
+    raise BadInput(
+        f"lerobot {version('lerobot')} is installed, this course speaks with 0.6: "
+        "install the versions of requirements.lock"
+    )
 
 from vqbet_course.lerobot_policy.bridge import from_lerobot, to_lerobot, to_lerobot_model
 from vqbet_course.lerobot_policy.checkpoint import export_run, import_checkpoint
 from vqbet_course.lerobot_policy.configuration_vqbet_course import VQBeTCourseConfig
 
-__all__ = ["VQBeTCourseConfig", "export_run", "from_lerobot", "import_checkpoint", "to_lerobot",
-           "to_lerobot_model"]
+__all__ = ["VQBeTCourseConfig", "export_run", "from_lerobot", "import_checkpoint", "to_lerobot", "to_lerobot_model"]

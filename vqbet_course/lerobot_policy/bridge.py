@@ -67,7 +67,7 @@ def lerobot_name(ours: str) -> str:
 
 
 def to_lerobot(policy: VQBeTPolicy) -> LeRobotPolicy:
-    """Our policy as LeRobot's, which acts alike on normalised observations, in evaluation mode.
+    """Our policy as LeRobot's, which acts identically on normalised observations, in evaluation mode.
 
     Only what shapes learning stays behind (`offset_code`, `ema_decay`, batch sizes, and
     `pretrained_backbone_weights`, which LeRobot would fetch whenever it builds the policy). Raises BadInput,
@@ -75,8 +75,10 @@ def to_lerobot(policy: VQBeTPolicy) -> LeRobotPolicy:
     other depths than two layers, relative actions, and other ways of acting than the whole chunk.
     """
     if len(policy.config.image_shapes) != 1:
-        raise BadInput(f"image_shapes {list(policy.config.image_shapes)}: LeRobot's VQ-BeT policy takes exactly "
-                       "one camera; to_lerobot_model gives its network with several")
+        raise BadInput(
+            f"image_shapes {list(policy.config.image_shapes)}: LeRobot's VQ-BeT policy takes exactly "
+            "one camera; to_lerobot_model gives its network with several"
+        )
     theirs = quietly(LeRobotPolicy, lerobot_config(policy.config))
     copy_weights(theirs.vqbet, policy.network)
     return theirs.eval()
@@ -90,7 +92,7 @@ def to_lerobot_model(policy: VQBeTPolicy) -> VQBeTModel:
 
 
 def copy_weights(model: VQBeTModel, network: VQBeT) -> None:
-    """Give LeRobot's network our weights, and call its first stage finished."""
+    """Give LeRobot's network our weights, and mark its first stage as finished."""
     tensors = model.state_dict()  # shares its memory with the model
     for name, values in network.state_dict().items():
         target = tensors[lerobot_name(name)]
@@ -120,8 +122,9 @@ def policy_from_tensors(config: LeRobotConfig, tensors: Mapping[str, Tensor]) ->
             raise BadInput(f"tensor {name} is missing")
         values = tensors[name]
         if [n for n in values.shape if n != 1] != [n for n in target.shape if n != 1]:
-            raise BadInput(f"tensor {name} has shape {tuple(values.shape)}, where the configuration asks for "
-                           f"{tuple(target.shape)}")
+            raise BadInput(
+                f"tensor {name} has shape {tuple(values.shape)}, where the configuration asks for {tuple(target.shape)}"
+            )
         target.copy_(values.reshape(target.shape))
     unknown = [name for name in tensors if name not in names and not name.endswith(BOOKKEEPING)]
     if unknown:
@@ -130,7 +133,7 @@ def policy_from_tensors(config: LeRobotConfig, tensors: Mapping[str, Tensor]) ->
 
 
 def quietly[T](make: Callable[[LeRobotConfig], T], config: LeRobotConfig) -> T:
-    """LeRobot prints how large a model is when it is made."""
+    """Call `make` with a configuration without the model size that LeRobot prints."""
     with contextlib.redirect_stdout(io.StringIO()):
         return make(config)
 
@@ -141,13 +144,17 @@ def lerobot_config(c: VQBeTConfig) -> LeRobotConfig:
     checks = [
         (shapes, "image_shapes is empty: LeRobot's VQ-BeT cannot do without an image"),
         (len(set(shapes)) == 1, "image_shapes differ: LeRobot's VQ-BeT wants cameras of one shape"),
-        (set(c.observation_sizes) == {OBS_STATE},
-         f"observation_sizes {list(c.observation_sizes)}: LeRobot's VQ-BeT takes {OBS_STATE} and no other"),
+        (
+            set(c.observation_sizes) == {OBS_STATE},
+            f"observation_sizes {list(c.observation_sizes)}: LeRobot's VQ-BeT takes {OBS_STATE} and no other",
+        ),
         (c.goal_shape is None, f"goal_shape {c.goal_shape}: LeRobot's VQ-BeT has no goals"),
         (c.vqvae_n_layers == 2, f"vqvae_n_layers {c.vqvae_n_layers}: LeRobot's VQ-BeT has 2"),
         (not c.use_relative_actions, "use_relative_actions: LeRobot's VQ-BeT has no place for it"),
-        (c.steps_per_decision == c.action_chunk_size and not c.average_chunks,
-         "n_action_steps, average_chunks: LeRobot's VQ-BeT acts out whole chunks"),
+        (
+            c.steps_per_decision == c.action_chunk_size and not c.average_chunks,
+            "n_action_steps, average_chunks: LeRobot's VQ-BeT acts out whole chunks",
+        ),
         (c.bet_softmax_temperature > 0, "bet_softmax_temperature 0: LeRobot's VQ-BeT divides by it"),
     ]
     for fits, problem in checks:
@@ -156,10 +163,12 @@ def lerobot_config(c: VQBeTConfig) -> LeRobotConfig:
     images = {name: PolicyFeature(FeatureType.VISUAL, shape) for name, shape in c.image_shapes.items()}
     state = PolicyFeature(FeatureType.STATE, (c.observation_sizes[OBS_STATE],))
     return LeRobotConfig(
-        **{name: getattr(c, name) for name in SHARED}
-        | {"pretrained_backbone_weights": None},
-        input_features=images | {OBS_STATE: state}, device="cpu", push_to_hub=False,
-        output_features={ACTION: PolicyFeature(FeatureType.ACTION, (c.action_dim,))})
+        **{name: getattr(c, name) for name in SHARED} | {"pretrained_backbone_weights": None},
+        input_features=images | {OBS_STATE: state},
+        device="cpu",
+        push_to_hub=False,
+        output_features={ACTION: PolicyFeature(FeatureType.ACTION, (c.action_dim,))},
+    )
 
 
 def course_config(theirs: LeRobotConfig) -> VQBeTConfig:
@@ -169,5 +178,7 @@ def course_config(theirs: LeRobotConfig) -> VQBeTConfig:
         raise BadInput(f"the configuration has no {OBS_STATE} or no {ACTION}")
     return VQBeTConfig(
         **{name: getattr(theirs, name) for name in SHARED},
-        observation_sizes={OBS_STATE: state.shape[0]}, action_dim=action.shape[0],
-        image_shapes={name: tuple(feature.shape) for name, feature in theirs.image_features.items()})
+        observation_sizes={OBS_STATE: state.shape[0]},
+        action_dim=action.shape[0],
+        image_shapes={name: tuple(feature.shape) for name, feature in theirs.image_features.items()},
+    )

@@ -28,17 +28,17 @@ from vqbet_course.lerobot_policy.bridge import policy_from_tensors, to_lerobot
 from vqbet_course.lerobot_policy.configuration_vqbet_course import VQBeTCourseConfig
 from vqbet_course.lerobot_policy.modeling_vqbet_course import wrap
 from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
-from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
-from vqbet_course.training.checkpoints import load_tensors, save_weights
+from vqbet_course.tasks import DEFAULT_TASK, get_task, task_of
+from vqbet_course.training.checkpoints import load_tensors
 from vqbet_course.training.factory import build_network
-from vqbet_course.training.runs import Run, TrainingPlan
+from vqbet_course.training.runs import Run, TrainingPlan, finish_run
 
 LOW_AND_HIGH = {"MIN_MAX": ("min", "max"), "QUANTILES": ("q01", "q99"), "QUANTILE10": ("q10", "q90")}
-"""The statistics that LeRobot's ways to normalise send to -1 and 1."""
+"""The statistics that LeRobot's normalisations map to -1 and 1."""
 
 
 def export_run(run: Run, out: Path, kind: str = "vqbet_course") -> None:
-    """Write a run as a LeRobot checkpoint into the folder `out`, which appears whole or not at all.
+    """Write a run as a LeRobot checkpoint into the folder `out`, written atomically.
 
     kind: `vqbet_course` for the plugin, which keeps all of our configuration, or `vqbet` for LeRobot's own
     policy. Raises BadInput when `out` holds something, and as `to_lerobot` does for what has no place in `vqbet`.
@@ -48,10 +48,10 @@ def export_run(run: Run, out: Path, kind: str = "vqbet_course") -> None:
     if kind == "vqbet":
         policy: Any = to_lerobot(run.policy)
     else:
-        bounds = PUSHT_TASK.action_bounds if run.contract.action == PUSHT.action else None
+        task = task_of(run.contract)
+        bounds = task.contract.action_bounds if task else None
         started = replace(run.policy.config, pretrained_backbone_weights=None)  # else fetched when it is built
-        policy = wrap(run.policy, VQBeTCourseConfig.of(
-            started, action_bounds=bounds, device="cpu", push_to_hub=False))
+        policy = wrap(run.policy, VQBeTCourseConfig.of(started, action_bounds=bounds, device="cpu", push_to_hub=False))
     stats = {name: {"min": low, "max": high} for name, (low, high) in run.normalizer.bounds.items()}
     with in_plain_words(out):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def import_checkpoint(folder: Path, out: Path) -> None:
     """Make a run directory `out` of a LeRobot checkpoint of type `vqbet` or `vqbet_course`.
 
     Raises BadInput, in one line, for another type of policy, for tensors that are missing or have another
-    shape (named), for pictures that are normalised, and when `out` holds a run already.
+    shape (named), for images that are normalised, and when `out` holds a run already.
     """
     if (out / "train_state.json").exists():
         raise BadInput(f"{out}: already holds a run; choose another folder")
@@ -79,7 +79,7 @@ def import_checkpoint(folder: Path, out: Path) -> None:
     write_json(out / "config.json", policy.config.to_dict())
     write_json(out / "normalizer.json", normalizer.to_dict())
     write_json(out / "contract.json", read_contract(folder, policy.config).to_dict())
-    save_weights(policy.network, out / "model.safetensors")
+    finish_run(out, policy.network)
     plan = TrainingPlan(str(folder), steps=0, vqvae_steps=0, seed=0, augment=False, threads=torch.get_num_threads())
     write_json(out / "train_state.json", asdict(plan))
 
@@ -103,7 +103,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
 
 
 def read_policy(folder: Path, config: PreTrainedConfig) -> VQBeTPolicy:
-    """The weights of a checkpoint, as they act."""
+    """The policy of a checkpoint, with its weights."""
     path = folder / "model.safetensors"
     try:
         tensors = load_file(path)
@@ -125,15 +125,19 @@ def read_policy(folder: Path, config: PreTrainedConfig) -> VQBeTPolicy:
 
 def read_normalizer(folder: Path, config: VQBeTConfig) -> Normalizer:
     """The bounds with which a checkpoint's processors normalise numbers and actions. Raises BadInput where it
-    normalises pictures."""
-    step = read_json(folder / "policy_preprocessor.json", lambda values: next(
-        step for step in values["steps"] if step.get("registry_name") == "normalizer_processor"))
+    normalises images."""
+    step = read_json(
+        folder / "policy_preprocessor.json",
+        lambda values: next(step for step in values["steps"] if step.get("registry_name") == "normalizer_processor"),
+    )
     sizes, features = config.observation_sizes | {"action": config.action_dim}, step["config"]["features"]
-    modes = {name: step["config"]["norm_map"].get(features[name]["type"], "IDENTITY")
-             for name in [*sizes, *config.image_shapes]}
+    modes = {
+        name: step["config"]["norm_map"].get(features[name]["type"], "IDENTITY")
+        for name in [*sizes, *config.image_shapes]
+    }
     for name in config.image_shapes:
         if modes[name] != NormalizationMode.IDENTITY.value:
-            raise BadInput(f"{folder}: normalises {name} by {modes[name]}; here pictures stay as they are (IDENTITY)")
+            raise BadInput(f"{folder}: normalises {name} by {modes[name]}; here images are not normalised (IDENTITY)")
     path = folder / str(step.get("state_file"))
     try:
         stats = load_file(path)
@@ -142,12 +146,13 @@ def read_normalizer(folder: Path, config: VQBeTConfig) -> Normalizer:
     try:
         return Normalizer({name: bounds_of(modes[name], stats, name, size) for name, size in sizes.items()})
     except KeyError as error:
-        raise BadInput(f"{path}: has no {error} to normalise by {', '.join(sorted({*modes.values()}))}; copy the "
-                       "checkpoint again") from None
+        raise BadInput(
+            f"{path}: has no {error} to normalise by {', '.join(sorted({*modes.values()}))}; copy the checkpoint again"
+        ) from None
 
 
 def bounds_of(mode: str, stats: dict[str, Tensor], name: str, size: int) -> tuple[Tensor, Tensor]:
-    """What goes to -1 and what to 1 in one of LeRobot's ways to normalise: each is a shift and a stretch."""
+    """The values that one of LeRobot's normalisations maps to -1 and 1."""
     if mode == NormalizationMode.IDENTITY.value:
         return -torch.ones(size), torch.ones(size)
     if mode == NormalizationMode.MEAN_STD.value:
@@ -158,9 +163,9 @@ def bounds_of(mode: str, stats: dict[str, Tensor], name: str, size: int) -> tupl
 
 
 def read_contract(folder: Path, config: VQBeTConfig) -> Contract:
-    """What travelled with the checkpoint, else its sizes with units unstated, at PushT's rate."""
+    """What travelled with the checkpoint, else its sizes with units unstated, at the default task's rate."""
     if (folder / "contract.json").exists():
         return read_json(folder / "contract.json", Contract.from_dict)
     images = {name: Field((*shape[1:], shape[0])) for name, shape in config.image_shapes.items()}
     numbers = {name: Field(size) for name, size in config.observation_sizes.items()}
-    return Contract(images | numbers, Field(config.action_dim), PUSHT.fps)
+    return Contract(images | numbers, Field(config.action_dim), get_task(DEFAULT_TASK).contract.data.fps)

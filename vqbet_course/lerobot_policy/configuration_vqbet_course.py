@@ -18,13 +18,19 @@ LEFT_OUT = ("goal_shape",)
 RENAMED = {"use_relative_actions": "relative_chunks"}
 """LeRobot's trainer reads `use_relative_actions` as a request for processor steps of its own."""
 
-OWN_FIELDS = {f.name: RENAMED.get(f.name, f.name) for f in fields(VQBeTConfig)
-              if f.name not in TOLD_BY_FEATURES + LEFT_OUT}
+OWN_FIELDS = {
+    f.name: RENAMED.get(f.name, f.name) for f in fields(VQBeTConfig) if f.name not in TOLD_BY_FEATURES + LEFT_OUT
+}
 """{our name: its name here}"""
 
-Fields: Any = make_dataclass("Fields", [
-    (OWN_FIELDS[f.name], f.type, field(default=LAPTOP.get(f.name, f.default)))
-    for f in fields(VQBeTConfig) if f.name in OWN_FIELDS])
+Fields: Any = make_dataclass(
+    "Fields",
+    [
+        (OWN_FIELDS[f.name], f.type, field(default=LAPTOP.get(f.name, f.default)))
+        for f in fields(VQBeTConfig)
+        if f.name in OWN_FIELDS
+    ],
+)
 """All of them with the laptop's values as defaults, so that every field is described in one place."""
 
 
@@ -40,9 +46,14 @@ class VQBeTCourseConfig(Fields, PreTrainedConfig):
 
     action_bounds: tuple[float, float] | None = None
     discover_packages_path: str | None = None
-    normalization_mapping: dict[str, NormalizationMode] = field(default_factory=lambda: {
-        "VISUAL": NormalizationMode.IDENTITY, "STATE": NormalizationMode.MIN_MAX,
-        "ENV": NormalizationMode.MIN_MAX, "ACTION": NormalizationMode.MIN_MAX})
+    normalization_mapping: dict[str, NormalizationMode] = field(
+        default_factory=lambda: {
+            "VISUAL": NormalizationMode.IDENTITY,
+            "STATE": NormalizationMode.MIN_MAX,
+            "ENV": NormalizationMode.MIN_MAX,
+            "ACTION": NormalizationMode.MIN_MAX,
+        }
+    )
 
     @classmethod
     def of(cls, config: VQBeTConfig, **lerobots: Any) -> "VQBeTCourseConfig":
@@ -50,24 +61,35 @@ class VQBeTCourseConfig(Fields, PreTrainedConfig):
         if config.goal_shape:
             raise BadInput(f"goal_shape {config.goal_shape}: LeRobot's environments and datasets show no goals")
         kinds = {"observation.environment_state": FeatureType.ENV}
-        numbers = {name: PolicyFeature(kinds.get(name, FeatureType.STATE), (size,))
-                   for name, size in config.observation_sizes.items()}
+        numbers = {
+            name: PolicyFeature(kinds.get(name, FeatureType.STATE), (size,))
+            for name, size in config.observation_sizes.items()
+        }
         images = {name: PolicyFeature(FeatureType.VISUAL, shape) for name, shape in config.image_shapes.items()}
         action = {"action": PolicyFeature(FeatureType.ACTION, (config.action_dim,))}
-        return cls(**{theirs: getattr(config, ours) for ours, theirs in OWN_FIELDS.items()},
-                   input_features=images | numbers, output_features=action, **lerobots)
+        return cls(
+            **{theirs: getattr(config, ours) for ours, theirs in OWN_FIELDS.items()},
+            input_features=images | numbers,
+            output_features=action,
+            **lerobots,
+        )
 
     def course_config(self) -> VQBeTConfig:
         """The same as our configuration. Raises BadInput for values that do not fit together."""
         modes = {kind: self.normalization_mapping.get(kind) for kind in ("STATE", "ACTION")}
         if self.relative_chunks and set(modes.values()) != {NormalizationMode.MIN_MAX}:
-            raise BadInput(f"relative_chunks needs one scale for states and actions, MIN_MAX; normalization_mapping says "
-                           f"{', '.join(f'{kind} {mode and mode.value}' for kind, mode in modes.items())}")
+            found = ", ".join(f"{kind} {mode and mode.value}" for kind, mode in modes.items())
+            raise BadInput(
+                f"relative_chunks needs one scale for states and actions, MIN_MAX; normalization_mapping has {found}"
+            )
         images = {name: tuple(feature.shape) for name, feature in self.image_features.items()}
         numbers = {name: f.shape[0] for name, f in self.input_features.items() if name not in images}
         return VQBeTConfig(
-            **{ours: getattr(self, theirs) for ours, theirs in OWN_FIELDS.items()}, observation_sizes=numbers,
-            image_shapes=images, action_dim=self.action_feature.shape[0])
+            **{ours: getattr(self, theirs) for ours, theirs in OWN_FIELDS.items()},
+            observation_sizes=numbers,
+            image_shapes=images,
+            action_dim=self.action_feature.shape[0],
+        )
 
     def validate_features(self) -> None:
         """Raise BadInput for features and values that do not fit together."""
@@ -95,10 +117,16 @@ class VQBeTCourseConfig(Fields, PreTrainedConfig):
 
     def get_optimizer_preset(self) -> AdamWConfig:
         """AdamW as stage 2 uses it."""
-        return AdamWConfig(lr=self.optimizer_lr, betas=self.optimizer_betas, eps=self.optimizer_eps,
-                           weight_decay=self.optimizer_weight_decay, grad_clip_norm=1.0)
+        return AdamWConfig(
+            lr=self.optimizer_lr,
+            betas=self.optimizer_betas,
+            eps=self.optimizer_eps,
+            weight_decay=self.optimizer_weight_decay,
+            grad_clip_norm=1.0,
+        )
 
     def get_scheduler_preset(self) -> VQBeTSchedulerConfig:
         """LeRobot's schedule for its own VQ-BeT: constant in stage 1, then warm-up and a cosine."""
-        return VQBeTSchedulerConfig(num_warmup_steps=self.scheduler_warmup_steps,
-                                    num_vqvae_training_steps=self.n_vqvae_training_steps)
+        return VQBeTSchedulerConfig(
+            num_warmup_steps=self.scheduler_warmup_steps, num_vqvae_training_steps=self.n_vqvae_training_steps
+        )

@@ -48,23 +48,36 @@ class VQBeTCoursePolicy(PreTrainedPolicy):
     def get_optim_params(self) -> list[dict[str, Any]]:
         """Tokenizer and policy, each with its own rate and its weight decay on matrices only."""
         c, vqvae = self.config, self.learning.vqvae
-        stages = [([p for p in self.learning.parameters() if not any(p is q for q in vqvae.parameters())],
-                   c.optimizer_lr, c.optimizer_weight_decay),
-                  (list(vqvae.parameters()), c.optimizer_vqvae_lr, c.optimizer_vqvae_weight_decay)]
-        return [{"params": [p for p in parameters if (p.ndim >= 2) == matrices], "lr": lr,
-                 "weight_decay": decay if matrices else 0.0}
-                for parameters, lr, decay in stages for matrices in (True, False)]
+        stages = [
+            (
+                [p for p in self.learning.parameters() if not any(p is q for q in vqvae.parameters())],
+                c.optimizer_lr,
+                c.optimizer_weight_decay,
+            ),
+            (list(vqvae.parameters()), c.optimizer_vqvae_lr, c.optimizer_vqvae_weight_decay),
+        ]
+        return [
+            {
+                "params": [p for p in parameters if (p.ndim >= 2) == matrices],
+                "lr": lr,
+                "weight_decay": decay if matrices else 0.0,
+            }
+            for parameters, lr, decay in stages
+            for matrices in (True, False)
+        ]
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """The loss of the stage that training is in. batch {name: (B, T, ...), "action": (B, Q + W - 1, A)}."""
         chunks = self.chunks(batch)  # (B, Q, W, A)
         if self.policy_steps < 0:
             out = self.learning.vqvae(chunks.flatten(0, 1))
-            return vqvae_loss(out), {"reconstruction": out.recon_loss.item(),
-                                     "code_pairs": len(torch.unique(out.codes, dim=0))}
+            return vqvae_loss(out), {
+                "reconstruction": out.recon_loss.item(),
+                "code_pairs": len(torch.unique(out.codes, dim=0)),
+            }
         vqvae = self.learning.vqvae.eval()
         codes = vqvae.encode(chunks.flatten(0, 1)).unflatten(0, chunks.shape[:2])
-        window = {name: batch[name][:, :self.config.n_obs_steps] for name in self.config.input_features}
+        window = {name: batch[name][:, : self.config.n_obs_steps] for name in self.config.input_features}
         loss, parts = self.learning.loss(window, chunks, codes)
         return loss, {name: value.item() for name, value in parts.items()}
 

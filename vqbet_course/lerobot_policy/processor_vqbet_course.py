@@ -1,4 +1,4 @@
-"""What stands between LeRobot's environments and the policy: min-max to -1..1, back again, and bounds."""
+"""Processors between LeRobot's environments and the policy: min-max to -1..1, back, and clipping to bounds."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -48,8 +48,7 @@ def shared_bounds(stats: Stats) -> Stats:
     return stats | {name: stats[name] | {"min": low, "max": high} for name in ("action", "observation.state")}
 
 
-def make_vqbet_course_pre_post_processors(config: VQBeTCourseConfig,
-                                          dataset_stats: Stats | None = None) -> Any:
+def make_vqbet_course_pre_post_processors(config: VQBeTCourseConfig, dataset_stats: Stats | None = None) -> Any:
     """LeRobot's default pair of pipelines, with the bounds of actions where the configuration has some."""
     if config.relative_chunks and dataset_stats is not None:
         dataset_stats = shared_bounds(dataset_stats)

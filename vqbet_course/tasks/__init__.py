@@ -5,8 +5,9 @@ until it is asked for.
     source = open_source("demo")                   a SOURCE, as the task sees it that its data are of
     task = task_of(load_demos(source).contract)    None: of no task that is known
 """
+
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -79,8 +80,23 @@ def task_of(contract: Contract) -> "Task | None":
     return next((task for task in every_task() if task.owns(contract)), None)
 
 
-def open_source(text: str, fps: float | None = None, task: str | None = None,
-                choice: "Choice | None" = None) -> "Source":
+def own_task(contract: Contract, name: str | None = None) -> "Task | None":
+    """The task of this name, else the one whose data have this contract; None for neither."""
+    return get_task(name) if name not in (None, NO_TASK) else task_of(contract)
+
+
+def as_task(world: "Task | Callable[[], Any] | None") -> "Task":
+    """A task as it is; None: the default task; what makes an environment with a contract: the task of that."""
+    from vqbet_course.tasks.task import EnvironmentTask, Task
+
+    if world is None:
+        return get_task(DEFAULT_TASK)
+    return world if isinstance(world, Task) else EnvironmentTask(getattr(world, "__name__", "environment"), world)
+
+
+def open_source(
+    text: str, fps: float | None = None, task: str | None = None, choice: "Choice | None" = None
+) -> "Source":
     """Open a SOURCE (`demo`, a path, an id on the hub) as the task sees it that its demonstrations are of.
 
     `fps`: frames a second, for sources that do not say. `task`: whose demonstrations they are; None: what the source's

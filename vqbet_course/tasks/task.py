@@ -1,21 +1,48 @@
 """What a task is: an environment, its contract, and everything special that training and evaluation ask for."""
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import gymnasium as gym
+import numpy as np
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import GOAL, Contract, TaskContract
 from vqbet_course.datasets.source import UNSTATED, Episode, Frames, Source
+from vqbet_course.tasks.perturbations import KINDS, Kind, perturbed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from vqbet_course.demos import Demos
+    from vqbet_course.demos import Demos, Normalizer, Windows
+    from vqbet_course.policy import AbsoluteFrame, VQBeTConfig
 
 IMAGE = "observation.image"
 """The camera of a task that draws its states."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One moment as a drawing shows it: a square board of side `size`, the outlines (P, 2) of block and goal, and the
+    pusher (2,) with its radius; all in the unit of the positions, y downwards."""
+
+    size: float
+    block: np.ndarray
+    goal: np.ndarray
+    pusher: np.ndarray
+    radius: float
+
+
+class PartialObservation(Protocol):
+    """Changes one field of an observation, (size,), step after step; every episode owns its draws."""
+
+    def begin(self, generator: np.random.Generator, /) -> None:
+        """Start an episode."""
+
+    def __call__(self, values: np.ndarray, /) -> np.ndarray:
+        """The field (size,) of the next step as the policy sees it."""
 
 
 class Task:
@@ -23,11 +50,14 @@ class Task:
 
     name: as on the command line; title: as in a text; contract: what is observed, done and counted as success;
     data: the SOURCE of its demonstrations, None without; laptop: changes to `VQBeTConfig.laptop`;
-    progress_key: the entry of `info` that says how much is achieved (0..1), None where only success is told;
-    metrics: names of the figures of an evaluation, in the order of tables;
+    progress_key: the entry of `info` that says how much is achieved (0..1); without it, 1 for success;
+    success_progress: the progress above which an episode is won, which counts as reward 1;
+    metrics: names of the metrics of an evaluation, in the order of tables;
     frame_size: (height, width, 3) of what `draw` draws, None where it draws nothing;
-    perturbations: {name: wrapper factory} beside those that fit every environment;
-    failure_rules: {label: rule} tried before the general ones (`evaluation.failures`).
+    perturbations: {name: Kind} beside those that fit every environment;
+    failure_rules: {label: rule} tried before the general ones (`evaluation.failures`);
+    partial_observations: {name: makes a PartialObservation}, in which a policy can be trained and evaluated;
+    fork_seeds: environment seeds from which demonstrators go either way (`way_taken`).
     """
 
     name: str
@@ -35,11 +65,14 @@ class Task:
     contract: TaskContract
     data: str | None = None
     laptop: Mapping[str, Any] = {}
-    progress_key: str | None = None
+    progress_key: str = "coverage"
+    success_progress: float = 1.0
     metrics: tuple[str, ...] = ("success_rate", "avg_max_reward", "avg_max_coverage", "avg_final_coverage")
     frame_size: tuple[int, int, int] | None = None
-    perturbations: Mapping[str, Callable[..., gym.Env]] = {}
+    perturbations: Mapping[str, Kind] = {}
     failure_rules: Mapping[str, Callable[..., str | None]] = {}
+    partial_observations: Mapping[str, Callable[[], PartialObservation]] = {}
+    fork_seeds: tuple[int, ...] = ()
 
     # environment
 
@@ -48,7 +81,8 @@ class Task:
         raise NotImplementedError(f"{type(self).__name__}.make_env")
 
     def make_vector_env(self, n: int) -> gym.vector.VectorEnv:
-        """n environments that are stepped together. One that has ended waits until all are reset."""
+        """n environments that are stepped together. Gymnasium has one that ended be reset before the next step; an
+        evaluation, whose episodes end one by one, steps only those that run (`rollout.RolloutVectorEnv`)."""
         return gym.vector.SyncVectorEnv([self.make_env] * n, autoreset_mode=gym.vector.AutoresetMode.DISABLED)
 
     @property
@@ -62,7 +96,72 @@ class Task:
 
     def progress(self, info: Mapping[str, Any]) -> float:
         """How much of the task is achieved after a step, 0..1, by its `info`."""
-        return float(self.success(info) if self.progress_key is None else info[self.progress_key])
+        return float(info[self.progress_key] if self.progress_key in info else self.success(info))
+
+    def with_env(self, make: Callable[[], gym.Env]) -> "Task":
+        """The same task in environments that `make` makes."""
+        other = copy.copy(self)
+        other.make_env = make  # type: ignore[method-assign]
+        return other
+
+    def perturbed(self, asked: Sequence[str]) -> "Task":
+        """The task with these perturbations, each `NAME` or `NAME=value`. Raises BadInput for one that it has not."""
+        return self.with_env(perturbed(self.make_env, asked, KINDS | dict(self.perturbations))) if asked else self
+
+    def starting_from(self, demos: "Demos", resets: str) -> "Task":
+        """The task, starting under environment seed i where demonstration i starts; `resets` says so in its contract.
+
+        Raises BadInput where a demonstration does not tell its start."""
+        raise BadInput(f"{demos.source}: an episode of {self.title} cannot be started where a demonstration starts")
+
+    def with_cameras(self, names: Sequence[str]) -> "Task":
+        """The task, with these images among its observations. Raises BadInput where there is no camera."""
+        if names:
+            raise BadInput(f"{self.title} has no camera, and the policy observes {', '.join(names)}")
+        return self
+
+    def observed_partially(self, name: str) -> "Task":
+        """The task, observed as the partial observation of this name. Raises BadInput for one that it has not."""
+        self.partial_observation(name)
+        raise NotImplementedError(f"{type(self).__name__}.observed_partially")
+
+    def partial_demos(self, name: str, demos: "Demos", seed: int) -> "Demos":
+        """Demonstrations as the partial observation of this name shows them; `seed` seeds its draws."""
+        self.partial_observation(name)
+        raise NotImplementedError(f"{type(self).__name__}.partial_demos")
+
+    def partial_observation(self, name: str) -> PartialObservation:
+        """A new partial observation of this name. Raises BadInput for one that the task has not."""
+        if name not in self.partial_observations:
+            raise BadInput(f"{self.title} has no partial observation {name!r}")
+        return self.partial_observations[name]()
+
+    # goals
+
+    def at_goal(self, asked: str | None) -> "Task":
+        """The task with its goal where it was asked for (None: where it always is), in environments that tell it as
+        `goal`. Raises BadInput for a task whose goal cannot be chosen."""
+        raise BadInput(
+            f"{self.title} has no goal that can be chosen; evaluate a policy without goals, and leave --goal-pose out"
+        )
+
+    def goal_frame(self, config: "VQBeTConfig") -> "AbsoluteFrame | None":
+        """The coordinate frame in which a policy of this configuration, which has goals, sees and decides; None: that
+        of its absolute or relative actions."""
+        return None
+
+    def in_goal_frame(
+        self, windows: "Windows", normalizer: "Normalizer", contract: Contract
+    ) -> "tuple[Windows, Normalizer]":
+        """Training windows with chunks in the frame of `goal_frame`, and their normalizer. Raises BadInput for
+        demonstrations that only look like this task's."""
+        return windows, normalizer
+
+    # which of several ways
+
+    def way_taken(self, observations: np.ndarray, contacts: Sequence[int | None]) -> str:
+        """Which way an episode goes, by what was so (T, size) and by its contacts: `left`, `right` or `neither`."""
+        raise NotImplementedError(f"{type(self).__name__}.way_taken")
 
     # demonstrations
 
@@ -90,7 +189,8 @@ class Task:
             return None
         found = source.contract.observing(self.contract.data.observation)
         differs = replace(found, fps=self.contract.data.fps).difference(self.contract.data) or (
-            "it observes " + ", ".join(source.contract.observation))
+            "it observes " + ", ".join(source.contract.observation)
+        )
         raise BadInput(f"{source.path}: not demonstrations of {self.title}: {differs}; leave --task {self.name} out")
 
     def check_episode(self, episode: Episode) -> None:
@@ -110,6 +210,14 @@ class Task:
 
     # drawing
 
+    def scene(self, observation: Mapping[str, np.ndarray]) -> Scene:
+        """What a drawing shows of the numbers that an environment observes. Raises BadInput where nothing is drawn."""
+        raise BadInput(f"{self.title} cannot be drawn")
+
+    def frame_points(self, actions: np.ndarray) -> np.ndarray | None:
+        """Where actions (n, A) point in a frame that the environment renders: (n, 2) pixels; None: nowhere."""
+        return None
+
     def draw(self, episode: Episode) -> Frames:
         """A frame of `frame_size`, uint8, for each state of a demonstration."""
         raise NotImplementedError(f"{type(self).__name__}.draw")
@@ -121,6 +229,7 @@ class Task:
         def read(start: int) -> Iterator[Episode]:
             for episode in source.read(start):
                 yield replace(episode, images={IMAGE: self.draw(episode)})
+
         return replace(source, read=read, image_sizes={IMAGE: self.frame_size})
 
     def plot_scene(self, axes: "Axes") -> bool:

@@ -1,18 +1,18 @@
-"""How many steps fit into some minutes on this machine."""
+"""Calibration: how many training steps fit into a time budget on this machine."""
 
 import time
 from typing import Any, Protocol
 
 
 class Steppable(Protocol):
-    """What can be timed."""
+    """A stage whose steps can be timed."""
 
     def step(self, step: int, seed: int) -> Any:
         """Take step number `step`."""
 
 
 def seconds_per_step(stage: Steppable, seed: int, steps: int = 20) -> float:
-    """How long a step takes on this machine; the first few, which warm the caches, are not counted."""
+    """Seconds per step on this machine, without the first five steps, which warm the caches."""
     for step in range(5):
         stage.step(step, seed)
     start = time.perf_counter()
@@ -22,7 +22,8 @@ def seconds_per_step(stage: Steppable, seed: int, steps: int = 20) -> float:
 
 
 def steps_within(seconds: float, first: float, second: float, most: int) -> int:
-    """The number of steps of both stages that take `seconds`; a step of the stages takes `first` and `second` seconds.
+    """The number of steps of both stages that fit into `seconds`; a step of stage 1 takes `first` of them, one of
+    stage 2 `second`.
 
     Stage 1 has `most` steps, or a third of all where that is less."""
     steps = most + (seconds - most * first) / second

@@ -1,4 +1,4 @@
-"""Checkpoints: a training in the middle, in one file that is written whole or not at all, and the weights at its end."""
+"""Checkpoints of a training in progress, written atomically as one file, and the weights at its end."""
 
 import time
 from dataclasses import dataclass
@@ -11,15 +11,17 @@ from torch import Tensor, nn
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import write_atomically
 from vqbet_course.training.hooks import Hook, TrainingStage
+from vqbet_course.training.integrity import check_finite
 
 SECONDS_BETWEEN = 20.0
-"""How much of a training a kill loses at most, beside the step under way."""
+"""A killed training loses at most these seconds and the current step."""
 
 
 def load_tensors(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     """Load the tensors of the file `path` into a module. Raises BadInput when they are not its own."""
     # a policy with goals on PushT wrapped its encoders in 0.1
     renamed = {name.replace("encoder.encoder.", "encoder."): value for name, value in tensors.items()}
+    check_finite(renamed, path)
     try:
         module.load_state_dict(renamed)
     except RuntimeError as error:
@@ -28,7 +30,7 @@ def load_tensors(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> N
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
-    """Write the tensors of a module, whole or not at all."""
+    """Write the tensors of a module atomically."""
     tensors = {name: value.contiguous() for name, value in module.state_dict().items()}
     write_atomically(path, lambda partial: save_file(tensors, partial))
 
@@ -44,7 +46,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run in the middle: the stage it is in, the next step, and every tensor that training carries along."""
+    """A training in progress: its stage, the next step, and every tensor of its state."""
 
     path: Path
     stage: int
@@ -56,7 +58,7 @@ class Checkpoint:
         return {k.removeprefix(name + "."): v for k, v in self.tensors.items() if k.startswith(name + ".")}
 
     def restore(self, stage: TrainingStage) -> int:
-        """Give the stage its optimizer and moving average back; returns the next step."""
+        """Restore the optimizer and the moving average of a stage; returns the next step."""
         if stage.average is not None:
             load_tensors(stage.average, self.part("average"), self.path)
         state: dict[int, dict[str, Tensor]] = {}

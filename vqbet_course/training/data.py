@@ -1,6 +1,7 @@
-"""Demonstrations as a training needs them: a configuration that fits them, and windows that are made once."""
+"""Demonstrations prepared for training: a configuration that fits them, and their windows, made once."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -23,17 +24,25 @@ class Setup:
     action_unit: float
 
 
+def laptop_changes(contract: Contract) -> dict[str, Any]:
+    """The fields that data of this contract change in the laptop's configuration: actions are relative to
+    `observation.state` where both have the same known unit; then the fields that their task changes."""
+    state, own = contract.observation.get("observation.state"), task_of(contract)
+    relative = state == contract.action and contract.action.unit != "unstated"
+    return {"use_relative_actions": relative} | dict(own.laptop if own else {})
+
+
 def fitting(demos: Demos, weights: str | None = None) -> VQBeTConfig:
-    """The laptop's configuration, as wide as the demonstrations. Actions are relative to `observation.state` where both
-    are in one known unit; the task of the demonstrations may change more. `weights`: those of torchvision that a camera starts from (lesson 12)."""
-    state = demos.contract.observation.get("observation.state")
-    relative = state == demos.contract.action and demos.contract.action.unit != "unstated"
+    """The laptop's configuration, as wide as the demonstrations, with what their task changes. `weights`: those of
+    torchvision that a camera starts from (lesson 12)."""
     shapes = {name: values.shape[1:] for name, values in demos.observation.items()}
     numbers = {name: shape[0] for name, shape in shapes.items() if len(shape) == 1}
     cameras = {name: shape for name, shape in shapes.items() if len(shape) == 3}
-    own = task_of(demos.contract)
-    changes = {"use_relative_actions": relative} | dict(own.laptop if own else {}) | for_cameras(cameras, weights)
-    return VQBeTConfig.laptop(observation_sizes=numbers, action_dim=demos.action.shape[1], **changes)
+    return VQBeTConfig.laptop(
+        observation_sizes=numbers,
+        action_dim=demos.action.shape[1],
+        **(laptop_changes(demos.contract) | for_cameras(cameras, weights)),
+    )
 
 
 def with_goal(config: VQBeTConfig, goal: str) -> VQBeTConfig:
@@ -52,31 +61,37 @@ def window_frames(config: VQBeTConfig) -> int:
 
 def check_fit(demos: Demos, config: VQBeTConfig) -> None:
     """Raise BadInput unless the sizes agree and every episode is as long as a window."""
-    found = {name: shape[0] if len(shape) == 1 else shape
-             for name, shape in ((name, values.shape[1:]) for name, values in demos.columns.items())}
+    found = {
+        name: shape[0] if len(shape) == 1 else shape
+        for name, shape in ((name, values.shape[1:]) for name, values in demos.columns.items())
+    }
     wanted = config.image_shapes | config.observation_sizes | {"action": config.action_dim}
     if found != wanted:
         raise BadInput(f"{demos.source}: holds {found}, the configuration expects {wanted}")
     window = window_frames(config)
     lengths = np.diff(demos.episode_ends, prepend=0)
     if lengths.min() < window:
-        raise BadInput(f"{demos.source}: episode {lengths.argmin()} has {lengths.min()} frames, a window needs "
-                       f"{window}; drop that episode, or choose a smaller n_obs_steps or action_chunk_size")
+        raise BadInput(
+            f"{demos.source}: episode {lengths.argmin()} has {lengths.min()} frames, a window needs "
+            f"{window}; drop that episode, or choose a smaller n_obs_steps or action_chunk_size"
+        )
 
 
 def prepare(demos: Demos, config: VQBeTConfig, augment: bool, goal: str = "none") -> Setup:
-    """Demonstrations -> windows, once for the whole run; `goal` says how goals are drawn (lesson 11).
+    """The windows of demonstrations, made once for the whole run; `goal` says how goals are drawn (lesson 11).
 
     Raises BadInput when they do not fit the configuration."""
     check_fit(demos, config)
     contract = demos.contract
     demos = augmented(demos, config.action_chunk_size) if augment else demos
     normalizer = Normalizer.fit(demos, relative=config.use_relative_actions)
-    windows = make_windows(demos, normalizer, config.n_obs_steps, config.n_queries, config.action_chunk_size,
-                           config.use_relative_actions)
+    windows = make_windows(
+        demos, normalizer, config.n_obs_steps, config.n_queries, config.action_chunk_size, config.use_relative_actions
+    )
     if config.goal_shape:
         from vqbet_course.goals import with_goals
 
-        windows, normalizer, contract = with_goals(goal, config.goal_shape[0], demos.episode_ends, windows, normalizer,
-                                                   contract)
+        windows, normalizer, contract = with_goals(
+            goal, config.goal_shape[0], demos.episode_ends, windows, normalizer, contract
+        )
     return Setup(windows, normalizer, contract, normalizer.unit("action"))

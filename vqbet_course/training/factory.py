@@ -1,4 +1,4 @@
-"""A configuration -> its network, with the encoders and the frame that its observations and goals need."""
+"""Build the network of a configuration, with the encoders and the frame that its observations and goals need."""
 
 from typing import Any
 
@@ -20,18 +20,18 @@ def build_network(config: VQBeTConfig) -> VQBeT:
 
 
 def build_frame(config: VQBeTConfig) -> AbsoluteFrame | None:
-    """The frame of goals on PushT; None: that of the configuration's absolute or relative actions."""
+    """The frame in which a task has its goals seen; None: that of the configuration's absolute or relative actions."""
     if config.goal_shape is None:
         return None
-    from vqbet_course.goals import BlockFrame, of_a_block
+    from vqbet_course.tasks import every_task
 
-    return BlockFrame() if of_a_block(config) else None
+    return next((frame for task in every_task() if (frame := task.goal_frame(config))), None)
 
 
 def start_network(config: VQBeTConfig) -> VQBeT:
     """A network to be trained, whose cameras start from `pretrained_backbone_weights`, where some are named.
 
-    Raises BadInput when they are neither on this machine nor to be had."""
+    Raises BadInput when they are neither on this machine nor can be downloaded."""
     network = build_network(config)
     if config.image_shapes and config.pretrained_backbone_weights:
         from vqbet_course.vision import CameraEncoder, load_pretrained
@@ -42,24 +42,30 @@ def start_network(config: VQBeTConfig) -> VQBeT:
 
 
 def for_cameras(shapes: dict[str, tuple[int, ...]], weights: str | None = None) -> dict[str, Any]:
-    """What cameras {name: (3, height, width)} change in the laptop's configuration: the crop, seven eighths of a picture,
-    and smaller batches. With `weights` of torchvision to start from, the backbone is theirs, batch norm included, which
-    a moving average does not fit. Raises BadInput for weights without a camera or of another network."""
+    """Fields that cameras {name: (3, height, width)} change in the laptop's configuration: the crop,
+    seven eighths of an image, and smaller batches. With torchvision `weights`, the backbone is theirs, with batch
+    norm, so EMA is off. Raises BadInput for weights without a camera or of another network."""
     if weights is not None and not (shapes and weights.startswith("ResNet")):
-        raise BadInput(f"weights {weights}: they are a ResNet's, like ResNet18_Weights.IMAGENET1K_V1, and for a policy "
-                       "that observes pictures")
+        raise BadInput(
+            f"weights {weights}: they are a ResNet's, like ResNet18_Weights.IMAGENET1K_V1, and for a policy "
+            "that observes images"
+        )
     if not shapes:
         return {}
     _, height, width = next(iter(shapes.values()))
     changes = {"image_shapes": shapes, "crop_shape": (height * 7 // 8, width * 7 // 8), "batch_size": 32}
     if weights is None:
         return changes
-    return changes | {"vision_backbone": weights.split("_")[0].lower(), "pretrained_backbone_weights": weights,
-                      "use_group_norm": False, "ema_decay": 0.0}
+    return changes | {
+        "vision_backbone": weights.split("_")[0].lower(),
+        "pretrained_backbone_weights": weights,
+        "use_group_norm": False,
+        "ema_decay": 0.0,
+    }
 
 
 def build_goal_encoder(c: VQBeTConfig) -> nn.Module | None:
-    """Every goal as one token; None for a policy without."""
+    """The encoder of goals, one token each; None for a policy without goals."""
     if c.goal_shape is None:
         return None
     from vqbet_course.goals import GoalEncoder
@@ -68,13 +74,14 @@ def build_goal_encoder(c: VQBeTConfig) -> nn.Module | None:
 
 
 def build_encoder(c: VQBeTConfig, frame: AbsoluteFrame | None = None) -> nn.Module:
-    """The numbers of a step, as the frame shows them, as one token, every camera as one more."""
+    """The encoder of observations: one token for the numbers of a step in the frame's coordinates, one per camera."""
     sizes = frame.sizes(c.observation_sizes) if frame else c.observation_sizes
     state = StateEncoder(sizes, c.gpt_input_dim) if sizes else None
     if state is not None and not c.image_shapes:
         return state
     from vqbet_course.vision import CameraEncoder, ImageEncoder
 
-    images = ImageEncoder(c.vision_backbone, c.crop_shape, c.crop_is_random, c.use_group_norm,
-                          c.spatial_softmax_num_keypoints)
+    images = ImageEncoder(
+        c.vision_backbone, c.crop_shape, c.crop_is_random, c.use_group_norm, c.spatial_softmax_num_keypoints
+    )
     return CameraEncoder(images, list(c.image_shapes), c.gpt_input_dim, state)

@@ -1,4 +1,4 @@
-"""What may look on during a training loop: hooks are called before and after each step of a stage."""
+"""Hooks of the training loop: called before and after each step of a stage."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -23,7 +23,7 @@ class TrainingStage(Protocol):
 
 
 class Hook:
-    """Something that looks on during training; a kind of hook overrides what it needs."""
+    """A hook that does nothing; subclasses override what they need."""
 
     def begin(self, stage: TrainingStage, start: int) -> None:
         """Called once, before step number `start`."""
@@ -40,8 +40,8 @@ class Hook:
 
 
 class Deadline(Hook):
-    """Ends a stage at a second of the clock. `stage.steps`, which the learning rate follows, becomes the number of steps
-    that will have fitted in."""
+    """Ends a stage at a second of the clock. `stage.steps`, which sets the learning rate, becomes the number of
+    steps that fit into the time."""
 
     def __init__(self, clock: Clock, until: float):
         self.clock, self.until, self.share = clock, until, 0.0
@@ -61,11 +61,13 @@ class Deadline(Hook):
 
 
 class Measurement(Hook):
-    """Measures the acting module `points` times, evenly over a stage, and at its end; the clock stands still meanwhile.
+    """Measures the acting module `points` times, evenly over a stage, and at its end; the clock is paused meanwhile.
 
-    curve: a row for each measurement, with the seconds, the step and the error. After a `deadline` in the hooks' order."""
+    curve: one row per measurement: seconds, step, error. Comes after a `deadline` in the order of hooks."""
 
-    def __init__(self, clock: Clock, measure: Callable[[nn.Module], float], points: int, deadline: Deadline | None = None):
+    def __init__(
+        self, clock: Clock, measure: Callable[[nn.Module], float], points: int, deadline: Deadline | None = None
+    ):
         self.clock, self.measure, self.points, self.deadline = clock, measure, points, deadline
         self.curve: list[dict[str, float]] = []
 

@@ -18,13 +18,16 @@ DISTANCES = ("reconstruction", "offset_loss")
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log.jsonl; a last line cut short by a kill is left out."""
+    """The lines of a log.jsonl, up to the first that is none: the last may be cut short by a kill."""
     lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
+            line = json.loads(text)
+        except ValueError:
             break
+        if not isinstance(line, dict) or type(line.get("step")) is not int:
+            break
+        lines.append(line)
     return lines
 
 
@@ -37,8 +40,8 @@ class TrainingLog(Hook):
         self.path, self.action_unit, self.quiet = out / "log.jsonl", action_unit, quiet
 
     def begin(self, stage: TrainingStage, start: int) -> None:
-        """Drop what the log says of steps that are still to come: it was written before a kill."""
-        kept = [line for line in read_log(self.path) if line["stage"] != stage.name or line["step"] < start]
+        """Drop the lines of steps at or after `start`: a killed training wrote them and they will run again."""
+        kept = [line for line in read_log(self.path) if line.get("stage") != stage.name or line["step"] < start]
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self.bar = progress(f"{stage.name:>9}", "step", total=stage.steps, initial=start, quiet=self.quiet)
 

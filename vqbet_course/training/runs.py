@@ -1,18 +1,30 @@
-"""Run directories: what a training is to do, fixed before it starts, and a trained policy with all that belongs to it."""
+"""Run directories: the plan of a training, fixed before it starts, and the trained policy with its files."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from torch import nn
+
 import vqbet_course
+from vqbet_course.core.configuration import typed
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import read_json, write_json
 from vqbet_course.core.specs import Contract
 from vqbet_course.datasets.splits import Split
 from vqbet_course.demos import Normalizer
 from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
-from vqbet_course.training.checkpoints import load_weights
+from vqbet_course.training.checkpoints import load_weights, save_weights
 from vqbet_course.training.data import Setup
 from vqbet_course.training.factory import build_network
+from vqbet_course.training.integrity import (
+    NORMALIZER,
+    WEIGHTS,
+    check_contract,
+    check_finite,
+    check_normalizer,
+    record_checksums,
+    verify_checksums,
+)
 
 SHIPPED = Path(vqbet_course.__file__).parent / "data" / "shipped"
 """The run directory that comes with the course."""
@@ -20,7 +32,7 @@ SHIPPED = Path(vqbet_course.__file__).parent / "data" / "shipped"
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What a run does, fixed before it starts. The same plan and configuration give the same weights."""
+    """The plan of a training, fixed before it starts. The same plan and configuration give the same weights."""
 
     data: str
     steps: int
@@ -34,7 +46,7 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class Run:
-    """A trained policy and what belongs to it."""
+    """A trained policy with its normalizer, contract and plan."""
 
     path: Path
     policy: VQBeTPolicy
@@ -44,7 +56,7 @@ class Run:
 
 
 def check_start(out: Path, seed: int) -> None:
-    """Raise BadInput for a folder that already holds a run, or a seed that is none."""
+    """Raise BadInput for a folder that already holds a run, or for a negative seed."""
     if not 0 <= seed < 2**32:
         raise BadInput(f"seed {seed}: give a number from 0 to 2^32 - 1")
     if (out / "train_state.json").exists():
@@ -52,30 +64,42 @@ def check_start(out: Path, seed: int) -> None:
 
 
 def begin_run(out: Path, plan: TrainingPlan, config: VQBeTConfig, setup: Setup, split: Split) -> None:
-    """Write what is fixed before a training; the plan comes last, because it makes a folder a run."""
+    """Write the files that are fixed before a training; the plan comes last, because it makes a folder a run."""
     write_json(out / "config.json", config.to_dict())
-    write_json(out / "normalizer.json", setup.normalizer.to_dict())
+    write_json(out / NORMALIZER, setup.normalizer.to_dict())
     write_json(out / "contract.json", setup.contract.to_dict())
     write_json(out / "split.json", split.to_dict())
+    record_checksums(out)
     write_json(out / "train_state.json", asdict(plan))
 
 
 def read_plan(out: Path) -> tuple[TrainingPlan, VQBeTConfig]:
     """The plan and the configuration of a run directory. Raises BadInput for missing or damaged files."""
-    plan = read_json(out / "train_state.json", lambda values: TrainingPlan(**values))
+    plan = read_json(out / "train_state.json", lambda values: typed(TrainingPlan, values))
     return plan, read_json(out / "config.json", VQBeTConfig.from_dict)
 
 
+def finish_run(out: Path, network: nn.Module) -> None:
+    """Write the weights that act, and their checksum. Raises BadInput for weights that are not finite."""
+    check_finite(dict(network.state_dict()), out / WEIGHTS)
+    save_weights(network, out / WEIGHTS)
+    record_checksums(out)
+
+
 def load_run(source: str | Path) -> Run:
-    """A run directory, or `shipped`, the policy that comes with the course. Raises BadInput for anything less."""
+    """A run directory, or `shipped`, the policy that comes with the course. Raises BadInput for anything else."""
     path = SHIPPED if str(source) == "shipped" else Path(source)
     if not path.is_dir():
         raise BadInput(f"{path}: no such run directory; train one with: vqbet-course train --minutes 15 --out {path}")
     plan, config = read_plan(path)
-    weights = path / "model.safetensors"
+    weights = path / WEIGHTS
     if not weights.exists():
         raise BadInput(f"{weights}: missing; finish the training with: vqbet-course train --resume {path}")
     network = build_network(config)
     load_weights(network, weights)
-    return Run(path, VQBeTPolicy(network.eval()), read_json(path / "normalizer.json", Normalizer.from_dict),
-               read_json(path / "contract.json", Contract.from_dict), plan)
+    normalizer = read_json(path / NORMALIZER, Normalizer.from_dict)
+    check_normalizer(normalizer, config, path / NORMALIZER)
+    contract = read_json(path / "contract.json", Contract.from_dict)
+    check_contract(contract, config, path / "contract.json")
+    verify_checksums(path)
+    return Run(path, VQBeTPolicy(network.eval()), normalizer, contract, plan)

@@ -1,8 +1,9 @@
-"""The explorers of the lessons. Each has a static twin, `plot_...`: the same picture for readers without a kernel.
+"""The explorers of the lessons. Each has a static twin, `plot_...`: the same figure for readers without a kernel.
 
 Figures are made without pyplot, so none stays open. Every control is native: Tab reaches it, the arrow keys move
-it. Colours are those of Okabe and Ito, and viridis: told apart by every eye.
+it. Colours are those of Okabe and Ito, and viridis: distinguishable with every kind of colour vision.
 """
+
 from vqbet_course.widgets.attention import attention_explorer, attention_weights, plot_attention
 from vqbet_course.widgets.decisions import Mind, decision_explorer, mind_of, plot_decision
 from vqbet_course.widgets.drive import Drive, drive_explorer, plot_drive, save_driven, write_driven
@@ -13,8 +14,30 @@ from vqbet_course.widgets.picture import as_image, explorer
 from vqbet_course.widgets.usage import DEAD, describe_usage, plot_token_usage, token_usage_explorer
 
 __all__ = [
-    "DEAD", "Drive", "Mind", "Moves", "as_image", "attention_explorer", "attention_weights", "decision_explorer",
-    "describe_usage", "drive_explorer", "explorer", "layers_explorer", "mind_of", "move_explorer", "moves_of",
-    "pair_usage_explorer", "plot_attention", "plot_decision", "plot_drive", "plot_layers", "plot_move",
-    "plot_pair_usage", "plot_token_usage", "save_driven", "token_usage_explorer", "write_driven",
+    "DEAD",
+    "Drive",
+    "Mind",
+    "Moves",
+    "as_image",
+    "attention_explorer",
+    "attention_weights",
+    "decision_explorer",
+    "describe_usage",
+    "drive_explorer",
+    "explorer",
+    "layers_explorer",
+    "mind_of",
+    "move_explorer",
+    "moves_of",
+    "pair_usage_explorer",
+    "plot_attention",
+    "plot_decision",
+    "plot_drive",
+    "plot_layers",
+    "plot_move",
+    "plot_pair_usage",
+    "plot_token_usage",
+    "save_driven",
+    "token_usage_explorer",
+    "write_driven",
 ]

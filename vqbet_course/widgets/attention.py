@@ -1,4 +1,5 @@
-"""Attention: which observation each query looks at."""
+"""Attention: which observation each query attends to."""
+
 from typing import TYPE_CHECKING, cast
 
 from vqbet_course.core.errors import BadInput
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def attention_weights(gpt: "GPT", row: "Tensor") -> "Tensor":
-    """What every token of a row (T, in_dim) looks at, (layers, heads, T, T): looker, looked at; rows sum to 1.
+    """Attention weights of every token of a row (T, in_dim), (layers, heads, T, T): query, key; rows sum to 1.
 
     The fused kernel that the GPT runs on never makes these weights, so they are computed again from its projections.
     """
@@ -26,8 +27,10 @@ def attention_weights(gpt: "GPT", row: "Tensor") -> "Tensor":
         x = gpt.token_embedding(row[None]) + gpt.position_embedding(torch.arange(T))
         for block in cast("list[Block]", list(gpt.eval().blocks)):
             attention = block.attention
-            q, k, _ = (part.view(T, attention.n_head, -1).transpose(0, 1)
-                       for part in attention.qkv(block.norm_attention(x))[0].chunk(3, dim=1))
+            q, k, _ = (
+                part.view(T, attention.n_head, -1).transpose(0, 1)
+                for part in attention.qkv(block.norm_attention(x))[0].chunk(3, dim=1)
+            )
             seen.append((q @ k.transpose(1, 2) / q.shape[2] ** 0.5 + mask).softmax(-1))
             x = block(x)
     return torch.stack(seen)
@@ -51,19 +54,24 @@ def plot_attention(weights: "Tensor", names: list[str], layer: int, head: int) -
     image = ax.imshow(allowed, cmap="viridis", vmin=0, vmax=1, aspect="auto")
     ax.set_xticks(range(T), names)
     ax.set_yticks(range(T), names)
-    ax.set(xlabel="is looked at", ylabel="looks", facecolor="0.9",
-           title=f"where each token looks: layer {layer}, head {head}; grey is the future")
+    ax.set(
+        xlabel="is looked at",
+        ylabel="looks",
+        facecolor="0.9",
+        title=f"where each token looks: layer {layer}, head {head}; grey is the future",
+    )
     figure.colorbar(image, label="attention weight", fraction=0.04, pad=0.02)
     return figure
 
 
 def attention_explorer(gpt: "GPT", rows: "Tensor", names: list[str]) -> "VBox":
-    """Sliders over rows (N, T, in_dim) of tokens, layers and heads; below, what each token looks at."""
+    """Sliders over rows (N, T, in_dim) of tokens, layers and heads; below, the attention weights of each token."""
     weights = [attention_weights(gpt, row) for row in rows]
 
     def draw(row: int, layer: int, head: int) -> str:
         return as_image(plot_attention(weights[row], names, layer, head), f"Attention weights in window {row}")
 
     layers, heads = weights[0].shape[:2]
-    return explorer(draw, row=slider("window", len(rows) - 1), layer=slider("layer", layers - 1),
-                    head=slider("head", heads - 1))
+    return explorer(
+        draw, row=slider("window", len(rows) - 1), layer=slider("layer", layers - 1), head=slider("head", heads - 1)
+    )

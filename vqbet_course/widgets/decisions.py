@@ -1,4 +1,5 @@
-"""Play a demonstration or a rollout: what the policy finds likely at each step, and what temperature makes of it."""
+"""Step through a demonstration or a rollout: code probabilities at each step, and the effect of temperature."""
+
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,8 @@ DRAWS = 24  # chunks drawn for the picture
 
 @dataclass(frozen=True)
 class Mind:
-    """What a policy makes of T steps that it is shown: keypoints (T, 8, 2) and pusher (T, 2) in pixels, the features
-    (T, D) of each step, the logits (T, G, K) of its codes."""
+    """A policy's features and logits at T steps of an episode: keypoints (T, 8, 2) and pusher (T, 2) in pixels, the
+    features (T, D) of each step, the logits (T, G, K) of its codes."""
 
     run: "Run"
     corners: "Tensor"
@@ -44,7 +45,7 @@ def mind_of(run: "Run", seen: dict[str, "Tensor"]) -> Mind:
 
 
 def drawn_chunks(mind: Mind, step: int, temperature: float) -> "Tensor":
-    """DRAWS chunks (DRAWS, W, 2) in pixels that the policy may choose at a step; the same draws at every temperature."""
+    """Sampled chunks (DRAWS, W, 2) of a step in pixels; every temperature uses the same random numbers."""
     import torch
 
     network, normalizer = mind.run.policy.network, mind.run.normalizer
@@ -64,7 +65,10 @@ def plot_decision(mind: Mind, step: int, temperature: float) -> "Figure":
     from matplotlib.figure import Figure
 
     if not 0 <= step < len(mind.pusher) or temperature < 0:
-        raise BadInput(f"step {step} at temperature {temperature:g}: choose from 0..{len(mind.pusher) - 1}, and from 0 on")
+        raise BadInput(
+            f"step {step} at temperature {temperature:g}: choose a step from 0 to {len(mind.pusher) - 1}, "
+            "and a temperature of at least 0"
+        )
     figure = Figure(figsize=(9, 5.2))
     grid = figure.add_gridspec(2, 2, height_ratios=[5, 1], left=0.1, right=0.98, top=0.93, bottom=0.1, hspace=0.45)
     board, bars, strip = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1, :])
@@ -76,13 +80,18 @@ def plot_decision(mind: Mind, step: int, temperature: float) -> "Figure":
     codes = range(len(logits))
     bars.vlines(codes, 0, logits.softmax(0), linewidth=9, color="0.75")
     bars.vlines(codes, 0, hot, linewidth=4, color=BLUE)
-    bars.set(xlabel="primary code", ylabel="probability", ylim=(0, 1), yticks=(0, 0.5, 1),
-             xticks=codes[::max(1, len(codes) // 4)],
-             title=f"believed (grey), at temperature {temperature:g} (blue)")
+    bars.set(
+        xlabel="primary code",
+        ylabel="probability",
+        ylim=(0, 1),
+        yticks=(0, 0.5, 1),
+        xticks=codes[:: max(1, len(codes) // 4)],
+        title=f"believed (grey), at temperature {temperature:g} (blue)",
+    )
     strip.imshow(mind.logits.argmax(-1).T, cmap="viridis", aspect="auto", interpolation="nearest")
     strip.axvline(step, color=ORANGE, linewidth=2)
     layers = range(mind.logits.shape[1])
-    strip.set_yticks(layers, ["primary", "secondary", *(f"layer {g}" for g in layers[2:])][:len(layers)])
+    strip.set_yticks(layers, ["primary", "secondary", *(f"layer {g}" for g in layers[2:])][: len(layers)])
     strip.set_xticks(range(0, len(mind.pusher), max(1, len(mind.pusher) // 4)))
     strip.set_xlabel("step; a colour is a code, the likeliest one")
     return figure

@@ -1,4 +1,5 @@
 """Drive it yourself: push the T with the mouse, keep what you did as demonstrations, and take over from a policy."""
+
 import asyncio
 import html
 import time
@@ -11,14 +12,14 @@ import numpy as np
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import in_plain_words, write_json
-from vqbet_course.tasks.pusht.contract import PUSHT
-from vqbet_course.tasks.pusht.geometry import SIZE
-from vqbet_course.widgets.picture import BLUE, ORANGE, draw_board, leave_by_tab
+from vqbet_course.tasks import DEFAULT_TASK, get_task
+from vqbet_course.widgets.picture import BLUE, ORANGE, draw_scene, leave_by_tab
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
     from matplotlib.figure import Figure
 
+    from vqbet_course.tasks.task import Scene
     from vqbet_course.training.runs import Run
 
 OPERATOR = "human, mouse"
@@ -31,7 +32,7 @@ Numbers = dict[str, np.ndarray]
 
 @dataclass
 class Drive:
-    """One board that is driven, step by step, at the 10 Hz of PushT.
+    """One board of PushT that is driven, step by step, at its 10 Hz.
 
     A step goes where `target` (2,), in pixels, points while somebody drags; otherwise where the policy of `run` sends
     the pusher, or nowhere. Episodes in which a hand drove go to `solved` or to `unsolved`, each step that was taken
@@ -46,9 +47,8 @@ class Drive:
     results: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        from vqbet_course.rollout import make_pusht
-
-        self.env = make_pusht()
+        self.task = get_task(DEFAULT_TASK)
+        self.env: Any = self.task.make_env()
         self.rows: list[tuple[np.ndarray, np.ndarray, np.ndarray, bool, float]] = []
         self.start(self.seed)
 
@@ -63,56 +63,74 @@ class Drive:
             self.run.policy.eval().reset([torch.Generator().manual_seed(seed)])
 
     @property
+    def scene(self) -> "Scene":
+        """What is to be drawn now."""
+        return self.task.scene(self.seen)
+
+    @property
     def interventions(self) -> int:
         """Steps of the running episode that were taken from the policy."""
         return sum(human for _, _, _, human, _ in self.rows) if self.run is not None else 0
 
     def step(self) -> bool:
-        """One step of a tenth of a second; whether the episode is over. Nothing happens while nobody acts."""
+        """Take one step of 0.1 s, unless neither hand nor policy acts; returns whether the episode is over."""
         action = self.action()
         if action is None:
             return False
         state, corners, human = self.seen["agent_pos"], self.seen["environment_state"], self.target is not None
         self.seen, _, success, _, info = self.env.step(action)
-        self.coverage = info["coverage"]
+        self.coverage = self.task.progress(info)
         self.rows.append((corners, state, action, human, self.coverage))
-        over = success or len(self.rows) >= self.env.get_wrapper_attr("contract").horizon
+        over = success or len(self.rows) >= self.task.horizon
         if over:
             self.finish(success)
         return over
 
     def action(self) -> np.ndarray | None:
-        """Where the pusher is sent, (2,) in pixels: by the hand if it drags, else by the policy."""
+        """The target of the pusher, (2,) in pixels: of the hand if it drags, else of the policy."""
         from vqbet_course.rollout import act, observe
 
         if self.target is not None:
             if self.run is not None:
                 self.run.policy.actions.clear()  # it looks anew when the hand lets go
-            return np.clip(np.array(self.target, dtype=np.float64), 0, SIZE)
+            return np.clip(np.array(self.target, dtype=np.float64), *self.task.contract.action_bounds)
         if self.run is None:
             return None
-        return act(self.run.policy, self.run.normalizer, observe([self.seen]))[0]
+        return act(self.run.policy, self.run.normalizer, observe([self.seen]), self.task.contract.action_bounds)[0]
 
     def finish(self, success: bool) -> None:
         """End the running episode: note how it went, keep it if a hand drove. One of a single step is no episode."""
         if len(self.rows) > 1:
             corners, pusher, action, human, coverage = (np.array(column) for column in zip(*self.rows, strict=True))
-            self.results.append({
-                "seed": self.seed, "success": bool(success), "steps": len(human), "interventions": self.interventions,
-                "max_coverage": float(coverage.max()), "final_coverage": float(coverage[-1])})
+            self.results.append(
+                {
+                    "seed": self.seed,
+                    "success": bool(success),
+                    "steps": len(human),
+                    "interventions": self.interventions,
+                    "max_coverage": float(coverage.max()),
+                    "final_coverage": float(coverage[-1]),
+                }
+            )
             if human.any():
-                (self.solved if success else self.unsolved).append({
-                    "observation.environment_state": corners.astype(np.float32),
-                    "observation.state": pusher.astype(np.float32), "action": action.astype(np.float32),
-                    "intervention": (human & (self.run is not None))[:, None].astype(np.int64)})
+                (self.solved if success else self.unsolved).append(
+                    {
+                        "observation.environment_state": corners.astype(np.float32),
+                        "observation.state": pusher.astype(np.float32),
+                        "action": action.astype(np.float32),
+                        "intervention": (human & (self.run is not None))[:, None].astype(np.int64),
+                    }
+                )
         self.rows = []
 
     def describe(self) -> str:
-        """How it went so far, and where things are: in a line of words."""
+        """The state of the drive and the positions on the board, as one line of text."""
         x, y = self.seen["agent_pos"]
-        words = [f"seed {self.seed}, step {len(self.rows)}, coverage {self.coverage:.2f}",
-                 f"pusher at ({x:.0f}, {y:.0f})",
-                 f"{sum(result['success'] for result in self.results)} of {len(self.results)} episodes solved"]
+        words = [
+            f"seed {self.seed}, step {len(self.rows)}, coverage {self.coverage:.2f}",
+            f"pusher at ({x:.0f}, {y:.0f})",
+            f"{sum(result['success'] for result in self.results)} of {len(self.results)} episodes solved",
+        ]
         if self.run is not None:
             taken, steps = (sum(result[what] for result in self.results) for what in ("interventions", "steps"))
             words.append(f"taken over: {taken + self.interventions} of {steps + len(self.rows)} steps")
@@ -137,11 +155,20 @@ def write_driven(episodes: Sequence[Numbers], out: Path, quiet: bool = True) -> 
         old.rename(out)
     before = list(open_source(str(out)).sound_episodes()) if out.exists() else []
     numbers = [*({name: episode.numbers[name] for name in episodes[0]} for episode in before), *episodes]
+    contract = get_task(DEFAULT_TASK).contract.data
     every = [Episode(episode, f"driven episode {number}") for number, episode in enumerate(numbers)]
     taken = any(episode["intervention"].any() for episode in numbers)
-    source = Source(str(out), "driven by hand", len(every), lambda start: iter(every[start:]), PUSHT.fps,
-                    units=PUSHT.units(), task="Push the T onto its goal", robot="gym-pusht",
-                    operator=f"a policy, and where `intervention` is 1: {OPERATOR}" if taken else OPERATOR)
+    source = Source(
+        str(out),
+        "driven by hand",
+        len(every),
+        lambda start: iter(every[start:]),
+        contract.fps,
+        units=contract.units(),
+        task="Push the T onto its goal",
+        robot="2d pointer",
+        operator=f"a policy, and where `intervention` is 1: {OPERATOR}" if taken else OPERATOR,
+    )
     with in_plain_words(out):
         shutil.rmtree(whole, ignore_errors=True)
         write_dataset(source, whole, quiet=quiet)
@@ -153,18 +180,22 @@ def write_driven(episodes: Sequence[Numbers], out: Path, quiet: bool = True) -> 
 
 
 def drive_explorer(drive: Drive, out: Path) -> "VBox":
-    """A board to drag the pusher over, 10 steps a second; time stands still while nobody drives.
+    """A board to drag the pusher over, 10 steps a second; time is paused while nobody drives.
 
     `save_driven` says where episodes go. With a policy in `drive`, a button lets it drive, and the hand takes over
-    while it drags. By keyboard: the arrow keys drive, Escape lets go.
+    while it drags. By keyboard: the arrow keys drive, Escape stops.
     """
-    return DriveBoard(drive, out).box()
+    import ipywidgets
+
+    driven = DriveBoard(drive, out)
+    buttons = [driven.again] if drive.run is None else [driven.again, driven.policy]
+    return ipywidgets.VBox([ipywidgets.HBox(buttons), driven.canvas, driven.words])
 
 
 class DriveBoard:
-    """What `drive_explorer` shows: a canvas, two buttons and a line of words, and what each of them does to a drive."""
+    """The canvas and the buttons of `drive_explorer`, and what happens when they are used."""
 
-    def __init__(self, drive: Drive, out: Path) -> None:
+    def __init__(self, drive: Drive, out: Path):
         import ipywidgets
         from ipycanvas import Canvas
 
@@ -184,29 +215,23 @@ class DriveBoard:
         self.policy.observe(self.wake, names="value")
         self.show()
 
-    def box(self) -> "VBox":
-        """The widgets, one below the other; without a policy there is no button for it."""
-        from ipywidgets import HBox, VBox
-
-        buttons = [self.again] if self.drive.run is None else [self.again, self.policy]
-        return VBox([HBox(buttons), self.canvas, self.words])
-
     def drag(self, x: float, y: float) -> None:
-        """Drive towards a point of the canvas, in its pixels."""
-        self.drive.target = (x * SIZE / SIDE, y * SIZE / SIDE)
+        """Send the pusher to a point of the canvas."""
+        scale = self.drive.scene.size / SIDE
+        self.drive.target = (x * scale, y * scale)
         self.wake()
 
     def move(self, x: float, y: float) -> None:
-        """Follow the mouse while its button is down."""
+        """Send the pusher to where the mouse is, while it is dragged."""
         if self.drive.target is not None:
             self.drag(x, y)
 
     def release(self, x: float = 0, y: float = 0) -> None:
-        """Let go: nobody drives, wherever the mouse is."""
+        """Send the pusher nowhere."""
         self.drive.target = None
 
     def key(self, name: str, *_: Any) -> None:
-        """Drive by an arrow key; Escape lets go."""
+        """Drive by an arrow key; Escape stops."""
         if name in ARROWS:
             x, y = np.array(self.drive.target or self.drive.seen["agent_pos"]) + STRIDE * np.array(ARROWS[name])
             self.drive.target = (float(x), float(y))
@@ -215,12 +240,12 @@ class DriveBoard:
             self.release()
 
     def show(self, problem: str = "") -> None:
-        """Draw the board, and say how it goes or what went wrong."""
+        """Draw the board, and say below how it goes, or the problem."""
         draw_drive(self.canvas, self.drive)
         self.words.value = f'<div role="status">{html.escape(problem or self.drive.describe())}</div>'
 
     def begin(self, _: Any = None) -> None:
-        """Save what was driven, and start the next episode."""
+        """Save the driven episodes and start the next one."""
         self.release()
         self.policy.value = False
         self.drive.start(self.drive.seed + 1)
@@ -232,19 +257,19 @@ class DriveBoard:
             self.show()
 
     def wake(self, _: Any = None) -> None:
-        """Let time pass, if it stands still."""
+        """Let time run, unless it does."""
         if self.driving is None or self.driving.done():
             self.driving = asyncio.ensure_future(self.go())
 
     async def go(self) -> None:
-        """Step at the task's rate for as long as the hand or the policy drives."""
-        due = time.monotonic()
+        """Step at the rate of the task for as long as somebody drives; a late step is not followed by hurried ones."""
+        due, period = time.monotonic(), 1 / self.drive.task.contract.data.fps
         while self.drive.target is not None or self.policy.value:
             if self.drive.step():
                 self.begin()
             else:
                 self.show()
-            due = max(due + 1 / PUSHT.fps, time.monotonic())  # a late step is followed by no hurried ones
+            due = max(due + period, time.monotonic())
             await asyncio.sleep(due - time.monotonic())
 
 
@@ -265,18 +290,16 @@ def draw_drive(canvas: Any, drive: Drive) -> None:
     """The board on a canvas of SIDE x SIDE pixels: goal, T, pusher, and where the hand points."""
     from ipycanvas import hold_canvas
 
-    from vqbet_course.tasks.pusht.geometry import AROUND, GOAL_POSE, OUTLINE, PUSHER_RADIUS, to_world
-
-    scale = SIDE / SIZE
-    corners = drive.seen["environment_state"].reshape(8, 2)[AROUND]
+    scene = drive.scene
+    scale = SIDE / scene.size
     with hold_canvas():
         canvas.fill_style = "white"
         canvas.fill_rect(0, 0, SIDE, SIDE)
-        for points, colour in ((to_world(OUTLINE, GOAL_POSE[None])[0], "#BFE5D8"), (corners, "#999999")):
+        for points, colour in ((scene.goal, "#BFE5D8"), (scene.block, "#999999")):
             canvas.fill_style = colour
             canvas.fill_polygon((points * scale).tolist())
         canvas.fill_style = BLUE
-        canvas.fill_circle(*(drive.seen["agent_pos"] * scale), PUSHER_RADIUS * scale)
+        canvas.fill_circle(*(scene.pusher * scale), scene.radius * scale)
         if drive.target is not None:
             canvas.fill_style = ORANGE
             canvas.fill_circle(drive.target[0] * scale, drive.target[1] * scale, 4)
@@ -284,13 +307,13 @@ def draw_drive(canvas: Any, drive: Drive) -> None:
 
 
 def plot_drive(drive: Drive) -> "Figure":
-    """The same board as a picture, with the pusher's way so far, the hand's steps as crosses: the static twin."""
+    """The board as a static figure, with the pusher's path so far; steps of the hand are crosses."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4, 4))
     ax = figure.subplots()
     figure.subplots_adjust(left=0.02, right=0.98, bottom=0.02, top=0.92)
-    draw_board(ax, drive.seen["environment_state"].reshape(8, 2), drive.seen["agent_pos"])
+    draw_scene(ax, drive.scene)
     if drive.rows:
         way, human = (np.array([row[i] for row in drive.rows]) for i in (1, 3))
         ax.plot(*way.T, "-", color="0.5", linewidth=1)

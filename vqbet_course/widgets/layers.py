@@ -1,4 +1,5 @@
-"""Residual layers: a chunk approached by one code after the other."""
+"""Residual layers: a chunk approximated by one code after the other."""
+
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def plot_layers(rvq: "ResidualVQ", chunk: "Tensor", to_pixels: Callable[["Tensor"], Any], n_layers: int) -> "Figure":
-    """A chunk (D,), and what its first 1 .. n_layers codes say of it; beside it, in the same colours, the error that each
-    leaves, in pixels.
+    """A chunk (D,), and its approximations by the first 1 .. n_layers codes; beside it, in the same colours, the error
+    that each leaves, in pixels.
 
     `to_pixels`: (D,) -> (W, 2). Raises `BadInput` for more layers than there are.
     """
@@ -36,14 +37,23 @@ def plot_layers(rvq: "ResidualVQ", chunk: "Tensor", to_pixels: Callable[["Tensor
     for g in range(n_layers):
         paths.plot(*guesses[g].T, "o-", markersize=3, color=colours[g], alpha=1.0 if g == n_layers - 1 else 0.4)
     paths.plot(*true.T, "k:", linewidth=2)
-    paths.set(xlabel="x (px)", ylabel="y (px)",
-              title="a chunk (dotted) told by tokens " + " ".join(str(code) for code in codes[0, :n_layers].tolist()))
+    paths.set(
+        xlabel="x (px)",
+        ylabel="y (px)",
+        title="a chunk (dotted) from tokens " + " ".join(str(code) for code in codes[0, :n_layers].tolist()),
+    )
     paths.set_aspect("equal", adjustable="datalim")
     paths.invert_yaxis()
     paths.locator_params(nbins=4)
     bars.vlines(range(1, G + 1), 0, errors, linewidth=25, colors=[*colours[:n_layers], *["0.85"] * (G - n_layers)])
-    bars.set(xlabel="layers", ylabel="mean error of an action (px)", xticks=range(1, G + 1), xlim=(0.4, G + 0.6), ylim=(0, None),
-             title=f"{n_layers} of {G} layers: {errors[n_layers - 1]:.1f} px off")
+    bars.set(
+        xlabel="layers",
+        ylabel="mean error of an action (px)",
+        xticks=range(1, G + 1),
+        xlim=(0.4, G + 0.6),
+        ylim=(0, None),
+        title=f"{n_layers} of {G} layers: {errors[n_layers - 1]:.1f} px off",
+    )
     return figure
 
 

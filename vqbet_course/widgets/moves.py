@@ -1,4 +1,5 @@
 """Token to motion: a pair of codes, the chunk that it decodes to, and how far the offset can move that chunk."""
+
 from dataclasses import dataclass
 from math import floor
 from typing import TYPE_CHECKING
@@ -49,15 +50,16 @@ class Moves:
 
 
 def moves_of(run: "Run", demos: "Demos") -> Moves:
-    """What the codes of a run mean on PushT demonstrations. Raises `BadInput` unless there are two layers of codes, told
-    from the pusher."""
+    """The vocabulary of a run on PushT demonstrations. Raises `BadInput` unless there are two layers of codes and
+    actions are relative to the pusher."""
     import torch
 
     from vqbet_course.demos import make_windows
 
     c, network, normalizer = run.policy.config, run.policy.eval().network, run.normalizer
-    if c.vqvae_n_layers != 2 or not c.use_relative_actions or "observation.environment_state" not in c.observation_sizes:
-        raise BadInput("only PushT policies with two layers of codes, told from the pusher, can be drawn as moves")
+    keypoints = "observation.environment_state" in c.observation_sizes
+    if c.vqvae_n_layers != 2 or not c.use_relative_actions or not keypoints:
+        raise BadInput("only PushT policies with two layers of codes and relative actions can be drawn")
     windows = make_windows(demos, normalizer, c.n_obs_steps, c.n_queries, c.action_chunk_size, relative=True)
     rows, now = windows.observation_index[::EVERY], windows.chunk_index[::EVERY, c.n_obs_steps - 1]
     low, high = normalizer.bounds["action"]
@@ -69,10 +71,18 @@ def moves_of(run: "Run", demos: "Demos") -> Moves:
         features = network.at_queries(network.encode(seen))[:, -1]
         offsets, decoded = network.offset_head(features, codes), network.vqvae.decode(pairs)
     last = rows[:, -1].numpy()
-    corners, pusher = (torch.from_numpy(demos.observation[name][last])
-                       for name in ("observation.environment_state", "observation.state"))
-    return Moves((decoded * unit).unflatten(0, (c.vqvae_n_embed, -1)), chunks * unit, codes, offsets * unit,
-                 corners.view(-1, 8, 2), pusher)
+    corners, pusher = (
+        torch.from_numpy(demos.observation[name][last])
+        for name in ("observation.environment_state", "observation.state")
+    )
+    return Moves(
+        (decoded * unit).unflatten(0, (c.vqvae_n_embed, -1)),
+        chunks * unit,
+        codes,
+        offsets * unit,
+        corners.view(-1, 8, 2),
+        pusher,
+    )
 
 
 def plot_move(moves: Moves, primary: int, secondary: int) -> "Figure":
@@ -99,7 +109,8 @@ def plot_move(moves: Moves, primary: int, secondary: int) -> "Figure":
     draw_board(board, moves.corners[example].numpy(), start)
     board.set(xlim=(start[0] - AROUND, start[0] + AROUND), ylim=(start[1] + AROUND, start[1] - AROUND))
     behind = mine[:: max(1, len(mine) // SHOWN)]
-    board.add_collection(LineCollection(list(moves.chunks[behind].numpy() + start), colors="0.35", alpha=0.4, linewidths=0.8))
+    chunks = list(moves.chunks[behind].numpy() + start)
+    board.add_collection(LineCollection(chunks, colors="0.35", alpha=0.4, linewidths=0.8))
     path, reach = moves.decoded[primary, secondary].numpy() + start, 0.0
     if len(mine):
         radii = moves.offsets[mine].norm(dim=-1).quantile(0.95, dim=0)
@@ -107,7 +118,8 @@ def plot_move(moves: Moves, primary: int, secondary: int) -> "Figure":
         for place, radius in zip(path, radii.tolist(), strict=True):
             board.add_patch(Circle(tuple(place), radius, facecolor=ORANGE, alpha=0.15))
     board.plot(*path.T, ".-", color=ORANGE)
-    board.set_title(f"its chunk; the offset reaches {reach:.0f} px" if len(mine) else "its chunk; no demonstration uses it")
+    used = f"the offset reaches {reach:.0f} px" if len(mine) else "no demonstration uses it"
+    board.set_title(f"its chunk; {used}")
     return figure
 
 

@@ -1,4 +1,5 @@
 """Pairs of a primary and a secondary code: which of them chunks use, over training and for sizes of the codebook."""
+
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ def draw_pairs(ax: "Axes", counts: "Tensor") -> None:
     used = counts.numpy().astype(float)
     used[used == 0] = float("nan")
     ax.imshow(used, cmap="viridis_r", norm=LogNorm(1, max(2, counts.max().item())))
-    ticks = range(0, len(counts), max(1, len(counts) // 4))  # few: ticks are most of what a picture costs
+    ticks = range(0, len(counts), max(1, len(counts) // 4))  # few: ticks are most of the time to draw the figure
     ax.set(xlabel="secondary code (dark: many chunks, white: none)", ylabel="primary code", xticks=ticks, yticks=ticks)
 
 
@@ -51,8 +52,12 @@ def plot_pair_usage(codes: "Tensor", n_codes: int) -> "Figure":
         bars.plot([places[code] for code in usage.dead], [0] * len(usage.dead), "x", color=ORANGE, clip_on=False)
         words.append(f"{name}: {describe_usage(usage.coverage, usage.perplexity, n_codes)}")
     bars.set_title("\n".join(words), fontsize=10)
-    bars.set(xlabel="code", ylabel="share of the chunks (%)", ylim=(0, 1.2 * highest or 1),
-             xticks=range(0, n_codes, max(1, n_codes // 4)))
+    bars.set(
+        xlabel="code",
+        ylabel="share of the chunks (%)",
+        ylim=(0, 1.2 * highest or 1),
+        xticks=range(0, n_codes, max(1, n_codes // 4)),
+    )
     bars.locator_params(axis="y", nbins=4)
     bars.legend(loc="upper right", ncols=2)  # above the bars; to look for the best place takes longer than to draw
     return figure
@@ -73,12 +78,14 @@ def pair_usage_explorer(snapshots: Mapping[int, Mapping[int, "Tensor"]], start: 
     start = sizes[0] if start is None else start
     if start not in sizes:
         raise BadInput(f"no codebooks of {start} codes: choose from {', '.join(map(str, sizes))}")
-    pictures: dict[tuple[int, int], str] = {}
+    images: dict[tuple[int, int], str] = {}
 
     def draw(size: int, step: int) -> str:
-        if (size, step) not in pictures:
+        if (size, step) not in images:
             figure = plot_pair_usage(snapshots[size][step], size)
-            pictures[size, step] = as_image(figure, f"Use of pairs of {size} codes after {step} training steps")
-        return pictures[size, step]
+            images[size, step] = as_image(figure, f"Use of pairs of {size} codes after {step} training steps")
+        return images[size, step]
 
-    return explorer(draw, size=choice("codes per layer", sizes, start), step=choice("training step", steps[0], steps[0][-1]))
+    return explorer(
+        draw, size=choice("codes per layer", sizes, start), step=choice("training step", steps[0], steps[0][-1])
+    )

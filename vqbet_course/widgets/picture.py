@@ -1,4 +1,5 @@
-"""What all explorers are: controls, and below them a picture of the state that they describe."""
+"""Parts of all explorers: controls, and below them an image of the state that they describe."""
+
 import base64
 import gc
 import html
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from ipywidgets import ValueWidget, VBox
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from vqbet_course.tasks.task import Scene
 
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 DPI = 80
@@ -27,20 +30,20 @@ def explorer(draw: Callable[..., str], **controls: "ValueWidget") -> "VBox":
         with young_figures():
             return draw(**{name: control.value for name, control in controls.items()})
 
-    picture = ipywidgets.HTML(now())
+    image = ipywidgets.HTML(now())
 
     def show(change: Any) -> None:
-        picture.value = now()
+        image.value = now()
 
     for control in controls.values():
         control.observe(show, names="value")
-    return ipywidgets.VBox([*controls.values(), picture])
+    return ipywidgets.VBox([*controls.values(), image])
 
 
 @contextmanager
 def young_figures() -> Iterator[None]:
-    """Let go at once of the figures that are made here. They refer to themselves in circles, and once a few have grown
-    old, Python searches every object for them: a pause of a quarter of a second where torch is loaded."""
+    """Free the figures that are made in this block at once. They refer to themselves in circles, and once a few are
+    old, Python searches every object for them: a pause of 0.25 s where torch is loaded."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -52,24 +55,24 @@ def young_figures() -> Iterator[None]:
 
 
 def clickable(box: "VBox", choose: Callable[[float, float], None]) -> "VBox":
-    """An explorer whose picture takes clicks: `choose` hears where, in shares of width and height from the top left.
+    """An explorer whose image takes clicks: `choose` hears where, in shares of width and height from the top left.
 
-    A picture in HTML cannot tell the kernel, so an empty canvas of the same size lies over it.
+    An image in HTML cannot report clicks to the kernel, so an empty canvas of the same size lies over it.
     """
     import ipywidgets
     from ipycanvas import Canvas
 
-    *controls, picture = box.children
-    picture.layout.grid_area = "1 / 1"
-    width, height = (int(size) for size in SIZES.findall(picture.value)[0])
+    *controls, image = box.children
+    image.layout.grid_area = "1 / 1"
+    width, height = (int(size) for size in SIZES.findall(image.value)[0])
     canvas = Canvas(width=width, height=height, layout={"grid_area": "1 / 1", "max_width": "100%"})
     canvas.on_mouse_down(lambda x, y: choose(x / width, y / height))
     leave_by_tab(canvas)
-    return ipywidgets.VBox([*controls, ipywidgets.GridBox([picture, canvas])])
+    return ipywidgets.VBox([*controls, ipywidgets.GridBox([image, canvas])])
 
 
 def leave_by_tab(canvas: Any) -> None:
-    """A canvas keeps every key to itself: without this, nobody would get out of it by keyboard."""
+    """Let Tab leave a canvas: it handles every key itself, so keyboard users would be caught in it."""
     canvas.on_key_down(lambda key, *_: canvas.blur() if key == "Tab" else None)
 
 
@@ -88,23 +91,28 @@ def choice(words: str, options: Any, value: Any) -> "ValueWidget":
 
 
 def as_image(figure: "Figure", alt: str) -> str:
-    """A figure as an HTML image that needs no other file; its titles join `alt` as the alternative text."""
+    """A figure as a self-contained HTML image; its titles join `alt` as the alternative text."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, pil_kwargs={"compress_level": 1})
     words = html.escape("; ".join([alt, *(ax.get_title() for ax in figure.axes if ax.get_title())]))
     data = base64.b64encode(buffer.getvalue()).decode()
     width, height = (round(DPI * size) for size in figure.get_size_inches())
-    return (f'<img alt="{words}" width="{width}" height="{height}" style="display: block; max-width: 100%; height: auto" '
-            f'src="data:image/png;base64,{data}">')
+    style = "display: block; max-width: 100%; height: auto"
+    return f'<img alt="{words}" width="{width}" height="{height}" style="{style}" src="data:image/png;base64,{data}">'
+
+
+def draw_scene(ax: "Axes", scene: "Scene") -> None:
+    """A board seen from above: the goal in green, block and pusher."""
+    from matplotlib.patches import Circle, Polygon
+
+    ax.add_patch(Polygon(scene.goal, facecolor="#BFE5D8", edgecolor=GREEN))
+    ax.add_patch(Polygon(scene.block, facecolor="0.7", edgecolor="0.4", alpha=0.9))
+    ax.add_patch(Circle((float(scene.pusher[0]), float(scene.pusher[1])), scene.radius, facecolor=BLUE, alpha=0.7))
+    ax.set(xlim=(0, scene.size), ylim=(scene.size, 0), aspect="equal", xticks=(), yticks=())
 
 
 def draw_board(ax: "Axes", corners: Any, pusher: Any) -> None:
-    """PushT's board seen from above: the goal in green, the T by its keypoints (8, 2), the pusher (2,); pixels."""
-    from matplotlib.patches import Circle, Polygon
+    """PushT's board seen from above, with the T's keypoints (8, 2) and the pusher (2,); pixels."""
+    from vqbet_course.tasks import DEFAULT_TASK, get_task
 
-    from vqbet_course.tasks.pusht.geometry import AROUND, GOAL_POSE, OUTLINE, PUSHER_RADIUS, SIZE, to_world
-
-    ax.add_patch(Polygon(to_world(OUTLINE, GOAL_POSE[None])[0], facecolor="#BFE5D8", edgecolor=GREEN))
-    ax.add_patch(Polygon(corners[AROUND], facecolor="0.7", edgecolor="0.4", alpha=0.9))
-    ax.add_patch(Circle(tuple(pusher), PUSHER_RADIUS, facecolor=BLUE, alpha=0.7))
-    ax.set(xlim=(0, SIZE), ylim=(SIZE, 0), aspect="equal", xticks=(), yticks=())
+    draw_scene(ax, get_task(DEFAULT_TASK).scene({"environment_state": corners.reshape(16), "agent_pos": pusher}))

@@ -1,4 +1,5 @@
-"""One codebook: how evenly its codes are used, and the moves that they are."""
+"""One codebook: how evenly its codes are used, and the chunk that each decodes to."""
+
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-DEAD = ORANGE  # told from viridis by every eye
+DEAD = ORANGE  # distinguishable from viridis with every kind of colour vision
 
 
 def plot_token_usage(codebook: "Tensor", tokens: "Tensor") -> "Figure":
@@ -47,12 +48,22 @@ def plot_token_usage(codebook: "Tensor", tokens: "Tensor") -> "Figure":
     bars.plot(dead, np.zeros(len(dead)), "x", color=DEAD, clip_on=False, zorder=3)
     bars.axhline(100 / n_codes, color="0.4", linestyle=":", linewidth=1)
     bars.annotate("even use", (n_codes - 0.5, 100 / n_codes), ha="right", va="bottom", color="0.3")
-    bars.set(xlabel="codes, most used first", ylabel="share of the tokens (%)", xlim=(-0.7, n_codes - 0.3), ylim=(0, None),
-             title=describe_usage(usage.coverage, usage.perplexity, n_codes))
+    bars.set(
+        xlabel="codes, most used first",
+        ylabel="share of the tokens (%)",
+        xlim=(-0.7, n_codes - 0.3),
+        ylim=(0, None),
+        title=describe_usage(usage.coverage, usage.perplexity, n_codes),
+    )
     rare_first = order[::-1]  # so that the most used lie on top
-    moves.add_collection(LineCollection(
-        paths[rare_first], colors=colours[rare_first], linewidths=1.3,
-        linestyles=["dashed" if share[code] == 0 else "solid" for code in rare_first]))
+    moves.add_collection(
+        LineCollection(
+            paths[rare_first],
+            colors=colours[rare_first],
+            linewidths=1.3,
+            linestyles=["dashed" if share[code] == 0 else "solid" for code in rare_first],
+        )
+    )
     moves.scatter(*paths[rare_first, -1].T, c=colours[rare_first], s=16, zorder=2)
     moves.plot(0, 0, "k+", markersize=10)
     moves.set(xlabel="right of the pusher (px)", ylabel="below the pusher (px)", title="the moves in the codebook")
@@ -64,7 +75,7 @@ def plot_token_usage(codebook: "Tensor", tokens: "Tensor") -> "Figure":
 
 
 def describe_usage(coverage: float, perplexity: float, n_codes: int) -> str:
-    """Coverage (0..1) and perplexity of a codebook in a line of words."""
+    """Coverage (0..1) and perplexity of a codebook as one line of text."""
     used = round(coverage * n_codes)
     return f"{used} of {n_codes} codes used, {n_codes - used} dead, perplexity {perplexity:.1f}"
 
@@ -83,12 +94,14 @@ def token_usage_explorer(codebooks: Mapping[str, "Tensor"], chunks: "Tensor", st
     start = next(iter(codebooks)) if start is None else start
     if start not in codebooks:
         raise BadInput(f"no codebook {start!r}: choose from {', '.join(codebooks)}")
-    pictures = {}
+    images = {}
     for label, codebook in codebooks.items():
         if codebook.shape[1:] != chunks.shape[1:]:
-            raise BadInput(f"codebook {label!r} has codes of shape {tuple(codebook.shape[1:])}, "
-                           f"the chunks {tuple(chunks.shape[1:])}: they must agree")
+            raise BadInput(
+                f"codebook {label!r} has codes of shape {tuple(codebook.shape[1:])}, "
+                f"the chunks {tuple(chunks.shape[1:])}: they must agree"
+            )
         tokens = nearest_code(chunks.flatten(1), codebook.flatten(1))
-        pictures[label] = as_image(plot_token_usage(codebook, tokens), f"Use of the codebook {label}")
+        images[label] = as_image(plot_token_usage(codebook, tokens), f"Use of the codebook {label}")
 
-    return explorer(lambda label: pictures[label], label=choice("codebook", list(codebooks), start))
+    return explorer(lambda label: images[label], label=choice("codebook", list(codebooks), start))

@@ -3,6 +3,7 @@
 Each kind of source is a module of its own with `KIND`, what it is called; `accepts(path)`, whether a path is one;
 and `open_source(path, choice)`. To add a kind, write its module and name it here.
 """
+
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -16,8 +17,18 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets.choice import Choice
 from vqbet_course.datasets.source import Episode, Frames, Source, readable
 
-KINDS = ("lerobot_dataset", "replay_zarr", "replay_npz", "robomimic_hdf5", "aloha_hdf5", "maniskill_hdf5",
-         "episode_folders", "bet_npy", "ros2_bag", "gello_pickles")
+KINDS = (
+    "lerobot_dataset",
+    "replay_zarr",
+    "replay_npz",
+    "robomimic_hdf5",
+    "aloha_hdf5",
+    "maniskill_hdf5",
+    "episode_folders",
+    "bet_npy",
+    "ros2_bag",
+    "gello_pickles",
+)
 
 DEMO_FOLDER = Path(vqbet_course.__file__).parent / "data" / "demos"
 
@@ -26,16 +37,17 @@ def open_as_stored(text: str, fps: float | None = None, choice: Choice | None = 
     """Open a SOURCE: `demo` (ships with the course), a path of one of the KINDS, or a dataset id on the hub, whose
     videos are fetched when the first frame is asked for.
 
-    `fps`: frames a second, for sources that do not say; `choice`: what of it is taken, by default all. Features are those of the file; `tasks.open_source` turns them
+    `fps`: frames a second, for sources that do not say; `choice`: what of it is taken, by default all.
+    Features are those of the file; `tasks.open_source` turns them
     into those of the task that they are of. Raises BadInput for anything else.
     """
     choice = replace(choice or Choice(), fps=fps if fps is not None else choice.fps if choice else None)
     if choice.fps is not None and not 0 < choice.fps < 1e6:
         raise BadInput(f"{choice.fps:g} frames a second: give a number above 0")
-    return choice.of(opened(text, choice))
+    return choice.of(whole_source(text, choice))
 
 
-def opened(text: str, choice: Choice) -> Source:
+def whole_source(text: str, choice: Choice) -> Source:
     """All of a SOURCE. Raises BadInput as `open_as_stored` does."""
     if text == "demo":
         return replace(open_path(DEMO_FOLDER, replace(choice, fps=None)), path="demo")
@@ -48,15 +60,18 @@ def opened(text: str, choice: Choice) -> Source:
 
 def fetching_videos(source: Source, repo_id: str) -> Source:
     """A source of the hub that fetches its videos when the first frame is asked for."""
+
     def fetched(frames: Frames) -> Frames:
         def later() -> Iterator[np.ndarray]:
             download(repo_id, videos=True)
             yield from frames()
+
         return later
 
     def read(start: int) -> Iterator[Episode]:
         for episode in source.read(start):
             yield replace(episode, images={name: fetched(frames) for name, frames in episode.images.items()})
+
     return replace(source, read=read, path=repo_id)
 
 
@@ -80,8 +95,9 @@ def open_path(path: Path, choice: Choice) -> Source:
         for kind in kinds:
             if kind.accepts(path):
                 return kind.open_source(path, choice)
-    raise BadInput(f"{path}: is none of {', '.join(kind.KIND for kind in kinds)} (a LeRobotDataset has a "
-                   "meta/info.json)")
+    raise BadInput(
+        f"{path}: is none of {', '.join(kind.KIND for kind in kinds)} (a LeRobotDataset has a meta/info.json)"
+    )
 
 
 @functools.cache
@@ -92,5 +108,7 @@ def download(repo_id: str, videos: bool) -> Path:
     try:
         return Path(snapshot_download(repo_id, repo_type="dataset", ignore_patterns=None if videos else ["videos/*"]))
     except Exception as error:  # offline, unknown, private: the library has a class for each
-        raise BadInput(f"{repo_id}: no such file, and the hub did not give it "
-                       f"({type(error).__name__}); check the name and the network") from None
+        raise BadInput(
+            f"{repo_id}: no such file, and the hub did not give it "
+            f"({type(error).__name__}); check the name and the network"
+        ) from None

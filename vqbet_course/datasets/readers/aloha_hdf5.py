@@ -2,6 +2,7 @@
 
 Mobile ALOHA's `base_action` follows the arms' numbers in the action, as its authors train it.
 """
+
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,15 +13,19 @@ import numpy as np
 from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets.choice import Choice
 from vqbet_course.datasets.images import hdf5_frames
-from vqbet_course.datasets.readers.hdf5 import is_hdf5, is_numbers, leaves, opened, rows_of
+from vqbet_course.datasets.readers.hdf5 import flat_rows, is_hdf5, is_numbers, leaves, opened
 from vqbet_course.datasets.source import Episode, Source, readable
 
 KIND = "ALOHA HDF5"
 FPS = 50.0
 """ALOHA's control rate (Zhao et al. 2023, section V); the files do not repeat it."""
 
-NUMBERS = {"observations/qpos": "observation.state", "observations/qvel": "observation.velocity",
-           "observations/effort": "observation.effort", "action": "action"}
+NUMBERS = {
+    "observations/qpos": "observation.state",
+    "observations/qvel": "observation.velocity",
+    "observations/effort": "observation.effort",
+    "action": "action",
+}
 BASE = "base_action"
 READ = {*(name.replace("/", ".") for name in NUMBERS), BASE, "compress_len"}
 
@@ -60,25 +65,29 @@ def open_source(path: Path, choice: Choice) -> Source:
 
     arms = found.numbers["action"].shape[1] - wide.get(BASE, 0)
     names = {"action": [*(f"arm_{i}" for i in range(arms)), *(f"base_{i}" for i in range(wide[BASE]))]} if wide else {}
-    return Source(str(path), KIND, len(files), read, choice.fps or FPS, sizes, names=names, robot="aloha",
-                  left_out=left_out)
+    return Source(
+        str(path), KIND, len(files), read, choice.fps or FPS, sizes, names=names, robot="aloha", left_out=left_out
+    )
 
 
 def episode_of(path: Path, file: Any, number: int, wanted: tuple[str, ...]) -> Episode:
     """One file as an episode. `wanted`: arrays to take beside the usual ones, `observation.` and their name."""
     place = f"{path}, episode {number}"
-    numbers = {feature: rows_of(file[name], place) for name, feature in NUMBERS.items() if name in file}
+    numbers = {feature: flat_rows(file[name], place) for name, feature in NUMBERS.items() if name in file}
     for name, array in leaves(file["observations"]).items() if "observations" in file else ():
         if f"observation.{name}" in wanted and f"observation.{name}" not in numbers and is_numbers(array):
-            numbers[f"observation.{name}"] = rows_of(array, place)
+            numbers[f"observation.{name}"] = flat_rows(array, place)
     if BASE in file and "action" in numbers:
-        base = rows_of(file[BASE], place)
+        base = flat_rows(file[BASE], place)
         if len(base) != len(numbers["action"]):
             raise BadInput(f"{place}: {BASE} has {len(base)} rows, action {len(numbers['action'])}")
         numbers["action"] = np.concatenate([numbers["action"], base], axis=1)
     cameras = file.get("observations/images", {})
-    images = {f"observation.images.{name}": hdf5_frames(path, cameras[name].name, place) for name in cameras
-              if in_colour(cameras[name])}
+    images = {
+        f"observation.images.{name}": hdf5_frames(path, cameras[name].name, place)
+        for name in cameras
+        if in_colour(cameras[name])
+    }
     return Episode(numbers, place, images)
 
 

@@ -3,6 +3,7 @@
 Relay kitchen's `observations_seq.npy` is (T, E, size), block pushing's `multimodal_push_observations.npy` (E, T, size):
 the mask, ones and then zeros, tells which.
 """
+
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,8 +37,10 @@ def open_source(path: Path, choice: Choice) -> Source:
     mask = np.asarray(arrays["mask"]) > 0
     for part in ("observations", "actions"):
         if arrays[part].ndim != 3 or arrays[part].shape[:2] != mask.shape:
-            raise BadInput(f"{files[part]}: has shape {arrays[part].shape}, expected {mask.shape} and a size, by "
-                           f"{files['mask'].name}")
+            raise BadInput(
+                f"{files[part]}: has shape {arrays[part].shape}, expected {mask.shape} and a size, by "
+                f"{files['mask'].name}"
+            )
     by_time = is_whole(mask) and ("_seq" in files["observations"].name or not is_whole(mask.T))
     if not by_time and not is_whole(mask.T):
         raise BadInput(f"{files['mask']}: not ones and then zeros along one axis; the lengths of episodes are unknown")
@@ -46,11 +49,19 @@ def open_source(path: Path, choice: Choice) -> Source:
     def read(start: int) -> Iterator[Episode]:
         for number in range(start, len(lengths)):
             rows = (slice(lengths[number]), number) if by_time else (number, slice(lengths[number]))
-            yield Episode({"observation.state": np.array(arrays["observations"][rows]),
-                           "action": np.array(arrays["actions"][rows])}, f"{path}, episode {number}")
+            yield Episode(
+                {
+                    "observation.state": np.array(arrays["observations"][rows]),
+                    "action": np.array(arrays["actions"][rows]),
+                },
+                f"{path}, episode {number}",
+            )
 
-    others = {file.name: "not one of observations, actions and mask" for file in sorted(path.glob("*.npy"))
-              if file not in files.values()}
+    others = {
+        file.name: "not one of observations, actions and mask"
+        for file in sorted(path.glob("*.npy"))
+        if file not in files.values()
+    }
     return Source(str(path), KIND, len(lengths), read, choice.fps, left_out=others)
 
 

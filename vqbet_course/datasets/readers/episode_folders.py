@@ -4,6 +4,7 @@ Columns `action*` are the action, `timestamp` and its like the time, `frame_inde
 are the state. Columns are matched by name. A camera is numbered PNGs or JPEGs of the episode's folder or of one below
 it, or a video.
 """
+
 import itertools
 import re
 from collections.abc import Iterator
@@ -91,8 +92,10 @@ def read_table(folder: Path) -> tuple[Columns, Path]:
     for name, values in columns.items():
         wrong = [] if is_numeric(values) else [i for i, v in enumerate(values[:, 0]) if not is_number(v)]
         if wrong and len(wrong) < len(values):  # a column of text alone is another thing
-            raise BadInput(f"{file}, row {wrong[0]}: {name} is {str(values[wrong[0], 0])!r}, not a number; "
-                           "repair it or remove the column")
+            raise BadInput(
+                f"{file}, row {wrong[0]}: {name} is {str(values[wrong[0], 0])!r}, not a number; "
+                "repair it or remove the column"
+            )
     return columns, file
 
 
@@ -113,11 +116,14 @@ def roles_of(columns: Columns, place: str) -> tuple[list[str], list[str]]:
     """The columns of the action and those of the state. Raises BadInput where there are none."""
     numbers = [name for name in columns if is_numeric(columns[name]) and name not in clocks_in(columns)]
     action = [name for name in numbers if name.startswith("action")] or [
-        name for name in numbers if OTHER_ACTIONS.fullmatch(name)]
+        name for name in numbers if OTHER_ACTIONS.fullmatch(name)
+    ]
     state = [name for name in numbers if name not in action]
     if not action or not state:
-        raise BadInput(f"{place}: no columns for {'the state' if action else 'the action'}; name those "
-                       "of the action `action...`, every other one is state")
+        raise BadInput(
+            f"{place}: no columns for {'the state' if action else 'the action'}; name those "
+            "of the action `action...`, every other one is state"
+        )
     return action, state
 
 
@@ -126,8 +132,10 @@ def check_columns(place: str, columns: Columns, action: list[str], state: list[s
     found, wanted = {name for part in roles_of(columns, place) for name in part}, {*action, *state}
     if found != wanted:
         differ = ", ".join(sorted(found ^ wanted)[:4])
-        raise BadInput(f"{place}: its columns are not those of the first episode ({differ}); leave the episode out with "
-                       "--drop-episodes, or give all of them the same columns")
+        raise BadInput(
+            f"{place}: its columns are not those of the first episode ({differ}); leave the episode out with "
+            "--drop-episodes, or give all of them the same columns"
+        )
 
 
 def component_names(columns: Columns, chosen: list[str]) -> list[str]:
@@ -141,27 +149,36 @@ def numbers_of(columns: Columns, place: str, action: list[str], state: list[str]
     if "frame_index" in columns:
         wrong = np.flatnonzero(np.diff(columns["frame_index"][:, 0]) != 1)
         if len(wrong):
-            raise BadInput(f"{place}, row {wrong[0] + 1}: frame_index does not follow the row before; frames are "
-                           "missing, doubled or out of order")
-    return {"observation.state": np.concatenate([columns[name] for name in state], axis=1),
-            "action": np.concatenate([columns[name] for name in action], axis=1)}
+            raise BadInput(
+                f"{place}, row {wrong[0] + 1}: frame_index does not follow the row before; frames are "
+                "missing, doubled or out of order"
+            )
+    return {
+        "observation.state": np.concatenate([columns[name] for name in state], axis=1),
+        "action": np.concatenate([columns[name] for name in action], axis=1),
+    }
 
 
 def check_rate(place: str, rate: float | None, stated: float | None) -> None:
     """Raise BadInput where an episode has another rate than the first."""
     if rate is not None and stated is not None and abs(rate - stated) > 0.02 * stated:
-        raise BadInput(f"{place}: {rate:g} frames a second, {stated:g} in the first episode; resample, or convert them "
-                       "apart")
+        raise BadInput(
+            f"{place}: {rate:g} frames a second, {stated:g} in the first episode; resample, or convert them apart"
+        )
 
 
 def cameras(folder: Path) -> tuple[dict[str, Frames], dict[str, str]]:
     """{feature: Frames} of the videos and numbered images in a folder and those below it, and {file: why it is not
     read}."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".") and p.suffix not in TABLES)
+    files = sorted(
+        p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".") and p.suffix not in TABLES
+    )
     videos = [p for p in files if p.suffix.lower() in VIDEOS]
     stems = [p.stem for p in videos]
-    found = {f"observation.images.{p.stem if stems.count(p.stem) == 1 else dotted(p.with_suffix(''), folder)}": film(p)
-             for p in videos}
+    found = {
+        f"observation.images.{p.stem if stems.count(p.stem) == 1 else dotted(p.with_suffix(''), folder)}": film(p)
+        for p in videos
+    }
     left_out = {f"*{p.suffix}": "such files are not read" for p in files if p.suffix.lower() not in (*IMAGES, *VIDEOS)}
     images = [p for p in files if p.suffix.lower() in IMAGES]
     for place, group in itertools.groupby(images, key=lambda p: p.parent):
@@ -203,16 +220,19 @@ def without_number(stem: str, place: int) -> str:
 
 def stills(pictures: list[Path]) -> Frames:
     """Images in the order of their numbers. Raises BadInput for one that is missing or doubled."""
+
     def frames() -> Iterator[np.ndarray]:
         before: list[int] | None = None
         for picture in pictures:
             numbers = numbers_in(picture.stem)
             if before is not None and sum(abs(a - b) for a, b in zip(numbers, before, strict=False)) != 1:
-                raise BadInput(f"{picture}: expected number {max(before, default=-1) + 1} here; an image is missing or "
-                               "doubled")
+                raise BadInput(
+                    f"{picture}: expected number {max(before, default=-1) + 1} here; an image is missing or doubled"
+                )
             before = numbers
             with readable(str(picture)):
                 yield decoded(picture.read_bytes())
+
     return frames
 
 

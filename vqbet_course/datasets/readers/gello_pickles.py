@@ -2,6 +2,7 @@
 
 A pickle can run any program, so these are read by an unpickler that makes numbers and arrays, and nothing else.
 """
+
 import datetime
 import io
 import pickle
@@ -58,8 +59,9 @@ def open_source(path: Path, choice: Choice) -> Source:
     first = read_frame(files_of(folders[0])[0])
     sizes: dict[str, tuple[int, ...]] = {}
     for folder in folders:
-        sizes |= {camera(name): value.shape for name, value in read_frame(files_of(folder)[0]).items()
-                  if is_image(value)}
+        sizes |= {
+            camera(name): value.shape for name, value in read_frame(files_of(folder)[0]).items() if is_image(value)
+        }
     left_out = {name: why for name, value in first.items() if (why := unread(value)) is not None}
 
     def read(start: int) -> Iterator[Episode]:
@@ -106,8 +108,10 @@ def episode_of(folder: Path, number: int) -> Episode:
         frame = read_frame(file)
         numbers = {name: np.atleast_1d(np.asarray(value)) for name, value in frame.items() if is_number(value)}
         if row and (numbers.keys() != rows.keys() or any(v.shape != rows[k][0].shape for k, v in numbers.items())):
-            raise BadInput(f"{file}: holds {', '.join(sorted(numbers))}, the first frame of its demonstration "
-                           f"{', '.join(sorted(rows))}, or in other sizes; leave the episode out with --drop-episodes")
+            raise BadInput(
+                f"{file}: holds {', '.join(sorted(numbers))}, the first frame of its demonstration "
+                f"{', '.join(sorted(rows))}, or in other sizes; leave the episode out with --drop-episodes"
+            )
         for name, value in numbers.items():
             rows.setdefault(name, []).append(value)
         cameras |= {name for name, value in frame.items() if is_image(value)}
@@ -117,12 +121,14 @@ def episode_of(folder: Path, number: int) -> Episode:
 
 def frames_of(files: list[Path], name: str) -> Frames:
     """The images of a camera, one for each file."""
+
     def frames() -> Iterator[np.ndarray]:
         for file in files:
             frame = read_frame(file)
             if not is_image(frame.get(name)):
                 raise BadInput(f"{file}: has no image {name}; leave its episode out with --drop-episodes")
             yield as_bytes(frame[name], str(file))
+
     return frames
 
 
@@ -155,9 +161,14 @@ class NumbersOnly(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """What makes arrays and their numbers. Raises UnpicklingError for all else."""
-        makers = {("multiarray", "_reconstruct"): empty_array, ("multiarray", "scalar"): number,
-                  ("numeric", "_frombuffer"): array_of, ("numpy", "ndarray"): "numpy.ndarray",
-                  ("numpy", "dtype"): Dtype, ("_codecs", "encode"): as_latin_bytes}
+        makers = {
+            ("multiarray", "_reconstruct"): empty_array,
+            ("multiarray", "scalar"): number,
+            ("numeric", "_frombuffer"): array_of,
+            ("numpy", "ndarray"): "numpy.ndarray",
+            ("numpy", "dtype"): Dtype,
+            ("_codecs", "encode"): as_latin_bytes,
+        }
         known = makers.get((module.rpartition(".")[2], name)) if module.split(".")[0] in ("numpy", "_codecs") else None
         if known is None:
             raise pickle.UnpicklingError(f"a frame may not hold {module}.{name}, only numbers and arrays")

@@ -1,4 +1,5 @@
 """HDF5 files, opened with care: nothing outside the file is read, and no declared shape is believed."""
+
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,16 +34,20 @@ def check_links(path: Path, changed: int) -> None:
         for name in group:
             link = group.get(name, getlink=True)
             if isinstance(link, h5py.ExternalLink):
-                raise BadInput(f"{path}: {group.name}/{name} is a link to another file ({link.filename}), which is not "
-                               "followed; copy the data into this file")
+                raise BadInput(
+                    f"{path}: {group.name}/{name} is a link to another file ({link.filename}), which is not "
+                    "followed; copy the data into this file"
+                )
             if isinstance(link, h5py.SoftLink):
                 continue
             item = group[name]
             if isinstance(item, h5py.Group):
                 check(item)
             elif isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
-                raise BadInput(f"{path}: {item.name} keeps its data in another file, which is not read; copy the data "
-                               "into this file")
+                raise BadInput(
+                    f"{path}: {item.name} keeps its data in another file, which is not read; copy the data "
+                    "into this file"
+                )
 
     with h5py.File(path, "r") as file:
         check(file)
@@ -73,7 +78,7 @@ def is_numbers(array: Any) -> bool:
     return array.ndim >= 1 and array.dtype.kind in "fiub" and size <= WIDEST
 
 
-def rows_of(array: Any, place: str) -> np.ndarray:
+def flat_rows(array: Any, place: str) -> np.ndarray:
     """An array (N, ...) of a file as (N, size). Raises BadInput before more is read than an episode can have."""
     believable(f"{place}: {array.name}", array.shape, array.dtype.itemsize)
     values = array[:]

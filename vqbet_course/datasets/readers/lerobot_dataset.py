@@ -1,4 +1,5 @@
 """A LeRobotDataset folder (v3, and v2 where it has the same columns), read straight from its parquet files."""
+
 import itertools
 import json
 import posixpath
@@ -35,8 +36,11 @@ def open_source(path: Path, choice: Choice) -> Source:
     info = read_info(path)
     features = info["features"]
     sizes = {n: picture_size(f) for n, f in features.items() if f["dtype"] in ("image", "video")}
-    left_out = {n: f"{' x '.join(map(str, size))}: only cameras of three channels are read"
-                for n, size in sizes.items() if len(size) != 3 or size[2] != 3}
+    left_out = {
+        n: f"{' x '.join(map(str, size))}: only cameras of three channels are read"
+        for n, size in sizes.items()
+        if len(size) != 3 or size[2] != 3
+    }
     sizes = {n: size for n, size in sizes.items() if n not in left_out}
     left_out |= {n: "text, not numbers" for n, f in features.items() if f["dtype"] in ("string", "language")}
     columns = [n for n in features if n not in sizes and n not in left_out]
@@ -56,7 +60,7 @@ def open_source(path: Path, choice: Choice) -> Source:
                 raise BadInput(f"{path}: meta/episodes says nothing of episode {number}; copy the dataset again")
             parts, promise = [part for _, part in group], promised.get(number, {})
             check_number(parts[0][0], number, found if kept is None else kept[found])
-            episode = joined(f"{parts[0][0]}, episode {number}", parts, info["fps"], len(tasks) > 1)
+            episode = episode_of_pieces(f"{parts[0][0]}, episode {number}", parts, info["fps"], len(tasks) > 1)
             check_promise(episode, promise)
             found, frames = found + 1, frames + len(episode)
             if found > first:
@@ -64,14 +68,26 @@ def open_source(path: Path, choice: Choice) -> Source:
                 images = {n: filmed[n] if n in filmed else frames_of(parts, n) for n in sizes}
                 yield Episode(episode.numbers, episode.place, images)
         if kept is None and (found, frames) != (info["total_episodes"], info["total_frames"]):
-            raise BadInput(f"{path}: {found} episodes of {frames} frames found, meta/info.json promises "
-                           f"{info['total_episodes']} of {info['total_frames']}; copy the dataset again")
+            raise BadInput(
+                f"{path}: {found} episodes of {frames} frames found, meta/info.json promises "
+                f"{info['total_episodes']} of {info['total_frames']}; copy the dataset again"
+            )
 
     names = {n: component_names(f) for n, f in features.items() if n in columns and component_names(f)}
-    return Source(str(path), KIND, info["total_episodes"] if kept is None else len(kept), read, info["fps"], sizes,
-                  names=names, left_out=left_out, dropped=kept is not None,
-                  tasks=tuple(tasks) if len(tasks) > 1 else (),
-                  task="; ".join(tasks) or UNSTATED, **read_facts(path, info))
+    return Source(
+        str(path),
+        KIND,
+        info["total_episodes"] if kept is None else len(kept),
+        read,
+        info["fps"],
+        sizes,
+        names=names,
+        left_out=left_out,
+        dropped=kept is not None,
+        tasks=tuple(tasks) if len(tasks) > 1 else (),
+        task="; ".join(tasks) or UNSTATED,
+        **read_facts(path, info),
+    )
 
 
 def component_names(feature: dict[str, Any]) -> list[str]:
@@ -87,8 +103,10 @@ def component_names(feature: dict[str, Any]) -> list[str]:
 def check_number(file: Path, number: int, expected: int) -> None:
     """Raise BadInput unless this is the episode that comes next."""
     if number != expected:
-        raise BadInput(f"{file}, episode {number}: expected episode {expected} here; the episodes are out of order or "
-                       f"one is missing; go on without it with --drop-episodes {expected}")
+        raise BadInput(
+            f"{file}, episode {number}: expected episode {expected} here; the episodes are out of order or "
+            f"one is missing; go on without it with --drop-episodes {expected}"
+        )
 
 
 def kept_numbers(path: Path, dropped: frozenset[int]) -> list[int]:
@@ -136,10 +154,16 @@ def read_info(path: Path) -> dict[str, Any]:
     file = path / "meta" / "info.json"
     try:
         info = json.loads(file.read_text(encoding="utf-8"))
-        known = {"features": dict(info["features"]), "fps": float(info["fps"]), "robot": info.get("robot_type"),
-                 "total_frames": int(info["total_frames"]), "total_episodes": int(info["total_episodes"]),
-                 "v3": str(info.get("codebase_version")).startswith("v3"), "film": str(info.get("video_path")),
-                 "chunks_size": max(1, int(info.get("chunks_size", 1000)))}
+        known = {
+            "features": dict(info["features"]),
+            "fps": float(info["fps"]),
+            "robot": info.get("robot_type"),
+            "total_frames": int(info["total_frames"]),
+            "total_episodes": int(info["total_episodes"]),
+            "v3": str(info.get("codebase_version")).startswith("v3"),
+            "film": str(info.get("video_path")),
+            "chunks_size": max(1, int(info.get("chunks_size", 1000))),
+        }
         for name, feature in known["features"].items():
             if not re.fullmatch(r"u?int\d+|float\d+|bool|image|video|string|language", feature["dtype"]):
                 raise ValueError(f"{name} is of unknown dtype {feature['dtype']}")
@@ -228,15 +252,17 @@ def as_array(column: Any, place: str, first: int = 0) -> np.ndarray:
     wrong = np.flatnonzero(sizes != sizes[:1])
     if len(wrong) or (len(sizes) and column.null_count):
         row = wrong[0] if len(wrong) else 0
-        raise BadInput(f"{place} has {sizes[row]} numbers in row {first + row}, expected {sizes[0] or 'some'}; "
-                       "repair or drop that episode")
+        raise BadInput(
+            f"{place} has {sizes[row]} numbers in row {first + row}, expected {sizes[0] or 'some'}; "
+            "repair or drop that episode"
+        )
     values = pc.list_flatten(column)
     while types.is_nested(values.type):
         values = pc.list_flatten(values)
     return values.to_numpy().reshape(len(sizes), -1)
 
 
-def joined(place: str, parts: list[Piece], fps: float, many_tasks: bool) -> Episode:
+def episode_of_pieces(place: str, parts: list[Piece], fps: float, many_tasks: bool) -> Episode:
     """One episode from its pieces, with its task_index where there are many tasks. Raises BadInput, naming the row, when
     its clocks do not run as they should."""
     numbers = {name: np.concatenate([numbers[name] for *_, numbers in parts]) for name in parts[0][3]}
@@ -249,8 +275,9 @@ def joined(place: str, parts: list[Piece], fps: float, many_tasks: bool) -> Epis
     }.items():
         if wrong.any():
             row = int(np.argmax(wrong))
-            raise BadInput(f"{place}, row {row}: {name} that of frame {row}; "
-                           "frames are missing, doubled or out of order")
+            raise BadInput(
+                f"{place}, row {row}: {name} that of frame {row}; frames are missing, doubled or out of order"
+            )
     kept = {n: v.astype(np.float32) if is_state_or_action(n) else v for n, v in numbers.items()}
     return Episode(kept | tasks, place)
 
@@ -258,19 +285,25 @@ def joined(place: str, parts: list[Piece], fps: float, many_tasks: bool) -> Epis
 def check_promise(episode: Episode, promise: dict[str, Any]) -> None:
     """Raise BadInput unless the episode is what meta/episodes says it is."""
     if len(episode) != promise.get("length", len(episode)):
-        raise BadInput(f"{episode.place}: {len(episode)} frames found, meta/episodes promises {promise['length']}; "
-                       "copy the dataset again")
+        raise BadInput(
+            f"{episode.place}: {len(episode)} frames found, meta/episodes promises {promise['length']}; "
+            "copy the dataset again"
+        )
     if promise.get("checksum") is not None and episode.checksum() != promise["checksum"]:
-        raise BadInput(f"{episode.place}: states or actions are not those that were written (their checksum "
-                       "differs); copy the dataset again")
+        raise BadInput(
+            f"{episode.place}: states or actions are not those that were written (their checksum "
+            "differs); copy the dataset again"
+        )
 
 
 def frames_of(parts: list[Piece], column: str) -> Frames:
     """Pictures kept as PNG or JPEG inside the parquet files, a few at a time."""
+
     def frames() -> Iterator[np.ndarray]:
         for file, begin, end, _ in parts:
             for data in encoded_pictures(file, column, begin, end):
                 yield decoded(data)
+
     return frames
 
 
@@ -296,8 +329,10 @@ def filled_in(template: str, place: str, **values: Any) -> str:
     Raises BadInput for other fields, for wide ones, and for a path that leaves the dataset."""
     for _, name, form, conversion in string.Formatter().parse(template):
         if name is not None and (name not in values or conversion or not re.fullmatch(r"(0?\d{0,2}d)?", form or "")):
-            raise BadInput(f"{place}: video_path has a field {{{name}:{form}}}; known are {', '.join(values)}, with a "
-                           "width like 03d")
+            raise BadInput(
+                f"{place}: video_path has a field {{{name}:{form}}}; known are {', '.join(values)}, with a "
+                "width like 03d"
+            )
     filled = posixpath.normpath(template.format(**values))
     if filled.startswith(("/", "../")) or filled == ".." or "\\" in filled or ":" in filled:
         raise BadInput(f"{place}: video_path leads out of the dataset, to {filled}; it is not read")
@@ -306,19 +341,28 @@ def filled_in(template: str, place: str, **values: Any) -> str:
 
 def film_of(path: Path, info: dict[str, Any], column: str, number: int, promise: dict[str, Any], n: int) -> Frames:
     """The n pictures of an episode that are kept in a film: a part of one (v3), or one of its own (v2)."""
+
     def frames() -> Iterator[np.ndarray]:
         at = {what: promise.get(f"videos/{column}/{what}") for what in ("chunk_index", "file_index")}
-        file = path / filled_in(info["film"], f"{path}/meta/info.json", video_key=column, **at, episode_index=number,
-                                episode_chunk=number // info["chunks_size"])
+        file = path / filled_in(
+            info["film"],
+            f"{path}/meta/info.json",
+            video_key=column,
+            **at,
+            episode_index=number,
+            episode_chunk=number // info["chunks_size"],
+        )
         begin = promise.get(f"videos/{column}/from_timestamp") or 0.0
         if not file.is_file():
             raise BadInput(f"{file}: missing; it has the pictures of episode {number}, copy the dataset again")
         yield from in_time(film_frames(file, begin), begin, info["fps"], n, f"{file}, episode {number}")
+
     return frames
 
 
-def in_time(film: Iterator[tuple[float, np.ndarray]], begin: float, fps: float, n: int,
-            place: str) -> Iterator[np.ndarray]:
+def in_time(
+    film: Iterator[tuple[float, np.ndarray]], begin: float, fps: float, n: int, place: str
+) -> Iterator[np.ndarray]:
     """The n pictures due at `begin`, begin + 1 / fps, ... Raises BadInput where the film has none at that time."""
     row = 0
     for time, picture in film:

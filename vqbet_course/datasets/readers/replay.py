@@ -1,4 +1,5 @@
 """Replay buffers of the Diffusion Policy kind: arrays of all frames end to end, and where the episodes end."""
+
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -82,8 +83,11 @@ def is_images(array: Any) -> bool:
 
 def layout_of(path: str, arrays: Mapping[str, Any], end: int, wanted: tuple[str, ...]) -> Layout:
     """What each array is; `end` is that of the first episode, by which clocks are known."""
-    images = {name: f"observation.image{'s.' + name if name != 'img' else ''}"
-              for name, array in arrays.items() if is_images(array)}
+    images = {
+        name: f"observation.image{'s.' + name if name != 'img' else ''}"
+        for name, array in arrays.items()
+        if is_images(array)
+    }
     clocks, numbers, left_out = list[str](), dict[str, str](), dict[str, str]()
     action = next((name for name in ACTIONS if name in arrays), None)
     states = [name for name in STATES if name in arrays]
@@ -95,8 +99,9 @@ def layout_of(path: str, arrays: Mapping[str, Any], end: int, wanted: tuple[str,
             numbers[name] = "action"
         elif not is_numbers(array):
             left_out[name] = f"{' x '.join(map(str, array.shape[1:])) or 'one'} of {array.dtype} a frame; not read"
-        elif name in COUNTERS or is_clock(name, np.asarray(array[0:end]).reshape(-1) if array.ndim < 3 else
-                                          np.empty((1, 2))):
+        elif name in COUNTERS or is_clock(
+            name, np.asarray(array[0:end]).reshape(-1) if array.ndim < 3 else np.empty((1, 2))
+        ):
             clocks.append(name)
             left_out[name] = "the time or number of a frame, not observed"
         else:

@@ -1,4 +1,5 @@
 """An .npz of a replay buffer: `action` (N, A), `episode_ends` (E,), and others, `state` (N, size) among them."""
+
 import math
 import zipfile
 from pathlib import Path
@@ -47,8 +48,10 @@ class StoredArray:
         with zipfile.ZipFile(self.path) as archive:
             stored = archive.getinfo(self.name).file_size
         if not self.dtype.hasobject and math.prod(self.shape) * self.dtype.itemsize > stored:
-            raise BadInput(f"{self.path}: {self.name.removesuffix('.npy')} declares shape {self.shape}, but holds "
-                           f"{stored} bytes: not readable, it is cut off or damaged, copy it again")
+            raise BadInput(
+                f"{self.path}: {self.name.removesuffix('.npy')} declares shape {self.shape}, but holds "
+                f"{stored} bytes: not readable, it is cut off or damaged, copy it again"
+            )
         if self.ndim > 1:
             believable(f"{self.path}: {self.name}", self.shape[1:], self.dtype.itemsize)
 

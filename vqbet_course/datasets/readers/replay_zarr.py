@@ -2,6 +2,7 @@
 
 UMI's images are kept as JPEG XL, which the package imagecodecs decodes.
 """
+
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,10 @@ def open_source(path: Path, choice: Choice) -> Source:
         if array.nchunks > MOST_CHUNKS:
             raise BadInput(f"{path}: data/{name} declares {array.nchunks} chunks; its metadata is damaged")
         if array.nchunks_initialized < array.nchunks:  # zarr would read zeros in their place
-            raise BadInput(f"{path}: data/{name} has {array.nchunks_initialized} of {array.nchunks} chunks; "
-                           "copy it again, or, if all is zero in the others, write it with write_empty_chunks")
+            raise BadInput(
+                f"{path}: data/{name} has {array.nchunks_initialized} of {array.nchunks} chunks; "
+                "copy it again, or, if all is zero in the others, write it with write_empty_chunks"
+            )
     ends: Any = group["meta/episode_ends"]
     believable(f"{path}: meta/episode_ends", ends.shape, ends.dtype.itemsize)
     return replay_source(str(path), KIND, arrays, np.asarray(ends[:]).astype(np.int64), choice)
@@ -57,21 +60,30 @@ def inner_folder(path: Path) -> str | None:
 
 def use_codecs(path: Path) -> None:
     """Make the codecs of images known that this buffer uses. Raises BadInput where the package for them is missing."""
-    if not any("imagecodecs" in text for text in metadata_of(path)):
+    if not any("imagecodecs" in text for text in array_metadata(path)):
         return
     try:
         from imagecodecs.numcodecs import register_codecs
     except ImportError:
-        raise BadInput(f"{path}: its images are kept as JPEG XL, which needs the package imagecodecs; install it with: "
-                       "pip install 'vqbet_course[umi]'") from None
+        raise BadInput(
+            f"{path}: its images are kept as JPEG XL, which needs the package imagecodecs; install it with: "
+            "pip install 'vqbet_course[umi]'"
+        ) from None
     register_codecs(verbose=False)
 
 
-def metadata_of(path: Path) -> list[str]:
+def array_metadata(path: Path) -> list[str]:
     """What is written about each array below data/."""
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
-            return [archive.read(name).decode(errors="replace") for name in archive.namelist()
-                    if name.endswith((".zarray", "zarr.json")) and archive.getinfo(name).file_size < 1e6]
-    return [file.read_text(errors="replace") for mark in (".zarray", "zarr.json")
-            for file in (path / "data").glob(f"*/{mark}") if file.stat().st_size < 1e6]
+            return [
+                archive.read(name).decode(errors="replace")
+                for name in archive.namelist()
+                if name.endswith((".zarray", "zarr.json")) and archive.getinfo(name).file_size < 1e6
+            ]
+    return [
+        file.read_text(errors="replace")
+        for mark in (".zarray", "zarr.json")
+        for file in (path / "data").glob(f"*/{mark}")
+        if file.stat().st_size < 1e6
+    ]

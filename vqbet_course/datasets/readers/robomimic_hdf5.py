@@ -1,4 +1,5 @@
 """A robomimic HDF5 file: `data/demo_*/obs/*` and `data/demo_*/actions`. Isaac Lab writes such files, too."""
+
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets.choice import Choice
 from vqbet_course.datasets.clock import is_clock
 from vqbet_course.datasets.images import hdf5_frames
-from vqbet_course.datasets.readers.hdf5 import is_camera, is_hdf5, is_numbers, leaves, opened, rows_of
+from vqbet_course.datasets.readers.hdf5 import flat_rows, is_camera, is_hdf5, is_numbers, leaves, opened
 from vqbet_course.datasets.source import UNSTATED, Episode, Source
 
 KIND = "robomimic HDF5"
@@ -52,9 +53,18 @@ def open_source(path: Path, choice: Choice) -> Source:
             for number in range(start, len(demos)):
                 yield episode_of(path, file["data"][demos[number]], number, states["observation.state"], wanted)
 
-    return Source(str(path), KIND, len(demos), read, choice.fps or (float(rate) if rate else None), sizes, names=states,
-                  task=str(arguments.get("env_name", UNSTATED)), left_out=left_out,
-                  robot=robots if isinstance(robots, str) else ", ".join(map(str, robots)))
+    return Source(
+        str(path),
+        KIND,
+        len(demos),
+        read,
+        choice.fps or (float(rate) if rate else None),
+        sizes,
+        names=states,
+        task=str(arguments.get("env_name", UNSTATED)),
+        left_out=left_out,
+        robot=robots if isinstance(robots, str) else ", ".join(map(str, robots)),
+    )
 
 
 def demo_number(name: str) -> int | None:
@@ -80,8 +90,10 @@ def part(demo: Any, names: tuple[str, ...], place: str) -> Any:
     """What a demonstration has under one of these names. Raises BadInput where it has none."""
     found = next((demo[name] for name in names if name in demo), None)
     if found is None:
-        raise BadInput(f"{place}: {demo.name} has no {' or '.join(names)}, only {', '.join(demo) or 'nothing'}; leave "
-                       "the episode out with --drop-episodes")
+        raise BadInput(
+            f"{place}: {demo.name} has no {' or '.join(names)}, only {', '.join(demo) or 'nothing'}; leave "
+            "the episode out with --drop-episodes"
+        )
     return found
 
 
@@ -98,9 +110,15 @@ def camera(name: str) -> str:
 
 def states_of(observations: Any) -> list[str]:
     """The observations that are the robot's own numbers; those in groups are not among them."""
-    return [name for name, array in leaves(observations).items()
-            if "." not in name and name != WORLD and is_numbers(array) and array.ndim < 4
-            and not is_clock(name, np.zeros(0))]
+    return [
+        name
+        for name, array in leaves(observations).items()
+        if "." not in name
+        and name != WORLD
+        and is_numbers(array)
+        and array.ndim < 4
+        and not is_clock(name, np.zeros(0))
+    ]
 
 
 def components(observations: Any, names: list[str]) -> list[str]:
@@ -126,20 +144,25 @@ def unread(demo: Any, observations: Any, wanted: tuple[str, ...]) -> dict[str, s
 def episode_of(path: Path, demo: Any, number: int, states: list[str], wanted: tuple[str, ...]) -> Episode:
     """`object` becomes the environment's state; everything else, side by side in order of its name, the robot's."""
     place = f"{path}, episode {number} ({demo.name.split('/')[-1]})"
+    numbers = {"action": flat_rows(part(demo, ACTIONS, place), place)}
     observations = part(demo, OBSERVATIONS, place)
     own = states_of(observations)
     if components(observations, own) != states:
         differ = sorted(set(components(observations, own)) ^ set(states))
-        raise BadInput(f"{place}: its observations are not those of the first episode ({', '.join(differ[:4])}); leave "
-                       "the episode out with --drop-episodes")
-    numbers = {"action": rows_of(part(demo, ACTIONS, place), place)}
+        raise BadInput(
+            f"{place}: its observations are not those of the first episode ({', '.join(differ[:4])}); leave "
+            "the episode out with --drop-episodes"
+        )
     if own:
-        numbers["observation.state"] = np.concatenate([rows_of(observations[name], place) for name in own], axis=1)
+        numbers["observation.state"] = np.concatenate([flat_rows(observations[name], place) for name in own], axis=1)
     if WORLD in observations:
-        numbers["observation.environment_state"] = rows_of(observations[WORLD], place)
+        numbers["observation.environment_state"] = flat_rows(observations[WORLD], place)
     for name, array in leaves(observations).items():
         if f"observation.{name}" in wanted and "." in name and is_numbers(array):
-            numbers[f"observation.{name}"] = rows_of(array, place)
-    images = {camera(name): hdf5_frames(path, array.name, place) for name, array in leaves(observations).items()
-              if is_camera(array)}
+            numbers[f"observation.{name}"] = flat_rows(array, place)
+    images = {
+        camera(name): hdf5_frames(path, array.name, place)
+        for name, array in leaves(observations).items()
+        if is_camera(array)
+    }
     return Episode(numbers, place, images)

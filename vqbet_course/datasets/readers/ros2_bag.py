@@ -4,6 +4,7 @@ Rules of resampling: frames lie 1 / fps apart, from the time at which all topics
 of them ends; a frame has of each topic the last message that is not newer. The time of a message is that of its
 header, where it has one, else that of its recording. Numbers of joints are matched by name.
 """
+
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,10 @@ def folders_of(path: Path) -> list[Path]:
 
 def accepts(path: Path) -> bool:
     """Whether a path is a bag or a folder of bags."""
-    return path.is_dir() and any("rosbag2" in file.read_text(errors="replace")[:200]
-                                 for file in (folder / "metadata.yaml" for folder in folders_of(path)[:1]))
+    return path.is_dir() and any(
+        "rosbag2" in file.read_text(errors="replace")[:200]
+        for file in (folder / "metadata.yaml" for folder in folders_of(path)[:1])
+    )
 
 
 def open_source(path: Path, choice: Choice) -> Source:
@@ -50,11 +53,17 @@ def open_source(path: Path, choice: Choice) -> Source:
                 yield episode_of(bag, reader, folders[number], number, topics, pictures, choice.fps or 1.0)
 
     with reader([folders[0]]) as bag:
-        names = {name: parts for name, topic in topics.items() if name not in pictures
-                 and (parts := names_of(next(messages(bag, topic))[1]))}
+        names = {
+            name: parts
+            for name, topic in topics.items()
+            if name not in pictures and (parts := names_of(next(messages(bag, topic))[1]))
+        }
         sizes = {name: image_of(next(messages(bag, topics[name]))[1]).shape for name in pictures}
-    left_out = {topic: f"not in --topics; take it with --topics FEATURE={topic}" for topic in types
-                if topic not in topics.values()}
+    left_out = {
+        topic: f"not in --topics; take it with --topics FEATURE={topic}"
+        for topic in types
+        if topic not in topics.values()
+    }
     return Source(str(path), KIND, len(folders), read, choice.fps, sizes, names=names, left_out=left_out)
 
 
@@ -64,8 +73,9 @@ def reader_class(path: Path) -> Any:
         from rosbags.highlevel import AnyReader
         from rosbags.typesys import Stores, get_typestore
     except ImportError:
-        raise BadInput(f"{path}: a ROS 2 bag, which needs the package rosbags; install it with: "
-                       "pip install 'vqbet_course[ros]'") from None
+        raise BadInput(
+            f"{path}: a ROS 2 bag, which needs the package rosbags; install it with: pip install 'vqbet_course[ros]'"
+        ) from None
     return lambda bags: AnyReader(bags, default_typestore=get_typestore(Stores.ROS2_HUMBLE))
 
 
@@ -74,8 +84,10 @@ def check_topics(path: Path, topics: dict[str, str], types: dict[str, str], fps:
     known = ", ".join(sorted(types))
     unknown = next((topic for topic in topics.values() if topic not in types), None)
     if "action" not in topics or len(topics) < 2 or unknown is not None:
-        raise BadInput(f"{path}: {f'has no topic {unknown}' if unknown else 'say which topics to take'}: --topics "
-                       f"action=TOPIC --topics observation.state=TOPIC --fps N; its topics: {known}")
+        raise BadInput(
+            f"{path}: {f'has no topic {unknown}' if unknown else 'say which topics to take'}: --topics "
+            f"action=TOPIC --topics observation.state=TOPIC --fps N; its topics: {known}"
+        )
     if fps is None:
         raise BadInput(f"{path}: messages come at rates of their own; give the rate of the frames with --fps N")
 
@@ -130,12 +142,13 @@ def image_of(message: Any) -> np.ndarray:
     if message.encoding not in ("rgb8", "bgr8"):
         raise BadInput(f"images are kept as {message.encoding}; only rgb8, bgr8 and compressed images are read")
     rows = np.frombuffer(bytes(message.data), np.uint8).reshape(message.height, message.step)
-    picture = rows[:, :3 * message.width].reshape(message.height, message.width, 3)
+    picture = rows[:, : 3 * message.width].reshape(message.height, message.width, 3)
     return picture if message.encoding == "rgb8" else picture[:, :, ::-1]
 
 
-def episode_of(bag: Any, reader: Any, folder: Path, number: int, topics: dict[str, str], pictures: list[str],
-               fps: float) -> Episode:
+def episode_of(
+    bag: Any, reader: Any, folder: Path, number: int, topics: dict[str, str], pictures: list[str], fps: float
+) -> Episode:
     """One bag as an episode, resampled by the rules above."""
     place = f"{folder}, episode {number}"
     times: dict[str, np.ndarray] = {}
@@ -158,8 +171,9 @@ def nearest_before(times: dict[str, np.ndarray], fps: float, place: str) -> dict
     """{feature: the number (T,) of its message in each frame}, from {feature: times (n,) of its messages}."""
     for name, stamps in times.items():
         if not len(stamps) or (np.diff(stamps) < 0).any():
-            raise BadInput(f"{place}: {name} has no messages, or their times go back; leave the episode out with "
-                           "--drop-episodes")
+            raise BadInput(
+                f"{place}: {name} has no messages, or their times go back; leave the episode out with --drop-episodes"
+            )
     begin, end = max(t[0] for t in times.values()), min(t[-1] for t in times.values())
     if end < begin:
         raise BadInput(f"{place}: its topics do not overlap in time; leave the episode out with --drop-episodes")
@@ -169,6 +183,7 @@ def nearest_before(times: dict[str, np.ndarray], fps: float, place: str) -> dict
 
 def frames_of(reader: Any, folder: Path, topic: str, chosen: np.ndarray) -> Frames:
     """The images of a topic's messages of these numbers, which do not fall."""
+
     def frames() -> Iterator[np.ndarray]:
         with reader([folder]) as bag:
             every = enumerate(messages(bag, topic))
@@ -177,4 +192,5 @@ def frames_of(reader: Any, folder: Path, topic: str, chosen: np.ndarray) -> Fram
                 while at < wanted:
                     at, message = next(every)
                 yield image_of(message[1])
+
     return frames

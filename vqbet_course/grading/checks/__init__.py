@@ -4,6 +4,7 @@ A check draws inputs, asks an answer with them (`probe`), and names the misconce
 no solution: that is the lesson's own cell. To add exercises to a lesson, mark its cells (`metadata.exercise`) and
 write `lesson_NN.py` here; it is found by its name.
 """
+
 import functools
 import importlib
 import inspect

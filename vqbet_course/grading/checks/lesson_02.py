@@ -1,4 +1,5 @@
 """Lesson 02: residual VQ."""
+
 from typing import Any
 
 import torch
@@ -13,13 +14,23 @@ class StraightThrough(Check):
     answer = "straight_through"
     hint = "You need a sum whose value is `quantized` and whose only part with a gradient is `x`."
     misconceptions = [
-        Misconception("missing straight-through", {"(quantized - x).detach()": "(quantized - x)"},
-            "The values are right, but their gradient goes to the codes, and none of it to x."),
-        Misconception("the input itself", {"return x + (quantized - x).detach()": "return x + 0"},
-            "Going forward, the result has to be the quantized values."),
-        Misconception("the gradient arrives twice", {
-            "return x + (quantized - x).detach()": "return 2 * x + (quantized - 2 * x).detach()",
-        }, "Going backward it has to be the identity: how large is the gradient at x?"),
+        Misconception(
+            "missing straight-through",
+            {"(quantized - x).detach()": "(quantized - x)"},
+            "The values are right, but their gradient goes to the codes, and none of it to x.",
+        ),
+        Misconception(
+            "the input itself",
+            {"return x + (quantized - x).detach()": "return x + 0"},
+            "Going forward, the result has to be the quantized values.",
+        ),
+        Misconception(
+            "the gradient arrives twice",
+            {
+                "return x + (quantized - x).detach()": "return 2 * x + (quantized - 2 * x).detach()",
+            },
+            "Going backward it has to be the identity: how large is the gradient at x?",
+        ),
     ]
 
     @staticmethod
@@ -38,49 +49,95 @@ class OneQuantizer(Check):
     id = "2.2"
     answer = "VectorQuantizer"
     blank = ("forward", "follow", "revive")
-    hint = ("`forward`: place the codes if need be, choose, measure, then let the codes follow and revive, "
-            "in training only. `follow`: two moving averages, then divide one by the other. Codes have no "
-            "gradient.")
+    hint = (
+        "`forward`: place the codes if need be, choose, measure, then let the codes follow and revive, "
+        "in training only. `follow`: two moving averages, then divide one by the other. Codes have no "
+        "gradient."
+    )
     misconceptions = [
-        Misconception("codes move in evaluation, too", {
-            "if self.training:\n            self.follow": "if True:\n            self.follow",
-        }, "In eval mode the same input has to give the same answer twice."),
-        Misconception("codes are placed in evaluation, too", {
-            "if self.training and not self.started": "if not self.started"},
-            "The docstring says which batch places the codes."),
-        Misconception("no straight-through", {
-            "Quantized(straight_through(x, values), ": "Quantized(values, ",
-        }, "The values are right, but no gradient of them reaches x."),
-        Misconception("commitment without a gradient", {
-            "F.mse_loss(x, values)": "F.mse_loss(x.detach(), values)",
-        }, "The commitment loss pulls x towards its code. What does it pull in yours?"),
-        Misconception("decay on the wrong side", {
-            "self.count.lerp_(counts, 1 - self.decay)": "self.count.lerp_(counts, self.decay)",
-            "self.total.lerp_(sums, 1 - self.decay)": "self.total.lerp_(sums, self.decay)",
-        }, "A decay of 0.99 means a long memory: how much of the new counts comes in at each step?"),
-        Misconception("sums instead of means", {"self.total / smoothed.unsqueeze(1)": "self.total"},
-            "A code is the mean of the vectors that chose it."),
-        Misconception("no memory", {
-            "self.count.lerp_(counts, 1 - self.decay)": "self.count.copy_(counts)",
-            "self.total.lerp_(sums, 1 - self.decay)": "self.total.copy_(sums)",
-        }, "One batch alone decides in yours. Where does `decay` come in?"),
-        Misconception("counts are not smoothed", {
-            "smoothed = (self.count + self.eps) / (size + n_codes * self.eps) * size": "smoothed = self.count",
-        }, "A code that nobody chooses: its count tends to 0, and you divide by it. What is `eps` for?"),
-        Misconception("nobody is revived", {"            self.revive(x.detach(), generator)\n": ""},
-            "Who calls `revive`?"),
-        Misconception("revives the living", {
-            "self.count < self.revive_below": "self.count >= self.revive_below",
-        }, "Which codes are to be moved: those that are chosen often, or those that are hardly chosen?"),
-        Misconception("a revived code keeps its count", {
-            "self.count[dead] = max(self.revive_below, 1.0)": "pass",
-        }, "A revived code starts anew. What would its old count do to it in the next step?"),
-        Misconception("the total of a revived code does not fit its count", {
-            "self.total[dead] = self.codebook[dead] * self.count[dead].unsqueeze(1)":
-                "self.total[dead] = self.codebook[dead]",
-        }, "A code is its total divided by its count. Where does yours stand after the next step?"),
-        Misconception("draws of its own", {"len(self.codebook), generator=generator)": "len(self.codebook))"},
-            "Two runs with the same generator should place the codes alike. Who draws in k-means?"),
+        Misconception(
+            "codes move in evaluation, too",
+            {
+                "if self.training:\n            self.follow": "if True:\n            self.follow",
+            },
+            "In eval mode the same input has to give the same answer twice.",
+        ),
+        Misconception(
+            "codes are placed in evaluation, too",
+            {"if self.training and not self.started": "if not self.started"},
+            "The docstring says which batch places the codes.",
+        ),
+        Misconception(
+            "no straight-through",
+            {
+                "Quantized(straight_through(x, values), ": "Quantized(values, ",
+            },
+            "The values are right, but no gradient of them reaches x.",
+        ),
+        Misconception(
+            "commitment without a gradient",
+            {
+                "F.mse_loss(x, values)": "F.mse_loss(x.detach(), values)",
+            },
+            "The commitment loss pulls x towards its code. What does it pull in yours?",
+        ),
+        Misconception(
+            "decay on the wrong side",
+            {
+                "self.count.lerp_(counts, 1 - self.decay)": "self.count.lerp_(counts, self.decay)",
+                "self.total.lerp_(sums, 1 - self.decay)": "self.total.lerp_(sums, self.decay)",
+            },
+            "A decay of 0.99 means a long memory: how much of the new counts comes in at each step?",
+        ),
+        Misconception(
+            "sums instead of means",
+            {"self.total / smoothed.unsqueeze(1)": "self.total"},
+            "A code is the mean of the vectors that chose it.",
+        ),
+        Misconception(
+            "no memory",
+            {
+                "self.count.lerp_(counts, 1 - self.decay)": "self.count.copy_(counts)",
+                "self.total.lerp_(sums, 1 - self.decay)": "self.total.copy_(sums)",
+            },
+            "One batch alone decides in yours. Where does `decay` come in?",
+        ),
+        Misconception(
+            "counts are not smoothed",
+            {
+                "smoothed = (self.count + self.eps) / (size + n_codes * self.eps) * size": "smoothed = self.count",
+            },
+            "A code that nobody chooses: its count tends to 0, and you divide by it. What is `eps` for?",
+        ),
+        Misconception(
+            "nobody is revived", {"            self.revive(x.detach(), generator)\n": ""}, "Who calls `revive`?"
+        ),
+        Misconception(
+            "revives the living",
+            {
+                "self.count < self.revive_below": "self.count >= self.revive_below",
+            },
+            "Which codes are to be moved: those that are chosen often, or those that are hardly chosen?",
+        ),
+        Misconception(
+            "a revived code keeps its count",
+            {
+                "self.count[dead] = max(self.revive_below, 1.0)": "pass",
+            },
+            "A revived code starts anew. What would its old count do to it in the next step?",
+        ),
+        Misconception(
+            "the total of a revived code does not fit its count",
+            {
+                "self.total[dead] = self.codebook[dead] * self.count[dead].unsqueeze(1)": "self.total[dead] = self.codebook[dead]",
+            },
+            "A code is its total divided by its count. Where does yours stand after the next step?",
+        ),
+        Misconception(
+            "draws of its own",
+            {"len(self.codebook), generator=generator)": "len(self.codebook))"},
+            "Two runs with the same generator should place the codes alike. Who draws in k-means?",
+        ),
     ]
 
     @staticmethod
@@ -94,9 +151,14 @@ class OneQuantizer(Check):
             out = vq(at)
             parts = {"values": (out.values * weight).sum(), "commitment": out.commit_loss}
             slopes = {f"gradient of the {part}, {name}": gradients(value, at)[0] for part, value in parts.items()}
-            return slopes | {f"values, {name}": out.values, f"codes, {name}": out.codes,
-                                f"commit_loss, {name}": out.commit_loss, f"codebook, {name}": vq.codebook.clone(),
-                                f"count, {name}": vq.count.clone(), f"total, {name}": vq.total.clone()}
+            return slopes | {
+                f"values, {name}": out.values,
+                f"codes, {name}": out.codes,
+                f"commit_loss, {name}": out.commit_loss,
+                f"codebook, {name}": vq.codebook.clone(),
+                f"count, {name}": vq.count.clone(),
+                f"total, {name}": vq.total.clone(),
+            }
 
         vq, dying, alike = answer(4, 3, decay=0.7), answer(4, 3, revive_below=0.5), x[:1].expand(6, 3).clone()
         vq.place(codebook)
@@ -132,54 +194,90 @@ class OneQuantizer(Check):
             return vq.codebook
 
         twins = torch.stack([placed(low) - placed(low) for low in (0.0, 2.0)])
-        return outputs | {"codebook after revival": dying.codebook, "count after revival": dying.count,
-                          "total after revival": dying.total, "total after revival, a count of 3": renewed.total,
-                          "count after revival, a count of 3": renewed.count,
-                          "codebook, all counts on the border": bordering.codebook,
-                          "codes revived by two vectors": int((few.codebook != codebook).any(1).sum()),
-                          "different codes among these": len(few.codebook.unique(dim=0)),
-                          "codebook placed by the first batch": fresh.codebook,
-                          "codebook before any training": resting.codebook, "count of the crowded": crowded.count,
-                          "codebook, smoothed": smooth.codebook, "codebook, the lonely revived": lonely.codebook,
-                          "revived codes are rows of x": (torch.cdist(crowded.codebook, x).amin(1) < 1e-3).tolist(),
-                          "revived codes are different": len(crowded.codebook.unique(dim=0)),
-                          "difference between runs with equal generators": twins,
-                          "another width is refused": refuses(lambda: vq(x[:, :2]))}
+        return outputs | {
+            "codebook after revival": dying.codebook,
+            "count after revival": dying.count,
+            "total after revival": dying.total,
+            "total after revival, a count of 3": renewed.total,
+            "count after revival, a count of 3": renewed.count,
+            "codebook, all counts on the border": bordering.codebook,
+            "codes revived by two vectors": int((few.codebook != codebook).any(1).sum()),
+            "different codes among these": len(few.codebook.unique(dim=0)),
+            "codebook placed by the first batch": fresh.codebook,
+            "codebook before any training": resting.codebook,
+            "count of the crowded": crowded.count,
+            "codebook, smoothed": smooth.codebook,
+            "codebook, the lonely revived": lonely.codebook,
+            "revived codes are rows of x": (torch.cdist(crowded.codebook, x).amin(1) < 1e-3).tolist(),
+            "revived codes are different": len(crowded.codebook.unique(dim=0)),
+            "difference between runs with equal generators": twins,
+            "another width is refused": refuses(lambda: vq(x[:, :2])),
+        }
 
 
 class Stack(Check):
     id = "2.3"
     answer = "ResidualVQ"
     blank = ("forward", "lookup")
-    hint = ("Each layer gets what those before it left over; the values are the sum. Think about which way "
-            "gradients go.")
+    hint = "Each layer gets what those before it left over; the values are the sum. Think about which way gradients go."
     misconceptions = [
-        Misconception("residual not detached", {"residual - step.values.detach()": "residual - step.values"},
-            "The values are right. Follow the gradient of the second layer's commitment loss back to x."),
-        Misconception("every layer quantizes the input", {
-            "residual = residual - step.values.detach()": "pass",
-        }, "What should the second layer see: x, or what the first layer left over?"),
-        Misconception("only the last layer's values", {
-            "values = values + step.values": "values = step.values",
-        }, "A stack approximates x by a sum."),
-        Misconception("one loss for all layers", {"torch.stack(losses))": "torch.stack(losses).sum())"},
-            "The docstring says which shape commit_loss has."),
-        Misconception("codes of the first layer for all layers", {
-            "self.codebooks[layer, codes]": "self.codebooks[0, codes]",
-        }, "Token number g is a line of codebook number g."),
-        Misconception("codes below 0 count from the end", {"((codes < 0) | (codes >= K)).any()": "(codes >= K).any()"},
-            "What does Python do with the index -1? Is that a code?"),
-        Misconception("mean instead of sum in lookup", {
-            ".sum(dim=1)  # (B, g, D)": ".mean(dim=1)  # (B, g, D)",
-        }, "`lookup` of all codes has to give the values of `forward`."),
-        Misconception("the generator goes no further", {"layer(residual, generator)": "layer(residual)"},
-            "Two runs with the same generator should place the codes alike. Who draws in the layers?"),
+        Misconception(
+            "residual not detached",
+            {"residual - step.values.detach()": "residual - step.values"},
+            "The values are right. Follow the gradient of the second layer's commitment loss back to x.",
+        ),
+        Misconception(
+            "every layer quantizes the input",
+            {
+                "residual = residual - step.values.detach()": "pass",
+            },
+            "What should the second layer see: x, or what the first layer left over?",
+        ),
+        Misconception(
+            "only the last layer's values",
+            {
+                "values = values + step.values": "values = step.values",
+            },
+            "A stack approximates x by a sum.",
+        ),
+        Misconception(
+            "one loss for all layers",
+            {"torch.stack(losses))": "torch.stack(losses).sum())"},
+            "The docstring says which shape commit_loss has.",
+        ),
+        Misconception(
+            "codes of the first layer for all layers",
+            {
+                "self.codebooks[layer, codes]": "self.codebooks[0, codes]",
+            },
+            "Token number g is a line of codebook number g.",
+        ),
+        Misconception(
+            "codes below 0 count from the end",
+            {"((codes < 0) | (codes >= K)).any()": "(codes >= K).any()"},
+            "What does Python do with the index -1? Is that a code?",
+        ),
+        Misconception(
+            "mean instead of sum in lookup",
+            {
+                ".sum(dim=1)  # (B, g, D)": ".mean(dim=1)  # (B, g, D)",
+            },
+            "`lookup` of all codes has to give the values of `forward`.",
+        ),
+        Misconception(
+            "the generator goes no further",
+            {"layer(residual, generator)": "layer(residual)"},
+            "Two runs with the same generator should place the codes alike. Who draws in the layers?",
+        ),
     ]
 
     @staticmethod
     def draw(g: torch.Generator) -> dict[str, Tensor]:
-        return {"x": normal(g, 10, 3), "codebooks": normal(g, 3, 4, 3) * torch.tensor([1, 0.5, 0.25])[:, None, None],
-                "weight": normal(g, 10, 3)}
+        return {
+            "x": normal(g, 10, 3),
+            "codebooks": normal(g, 3, 4, 3) * torch.tensor([1, 0.5, 0.25])[:, None, None],
+            "weight": normal(g, 10, 3),
+        }
 
     @staticmethod
     def probe(answer: Any, x: Tensor, codebooks: Tensor, weight: Tensor) -> dict[str, Any]:
@@ -193,12 +291,16 @@ class Stack(Check):
         for twin in twins:
             twin(x, torch.Generator().manual_seed(1))
         return {
-            "values": out.values, "codes": out.codes, "commit_loss": out.commit_loss,
+            "values": out.values,
+            "codes": out.codes,
+            "commit_loss": out.commit_loss,
             "gradient of the values": gradients(loss, at)[0],
             "gradient of the commitment": gradients(out.commit_loss, at)[0],
-            "lookup of all codes": rvq.lookup(out.codes), "lookup of the first codes": rvq.lookup(out.codes[:, :1]),
-            "codes moved by how much are refused": [refuses(lambda: rvq.lookup(out.codes.clamp(1, 2) + n))
-                                                    for n in (-2, -1, 0, 1, 2, 3)],
+            "lookup of all codes": rvq.lookup(out.codes),
+            "lookup of the first codes": rvq.lookup(out.codes[:, :1]),
+            "codes moved by how much are refused": [
+                refuses(lambda: rvq.lookup(out.codes.clamp(1, 2) + n)) for n in (-2, -1, 0, 1, 2, 3)
+            ],
             "difference between runs with equal generators": twins[0].codebooks - twins[1].codebooks,
             "codes of no layer are refused": refuses(lambda: rvq.lookup(out.codes[:, :0])),
             "codes without a batch are refused": refuses(lambda: rvq.lookup(out.codes[0])),

@@ -1,14 +1,44 @@
-"""The navigation toy as a task."""
-import gymnasium as gym
+"""Navigation as a task."""
 
-from vqbet_course.tasks.navigation import NavigationEnv
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+
+from vqbet_course.core.errors import BadInput
+from vqbet_course.datasets.source import Source
+from vqbet_course.tasks.navigation.environment import NavigationEnv, y_beside_disc
 from vqbet_course.tasks.task import Task
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class Navigation(Task):
     """A point robot gets to its goal round one disc, on either side."""
 
     name, title, contract = "navigation", "navigation", NavigationEnv().contract
+    laptop: Mapping[str, Any] = {"use_relative_actions": False}  # an action is a displacement already
 
     def make_env(self) -> gym.Env:
         return NavigationEnv()
+
+    def demonstrations(self, episodes: int, seed: int, **options: Any) -> Source:
+        """Walks on either route. options: walk_on, whether they go on behind the goal. Raises BadInput for another one."""
+        from vqbet_course.tasks.navigation.demonstrator import navigation_source
+
+        unknown = options.keys() - {"walk_on"}
+        if unknown:
+            raise BadInput(f"navigation's demonstrator has no option {min(unknown)}")
+        return navigation_source(episodes, seed, **options)
+
+    def way_taken(self, observations: np.ndarray, contacts: Sequence[int | None]) -> str:
+        side = y_beside_disc(np.asarray(observations)[:, -2:])
+        return "left" if side > 0 else "right" if side < 0 else "neither"
+
+    def plot_scene(self, axes: "Axes") -> bool:
+        from vqbet_course.tasks.navigation.drawing import plot_paths
+
+        plot_paths(axes, [])
+        return True

@@ -4,6 +4,7 @@ A demonstration shows its own goal once, at its end, and its last careful pushes
 to *some* pose. Turn and shift the scene so that this pose becomes the goal, and it is a demonstration of a last push
 (hindsight, as Andrychowicz et al. 2017 relabel goals; here the world is moved, because PushT's goal stands still).
 """
+
 from dataclasses import replace
 
 import numpy as np
@@ -53,15 +54,20 @@ def hindsight_pusht(demos: Demos, chunk_size: int = 8) -> Demos:
     """
     check_keypoints(demos, "have no scene that can be moved")
     poses = pusht.block_pose(demos.observation[KEYPOINTS])
-    segments = [_moved(demos, poses[moment], first, moment + chunk_size)
-                for start, end in zip(demos.episode_starts, demos.episode_ends, strict=True)
-                for first, moment in moments(poses, start, end, chunk_size)]
+    segments = [
+        _moved(demos, poses[moment], first, moment + chunk_size)
+        for start, end in zip(demos.episode_starts, demos.episode_ends, strict=True)
+        for first, moment in moments(poses, start, end, chunk_size)
+    ]
     kept = [s for s in segments if len(s[PUSHER]) >= chunk_size + EVERY]
     ends = demos.episode_ends[-1] + np.cumsum([len(s[PUSHER]) for s in kept], dtype=np.int64)
-    joined = {name: np.concatenate([values, *(s[name] for s in kept)])
-              for name, values in (demos.observation | {"action": demos.action}).items()}
-    return replace(demos, action=joined.pop("action"), observation=joined,
-                   episode_ends=np.concatenate([demos.episode_ends, ends]))
+    joined = {
+        name: np.concatenate([values, *(s[name] for s in kept)])
+        for name, values in (demos.observation | {"action": demos.action}).items()
+    }
+    return replace(
+        demos, action=joined.pop("action"), observation=joined, episode_ends=np.concatenate([demos.episode_ends, ends])
+    )
 
 
 def moments(poses: np.ndarray, start: int, end: int, chunk_size: int) -> list[tuple[int, int]]:
@@ -69,7 +75,7 @@ def moments(poses: np.ndarray, start: int, end: int, chunk_size: int) -> list[tu
     found = []
     for moment in range(start + 10, end - max(2, chunk_size) + 1, EVERY):
         first = max(start, moment - BEFORE)
-        if (_way(poses[moment - 1], poses[moment + 1]) >= MOVING and _way(poses[first], poses[moment]) >= MOVED):
+        if _way(poses[moment - 1], poses[moment + 1]) >= MOVING and _way(poses[first], poses[moment]) >= MOVED:
             found.append((first, moment))
     return found
 
@@ -82,6 +88,7 @@ def _way(before: np.ndarray, after: np.ndarray) -> float:
 
 def _moved(demos: Demos, pose: np.ndarray, first: int, last: int) -> dict[str, np.ndarray]:
     """Frames first..last-1 in a world moved so that `pose` becomes the goal, from where all of it is on the board."""
+
     def move(points: np.ndarray) -> np.ndarray:
         moved = pusht.to_goal(points[first:last].reshape(-1, 2), pose)
         return moved.reshape(last - first, -1).astype(np.float32)

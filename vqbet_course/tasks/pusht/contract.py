@@ -2,9 +2,15 @@
 
 from vqbet_course.core.specs import Contract, Field, TaskContract
 
-PUSHT = Contract({"observation.environment_state": Field(16, "px"), "observation.state": Field(2, "px", 0.0, 512.0)},
-                 Field(2, "px", 0.0, 512.0), 10.0)
+PUSHT = Contract(
+    {"observation.environment_state": Field(16, "px"), "observation.state": Field(2, "px", 0.0, 512.0)},
+    Field(2, "px", 0.0, 512.0),
+    10.0,
+)
 """PushT as this course sees it: the T's eight keypoints, the pusher, and where to send the pusher."""
+
+SUCCESS_COVERAGE = 0.95
+"""The coverage above which PushT is solved, and which reward 1 stands for."""
 
 PUSHT_TASK = TaskContract(
     robot="a round pusher of 15 px radius, led by a PD controller",
@@ -20,6 +26,9 @@ PUSHT_TASK = TaskContract(
 TASK_TEXT = "Push the T-shaped block onto the T-shaped target."
 """The instruction of PushT's demonstrations, as LeRobot keeps one."""
 
-NAMES = {"observation.environment_state": [f"keypoint_{i}_{axis}" for i in range(8) for axis in "xy"],
-         "observation.state": ["pusher_x", "pusher_y"], "action": ["target_x", "target_y"]}
+NAMES = {
+    "observation.environment_state": [f"keypoint_{i}_{axis}" for i in range(8) for axis in "xy"],
+    "observation.state": ["pusher_x", "pusher_y"],
+    "action": ["target_x", "target_y"],
+}
 """A name for each of PushT's numbers, as in `lerobot/pusht_keypoints`."""

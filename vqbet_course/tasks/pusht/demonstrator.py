@@ -14,18 +14,16 @@ import itertools
 import math
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.datasets.source import Episode as Demonstration
-from vqbet_course.datasets.source import Source
-from vqbet_course.tasks.pusht.contract import NAMES, PUSHT, TASK_TEXT
+from vqbet_course.datasets.source import Episode, Source
+from vqbet_course.tasks.pusht.contract import NAMES, PUSHT, SUCCESS_COVERAGE, TASK_TEXT
 from vqbet_course.tasks.pusht.geometry import GOAL_POSE, KEYPOINTS, OUTLINE, PUSHER_RADIUS, SIZE, block_keypoints
 
 Complex = NDArray[np.complex128]
@@ -38,7 +36,6 @@ it draws a slight preference for each episode."""
 DETOUR = {"left": 3.0, "right": 3.0, "mixed": 1.3}
 """How many times longer the one way round may be before the other is taken."""
 
-SUCCESS_COVERAGE = 0.95
 NEXT = {"next.reward": ["coverage_over_0.95"], "next.done": ["done"], "next.success": ["success"]}
 NOISE = 3.0  # pixels: how far the hand is shaken while the true action is written down
 FAR = 60.0  # pixels from the goal beyond which it is shaken in full
@@ -56,6 +53,7 @@ NEVER = 300.0  # steps: longer than any episode
 
 
 def as_complex(points: Float) -> Complex:
+    """Points (..., 2) as complex numbers (...)."""
     return points[..., 0] + 1j * points[..., 1]
 
 
@@ -134,10 +132,12 @@ def clearance_on_way(starts: Any, ends: Complex) -> Float:
 
 
 def in_bounds(points: Complex) -> NDArray[np.bool_]:
+    """Whether the pusher's centre is free of the walls at these points."""
     return (np.minimum(points.real, points.imag) > LOW) & (np.maximum(points.real, points.imag) < HIGH)
 
 
 def keep_in_bounds(points: Complex) -> Complex:
+    """The nearest points at which the pusher's centre is free of the walls."""
     return np.clip(points.real, LOW, HIGH) + 1j * np.clip(points.imag, LOW, HIGH)
 
 
@@ -173,8 +173,7 @@ class PushTable:
         self.direction = (-self.normal[:, None] * np.exp(1j * ANGLES)).reshape(-1)
         world, strides = World(), np.ones(LENGTHS[-1])
         pushes = [
-            world.push(self.start[c], 0j, 1 + 0j, d, strides)
-            for c, d in zip(self.contact, self.direction, strict=True)
+            world.push(self.start[c], 0j, 1 + 0j, d, strides) for c, d in zip(self.contact, self.direction, strict=True)
         ]
         self.shift, self.turn = (np.array([push[i][LENGTHS - 1] for push in pushes]) for i in (0, 1))
         self.time = LENGTHS / PUSH_SPEED + 2
@@ -210,6 +209,7 @@ class PushTable:
 
 @functools.cache
 def push_table() -> PushTable:
+    """The table of all pushes, made once."""
     return PushTable()
 
 
@@ -378,8 +378,8 @@ class Expert:
 
 
 @dataclass(frozen=True)
-class Episode:
-    """One demonstration, T frames at 10 Hz: what was seen before each action, the action, what it brought.
+class Solution:
+    """One episode of the demonstrator, T frames at 10 Hz: what was seen before each action, the action, what it brought.
 
     states (T, 5): pusher x, y, block x, y in pixels, block angle in radians; actions (T, 2) float32 pixels: what
     the expert wanted, before its hand shook; done (T, 2) float32 pixels: what the shaken hand did; coverage (T,)
@@ -394,7 +394,7 @@ class Episode:
     success: bool
 
 
-def solve(seed: int, style: str = "mixed", noise: float = NOISE, max_steps: int = 300) -> Episode:
+def solve(seed: int, style: str = "mixed", noise: float = NOISE, max_steps: int = 300) -> Solution:
     """Solve the environment of this seed, or try for `max_steps`. The same arguments give the same episode.
 
     `noise`, in pixels, shakes the hand (Laskey et al. 2017, "DART"): what is done drifts off from what was wanted
@@ -428,12 +428,12 @@ def solve(seed: int, style: str = "mixed", noise: float = NOISE, max_steps: int 
         shaken.append(did.astype(np.float32))
         state, _, solved, _, info = env.step(did)
         coverage.append(info["coverage"])
-    return Episode(seed, np.array(states), np.array(actions), np.array(shaken), np.array(coverage), bool(solved))
+    return Solution(seed, np.array(states), np.array(actions), np.array(shaken), np.array(coverage), bool(solved))
 
 
 def make_episodes(
     n: int, seed: int = 0, style: str = "mixed", noise: float = NOISE, workers: int = 1
-) -> Iterator[Episode]:
+) -> Iterator[Solution]:
     """The first n solved episodes of environment seeds seed, seed + 1, ..., whatever the number of workers."""
     attempt = functools.partial(solve, style=style, noise=noise)
     if workers == 1:
@@ -446,21 +446,37 @@ def make_episodes(
 
 
 def expert_source(
-    episodes: int, seed: int = 0, style: str = "mixed", noise: float = NOISE, workers: int = 1
+    episodes: int, seed: int = 0, style: str = "mixed", noise: float = NOISE, workers: int = 1, shaken: bool = False
 ) -> Source:
-    """Solved episodes as a source, made while it is read. Raises `BadInput` as `solve` does."""
+    """Solved episodes as a source, made while it is read; `shaken`: what the shaken hand did is what was recorded.
 
-    def read(first: int) -> Iterator[Demonstration]:
+    Raises `BadInput` as `solve` does."""
+
+    def read(first: int) -> Iterator[Episode]:
         made = make_episodes(episodes, seed, style, noise, workers)
         for episode in itertools.islice(made, first, None):
-            yield Demonstration(columns_of(episode), f"environment seed {episode.seed}")
+            yield Episode(
+                columns_of(replace(episode, actions=episode.done) if shaken else episode),
+                f"environment seed {episode.seed}",
+            )
 
     path = f"{episodes} solved environment seeds from {seed}, style {style}, hand shaken by {noise:g} px"
-    return Source(path, "made when asked for", episodes, read, PUSHT.fps, units=PUSHT.units(), names=NAMES | NEXT,
-                  task=TASK_TEXT, robot="2d pointer", operator="the scripted expert of vqbet_course", license="apache-2.0")
+    return Source(
+        path,
+        "made when asked for",
+        episodes,
+        read,
+        PUSHT.fps,
+        units=PUSHT.units(),
+        names=NAMES | NEXT,
+        task=TASK_TEXT,
+        robot="2d pointer",
+        operator="the scripted expert of vqbet_course",
+        license="apache-2.0",
+    )
 
 
-def columns_of(episode: Episode) -> dict[str, Float]:
+def columns_of(episode: Solution) -> dict[str, Float]:
     """What LeRobot keeps of PushT, (T, size) each; `next.*` is what the step brought."""
     reward = np.clip(episode.coverage / SUCCESS_COVERAGE, 0, 1).astype(np.float32)
     done = np.arange(len(reward)) == len(reward) - 1
@@ -472,15 +488,3 @@ def columns_of(episode: Episode) -> dict[str, Float]:
         "next.done": done[:, None],
         "next.success": episode.coverage[:, None] > SUCCESS_COVERAGE,
     }
-
-
-def make_demos(
-    episodes: int, seed: int, out: str | Path, style: str = "mixed", noise: float = NOISE, workers: int = 1
-) -> Path:
-    """Make solved episodes and write them as a LeRobotDataset v3 into `out`, with a data card and a progress bar.
-
-    Raises `BadInput` as `solve` and `write_dataset` do.
-    """
-    from vqbet_course.datasets.writer import write_dataset
-
-    return write_dataset(expert_source(episodes, seed, style, noise, workers), Path(out))

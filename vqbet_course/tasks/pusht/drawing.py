@@ -1,4 +1,5 @@
 """PushT's scenes: as frames by gym-pusht, and in a plot."""
+
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +19,18 @@ KEYPOINTS, PUSHER = PUSHT.observation
 
 def drawings_of(episode: Episode) -> Frames:
     """The states of a demonstration, drawn by gym-pusht: (96, 96, 3) uint8 each."""
-    def frames() -> Iterator[np.ndarray]:
-        from gym_pusht.envs.pusht import PushTEnv
 
-        env = PushTEnv(obs_type="pixels", render_mode="rgb_array")
+    def drawn() -> Iterator[np.ndarray]:
+        from vqbet_course.tasks.pusht.environment import make_pusht
+
+        env = make_pusht()
         env.reset(seed=0)
         pushers = episode.numbers[PUSHER].astype(float)
         for pusher, pose in zip(pushers, block_pose(episode.numbers[KEYPOINTS]), strict=True):
             place(env, pusher, pose)
-            yield env._render()
-    return frames
+            yield env.frame()
+
+    return drawn
 
 
 def plot_board(axes: "Axes", title: str | None = None) -> None:

@@ -1,14 +1,148 @@
-"""PushT as a Gymnasium environment."""
+"""PushT as a Gymnasium environment, with its contract, and the wrappers that start it and place its goal."""
+
+from dataclasses import replace
+from typing import Any
+
+import gym_pusht.envs.pusht
 import gymnasium as gym
+import numpy as np
 
-from vqbet_course.tasks.pusht.contract import PUSHT_TASK
+from vqbet_course.core.errors import BadInput
+from vqbet_course.demos import Demos
+from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
+from vqbet_course.tasks.pusht.geometry import GOAL_POSE, SIZE, block_keypoints, block_pose, place
+
+KEYPOINTS, PUSHER = PUSHT.observation
+
+BEYOND = 128.0
+"""Pixels that a corner of the T may lie outside of the board at most: it is no farther from the T's origin."""
 
 
-def make_pusht() -> gym.Env:
+class PushTEnv(gym_pusht.envs.pusht.PushTEnv):
+    """gym-pusht's PushT with keypoint observations: a contract, spaces that contain what is observed, frames that can be
+    asked for, a coverage without the last bits (gym-pusht adds up two areas in an order that differs from run to run).
+
+    Observation: environment_state (16,) and agent_pos (2,), float64 pixels; action: where to send the pusher, (2,) pixels.
+    """
+
+    obs_type: str
+
+    def __init__(self, **options: Any):
+        super().__init__(
+            **{
+                "obs_type": "environment_state_agent_pos",
+                "render_mode": "rgb_array",
+                "visualization_width": SIZE,
+                "visualization_height": SIZE,
+            }
+            | options
+        )
+        self.contract = PUSHT_TASK
+        low, high = -BEYOND, SIZE + BEYOND
+        self.observation_space = gym.spaces.Dict(
+            {
+                "environment_state": gym.spaces.Box(low, high, (16,), np.float64),
+                "agent_pos": gym.spaces.Box(low, high, (2,), np.float64),
+            }
+        )
+
+    def observe(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """The observation and the `info` of this moment."""
+        return self.get_obs(), self._get_info()
+
+    def frame(self) -> np.ndarray:
+        """What LeRobot's camera sees of this moment, (96, 96, 3) uint8."""
+        kept, self.obs_type = self.obs_type, "pixels"
+        try:
+            return self.get_obs()
+        finally:
+            self.obs_type = kept
+
+    def render(self) -> np.ndarray:
+        """A drawing of this moment, (512, 512, 3) uint8, without the cross at the last action."""
+        self._last_action = None
+        return super().render()
+
+    def coverage(self) -> float:
+        """The share of the goal that the T covers, 0..1."""
+        return self._get_coverage()
+
+    def _get_coverage(self) -> float:
+        return round(float(super()._get_coverage()), 9)
+
+
+def make_pusht() -> PushTEnv:
     """PushT with keypoint observations and its contract; frames are drawn only when asked for."""
-    import gym_pusht  # noqa: F401  registers the environment
+    return PushTEnv()
 
-    env = gym.make("gym_pusht/PushT-v0", obs_type="environment_state_agent_pos", render_mode="rgb_array",
-                   visualization_width=512, visualization_height=512).unwrapped
-    setattr(env, "contract", PUSHT_TASK)
-    return env
+
+class DemonstratedStart(gym.Wrapper):
+    """PushT, starting under environment seed i where demonstration i starts; after the last comes the first again.
+
+    Args: resets, what the contract says of it."""
+
+    def __init__(self, env: gym.Env, demos: Demos, resets: str):
+        super().__init__(env)
+        first = demos.episode_starts
+        self.pushers, self.poses = demos.observation[PUSHER][first], block_pose(demos.observation[KEYPOINTS][first])
+        self.contract = replace(env.get_wrapper_attr("contract"), resets=resets)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
+        """Start the demonstration of this number."""
+        _, info = self.env.reset(seed=seed, options=options)
+        world, number = pusht_world(self), (seed or 0) % len(self.poses)
+        place(world, self.pushers[number], self.poses[number])
+        observation, now = world.observe()
+        return observation, info | now
+
+
+class GoalPose(gym.Wrapper):
+    """PushT with its goal at a pose (3,), or, given None, at one that each episode draws from its seed.
+
+    `goal` is the goal of the episode as keypoints, (16,) float32 pixels; `info` has the pose as `goal_pose`."""
+
+    def __init__(self, env: gym.Env, pose: np.ndarray | None):
+        super().__init__(env)
+        self.pose = pose
+        at = "a pose drawn from the environment seed" if pose is None else "x {:g}, y {:g}, {:g} rad".format(*pose)
+        contract = env.get_wrapper_attr("contract")
+        moved = pose is None or not np.array_equal(pose, GOAL_POSE)
+        self.contract = replace(contract, resets=f"{contract.resets}; goal at {at}") if moved else contract
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
+        """Start an episode, then place the goal, which gym-pusht puts back at every reset."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        pose = draw_pose(seed or 0) if self.pose is None else self.pose
+        setattr(self.unwrapped, "goal_pose", pose)
+        self.goal = block_keypoints(pose[None])[0].astype(np.float32)
+        return observation, info | {"goal_pose": np.copy(pose)}
+
+
+def draw_pose(seed: int) -> np.ndarray:
+    """A goal pose (3,) for an episode, all of it on the board; a draw of its own, apart from that of the start."""
+    draw = np.random.default_rng((seed, 11))
+    return np.array([*draw.uniform(150, 362, 2), draw.uniform(-np.pi, np.pi)])
+
+
+def parse_pose(asked: str) -> np.ndarray | None:
+    """`x,y,angle` -> a pose (3,) in pixels and radians; `random` -> None. Raises BadInput for anything else, or a pose
+    whose T would not lie on the board."""
+    if asked == "random":
+        return None
+    try:
+        pose = np.array([float(part) for part in asked.split(",")])
+    except ValueError:
+        pose = np.empty(0)
+    if pose.shape != (3,) or not np.isfinite(pose).all():
+        raise BadInput(f"--goal-pose {asked}: give x,y,angle in pixels and radians, or random")
+    corners = block_keypoints(pose[None])
+    if corners.min() < 0 or corners.max() > SIZE:
+        raise BadInput(f"--goal-pose {asked}: the T would not lie on the board of {SIZE} x {SIZE} pixels")
+    return pose
+
+
+def pusht_world(env: gym.Env) -> PushTEnv:
+    """The PushT at the core of `env`."""
+    world = env.unwrapped
+    assert isinstance(world, PushTEnv)
+    return world

@@ -1,4 +1,5 @@
 """PushT's demonstrations in files: its authors' five-number states, recognised and turned into keypoints."""
+
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -31,8 +32,13 @@ def columns_of_source(source: Source, *names: str) -> list[np.ndarray]:
 
 def on_board(positions: np.ndarray) -> bool:
     """Whether positions (N, P) are pixels spread over the board: in 0..512, and too large for metres or angles."""
-    return (len(positions) > 0 and positions.min() >= -MARGIN and positions.max() <= SIZE + MARGIN
-            and bool((positions.max(0) > TURN).all()) and float(np.ptp(positions)) >= SIZE / 8)
+    return (
+        len(positions) > 0
+        and positions.min() >= -MARGIN
+        and positions.max() <= SIZE + MARGIN
+        and bool((positions.max(0) > TURN).all())
+        and float(np.ptp(positions)) >= SIZE / 8
+    )
 
 
 def has_states(source: Source) -> bool:
@@ -53,8 +59,10 @@ def shows_keypoints(source: Source) -> bool:
     """Whether numbers of PushT's names and sizes, whose units are unstated, are the corners of its T."""
     contract = source.contract
     sizes = {name: field.size for name, field in contract.features().items()}
-    if any(sizes.get(name) != field.size or source.units.get(name, UNSTATED) != UNSTATED
-           for name, field in PUSHT.features().items()):
+    if any(
+        sizes.get(name) != field.size or source.units.get(name, UNSTATED) != UNSTATED
+        for name, field in PUSHT.features().items()
+    ):
         return False
     keypoints, pusher, action = columns_of_source(source, KEYPOINTS, PUSHER, "action")
     if not on_board(np.hstack([pusher, action])):
@@ -64,11 +72,19 @@ def shows_keypoints(source: Source) -> bool:
 
 def with_keypoints(source: Source) -> Source:
     """A source of five-number states as PushT's keypoints, pusher and action, in pixels."""
+
     def read(start: int) -> Iterator[Episode]:
         for episode in source.read(start):
             yield replace(episode, numbers=keypoint_numbers(episode.numbers))
-    return replace(source, read=read, fps=source.fps or PUSHT.fps, units=PUSHT.units(), names=NAMES,
-                   task=TASK_TEXT if source.task == UNSTATED else source.task)
+
+    return replace(
+        source,
+        read=read,
+        fps=source.fps or PUSHT.fps,
+        units=PUSHT.units(),
+        names=NAMES,
+        task=TASK_TEXT if source.task == UNSTATED else source.task,
+    )
 
 
 def keypoint_numbers(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -76,20 +92,29 @@ def keypoint_numbers(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     state = found[PUSHER].astype(np.float64)
     with np.errstate(invalid="ignore"):  # what is not finite is reported with its episode and row
         keypoints = block_keypoints(state[:, 2:])
-    kept = {name if name == TASK_INDEX else f"source.{name.removeprefix('observation.')}": values
-            for name, values in found.items() if name != "action"}
-    return {KEYPOINTS: keypoints.astype(np.float32), PUSHER: state[:, :2].astype(np.float32),
-            "action": found["action"], **kept}
+    kept = {
+        name if name == TASK_INDEX else f"source.{name.removeprefix('observation.')}": values
+        for name, values in found.items()
+        if name != "action"
+    }
+    return {
+        KEYPOINTS: keypoints.astype(np.float32),
+        PUSHER: state[:, :2].astype(np.float32),
+        "action": found["action"],
+        **kept,
+    }
 
 
 def check_units(episode: Episode) -> None:
     """Raise BadInput for numbers that are plainly not in pixels and radians."""
     action = episode.numbers["action"]
     if np.abs(action).max() <= 1:
-        raise BadInput(f"{episode.place}, row 0: actions lie in -1..1, PushT's are pixels in 0..512; undo the "
-                       "normalisation first")
+        raise BadInput(
+            f"{episode.place}, row 0: actions lie in -1..1, PushT's are pixels in 0..512; undo the normalisation first"
+        )
     angle = np.abs(episode.numbers["source.state"][:, 4]) if "source.state" in episode.numbers else np.zeros(1)
     if (angle > TURN).any():
         row = int(np.argmax(angle > TURN))
-        raise BadInput(f"{episode.place}, row {row}: the T's angle is {angle[row]:.1f}, more than 2 pi; convert "
-                       "degrees to radians")
+        raise BadInput(
+            f"{episode.place}, row {row}: the T's angle is {angle[row]:.1f}, more than 2 pi; convert degrees to radians"
+        )

@@ -1,0 +1,87 @@
+"""Evaluation without a simulator: errors in the robot's own unit, against baselines that look at nothing."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vqbet_course import cli
+from vqbet_course.evaluation.open_loop import Chunks, decided_codes, errors_of, roughness
+
+
+@pytest.fixture(scope="module")
+def arm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Demonstrations of an arm in degrees, a split of them, and a run that was trained on one part."""
+    folder = tmp_path_factory.mktemp("arm")
+    t = np.arange(40)[:, None] / 30
+    state = np.concatenate([40 * np.sin(t * np.array([1.0, 2.0, 3.0]) + e) for e in range(6)])
+    np.savez(folder / "raw.npz", state=state, action=np.roll(state, -1, 0), episode_ends=40 * np.arange(1, 7))
+    units = [word for name in ("observation.state", "action") for word in ("--unit", f"{name}=deg")]
+    assert (
+        cli.main(["demos", "convert", str(folder / "raw.npz"), "--fps", "30", "--out", str(folder / "data"), *units])
+        == 0
+    )
+    data = str(folder / "data")
+    assert cli.main(["demos", "split", data, "--train", "4", "--val", "1", "--out", str(folder / "split.json")]) == 0
+    assert (
+        cli.main(
+            [
+                "train",
+                "--data",
+                data,
+                "--steps",
+                "20",
+                "--split",
+                str(folder / "split.json"),
+                "--out",
+                str(folder / "run"),
+            ]
+        )
+        == 0
+    )
+    return folder
+
+
+def test_held_out_episodes_are_compared_in_their_own_unit(arm: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["eval", str(arm / "run"), "--offline", str(arm / "data")]
+    assert cli.main(asked) == 0
+    said, result = capsys.readouterr().out, json.loads((arm / "run" / "eval" / "offline" / "offline.json").read_text())
+    trained = json.loads((arm / "split.json").read_text())["train"]
+    assert result["episodes"] == [e for e in range(6) if e not in trained]
+    assert result["unit"] == "deg" and " deg" in said and " px" not in said
+    assert list(result["errors"]) == ["1", "4", "8"] and len(result["errors"]["8"]["policy"]) == 3
+    assert all(np.isfinite(v).all() for errors in result["errors"].values() for v in errors.values())
+    assert result["latency_ms"]["period"] == pytest.approx(1000 / 30)
+    assert 0 <= result["tokens"]["unseen"] <= 1
+    assert (arm / "run" / "eval" / "offline" / "chunks.png").read_bytes().startswith(b"\x89PNG")
+    assert "chunks.png" in (arm / "run" / "eval" / "offline" / "offline.html").read_text()
+    assert cli.main([*asked, "--split", str(arm / "split.json"), "--out", str(arm / "val")]) == 0
+    assert len(json.loads((arm / "val" / "offline.json").read_text())["episodes"]) == 1
+
+
+def test_what_was_trained_on_or_is_of_another_robot_is_refused(arm: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    split = json.loads((arm / "split.json").read_text())
+    split["train"], split["val"] = split["val"], split["train"]
+    (arm / "other.json").write_text(json.dumps(split))
+    assert cli.main(["eval", str(arm / "run"), "--offline", str(arm / "data"), "--split", str(arm / "other.json")]) == 2
+    assert "was trained on episode" in capsys.readouterr().err
+    assert cli.main(["eval", str(arm / "run"), "--offline", "demo"]) == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_errors_are_those_of_each_joint_and_of_each_baseline() -> None:
+    steps = np.arange(4.0)[None, :, None]
+    done = np.concatenate([10 + steps, 0 * steps], axis=2)  # one joint moves by 1 a frame, one stands
+    before = np.array([[[8.0, 0.0], [9.0, 0.0]]])
+    errors = errors_of(Chunks(done + 0.5, done, before, np.zeros((1, 2), int), np.zeros(1, int)))
+    assert errors["1"] == {"policy": [0.5, 0.5], "stay": [1.0, 0.0], "repeat": [0.0, 0.0]}
+    assert errors["4"] == {"policy": [0.5, 0.5], "stay": [4.0, 0.0], "repeat": [0.0, 0.0]}
+
+
+def test_tokens_and_smoothness() -> None:
+    codes = np.array([[0, 1], [0, 1], [2, 1], [3, 0]])
+    usage = decided_codes(codes, 4, {(0, 1), (2, 1)})
+    assert usage["used"] == [0.75, 0.5] and usage["combinations"] == 3 and usage["unseen"] == 0.25
+    assert decided_codes(np.zeros((5, 2), int), 4, None)["perplexity"] == pytest.approx(1)
+    assert roughness(np.arange(9.0)[:, None]) == [0.0] and roughness(np.array([[0.0], [1.0], [0.0]])) == [2.0]

@@ -1,0 +1,289 @@
+"""Evaluation without a simulator: on demonstrations that were not trained on, a policy's chunks against what was done.
+
+Open loop: what is observed comes from the demonstrations, whatever the policy would have done. A small error does not
+say that a robot succeeds, a large one says that it will not.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vqbet_course.core.errors import BadInput
+from vqbet_course.core.io import write_atomically, write_json, write_text
+from vqbet_course.core.pages import render
+from vqbet_course.core.records import made_by
+from vqbet_course.datasets.source import UNSTATED, Source
+from vqbet_course.datasets.splits import read_split
+from vqbet_course.demos import Demos, Windows, as_seen, load_demos, make_windows
+from vqbet_course.tasks import open_source
+from vqbet_course.training.runs import Run
+
+BATCH = 256
+HISTORY = 2
+"""Actions before a decision that the baselines look at."""
+
+TIMED = 200
+"""Steps at most whose latency is measured."""
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """Decisions at N moments: `decided` and `done`, chunks (N, W, A) in the unit of the action, `before` (N, 2, A), the
+    two actions before each, `codes` (N, G), and `row` (N,), the frame of each among the demonstrations."""
+
+    decided: np.ndarray
+    done: np.ndarray
+    before: np.ndarray
+    codes: np.ndarray
+    row: np.ndarray
+
+
+def evaluate_offline(run: Run, data: str, out: Path, split: Path | None = None, part: str = "val") -> dict[str, Any]:
+    """Compare a policy with held-out demonstrations; write offline.json, offline.html and chunks.png into `out`.
+
+    data: a SOURCE, of which `split` says what is held out; without it, what the run was not trained on. Raises BadInput
+    for a policy with goals, for data that do not fit the run, or where nothing is held out."""
+    config = run.policy.config
+    if config.goal_shape is not None:
+        raise BadInput(f"{run.path}: is given goals, which demonstrations do not state; evaluate it in its environment")
+    source = open_source(data, task=run.plan.task)
+    everything = load_demos(source, [*config.image_shapes, *config.observation_sizes])
+    check_like_training(run, everything)
+    episodes = held_out(run, source, split, part)
+    demos = everything.select(episodes)
+    windows = make_windows(
+        demos,
+        run.normalizer,
+        config.n_obs_steps,
+        config.n_queries,
+        config.action_chunk_size,
+        config.use_relative_actions,
+    )
+    chunks = decide_all(run, demos, windows)
+    acted, milliseconds = act_along(run, demos)
+    result = {
+        "schema": "vqbet_course/offline/1",
+        "data": data,
+        "episodes": episodes,
+        "frames": len(demos.action),
+        "decisions": len(chunks.row),
+        "contract": run.contract.to_dict(),
+        "unit": run.contract.action.unit,
+        "joints": joint_names(source, config.action_dim),
+        "errors": errors_of(chunks),
+        "tokens": decided_codes(chunks.codes, config.vqvae_n_embed, known_codes(run)),
+        "latency_ms": step_latency(milliseconds, run.contract.fps),
+        "roughness": {"policy": roughness(acted), "demonstrations": roughness(demos.action[: len(acted)])},
+        "config": config.to_dict(),
+        "made_by": made_by(),
+    }
+    write_json(out / "offline.json", result)
+    write_picture(out / "chunks.png", demos, chunks, result)
+    write_page(out / "offline.html", result)
+    return result
+
+
+def check_like_training(run: Run, demos: Demos) -> None:
+    """Raise BadInput, naming the feature, unless the demonstrations are of what the run was trained on."""
+    differs = run.contract.difference(demos.contract.observing(run.contract.observation))
+    if differs:
+        hint = "; state units with: vqbet-course demos convert ... --unit FEATURE=UNIT" if UNSTATED in differs else ""
+        raise BadInput(f"{demos.source}: is not like what {run.path} was trained on; {differs}{hint}")
+
+
+def held_out(run: Run, source: Source, split: Path | None, part: str) -> list[int]:
+    """The episodes of a source that the run was not trained on. Raises BadInput where there are none."""
+    own = run.path / "split.json"
+    trained = read_split(own) if own.exists() else None
+    seen = set(trained.train) if trained and trained.source == source.path else set()
+    if split is None:
+        found = [number for number in range(source.n_episodes) if number not in seen]
+        if not found:
+            raise BadInput(
+                f"{run.path}: was trained on all {source.n_episodes} episodes of {source.path}; hold some out: "
+                "vqbet-course demos split, then train with --split FILE"
+            )
+        return found
+    asked = read_split(split)
+    found = asked.val if part == "val" else asked.stress
+    if not found or asked.n_episodes != source.n_episodes:
+        raise BadInput(
+            f"{split}: has {len(found)} episodes for {part}, and is of {asked.n_episodes} episodes, "
+            f"{source.path} has {source.n_episodes}; make it again"
+        )
+    if seen & set(found):
+        raise BadInput(
+            f"{run.path}: was trained on episode {min(seen & set(found))}, which {split} holds out; train it "
+            f"with --split {split}"
+        )
+    return found
+
+
+@torch.no_grad()
+def decide_all(run: Run, demos: Demos, windows: Windows) -> Chunks:
+    """A decision at every moment that has HISTORY actions before it and a whole chunk after it."""
+    policy, c = run.policy.eval(), run.policy.config
+    now = windows.observation_index[:, -1].numpy()
+    episode = np.searchsorted(demos.episode_ends, now, side="right")
+    wanted = torch.from_numpy(np.flatnonzero(now - demos.episode_starts[episode] >= HISTORY))
+    if not len(wanted):
+        raise BadInput(f"{demos.source}: no held-out episode is as long as a window and {HISTORY} frames more")
+    draws, decided, codes = torch.Generator().manual_seed(0), [], []
+    for rows in wanted.split(BATCH // 8 if c.image_shapes else BATCH):
+        seen = windows.seen(rows)
+        features = policy.network.features(seen)[:, c.n_obs_steps - 1]  # the query of now
+        uniform = torch.rand(len(rows), c.vqvae_n_layers, generator=draws)
+        decision = policy.network.frame.to_absolute(
+            policy.network.decide(features, uniform, policy.acting.temperature), seen
+        )
+        decided.append(run.normalizer.unnormalize("action", decision.actions))
+        codes.append(decision.codes)
+    row = now[wanted.numpy()]
+    done = demos.action[row[:, None] + np.arange(c.action_chunk_size)]
+    before = demos.action[row[:, None] + np.arange(-HISTORY, 0)]
+    return Chunks(torch.cat(decided).numpy(), done, before, torch.cat(codes).numpy(), row)
+
+
+def errors_of(chunks: Chunks) -> dict[str, dict[str, list[float]]]:
+    """{steps ahead: {who: mean absolute error of each joint}} of the policy and of two baselines that look at nothing:
+    `stay`, the last action again, and `repeat`, the last move again."""
+    n_steps = chunks.done.shape[1]
+    last, move = chunks.before[:, -1], chunks.before[:, -1] - chunks.before[:, -2]
+    found = {}
+    for ahead in sorted({1, max(1, n_steps // 2), n_steps}):
+        done = chunks.done[:, ahead - 1]
+        guesses = {"policy": chunks.decided[:, ahead - 1], "stay": last, "repeat": last + ahead * move}
+        found[str(ahead)] = {who: np.abs(guess - done).mean(0).tolist() for who, guess in guesses.items()}
+    return found
+
+
+def decided_codes(codes: np.ndarray, n_embed: int, known: set[tuple[int, ...]] | None) -> dict[str, Any]:
+    """Which codes (N, G) are decided: the share of each layer's that occur, the perplexity of the pairs, and the share
+    of decisions whose codes no demonstration of the training has; None where those cannot be read."""
+    rows, counts = np.unique(codes, axis=0, return_counts=True)
+    share = counts / counts.sum()
+    unseen = (
+        None
+        if known is None
+        else sum(int(n) for row, n in zip(rows.tolist(), counts, strict=True) if tuple(row) not in known) / len(codes)
+    )
+    return {
+        "used": [len(np.unique(layer)) / n_embed for layer in codes.T],
+        "combinations": len(rows),
+        "perplexity": float(np.exp(-(share * np.log(share)).sum())),
+        "unseen": unseen,
+    }
+
+
+@torch.no_grad()
+def known_codes(run: Run) -> set[tuple[int, ...]] | None:
+    """The codes of all chunks that the run was trained on; None where its data are no longer there."""
+    c = run.policy.config
+    try:
+        demos = load_demos(open_source(run.plan.data, task=run.plan.task), [*c.observation_sizes])
+        own = run.path / "split.json"
+        demos = read_split(own).training(demos) if own.exists() else demos
+        windows = make_windows(
+            demos, run.normalizer, c.n_obs_steps, c.n_queries, c.action_chunk_size, c.use_relative_actions
+        )
+    except BadInput:
+        return None
+    codes = torch.cat([run.policy.network.vqvae.encode(part) for part in windows.chunks.split(4096)])
+    return set(map(tuple, torch.unique(codes, dim=0).tolist()))
+
+
+def act_along(run: Run, demos: Demos) -> tuple[np.ndarray, np.ndarray]:
+    """The actions (n, A) that the policy executes along the first held-out frames, and what each step takes (n,), ms."""
+    policy = run.policy.eval()
+    seen = {
+        name: as_seen(run.normalizer.normalize(name, torch.from_numpy(values[:TIMED])))
+        for name, values in demos.observation.items()
+    }
+    starts, acted, spent = set(demos.episode_starts.tolist()), [], []
+    for row in range(min(TIMED, len(demos.action))):
+        if row in starts:
+            policy.reset([torch.Generator().manual_seed(row)])
+        begin = time.perf_counter()
+        action = policy.select_action({name: values[row : row + 1] for name, values in seen.items()})
+        spent.append(1000 * (time.perf_counter() - begin))
+        acted.append(run.normalizer.unnormalize("action", action)[0].numpy())
+    return np.array(acted), np.array(spent)
+
+
+def step_latency(milliseconds: np.ndarray, fps: float) -> dict[str, float]:
+    """Half and 95 % of the steps take at most so long; the control period; the share of steps that take longer."""
+    period = 1000 / fps
+    return {
+        "p50": float(np.quantile(milliseconds, 0.5)),
+        "p95": float(np.quantile(milliseconds, 0.95)),
+        "period": period,
+        "late": float((milliseconds > period).mean()),
+    }
+
+
+def roughness(actions: np.ndarray) -> list[float]:
+    """The mean absolute second difference of actions (n, A), of each joint: 0 for an even move."""
+    return np.abs(np.diff(actions, n=2, axis=0)).mean(0).tolist() if len(actions) > 2 else [0.0] * actions.shape[1]
+
+
+def joint_names(source: Source, size: int) -> list[str]:
+    """The names of the action's numbers, numbered where the source states none."""
+    names = source.names.get("action", [])
+    return list(names) if len(names) == size else [f"action_{i}" for i in range(size)]
+
+
+def describe_offline(result: dict[str, Any]) -> list[str]:
+    """What is told of an offline.json, line by line."""
+    unit, lines = result["unit"], []
+    for ahead, errors in result["errors"].items():
+        means = {who: float(np.mean(values)) for who, values in errors.items()}
+        lines.append(
+            f"{ahead} steps ahead: error {means['policy']:.3g} {unit}; the last action again "
+            f"{means['stay']:.3g}, the last move again {means['repeat']:.3g}"
+        )
+    spent, tokens = result["latency_ms"], result["tokens"]
+    lines.append(
+        f"a step takes {spent['p50']:.1f} ms (p50), {spent['p95']:.1f} ms (p95); the control period is "
+        f"{spent['period']:.1f} ms, {spent['late']:.0%} of the steps take longer"
+    )
+    unseen = (
+        ""
+        if tokens["unseen"] is None
+        else f", {tokens['unseen']:.1%} of the decisions have codes no training chunk has"
+    )
+    return [*lines, f"{tokens['combinations']} combinations of codes, perplexity {tokens['perplexity']:.1f}{unseen}"]
+
+
+def write_picture(path: Path, demos: Demos, chunks: Chunks, result: dict[str, Any]) -> None:
+    """Draw, for each joint, what was done in the first held-out episode, and the chunks decided along it."""
+    from matplotlib.figure import Figure
+
+    end, joints = int(demos.episode_ends[0]), result["joints"]
+    figure = Figure(figsize=(11, 1.6 * len(joints) + 0.6), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(len(joints), 1, sharex=True))
+    n_steps = chunks.done.shape[1]
+    first = [i for i, row in enumerate(chunks.row) if row < end][:: max(1, n_steps)]
+    for joint, axes in enumerate(panels):
+        axes.plot(demos.action[:end, joint], color="0.3", lw=1.5, label="demonstrated")
+        for i in first:
+            axes.plot(
+                chunks.row[i] + np.arange(n_steps),
+                chunks.decided[i, :, joint],
+                color="#D55E00",
+                lw=1.2,
+                label="decided" if i == first[0] else None,
+            )
+        axes.set_ylabel(f"{joints[joint]}\n({result['unit']})", fontsize=8)
+    panels[-1].set_xlabel("frame")
+    panels[0].legend(fontsize=8, ncols=2)
+    write_atomically(path, lambda partial: figure.savefig(partial, dpi=90, format="png"))
+
+
+def write_page(path: Path, result: dict[str, Any]) -> None:
+    """Write the report as one page, with the picture beside it."""
+    page = render("offline_report.html", result=result, lines=describe_offline(result))
+    write_text(path, page)

@@ -1,0 +1,13 @@
+"""Registers the course's environments with Gymnasium; importing it is enough.
+
+    import gymnasium as gym
+    env = gym.make("vqbet_course.tasks.environments:vqbet_course/PushT-v0")
+
+Gymnasium imports what stands before the colon. `vqbet_course:vqbet_course/PushT-v0` works as well where gymnasium is
+imported before vqbet_course, which loads this module then.
+"""
+
+from gymnasium.envs.registration import register
+
+register("vqbet_course/PushT-v0", "vqbet_course.tasks.pusht.environment:PushTEnv", max_episode_steps=300)
+register("vqbet_course/Navigation-v0", "vqbet_course.tasks.navigation.environment:NavigationEnv")
