@@ -1,4 +1,5 @@
 """A class on the workers of a Dask cluster, one of which is killed."""
+
 import json
 import os
 import signal
@@ -30,7 +31,8 @@ def test_a_killed_worker_costs_no_grade(tmp_path: Path) -> None:
             os.kill(victim, signal.SIGKILL)
 
         threading.Thread(target=kill, daemon=True).start()
-        problems = grader.grade(folder, tmp_path / "out", dask=cluster.scheduler_address,
-                                options=grader.Options(execute=False), quiet=True)
+        problems = grader.grade(
+            folder, tmp_path / "out", dask=cluster.scheduler_address, options=grader.Options(execute=False), quiet=True
+        )
     assert not problems
     assert [row["score"] for row in gradebook.existing(tmp_path / "out")] == [10] * 6
