@@ -48,15 +48,14 @@ def test_a_deadline_ends_in_time_with_a_small_learning_rate(monkeypatch: pytest.
     now, stage, rates = [0.0], toy_stage(10**9), list[float]()
     monkeypatch.setattr(budget.time, "perf_counter", lambda: now[0])
     plain = stage.step
-    monkeypatch.setattr(
-        stage,
-        "step",
-        lambda step, seed: (
-            now.__setitem__(0, now[0] + 0.1),
-            plain(step, seed),  # type: ignore[method-assign]
-            rates.append(stage.optimizer.param_groups[0]["lr"]),
-        ),
-    )[1]
+
+    def slow_step(step: int, seed: int) -> dict[str, torch.Tensor]:
+        now[0] += 0.1
+        metrics = plain(step, seed)
+        rates.append(stage.optimizer.param_groups[0]["lr"])
+        return metrics
+
+    monkeypatch.setattr(stage, "step", slow_step)
     assert run_stage(stage, 0, hooks=[Deadline(Clock(), 10.0)]) in (100, 101)  # a tenth of a second each
     assert rates[0] > 0.99 and rates[50] == pytest.approx(0.5, abs=0.1) and rates[-1] < 0.01
 

@@ -81,16 +81,8 @@ def inspect_source(source: Source, config: VQBeTConfig | None = None, quiet: boo
     states, actions, intervals = [], [], []
     tasks: Counter[str] = Counter()
     found: list[tuple[int, str]] = []
-    for number, episode in enumerate(
-        tqdm(
-            source.episodes(),
-            total=source.n_episodes,
-            desc="inspecting",
-            unit="episode",
-            disable=quiet,
-            dynamic_ncols=True,
-        )
-    ):
+    episodes = tqdm(source.episodes(), total=source.n_episodes, desc="inspecting", unit="episode", disable=quiet)
+    for number, episode in enumerate(episodes):
         found += [(number, why) for why in troubles(source, episode)]
         tasks.update(source.tasks_of(episode))
         intervals += [np.diff(episode.clock)] if episode.clock is not None else []

@@ -79,19 +79,15 @@ def evaluate(
     scene = scene_of(base, run, held, goal_pose)
     world = scene.with_cameras([*run.policy.config.image_shapes]).perturbed(perturb)
     contract = checked_contract(world, run)
-    out = (
-        Path(out) if out else run.path / "eval" / evaluation_name(part if held else f"seed-{seed}", perturb, goal_pose)
-    )
+    name = evaluation_name(part if held else f"seed-{seed}", perturb, goal_pose)
+    out = Path(out) if out else run.path / "eval" / name
     played, metrics = assess(run.policy, run.normalizer, world, seeds, quiet)
     if held:
         metrics["action_error"] = held_out_action_error(run, held)
         write_json(out / "split.json", held.split.to_dict())
     numbers: TaskContract = scene.make_env().get_wrapper_attr("contract")  # of all numbers, as the traces hold them
-    failures = keep_persons_word(
-        out / "failures.json",
-        failures_of(played, numbers, visited(run, numbers), base.failure_rules),
-        base.failure_rules,
-    )
+    found = failures_of(played, numbers, visited(run, numbers), base.failure_rules)
+    failures = keep_persons_word(out / "failures.json", found, base.failure_rules)
     result = {
         "schema": "vqbet_course/run/1",
         "task": task or run.plan.task or base.name,
@@ -110,10 +106,14 @@ def evaluate(
     text = json.dumps(result, indent=2)
     write_text(out / "run.json", text + "\n")
     write_traces(out / "traces.parquet", played, numbers.data)
-    shown = played[:videos] if can_be_drawn(world) else []
-    for episode in progress("videos", "video", shown, quiet=quiet or not shown):
-        write_video(out / f"episode-{episode.seed}.mp4", video_frames(episode, world))
+    write_videos(out, played[:videos] if can_be_drawn(world) else [], world, quiet)
     return json.loads(text)
+
+
+def write_videos(out: Path, episodes: Sequence[Rollout], world: Task, quiet: bool) -> None:
+    """Write a video of each episode into a folder."""
+    for episode in progress("videos", "video", episodes, quiet=quiet or not episodes):
+        write_video(out / f"episode-{episode.seed}.mp4", video_frames(episode, world))
 
 
 def task_of_run(run: Run, name: str | None = None) -> Task:

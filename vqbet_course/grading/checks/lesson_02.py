@@ -164,33 +164,28 @@ class OneQuantizer(Check):
                 f"total, {name}": vq.total.clone(),
             }
 
-        vq, dying, alike = answer(4, 3, decay=0.7), answer(4, 3, revive_below=0.5), x[:1].expand(6, 3).clone()
-        vq.place(codebook)
+        def at_codes(**options: float) -> Any:
+            vq = answer(4, 3, **options)
+            vq.place(codebook)
+            return vq
+
+        vq, alike = at_codes(decay=0.7), x[:1].expand(6, 3).clone()
         outputs = asked(vq.eval(), "in evaluation") | asked(vq.train(), "in training") | asked(vq, "one step later")
-        dying.place(codebook)
-        dying.count[1:3] = 0.1
+        dying, lonely = at_codes(revive_below=0.5), at_codes(revive_below=0.5).train()
+        dying.count[1:3] = lonely.count[1:3] = 0.1
         dying.revive(alike)
-        renewed = answer(4, 3, revive_below=3.0)
-        renewed.place(codebook)
+        lonely(alike)
+        renewed, bordering = at_codes(revive_below=3.0), at_codes(revive_below=1.0)
         renewed.revive(alike)
-        bordering, few = answer(4, 3, revive_below=1.0), answer(4, 3, revive_below=2.0)
-        bordering.place(codebook)
         bordering.revive(alike)
-        few.place(codebook)
+        few, crowded = at_codes(revive_below=2.0), at_codes(revive_below=2.0)
         few.revive(x[:2])
-        fresh, smooth = answer(2, 3).train(), answer(4, 3, eps=0.5).train()
+        crowded.revive(x)
+        fresh, smooth = answer(2, 3).train(), at_codes(eps=0.5).train()
         fresh(alike)
+        smooth(x)
         resting = answer(4, 3).eval()
         resting(x)
-        smooth.place(codebook)
-        smooth(x)
-        lonely = answer(4, 3, revive_below=0.5).train()
-        lonely.place(codebook)
-        lonely.count[1:3] = 0.1
-        lonely(alike)
-        crowded = answer(4, 3, revive_below=2.0)
-        crowded.place(codebook)
-        crowded.revive(x)
 
         def placed(revive_below: float) -> Tensor:
             vq = answer(4, 3, revive_below=revive_below).train()
