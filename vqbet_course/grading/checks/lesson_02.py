@@ -173,19 +173,13 @@ class OneQuantizer(Check):
         outputs = asked(vq.eval(), "in evaluation") | asked(vq.train(), "in training") | asked(vq, "one step later")
         dying, lonely = at_codes(revive_below=0.5), at_codes(revive_below=0.5).train()
         dying.count[1:3] = lonely.count[1:3] = 0.1
-        dying.revive(alike)
-        lonely(alike)
         renewed, bordering = at_codes(revive_below=3.0), at_codes(revive_below=1.0)
-        renewed.revive(alike)
-        bordering.revive(alike)
         few, crowded = at_codes(revive_below=2.0), at_codes(revive_below=2.0)
-        few.revive(x[:2])
-        crowded.revive(x)
-        fresh, smooth = answer(2, 3).train(), at_codes(eps=0.5).train()
-        fresh(alike)
-        smooth(x)
-        resting = answer(4, 3).eval()
-        resting(x)
+        for layer, vectors in ((dying, alike), (renewed, alike), (bordering, alike), (few, x[:2]), (crowded, x)):
+            layer.revive(vectors)
+        fresh, smooth, resting = answer(2, 3).train(), at_codes(eps=0.5).train(), answer(4, 3).eval()
+        for layer, vectors in ((lonely, alike), (fresh, alike), (smooth, x), (resting, x)):
+            layer(vectors)
 
         def placed(revive_below: float) -> Tensor:
             vq = answer(4, 3, revive_below=revive_below).train()
