@@ -1,6 +1,7 @@
 """What several test files share."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nbformat
@@ -9,6 +10,16 @@ import pytest
 REPO = Path(__file__).resolve().parent.parent
 
 Cell = str | tuple[str, str]  # code, or a tag and code
+
+
+@pytest.fixture(autouse=True)
+def as_quiet_as_before() -> Iterator[None]:
+    """A test that turns all logging up, as LeRobot's commands do, leaves the next ones the level that they expect:
+    pytest keeps what is logged, matplotlib's records of debugging hold their figures."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
 
 
 @pytest.fixture

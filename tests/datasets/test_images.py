@@ -157,7 +157,7 @@ def test_weights_that_are_not_to_be_had_are_found_out_before_anything_is_written
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {WEIGHTS} is not on this machine")
     assert not (tmp_path / "run").exists()
     with patch("torchvision.models._api.load_state_dict_from_url", side_effect=AssertionError("fetched")):
-        with pytest.raises(BadInput, match="a policy that observes pictures"):
+        with pytest.raises(BadInput, match="a policy that observes images"):
             train.train(pictures, tmp_path / "run", steps=3, quiet=True, weights=WEIGHTS)
 
 

@@ -185,7 +185,7 @@ ALGORITHMS: dict[str, list[str]] = {
         "            a.data = m.data.clone()"
     ],
     "9.1": [
-        "def act(policy, normalizer, observation, bounds=(0.0, 512.0)):\n"
+        "def act(policy, normalizer, observation, bounds=(-np.inf, np.inf)):\n"
         "    seen = {k: normalizer.normalize(k, v) for k, v in observation.items()}\n"
         "    a = normalizer.unnormalize('action', policy.select_action(seen)).numpy()\n"
         "    return np.clip(a, bounds[0], bounds[1])"

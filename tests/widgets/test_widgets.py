@@ -362,7 +362,7 @@ EMPTY = torch.zeros(0)
         (lambda f: widgets.pair_usage_explorer({}), "no snapshots"),
         (lambda f: widgets.pair_usage_explorer({4: {0: EMPTY}, 8: {1: EMPTY}}), "same training steps"),
         (lambda f: widgets.pair_usage_explorer({4: {0: EMPTY}, 8: {0: EMPTY}}, start=5), "choose from 4, 8"),
-        (lambda f: widgets.plot_move(f("moves"), 16, 0), "choose a step from 0..15"),
+        (lambda f: widgets.plot_move(f("moves"), 16, 0), "choose from 0..15"),
         (lambda f: widgets.plot_decision(f("mind"), 10**6, 1.0), "choose a step from 0"),
         (lambda f: widgets.mind_of(f("run"), {}), "only PushT"),
         (lambda f: widgets.plot_layers(f("stack"), CHUNKS[0].flatten(), as_path, 9), "choose from 1..3"),
