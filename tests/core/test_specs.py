@@ -66,6 +66,7 @@ def test_a_range_travels_but_makes_no_difference() -> None:
         {},
         {"observation": {}, "action": {"size": 2}},
         {"observation": {}, "action": {"width": 2}, "fps": 10},
+        {"observation": {}, "action": {"size": 2, "unit": ["px"]}, "fps": 10},
         {"observation": {}, "action": {"size": 2}, "fps": "fast"},
         {"observation": {"x": 3}, "action": {"size": 2}, "fps": 1},
         {"observation": [1], "action": {"size": 2}, "fps": 10},

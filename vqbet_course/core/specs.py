@@ -24,8 +24,10 @@ class Field:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Field":
-        """The field that a JSON object holds; a list of sizes becomes a tuple."""
-        size = values["size"]
+        """The field that a JSON object holds; a list of sizes becomes a tuple. Raises TypeError for another unit than text."""
+        size, unit = values["size"], values.get("unit", "unstated")
+        if not isinstance(unit, str):
+            raise TypeError(f"unit {unit!r}")
         return cls(**values | {"size": tuple(size) if isinstance(size, list) else int(size)})
 
     def __str__(self) -> str:
