@@ -329,7 +329,7 @@ def test_memory_does_not_grow_with_the_source(kind: str, tmp_path: Path) -> None
     done = subprocess.run([sys.executable, "-c", MEMORY, *paths], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     small, large = map(float, done.stdout.split())
-    assert large - small < 200  # MB; the 400 pictures more are 369 MB
+    assert large - small < 240  # MB; the 400 images more are 369 MB, and the threads that encode hold some of them
 
 
 # --- interruptions ----------------------------------------------------------------------------------------------
