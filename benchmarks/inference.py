@@ -23,10 +23,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vqbet_course.core.configuration import ActingConfig, VQBeTConfig
 from vqbet_course.core.io import write_json
 from vqbet_course.core.records import made_by
 from vqbet_course.lerobot_policy import to_lerobot
-from vqbet_course.policy import ActingConfig, VQBeTConfig, VQBeTPolicy
+from vqbet_course.policy import VQBeTPolicy
 from vqbet_course.training.factory import build_policy
 
 IMAGE, STATE, ACTION = "observation.image", "observation.state", "action"

@@ -25,9 +25,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.io import write_text
 from vqbet_course.demos import Demos, Normalizer, Windows, load_demos
-from vqbet_course.policy import VQBeT, VQBeTConfig
+from vqbet_course.policy import VQBeT
 from vqbet_course.tasks import augmented, open_source
 from vqbet_course.train import Stage, policy_stage, run_randomness, vqvae_stage
 from vqbet_course.training.data import fitting, prepare

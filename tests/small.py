@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vqbet_course.policy import VQBeTConfig
+from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.train import train
 
 KEYPOINTS = {"observation.environment_state": 16, "observation.state": 2}

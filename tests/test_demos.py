@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from vqbet_course import cli
+from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets import writer
 from vqbet_course.datasets.readers import DEMO_FOLDER
@@ -23,7 +24,6 @@ from vqbet_course.demos import (
     load_demos,
     make_windows,
 )
-from vqbet_course.policy import VQBeTConfig
 from vqbet_course.tasks import open_source
 from vqbet_course.tasks.pusht import geometry as pusht
 from vqbet_course.tasks.pusht.augmentation import mirror_pusht

@@ -14,18 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from vqbet_course.core.configuration import ActingConfig, VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.heads import draw_uniform
-from vqbet_course.policy import (
-    ActingConfig,
-    StateEncoder,
-    VQBeT,
-    VQBeTConfig,
-    VQBeTPolicy,
-    average_overlaps,
-    interleave,
-    stage2_loss,
-)
+from vqbet_course.policy import StateEncoder, VQBeT, VQBeTPolicy, average_overlaps, interleave, stage2_loss
 
 pytestmark = pytest.mark.fast
 

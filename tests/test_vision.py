@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from small import KEYPOINTS
 from torch.testing import assert_close
 
+from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
-from vqbet_course.policy import StateEncoder, VQBeTConfig
+from vqbet_course.policy import StateEncoder
 from vqbet_course.training.factory import build_policy
 from vqbet_course.vision import CameraEncoder, ImageEncoder, SpatialSoftmax, load_pretrained, pixel_grid, resnet
 

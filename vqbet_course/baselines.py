@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from .demos import Windows
 from .gpt import GPT
 from .heads import CodePredictor, OffsetHead, draw_uniform, focal_loss
-from .policy import AbsoluteFrame, Decision, StateEncoder, StateFrame, VQBeTConfig
+from .core.configuration import VQBeTConfig
+from .policy import AbsoluteFrame, Decision, StateEncoder, StateFrame
 from .tokens import kmeans, nearest_code
 from .train import Stage, adamw
 

@@ -555,10 +555,10 @@ def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, t
     """Say what a source holds, what it yields, and which episodes are unlike the others."""
     import json
 
+    from vqbet_course.core.configuration import VQBeTConfig
     from vqbet_course.core.io import read_json
     from vqbet_course.datasets.choice import choice_of
     from vqbet_course.datasets.inspection import inspect_source, plot, table_of
-    from vqbet_course.policy import VQBeTConfig
     from vqbet_course.tasks import open_source, task_of
 
     asked = read_json(config, VQBeTConfig.from_dict) if config else None

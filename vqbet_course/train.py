@@ -26,7 +26,8 @@ from .core.io import drop_partials
 from .datasets.choice import episodes_of_task
 from .datasets.splits import Split, read_split
 from .demos import Windows, load_demos
-from .policy import VQBeT, VQBeTConfig, VQBeTPolicy
+from .core.configuration import VQBeTConfig
+from .policy import VQBeT, VQBeTPolicy
 from .tasks import open_source, task_of
 from .training.calibration import seconds_per_step, steps_within
 from .training.checkpoints import SaveCheckpoints, load_tensors, read_checkpoint

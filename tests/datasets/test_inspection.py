@@ -10,9 +10,9 @@ import pytest
 from sources import MAKERS, npz, states
 
 from vqbet_course import cli
+from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.datasets.inspection import inspect_source, longest_run, plot, table_of
 from vqbet_course.demos import Normalizer, load_demos, make_windows
-from vqbet_course.policy import VQBeTConfig
 from vqbet_course.tasks import open_source
 
 pytestmark = pytest.mark.fast

@@ -12,6 +12,7 @@ from small import KEYPOINTS
 
 from vqbet_course.cli import main
 from vqbet_course.core.budget import Budget
+from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.demos import load_demos
 from vqbet_course.evaluation.results import rows_of
@@ -31,7 +32,6 @@ from vqbet_course.experiments.ablations import (
     stored,
     training_of,
 )
-from vqbet_course.policy import VQBeTConfig
 from vqbet_course.tasks import open_source
 
 SMALL: dict[str, Any] = {

@@ -19,11 +19,12 @@ from lerobot.policies.vqbet.modeling_vqbet import VQBeTPolicy as LeRobotPolicy
 from torch import Tensor
 from torch.testing import assert_close
 
+from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.heads import sample_codes
 from vqbet_course.lerobot_policy import from_lerobot, to_lerobot, to_lerobot_model
 from vqbet_course.lerobot_policy.bridge import SHARED, lerobot_name
-from vqbet_course.policy import VQBeT, VQBeTConfig, VQBeTPolicy
+from vqbet_course.policy import VQBeT, VQBeTPolicy
 from vqbet_course.training.factory import build_policy
 from vqbet_course.vqvae import vqvae_loss
 

@@ -23,6 +23,7 @@ from test_lerobot_bridge import CAMERA, STATE, make_batch, make_policy
 
 import vqbet_course.lerobot_policy
 from vqbet_course import cli, rollout
+from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import Contract, Field
 from vqbet_course.datasets.readers import DEMO_FOLDER
@@ -30,7 +31,7 @@ from vqbet_course.demos import Normalizer
 from vqbet_course.lerobot_policy import VQBeTCourseConfig, export_run, import_checkpoint
 from vqbet_course.lerobot_policy.modeling_vqbet_course import VQBeTCoursePolicy
 from vqbet_course.lerobot_policy.processor_vqbet_course import shared_bounds
-from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
+from vqbet_course.policy import VQBeTPolicy
 from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK, SUCCESS_COVERAGE
 from vqbet_course.tasks.pusht.environment import make_pusht
 from vqbet_course.tasks.pusht.observation_wrappers import WithCamera

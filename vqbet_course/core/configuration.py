@@ -1,15 +1,170 @@
-"""Reading a configuration from JSON, and the rules that the values of a VQ-BeT configuration must keep."""
+"""The configuration of a VQ-BeT, its reading from JSON, and the rules that its values must keep (lesson 06)."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
 
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.specs import GOAL
 
 Rule = tuple[bool, str]
 """Whether a rule holds, and the message if it does not."""
+
+
+@dataclass(frozen=True)
+class ActingConfig:
+    """How a trained policy acts: the temperature at which codes are drawn, the actions executed per decision, and
+    whether the overlapping chunks of successive decisions are averaged."""
+
+    temperature: float
+    n_action_steps: int
+    average_chunks: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class VQBeTConfig:
+    """The configuration of a VQ-BeT: first LeRobot's fields with LeRobot's defaults, then the course's own.
+
+    Raises BadInput, in one line, when values do not fit together."""
+
+    # LeRobot: the window, the chunk
+    n_obs_steps: int = 5
+    n_action_pred_token: int = 3
+    action_chunk_size: int = 5
+    # LeRobot: the camera (lesson 12)
+    vision_backbone: str = "resnet18"
+    crop_shape: tuple[int, int] | None = (84, 84)
+    crop_is_random: bool = True
+    pretrained_backbone_weights: str | None = "ResNet18_Weights.IMAGENET1K_V1"
+    use_group_norm: bool = False
+    spatial_softmax_num_keypoints: int = 32
+    # LeRobot: the tokenizer (lesson 03)
+    n_vqvae_training_steps: int = 20000
+    vqvae_n_embed: int = 16
+    vqvae_embedding_dim: int = 256
+    vqvae_enc_hidden_dim: int = 128
+    # LeRobot: the GPT (lesson 04)
+    gpt_block_size: int = 500
+    gpt_input_dim: int = 512
+    gpt_output_dim: int = 512
+    gpt_n_layer: int = 8
+    gpt_n_head: int = 8
+    gpt_hidden_dim: int = 512
+    dropout: float = 0.1
+    # LeRobot: the loss, and how codes are drawn (lesson 05)
+    offset_loss_weight: float = 10000.0
+    primary_code_loss_weight: float = 5.0
+    secondary_code_loss_weight: float = 0.5
+    bet_softmax_temperature: float = 0.1
+    sequentially_select: bool = False
+    # LeRobot: the optimizers (lesson 08)
+    optimizer_lr: float = 1e-4
+    optimizer_betas: tuple[float, float] = (0.95, 0.999)
+    optimizer_eps: float = 1e-8
+    optimizer_weight_decay: float = 1e-6
+    optimizer_vqvae_lr: float = 1e-3
+    optimizer_vqvae_weight_decay: float = 1e-4
+    scheduler_warmup_steps: int = 500
+    # the course: what is observed, what is done
+    observation_sizes: dict[str, int]  # {name: numbers per step}; empty where only cameras observe
+    image_shapes: dict[str, tuple[int, int, int]] = field(default_factory=dict)  # {camera: (3, H, W)}
+    goal_shape: tuple[int, int] | None = None  # number of goals, numbers in each (lesson 11)
+    action_dim: int = 2
+    use_relative_actions: bool = False  # chunks relative to observation.state
+    # the course: the tokenizer's layers, the loss, training
+    vqvae_n_layers: int = 2
+    offset_code: str = "sampled"  # the code whose offset is trained: "sampled" or "ground_truth"
+    vqvae_batch_size: int = 1024
+    batch_size: int = 256
+    ema_decay: float = 0.0  # moving average of the weights that act; 0: none
+    # the course: acting
+    n_action_steps: int | None = None  # actions executed per decision; None: the whole chunk
+    average_chunks: bool = False
+
+    def __post_init__(self) -> None:
+        check_rules(size_rules(self) + choice_rules(self))
+
+    @classmethod
+    def laptop(cls, **changes: Any) -> "VQBeTConfig":
+        """The configuration that trains on a CPU in minutes, with `changes`."""
+        return cls(**(LAPTOP | changes))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "VQBeTConfig":
+        """The configuration that `to_dict` or its JSON describes. Raises BadInput for anything else."""
+        return read_fields(cls, values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as {name: value}."""
+        return asdict(self)
+
+    @property
+    def acting(self) -> ActingConfig:
+        """How a policy of this configuration acts."""
+        return ActingConfig(self.bet_softmax_temperature, self.steps_per_decision, self.average_chunks)
+
+    def with_acting(self, acting: ActingConfig) -> "VQBeTConfig":
+        """The same configuration for a policy that acts so."""
+        return (
+            self
+            if acting == self.acting
+            else replace(
+                self,
+                bet_softmax_temperature=acting.temperature,
+                n_action_steps=acting.n_action_steps,
+                average_chunks=acting.average_chunks,
+            )
+        )
+
+    @property
+    def steps_per_decision(self) -> int:
+        """Actions executed before the policy decides again."""
+        return self.action_chunk_size if self.n_action_steps is None else self.n_action_steps
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Observation tokens of one step: one per camera, one for all numbers together."""
+        return len(self.image_shapes) + bool(self.observation_sizes)
+
+    @property
+    def goal_sizes(self) -> dict[str, int]:
+        """The goals as a field of every step, side by side; empty where there are none."""
+        return {GOAL: self.goal_shape[0] * self.goal_shape[1]} if self.goal_shape else {}
+
+    @property
+    def n_queries(self) -> int:
+        """Action queries per window: one per observation step and the additional future ones."""
+        return self.n_obs_steps + self.n_action_pred_token - 1
+
+
+LAPTOP: dict[str, Any] = dict(
+    pretrained_backbone_weights=None,
+    use_group_norm=True,  # a camera learns from scratch, nothing is fetched
+    n_obs_steps=2,
+    n_action_pred_token=1,
+    action_chunk_size=8,
+    n_vqvae_training_steps=1500,
+    vqvae_embedding_dim=64,
+    gpt_block_size=16,
+    gpt_input_dim=128,
+    gpt_output_dim=128,
+    gpt_n_layer=3,
+    gpt_n_head=4,
+    gpt_hidden_dim=96,
+    dropout=0.05,
+    offset_loss_weight=10.0,
+    optimizer_lr=1e-3,
+    optimizer_weight_decay=1e-2,
+    scheduler_warmup_steps=200,
+    ema_decay=0.999,
+    offset_code="ground_truth",
+    use_relative_actions=True,
+    n_action_steps=2,
+    bet_softmax_temperature=0.3,
+)
+"""What the configuration that trains on a CPU in minutes changes in LeRobot's defaults."""
 
 
 def from_json(value: Any) -> Any:
@@ -65,7 +220,7 @@ def check_rules(rules: Sequence[Rule]) -> None:
             raise BadInput(f"configuration: {problem}")
 
 
-def size_rules(c: Any) -> list[Rule]:
+def size_rules(c: VQBeTConfig) -> list[Rule]:
     """What must hold between the counts, shapes and widths of a VQBeTConfig."""
     values = {f.name: getattr(c, f.name) for f in fields(c) if f.name != "scheduler_warmup_steps"}
     counts = {name: value for name, value in values.items() if type(value) is int}
@@ -88,7 +243,7 @@ def size_rules(c: Any) -> list[Rule]:
     ]
 
 
-def acting_rules(acting: Any, chunk_size: int) -> list[Rule]:
+def acting_rules(acting: ActingConfig, chunk_size: int) -> list[Rule]:
     """What must hold for an ActingConfig of a policy that decides chunks of `chunk_size` actions."""
     return [
         (
@@ -99,7 +254,7 @@ def acting_rules(acting: Any, chunk_size: int) -> list[Rule]:
     ]
 
 
-def choice_rules(c: Any) -> list[Rule]:
+def choice_rules(c: VQBeTConfig) -> list[Rule]:
     """What must hold for each way to build and train a VQ-BeT."""
     return [
         (

@@ -276,7 +276,7 @@ def execute_lesson(
 def lesson_environment(jobs: int = 1) -> Iterator[None]:
     """What kernels inherit: this environment's kernel, no network, inline figures, a share of the cores for each of
     `jobs` kernels that run at a time."""
-    threads = str(max(1, available_cores() // jobs))
+    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, available_cores() // jobs)))
     with tempfile.TemporaryDirectory(prefix="vqbet-course-") as ipython:
         wanted = {
             "JUPYTER_PATH": str(Path(sys.prefix) / "share" / "jupyter"),  # before all kernels of the user's
@@ -286,8 +286,8 @@ def lesson_environment(jobs: int = 1) -> Iterator[None]:
             "WANDB_MODE": "disabled",
             "MPLBACKEND": "module://matplotlib_inline.backend_inline",
             "PYGAME_HIDE_SUPPORT_PROMPT": "1",
-            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads),
-            "MKL_NUM_THREADS": os.environ.get("MKL_NUM_THREADS", threads),
+            "OMP_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,  # torch takes this number for both, and more threads than cores crawl
         }
         before = {name: os.environ.get(name) for name in wanted}
         os.environ.update(wanted)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import write_atomically
 from vqbet_course.datasets.source import UNSTATED, Episode, Source, check_cameras, check_gaps, is_state_or_action
 from vqbet_course.demos import episode_rows
-from vqbet_course.policy import VQBeTConfig
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,6 +16,7 @@ import torch
 from scipy.stats import t as student
 
 from vqbet_course.core.budget import Budget, Clock
+from vqbet_course.core.configuration import LAPTOP, VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import read_json, write_json
 from vqbet_course.core.places import RESULTS
@@ -24,7 +25,7 @@ from vqbet_course.core.records import made_by
 from vqbet_course.demos import Demos, Normalizer, load_demos, make_windows
 from vqbet_course.evaluation.behaviour import behaviour
 from vqbet_course.experiments.panel import config_for, deadline, learn, source_of_task
-from vqbet_course.policy import LAPTOP, VQBeT, VQBeTConfig, VQBeTPolicy
+from vqbet_course.policy import VQBeT, VQBeTPolicy
 from vqbet_course.rollout import rollout_metrics, rollouts
 from vqbet_course.tasks import DEFAULT_TASK, get_task
 from vqbet_course.tokens import kmeans, nearest_code

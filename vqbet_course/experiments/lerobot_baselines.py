@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from vqbet_course.baselines import ChunkPolicy, without_codes
-from vqbet_course.policy import AbsoluteFrame, Decision, VQBeTConfig
+from vqbet_course.core.configuration import VQBeTConfig
+from vqbet_course.policy import AbsoluteFrame, Decision
 
 STATE, ENVIRONMENT = "observation.state", "observation.environment_state"
 

@@ -19,6 +19,7 @@ from torch import nn
 
 from vqbet_course.baselines import BC, BeT, ChunkPolicy, chunk_stage
 from vqbet_course.core.budget import Budget, Clock
+from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.executor import executor
 from vqbet_course.core.io import drop_partials, in_plain_words, read_json, write_atomically, write_json, write_text
@@ -31,7 +32,7 @@ from vqbet_course.evaluation.behaviour import ways_round
 from vqbet_course.evaluation.evaluate import assess, can_be_drawn
 from vqbet_course.evaluation.failures import Known, failures_of, keep_persons_word
 from vqbet_course.evaluation.videos import video_frames, write_video
-from vqbet_course.policy import VQBeT, VQBeTConfig, VQBeTPolicy
+from vqbet_course.policy import VQBeT, VQBeTPolicy
 from vqbet_course.rollout import Policy, rollouts
 from vqbet_course.tasks import DEFAULT_TASK, get_task, open_source
 from vqbet_course.train import policy_stage, run_randomness, run_stage, split_steps, vqvae_stage

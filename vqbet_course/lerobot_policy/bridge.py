@@ -11,8 +11,9 @@ from lerobot.policies.vqbet.modeling_vqbet import VQBeTModel
 from lerobot.policies.vqbet.modeling_vqbet import VQBeTPolicy as LeRobotPolicy
 from torch import Tensor
 
+from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
-from vqbet_course.policy import VQBeT, VQBeTConfig, VQBeTPolicy
+from vqbet_course.policy import VQBeT, VQBeTPolicy
 from vqbet_course.training.factory import build_network
 
 OBS_STATE, ACTION = "observation.state", "action"

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import in_plain_words, read_json, write_json
 from vqbet_course.core.specs import Contract, Field
@@ -27,7 +28,7 @@ from vqbet_course.demos import Normalizer
 from vqbet_course.lerobot_policy.bridge import policy_from_tensors, to_lerobot
 from vqbet_course.lerobot_policy.configuration_vqbet_course import VQBeTCourseConfig
 from vqbet_course.lerobot_policy.modeling_vqbet_course import wrap
-from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
+from vqbet_course.policy import VQBeTPolicy
 from vqbet_course.tasks import DEFAULT_TASK, get_task, task_of
 from vqbet_course.training.checkpoints import load_tensors
 from vqbet_course.training.factory import build_network

@@ -6,8 +6,8 @@ from typing import Any
 from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature, PreTrainedConfig
 from lerobot.optim import AdamWConfig, VQBeTSchedulerConfig
 
+from vqbet_course.core.configuration import LAPTOP, VQBeTConfig
 from vqbet_course.core.errors import BadInput
-from vqbet_course.policy import LAPTOP, VQBeTConfig
 
 TOLD_BY_FEATURES = ("observation_sizes", "image_shapes", "action_dim")
 """Our fields that LeRobot knows from `input_features` and `output_features`."""

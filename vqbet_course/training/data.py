@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import Contract
 from vqbet_course.demos import Demos, Normalizer, Windows, make_windows
-from vqbet_course.policy import VQBeTConfig
 from vqbet_course.tasks import augmented, task_of
 from vqbet_course.training.factory import for_cameras
 

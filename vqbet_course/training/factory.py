@@ -4,8 +4,9 @@ from typing import Any
 
 from torch import nn
 
+from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
-from vqbet_course.policy import AbsoluteFrame, StateEncoder, VQBeT, VQBeTConfig, VQBeTPolicy
+from vqbet_course.policy import AbsoluteFrame, StateEncoder, VQBeT, VQBeTPolicy
 
 
 def build_policy(config: VQBeTConfig) -> VQBeTPolicy:

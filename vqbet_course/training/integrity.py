@@ -9,11 +9,11 @@ from typing import IO
 
 import torch
 
+from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import in_plain_words, read_json, write_json
 from vqbet_course.core.specs import Contract
 from vqbet_course.demos import Normalizer
-from vqbet_course.policy import VQBeTConfig
 
 WEIGHTS, NORMALIZER = "model.safetensors", "normalizer.json"
 

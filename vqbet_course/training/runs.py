@@ -6,13 +6,13 @@ from pathlib import Path
 from torch import nn
 
 import vqbet_course
-from vqbet_course.core.configuration import typed
+from vqbet_course.core.configuration import VQBeTConfig, typed
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import read_json, write_json
 from vqbet_course.core.specs import Contract
 from vqbet_course.datasets.splits import Split
 from vqbet_course.demos import Normalizer
-from vqbet_course.policy import VQBeTConfig, VQBeTPolicy
+from vqbet_course.policy import VQBeTPolicy
 from vqbet_course.training.checkpoints import load_weights, save_weights
 from vqbet_course.training.data import Setup
 from vqbet_course.training.factory import build_network

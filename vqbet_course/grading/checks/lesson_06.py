@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.grading.checks import Check, Misconception, integers, normal
 from vqbet_course.grading.runner import gradients
-from vqbet_course.policy import VQBeTConfig
 
 
 class Interleave(Check):

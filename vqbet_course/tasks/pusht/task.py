@@ -21,8 +21,9 @@ from vqbet_course.tasks.task import PartialObservation, Scene, Task
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from vqbet_course.core.configuration import VQBeTConfig
     from vqbet_course.demos import Demos, Normalizer, Windows
-    from vqbet_course.policy import AbsoluteFrame, VQBeTConfig
+    from vqbet_course.policy import AbsoluteFrame
 
 
 class PushT(Task):
