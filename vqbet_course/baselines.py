@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .core.configuration import VQBeTConfig
 from .demos import Windows
 from .gpt import GPT
 from .heads import CodePredictor, OffsetHead, draw_uniform, focal_loss
-from .core.configuration import VQBeTConfig
 from .policy import AbsoluteFrame, Decision, StateEncoder, StateFrame
 from .tokens import kmeans, nearest_code
 from .train import Stage, adamw

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 # %% ../nbs/08_train.ipynb #8a5e0001
 from .core.budget import Budget
+from .core.configuration import VQBeTConfig
 from .core.io import drop_partials
 from .datasets.choice import episodes_of_task
 from .datasets.splits import Split, read_split
 from .demos import Windows, load_demos
-from .core.configuration import VQBeTConfig
 from .policy import VQBeT, VQBeTPolicy
 from .tasks import open_source, task_of
 from .training.calibration import seconds_per_step, steps_within
