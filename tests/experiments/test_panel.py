@@ -324,6 +324,7 @@ def test_a_person_overrules_a_label_and_the_report_keeps_both(
         (["--minutes", "0"], "above 0"),
         (["--minutes", "1", "--steps", "9"], "either"),
         (["--seeds", "one"], "whole numbers"),
+        (["--task", "navigation"], "not demonstrations of navigation"),
         (["--dask", "tcp://127.0.0.1:9"], "no scheduler answers"),
     ],
 )
@@ -335,6 +336,30 @@ def test_what_cannot_be_compared_is_one_line_and_status_2(
     error = capsys.readouterr().err
     assert why in error and "Traceback" not in error
     assert not (tmp_path / "p").exists()
+
+
+def test_the_task_that_is_named_is_whose_demonstrations_they_are(
+    tmp_path: Path, ran: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """States over a part of the board do not show that they are PushT's; only a person can say so."""
+    state = arrays()["state"] * [0.1, 0.1, 0.1, 0.1, 1]
+    data = write_npz(tmp_path / "corner.npz", state=state, action=0.1 * arrays()["action"])
+    asked = [
+        "compare",
+        "--data",
+        data,
+        "--policies",
+        "bc",
+        "--demos",
+        "2",
+        "--seeds",
+        "1",
+        "--out",
+        str(tmp_path / "p"),
+    ]
+    assert main(asked) == 2 and ran == []
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {data}: ")
+    assert main([*asked, "--task", "pusht"]) == 0 and ran == ["bc-seed1"]
 
 
 def test_another_task_goes_through_a_job() -> None:

@@ -26,7 +26,6 @@ from vqbet_course.core.io import drop_partials, in_plain_words, read_json, write
 from vqbet_course.core.progress import progress
 from vqbet_course.core.records import made_by
 from vqbet_course.core.specs import TaskContract
-from vqbet_course.datasets.source import Source
 from vqbet_course.demos import Demos, Normalizer, load_demos
 from vqbet_course.evaluation.behaviour import ways_round
 from vqbet_course.evaluation.evaluate import assess, can_be_drawn
@@ -261,9 +260,8 @@ def two_routes(policy: str, seed: int, budget: Budget, n: int = 40) -> dict[str,
     n rollouts that arrive on the left and on the right of the disc, and that do not arrive."""
     task = get_task("navigation")
     demos = load_demos(task.demonstrations(ROUTES_DEMOS, seed, walk_on=True))
-    config = config_for(
-        policy, demos, scheduler_warmup_steps=20, batch_size=64, vqvae_batch_size=256, **task.laptop
-    )  # small batches: many steps in little time
+    small = {"scheduler_warmup_steps": 20, "batch_size": 64, "vqvae_batch_size": 256}  # many steps in little time
+    config = config_for(policy, demos, **small | laptop_changes(demos.contract))
     setup = prepare(demos, config, augment=False)
     if budget.minutes is not None:
         budget = Budget(minutes=min(ROUTES_MINUTES, ROUTES_SHARE * budget.minutes))
@@ -295,7 +293,7 @@ def run_panel(
     what is finished stays.
     """
     check_panel(policies, seeds, settings, jobs)
-    demos, out = load_demos(source_of_task(settings.data, settings.task)), Path(out)
+    demos, out = load_demos(open_source(settings.data, task=settings.task)), Path(out)
     differs = demos.contract.difference(get_task(settings.task).contract.data)
     if differs:
         raise BadInput(f"{settings.data}: not the demonstrations of the panel's task; {differs}")
@@ -319,11 +317,6 @@ def check_panel(policies: Sequence[str], seeds: Sequence[int], settings: Setting
         raise BadInput("seeds must be at least 0")
     if min(settings.demos, settings.episodes, jobs) < 1 or settings.videos < 0:
         raise BadInput("demos, episodes and jobs must be at least 1, videos at least 0")
-
-
-def source_of_task(data: str, task: str) -> Source:
-    """A SOURCE as this task sees it; of the default task, by what it shows, as for training."""
-    return open_source(data, task=None if task == DEFAULT_TASK else task)
 
 
 def jobs_of(policies: Sequence[str], seeds: Sequence[int], demos: Demos, settings: Settings) -> list[Job]:
