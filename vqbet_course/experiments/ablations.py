@@ -247,6 +247,7 @@ def result_header(name: str, variant: Variant, seed: int, settings: dict[str, An
         "command": f"vqbet-course ablate {name} --task {settings['task']} --data {settings['data']} --seeds {seed} "
         f"{Budget(**settings['budget']).option} --episodes {settings['episodes']}",
         "contract": get_task(settings["task"]).contract.to_dict(),
+        "success_progress": get_task(settings["task"]).success_progress,
         "made_by": made_by(),
     }
 

@@ -224,6 +224,7 @@ def run_job(job: Job) -> list[dict[str, Any]]:
                 "job": job.name,
                 "settings": s.to_dict(),
                 "contract": task.contract.to_dict(),
+                "success_progress": task.success_progress,
                 "parameters": sum(p.numel() for p in learned.module.parameters()),
                 "chunk": {k: getattr(config, k) for k in ("n_obs_steps", "action_chunk_size", "n_action_steps")},
                 "training": {"steps": learned.steps, "seconds": learned.seconds, "curve": learned.curve},
