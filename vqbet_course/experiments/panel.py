@@ -7,7 +7,6 @@ continues with the jobs that are missing.
 
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from vqbet_course.baselines import BC, BeT, ChunkPolicy, chunk_stage
 from vqbet_course.core.budget import Budget, Clock
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
-from vqbet_course.core.executor import executor
+from vqbet_course.core.executor import completed, executor
 from vqbet_course.core.io import drop_partials, in_plain_words, read_json, write_atomically, write_json, write_text
 from vqbet_course.core.progress import progress
 from vqbet_course.core.records import made_by
@@ -42,6 +41,9 @@ from vqbet_course.training.hooks import Deadline, Measurement
 SCHEMA = "vqbet_course/panel/2"
 
 POLICIES = ("bc", "bet", "act", "diffusion", "vqbet")
+
+LEROBOTS = ("act", "diffusion")
+"""Those of them that are LeRobot's."""
 
 HYPERPARAMETERS: dict[str, dict[str, Any]] = {
     "bc": {"n_obs_steps": 2, "action_chunk_size": 8, "n_action_steps": 4},
@@ -300,6 +302,7 @@ def run_panel(
         raise BadInput(f"{settings.data}: not the demonstrations of the panel's task; {differs}")
     if len(demos) < settings.demos:
         raise BadInput(f"{settings.data}: holds {len(demos)} demonstrations, --demos asks for {settings.demos}")
+    check_observations(policies, settings.data, demos)
     done = {result["job"] for result in results_of(out, settings)}
     missing = [job for job in jobs_of(policies, seeds, demos, settings) if job.name not in done]
     if missing:
@@ -320,6 +323,18 @@ def check_panel(policies: Sequence[str], seeds: Sequence[int], settings: Setting
         raise BadInput("demos, episodes and jobs must be at least 1, videos at least 0")
 
 
+def check_observations(policies: Sequence[str], data: str, demos: Demos) -> None:
+    """Raise BadInput for a policy that cannot observe what the demonstrations hold."""
+    from vqbet_course.experiments.lerobot_baselines import check_observed
+
+    asked = [name for name in policies if name in LEROBOTS]
+    if asked:
+        try:
+            check_observed(demos.observation)
+        except BadInput as error:
+            raise BadInput(f"{data}: {error}; leave {', '.join(asked)} out of --policies") from None
+
+
 def jobs_of(policies: Sequence[str], seeds: Sequence[int], demos: Demos, settings: Settings) -> list[Job]:
     """All jobs of a panel. A seed chooses the demonstrations, the same for every policy; ten others are held out."""
     jobs = []
@@ -337,10 +352,10 @@ def run_missing(missing: Sequence[Job], out: Path, jobs: int, dask: str | None, 
     with executor(jobs, dask) as pool:
         with in_plain_words(out):  # before hours are spent on what cannot be kept
             (out / "jobs").mkdir(parents=True, exist_ok=True)
-        futures = {pool.submit(run_job, job): job for job in missing}
-        for future in progress("jobs", "job", as_completed(futures), total=len(futures), quiet=quiet):
+        ended = completed(pool, run_job, ((job, (job,)) for job in missing))
+        for job, future in progress("jobs", "job", ended, total=len(missing), quiet=quiet):
             try:
-                keep_job(out, futures[future].name, future.result())
+                keep_job(out, job.name, future.result())
             except Exception as error:
                 failed = failed or error
         if failed:
