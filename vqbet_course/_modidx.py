@@ -326,6 +326,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'vqbet_course.training.integrity': {},
             'vqbet_course.training.log': {},
             'vqbet_course.training.runs': {},
+            'vqbet_course.training.tensorboard': {},
             'vqbet_course.vision': { 'vqbet_course.vision.CameraEncoder': ('vision.html#cameraencoder', 'vqbet_course/vision.py'),
                                      'vqbet_course.vision.CameraEncoder.__init__': ( 'vision.html#cameraencoder.__init__',
                                                                                      'vqbet_course/vision.py'),

@@ -207,6 +207,17 @@ def test_smooth_is_a_small_jerk() -> None:
     assert "Lowest jerk (px/step³): chunk 4" in said
 
 
+def test_an_error_has_the_unit_of_its_task() -> None:
+    """Results from before there was another task than PushT are in pixels."""
+    metres = {"contract": tasks.get_task("navigation").contract.to_dict()}
+    found = {name: [made | metres for made in results(0.1, 0.2)] for name in ("chunk 1: k-means", "chunk 1: learned")}
+    assert "Lowest reconstruction error (m):" in conclusion("tokenizer", found)
+    fig, ax = plt.subplots()
+    draw_ablation(ax, "tokenizer", found)
+    assert "reconstruction error (m)" in ax.get_xlabel()
+    plt.close(fig)
+
+
 def test_nothing_run_is_said_so(tmp_path: Path) -> None:
     nothing = stored("layers", tmp_path)
     assert conclusion("layers", nothing).endswith("Not run: vqbet-course ablate layers")
