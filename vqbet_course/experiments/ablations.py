@@ -447,7 +447,9 @@ def stored_form(config: VQBeTConfig) -> dict[str, Any]:
 def check_config(values: dict[str, Any], variant: Variant, task: str = DEFAULT_TASK) -> None:
     """Raise BadInput for a result that was made with another configuration than the variant's."""
     if "config" not in values:
-        raise BadInput("has no configuration, as in version 0.1; add it with: python benchmarks/from_0_1.py FOLDER")
+        raise BadInput(
+            "has no configuration, as in version 0.1; add it with: python -m vqbet_course.experiments.from_0_1 FOLDER"
+        )
     made, now = VQBeTConfig.from_dict(values["config"]).to_dict(), stored_form(full_config(variant, task))
     for name in now:
         if made[name] != now[name]:
