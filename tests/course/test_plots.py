@@ -85,6 +85,28 @@ def test_frames_say_by_colour_and_title_how_each_ended() -> None:
     assert len(titles) == 4 and titles[3][0] == ""
 
 
+def test_success_rates_come_from_the_metrics_with_their_intervals() -> None:
+    plots.success_rates({"a": {"success_rate": 0.5, "success_ci95": [0.2, 0.8]}})
+    bar, dot = plt.gca().lines
+    assert list(bar.get_xdata()) == [0.2, 0.8] and list(dot.get_xdata()) == [0.5]
+
+
+def test_the_last_frame_is_what_an_environment_shows_after_all_actions() -> None:
+    class Counter:
+        def reset(self, seed: int) -> None:
+            self.total = seed
+
+        def step(self, action: int) -> None:
+            self.total += action
+
+        def render(self) -> int:
+            return self.total
+
+        unwrapped = property(lambda self: self)
+
+    assert plots.last_frame(Counter(), 100, [1, 2, 3]) == 106
+
+
 @pytest.mark.parametrize(
     "draw",
     [

@@ -225,6 +225,22 @@ def rates(
     ax.grid(axis="x", color="0.9")
 
 
+def success_rates(
+    metrics: Mapping[str, Mapping[str, Any]], colors: Sequence[Any] | None = None, height: float = 2.4
+) -> None:
+    """The figure of the success rates in {name: metrics of an evaluation}, each with its interval."""
+    _, ax = panels(height=height)
+    rates(ax, {name: (m["success_rate"], *m["success_ci95"]) for name, m in metrics.items()}, colors)
+    show()
+
+
+def curve_figure(x: Any, series: Mapping[str, Any], height: float = 3.2, **more: Any) -> None:
+    """The figure of some curves, as `curves` draws them."""
+    _, ax = panels(height=height)
+    curves(ax, x, series, **more)
+    show()
+
+
 def heatmap(
     ax: "Axes",
     matrix: Any,
@@ -251,6 +267,14 @@ def heatmap(
 
 
 # --- images and text -------------------------------------------------------------------------------------
+
+
+def last_frame(env: Any, seed: int, actions: Sequence[Any]) -> Any:
+    """The frame (H, W, 3) that a Gymnasium environment shows after these actions from the start of a seed."""
+    env.reset(seed=seed)
+    for action in actions:
+        env.step(action)
+    return env.unwrapped.render()
 
 
 def frame_grid(
