@@ -355,6 +355,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'vqbet_course.vqvae.ActionVQVAE.encode': ('vqvae.html#actionvqvae.encode', 'vqbet_course/vqvae.py'),
                                     'vqbet_course.vqvae.ActionVQVAE.forward': ('vqvae.html#actionvqvae.forward', 'vqbet_course/vqvae.py'),
                                     'vqbet_course.vqvae.Tokenized': ('vqvae.html#tokenized', 'vqbet_course/vqvae.py'),
+                                    'vqbet_course.vqvae.check_chunks': ('vqvae.html#check_chunks', 'vqbet_course/vqvae.py'),
                                     'vqbet_course.vqvae.mlp': ('vqvae.html#mlp', 'vqbet_course/vqvae.py'),
                                     'vqbet_course.vqvae.vqvae_loss': ('vqvae.html#vqvae_loss', 'vqbet_course/vqvae.py')},
             'vqbet_course.widgets.attention': {},

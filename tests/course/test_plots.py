@@ -87,8 +87,8 @@ def test_frames_say_by_colour_and_title_how_each_ended() -> None:
 
 def test_success_rates_come_from_the_metrics_with_their_intervals() -> None:
     plots.success_rates({"a": {"success_rate": 0.5, "success_ci95": [0.2, 0.8]}})
-    bar, dot = plt.gca().lines
-    assert list(bar.get_xdata()) == [0.2, 0.8] and list(dot.get_xdata()) == [0.5]
+    bar, dot = (np.asarray(line.get_xdata()).tolist() for line in plt.gca().lines)
+    assert bar == [0.2, 0.8] and dot == [0.5]
 
 
 def test_the_last_frame_is_what_an_environment_shows_after_all_actions() -> None:
