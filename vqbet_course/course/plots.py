@@ -132,6 +132,22 @@ def plane(ax: "Axes", reach: float | None = None, title: str = "") -> None:
     ax.locator_params(nbins=4)
 
 
+def absolute_and_relative(block: Any, chunks: Mapping[str, tuple[Any, Any]]) -> None:
+    """Chunks {name: (pusher (2,), chunk (W, 2) relative to it)} on the board, beside the same chunks from one origin.
+
+    block (P, 2): the outline of the T. All in pixels.
+    """
+    _, (left, right) = panels(1, 2, height=3.2)
+    board(left, block=block, pusher=next(iter(chunks.values()))[0])
+    for (name, (pusher, chunk)), color in zip(chunks.items(), (DEMO, "black", CODE), strict=False):
+        path(left, np.asarray(pusher) + np.asarray(chunk), color, name)
+        path(right, chunk, color)
+    left.set_title("absolute actions")
+    left.legend(fontsize=9)
+    plane(right, reach=70, title="relative actions")
+    show()
+
+
 def sums(first: Any, second: Any, title: str) -> None:
     """All sums of a vector of `first` (N, 2), blue arrows, and one of `second` (M, 2), purple lines."""
     _, ax = panels(height=3.4, width=3.6)
