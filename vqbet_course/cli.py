@@ -315,7 +315,7 @@ def import_(folder: Path, out: Path) -> None:
 
 
 @cli.command()
-@click.option("--policies", default="bc,bet,act,diffusion,vqbet", show_default=True, metavar="NAME,NAME")
+@click.option("--policies", default="bc,bet,act,diffusion,flow,vqbet", show_default=True, metavar="NAME,NAME")
 @OF_TASK
 @click.option("--data", metavar="SOURCE", help="Demonstrations of the task.  [default: the task's own]")
 @click.option("--demos", type=int, default=120, show_default=True, help="Demonstrations, chosen by the training seed.")
