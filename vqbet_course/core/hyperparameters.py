@@ -105,7 +105,7 @@ def changes_from(file: Path | None, settings: Iterable[str]) -> dict[str, Any]:
 
     Raises BadInput for a file that is no such file, an unknown field, one that the data decide, a value of another type
     than the field's, and a field that is set twice on the command line."""
-    values = read_file(file) if file is not None else {}
+    values = read_changes(file) if file is not None else {}
     given: dict[str, Any] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
@@ -118,7 +118,7 @@ def changes_from(file: Path | None, settings: Iterable[str]) -> dict[str, Any]:
     return checked | {name: checked_value(name, value, "--set") for name, value in given.items()}
 
 
-def read_file(file: Path) -> dict[str, Any]:
+def read_changes(file: Path) -> dict[str, Any]:
     """The object in a YAML or JSON file. Raises BadInput for anything else."""
     try:
         text = file.read_text(encoding="utf-8")
