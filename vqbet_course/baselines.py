@@ -201,5 +201,6 @@ class FlowMatching(ChunkPolicy):
 
     def noise(self, rows: int) -> Tensor:
         """Normal noise (rows, W, A), each row from its own generator."""
-        generators = self.generators or [None] * rows
-        return torch.stack([torch.randn(self.shape, generator=g) for g in generators])
+        if self.generators is None:
+            return torch.randn(rows, *self.shape)
+        return torch.stack([torch.randn(self.shape, generator=g) for g in self.generators])
