@@ -292,6 +292,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'vqbet_course.rollout.decision_in_units': ( 'rollout.html#decision_in_units',
                                                                                   'vqbet_course/rollout.py'),
                                       'vqbet_course.rollout.flat': ('rollout.html#flat', 'vqbet_course/rollout.py'),
+                                      'vqbet_course.rollout.max_reward': ('rollout.html#max_reward', 'vqbet_course/rollout.py'),
                                       'vqbet_course.rollout.metrics_in_words': ('rollout.html#metrics_in_words', 'vqbet_course/rollout.py'),
                                       'vqbet_course.rollout.observe': ('rollout.html#observe', 'vqbet_course/rollout.py'),
                                       'vqbet_course.rollout.rollout_metrics': ('rollout.html#rollout_metrics', 'vqbet_course/rollout.py'),
