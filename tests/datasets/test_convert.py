@@ -422,6 +422,34 @@ def test_a_source_that_changed_is_converted_from_the_beginning(tmp_path: Path) -
     check(open_source(str(writer.write_dataset(open_source(str(path)), tmp_path / "out", quiet=True))), truth)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"drop_episodes": frozenset({0})}, {"drop_episodes": frozenset({1})}),
+        ({"rename": (("action", "observation.velocity"), ("observation.velocity", "action"))}, {}),
+    ],
+    ids=["other episodes", "exchanged names"],
+)
+def test_another_choice_is_converted_from_the_beginning(before: dict, after: dict, tmp_path: Path) -> None:
+    path, _ = MAKERS["aloha"](tmp_path)
+    sources = [open_source(str(path), choice=Choice(**chosen)) for chosen in (before, after)]
+    work = tmp_path / ".out.partial"
+    for source in sources:
+        writer.begin(source, work)
+        assert not (work / "data").exists()
+        (work / "data" / "chunk-000").mkdir(parents=True)
+    writer.begin(sources[1], work)
+    assert (work / "data").exists()  # of the same choice: to be gone on with
+
+
+def test_the_first_episode_of_a_source_is_read_once(tmp_path: Path) -> None:
+    opened, begun = open_source(str(MAKERS["aloha"](tmp_path)[0])), []
+    source = replace(opened, read=lambda start: begun.append(start) or opened.read(start))
+    assert source.first.checksum() == source.first.checksum() and source.contract.action.size == 14
+    writer.begin(writer.with_safe_names(source), tmp_path / ".out.partial")
+    assert begun == [0]
+
+
 def test_an_occupied_folder_is_refused_and_kept(tmp_path: Path) -> None:
     path, _ = npz(tmp_path)
     assert "not an empty folder" in complaint(writer.write_dataset, open_source(str(path)), tmp_path)

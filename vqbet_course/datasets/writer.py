@@ -91,14 +91,15 @@ MARK = "conversion.json"
 
 def with_safe_names(source: Source) -> Source:
     """The source with features whose names can be those of files: letters, digits, dots, dashes and underscores."""
-    features = [*next(source.episodes()).numbers, *source.image_sizes]
+    features = [*source.first.numbers, *source.image_sizes]
     unsafe = {name: re.sub(r"[^\w.\-]|^\.+|(?<=\.)\.+", "_", name, flags=re.ASCII) for name in features}
     unsafe = {name: safe for name, safe in unsafe.items() if name != safe}
     return renamed(source, unsafe) if unsafe else source
 
 
 def begin(source: Source, work: Path, videos: bool = False) -> None:
-    """Make the folder to work in, or keep the one there is if it belongs to this source as it is now."""
+    """Make the folder to work in, or keep the one there is if it belongs to this source as it is now and to what is
+    chosen of it now."""
     mark = {
         "source": source.path,
         "kind": source.kind,
@@ -106,7 +107,9 @@ def begin(source: Source, work: Path, videos: bool = False) -> None:
         "episodes": source.n_episodes,
         "pictures": {name: list(size) for name, size in sorted(source.image_sizes.items())},
         "videos": videos,
-        "features": sorted(next(source.episodes()).numbers),
+        "features": sorted(source.first.numbers),
+        "choice": source.choice,
+        "tasks": list(source.all_tasks),
         "changed": last_change(Path(source.path)),
     }
     file = work / MARK
