@@ -235,6 +235,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'vqbet_course/policy.py'),
                                      'vqbet_course.policy.VQBeTPolicy.config': ('policy.html#vqbetpolicy.config', 'vqbet_course/policy.py'),
                                      'vqbet_course.policy.VQBeTPolicy.decide': ('policy.html#vqbetpolicy.decide', 'vqbet_course/policy.py'),
+                                     'vqbet_course.policy.VQBeTPolicy.encode_new': ( 'policy.html#vqbetpolicy.encode_new',
+                                                                                     'vqbet_course/policy.py'),
                                      'vqbet_course.policy.VQBeTPolicy.eval': ('policy.html#vqbetpolicy.eval', 'vqbet_course/policy.py'),
                                      'vqbet_course.policy.VQBeTPolicy.reset': ('policy.html#vqbetpolicy.reset', 'vqbet_course/policy.py'),
                                      'vqbet_course.policy.VQBeTPolicy.select_action': ( 'policy.html#vqbetpolicy.select_action',
