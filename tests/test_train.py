@@ -10,13 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 from conftest import REPO
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from small import CONFIG, same, write_npz
+from small import CONFIG, arrays, same, write_npz
 from torch import nn
 
 from vqbet_course import train as training
@@ -204,6 +205,18 @@ def test_minutes_become_steps_that_repeat_the_run(data: str, tmp_path: Path) -> 
     assert plan.steps >= 3
     train(data, tmp_path / "again", CONFIG, steps=plan.steps, quiet=True)
     assert same(weights(tmp_path / "again"), weights(tmp_path / "timed"))
+
+
+def test_an_episode_is_long_enough_when_it_has_a_window(tmp_path: Path) -> None:
+    """A window begins with a repeated first frame, so that an episode of one chunk has one."""
+    chunk = CONFIG.action_chunk_size
+    lengths = np.array([40, chunk, 30])
+    short = {name: values[: lengths.sum()] for name, values in arrays().items() if name != "episode_ends"}
+    data = write_npz(tmp_path / "short.npz", **short, episode_ends=np.cumsum(lengths))
+    assert CONFIG.n_obs_steps > 1 and prepare(load_demos(open_source(data)), CONFIG, augment=True).windows
+    too_short = write_npz(tmp_path / "too_short.npz", **short, episode_ends=np.array([40, 39 + chunk, lengths.sum()]))
+    with pytest.raises(BadInput, match=f"episode 1 has {chunk - 1} frames"):
+        prepare(load_demos(open_source(too_short)), CONFIG, augment=True)
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [((0.01, 0.1), 40 + 596), ((1.0, 1.0), 60)])

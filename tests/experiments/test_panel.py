@@ -22,7 +22,7 @@ from vqbet_course.cli import main
 from vqbet_course.core.budget import Budget
 from vqbet_course.core.errors import BadInput
 from vqbet_course.demos import load_demos
-from vqbet_course.experiments import panel
+from vqbet_course.experiments import panel, report
 from vqbet_course.experiments.panel import Job, Settings, jobs_of, run_job, run_panel
 from vqbet_course.tasks import get_task, navigation, open_source
 from vqbet_course.tasks.navigation import GOAL_RADIUS
@@ -215,6 +215,21 @@ def test_the_report_says_how_much_each_policy_was_tried(settings: Settings, tmp_
     page = (tmp_path / "p" / "report.html").read_text()
     assert "<td>bc<td>2<td>4<td>50%" in page and "<td>act<td>1<td>2<td>50%" in page
     assert "color-scheme: light dark" in page and "inconclusive" in page
+
+
+def test_the_report_has_the_unit_and_the_time_budget_of_its_task(
+    settings: Settings, tmp_path: Path, ran: list[str]
+) -> None:
+    made = run_panel(["bc"], [1], settings, tmp_path / "p", quiet=True)
+    made["contract"]["data"]["action"]["unit"] = "deg"
+    made["contract"]["timing_budget_ms"] = 20.0
+    for row in made["results"]:
+        row["contract"] = made["contract"]
+    assert report.learning_curves(made["results"]).axes[0].get_ylabel().endswith("(deg)")
+    budget = report.speed_and_quality(made["results"]).axes[0].lines[-1]
+    assert np.asarray(budget.get_xdata())[0] == 20.0
+    page = report.report(made, tmp_path / "p")
+    assert "jerk (deg a step" in page and "px a step" not in page
 
 
 def test_a_folder_that_cannot_be_made_is_told_before_anything_is_learned(

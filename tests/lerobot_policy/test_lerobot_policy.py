@@ -125,7 +125,7 @@ def test_it_learns_in_two_stages_and_acts_whatever_it_sees(kind: str) -> None:
 
 
 def test_the_average_follows_as_in_our_own_training() -> None:
-    """One update of the second stage: weights move by 1 - 1/10, as `follow` does in step 0."""
+    """One update of the second stage: weights move by 1 - 1/10, as `ema_update` moves them in step 0."""
     config = make_policy(n_vqvae_training_steps=1, ema_decay=0.9, **KINDS["numbers"]).config
     policy = VQBeTCoursePolicy(VQBeTCourseConfig.of(config, device="cpu"))
     policy.update()
@@ -375,6 +375,11 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda c: change_tensors(c, lambda t: t.update({"normalize_inputs.min": torch.ones(3)})),
         "normalize_inputs.min",
     ),
+    "weights that are not finite": (
+        lambda c: change_tensors(c, lambda t: t[HEAD].view(-1)[:1].fill_(float("nan"))),
+        "policy.lm_head.weight is not finite",
+    ),
+    "a damaged contract": (lambda c: (c / "contract.json").write_text("{"), "contract.json: damaged"),
     "other normalisation": (lambda c: change_json(c / "policy_preprocessor.json", without_min_max), "MEAN_STD"),
     "pictures that are normalised": (lambda c: with_processors(c, VISUAL="MEAN_STD"), "observation.image by MEAN_STD"),
     "no normalisation": (lambda c: (c / "policy_preprocessor.json").unlink(), "policy_preprocessor.json"),

@@ -32,6 +32,7 @@ from vqbet_course.policy import VQBeTPolicy
 from vqbet_course.tasks import DEFAULT_TASK, get_task, task_of
 from vqbet_course.training.checkpoints import load_tensors
 from vqbet_course.training.factory import build_network
+from vqbet_course.training.integrity import check_finite
 from vqbet_course.training.runs import Run, TrainingPlan, finish_run
 
 LOW_AND_HIGH = {"MIN_MAX": ("min", "max"), "QUANTILES": ("q01", "q99"), "QUANTILE10": ("q10", "q90")}
@@ -76,10 +77,10 @@ def import_checkpoint(folder: Path, out: Path) -> None:
         raise BadInput(f"{out}: already holds a run; choose another folder")
     config = read_config(folder)
     policy = read_policy(folder, config)
-    normalizer = read_normalizer(folder, policy.config)
+    normalizer, contract = read_normalizer(folder, policy.config), read_contract(folder, policy.config)
     write_json(out / "config.json", policy.config.to_dict())
     write_json(out / "normalizer.json", normalizer.to_dict())
-    write_json(out / "contract.json", read_contract(folder, policy.config).to_dict())
+    write_json(out / "contract.json", contract.to_dict())
     finish_run(out, policy.network)
     plan = TrainingPlan(str(folder), steps=0, vqvae_steps=0, seed=0, augment=False, threads=torch.get_num_threads())
     write_json(out / "train_state.json", asdict(plan))
@@ -104,7 +105,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
 
 
 def read_policy(folder: Path, config: PreTrainedConfig) -> VQBeTPolicy:
-    """The policy of a checkpoint, with its weights."""
+    """The policy of a checkpoint, with its weights. Raises BadInput for weights that are damaged or not finite."""
     path = folder / "model.safetensors"
     try:
         tensors = load_file(path)
@@ -112,6 +113,7 @@ def read_policy(folder: Path, config: PreTrainedConfig) -> VQBeTPolicy:
         raise BadInput(f"{path}: missing; copy the checkpoint again") from None
     except SafetensorError as error:
         raise BadInput(f"{path}: damaged ({error}); copy it again") from None
+    check_finite(tensors, path)
     try:
         if isinstance(config, LeRobotConfig):
             return policy_from_tensors(config, {k.removeprefix("vqbet."): v for k, v in tensors.items()})

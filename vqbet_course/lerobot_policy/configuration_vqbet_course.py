@@ -97,7 +97,7 @@ class VQBeTCourseConfig(Fields, PreTrainedConfig):
 
     @property
     def observation_delta_indices(self) -> list[int]:
-        """The window; relative chunks of future queries also ask where the pusher is then."""
+        """The window; relative chunks of future queries also ask for the state of then."""
         return list(range(1 - self.n_obs_steps, self.n_action_pred_token if self.relative_chunks else 1))
 
     @property

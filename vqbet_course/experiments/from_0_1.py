@@ -1,9 +1,10 @@
 """Bring result files of version 0.1 into the form of this version; nothing is measured again.
 
-    python benchmarks/from_0_1.py benchmarks/results benchmarks/results/ablations
+    python -m vqbet_course.experiments.from_0_1 FOLDER...
 
 An ablation gets the full configuration that it was made with: in 0.1 a file told only what it changed in the laptop's
-configuration, which has not changed since. A panel gets the names of 0.2, its tests and its claims.
+configuration, which has not changed since. A panel, and each of its jobs, gets the names of 0.2; a panel its tests and
+its claims. The folder of a panel's jobs is PANEL/jobs.
 """
 
 import json
@@ -31,7 +32,9 @@ def convert(values: dict[str, Any]) -> dict[str, Any]:
     if schema == "vqbet_course/ablation/1" and "config" not in values:
         return values | {"config": stored_form(full_config(Variant(**values["variant"])))}
     if schema == "vqbet_course/panel/1":
-        values = values | {"schema": SCHEMA, "settings": renamed(values["settings"])}
+        values = values | {"schema": SCHEMA}
+        if "settings" in values:  # a job's file has them in its results only
+            values["settings"] = renamed(values["settings"])
         values["results"] = [
             renamed(r) | {"schema": SCHEMA, "settings": renamed(r["settings"])} for r in values["results"]
         ]
