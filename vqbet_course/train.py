@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['epoch_order', 'batch_rows', 'lr_factor', 'adamw', 'ema_update', 'optimizer_step', 'run_randomness', 'Stage',
-           'run_stage', 'vqvae_stage', 'label_codes', 'policy_stage', 'split_steps', 'calibrated_steps', 'run_plan',
-           'augmentable', 'train', 'resume']
+           'run_stage', 'vqvae_stage', 'label_codes', 'policy_stage', 'split_steps', 'calibrated_threads',
+           'calibrated_steps', 'run_plan', 'augmentable', 'train', 'resume']
 
 # %% ../nbs/08_train.ipynb #e8f05198
 import copy
@@ -13,7 +13,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +194,22 @@ def split_steps(steps: int, config: VQBeTConfig) -> int:
     return max(1, min(config.n_vqvae_training_steps, steps // 3))
 
 
+def calibrated_threads(config: VQBeTConfig, setup: Setup, seed: int) -> int:
+    """One thread, or as many as PyTorch may use, where a trial shows that these train a quarter faster.
+
+    More threads than idle cores make training many times slower: they wait for each other."""
+    most = torch.get_num_threads()
+    if most == 1:
+        return 1
+    with run_randomness(seed):
+        stage = policy_stage(build_network(config), setup.windows, 100)
+        seconds = []
+        for threads in (1, most):
+            torch.set_num_threads(threads)
+            seconds.append(seconds_per_step(stage, seed))
+    return most if seconds[0] > 1.25 * seconds[1] else 1
+
+
 def calibrated_steps(budget: Budget, config: VQBeTConfig, setup: Setup, seed: int) -> int:
     """The steps of a budget; for one in minutes, as many as they take on this machine, timed on a scratch network."""
     if budget.seconds is None:
@@ -233,14 +249,16 @@ def augmentable(demos: Demos) -> bool:
 def train(data: str, out: Path, config: VQBeTConfig | None = None, steps: int | None = None,
           minutes: float | None = None, seed: int = 0, augment: bool | None = None, split: Path | None = None,
           goal: str = "none", quiet: bool = False, observe: Sequence[str] | None = None,
-          weights: str | None = None, task: str | None = None, only_task: str | None = None) -> VQBeTPolicy:
+          weights: str | None = None, task: str | None = None, only_task: str | None = None,
+          changes: dict[str, Any] | None = None, threads: int | None = None) -> VQBeTPolicy:
     """Train both stages on a SOURCE into a run directory, and return the policy that acts.
 
     Args: config, by default `fitting`; steps or minutes, exactly one of them; augment, add what the task makes of its
     demonstrations, by default where it can; split, the file that says on which episodes to train; goal, how goals
     are drawn (lesson 11); observe, the names that the policy sees, by default all numbers; weights, those of torchvision
     that its camera starts from; task, whose demonstrations they are (`tasks.open_source`); only_task, which of the
-    tasks of its episodes to train on. Raises BadInput for unusable data or an `out` that already holds a run.
+    tasks of its episodes to train on; changes, fields of the configuration to set; threads of PyTorch, by default
+    `calibrated_threads`. Raises BadInput for unusable data or an `out` that already holds a run.
     """
     out, budget = Path(out), Budget(minutes, steps)
     check_start(out, seed)
@@ -250,11 +268,12 @@ def train(data: str, out: Path, config: VQBeTConfig | None = None, steps: int | 
     if only_task is not None:
         parts = parts.keeping(episodes_of_task(source, only_task))
     demos = parts.training(demos)
-    config = with_goal(config or fitting(demos, weights), goal)
+    config = with_goal(replace(config or fitting(demos, weights), **(changes or {})), goal)
     with run_randomness(seed):
         start_network(config)  # weights that are not to be had are found out before anything is written
     augment = augmentable(demos) if augment is None else augment
     setup = prepare(demos, config, augment, goal)
+    torch.set_num_threads(threads or calibrated_threads(config, setup, seed))
     steps = calibrated_steps(budget, config, setup, seed)
     plan = TrainingPlan(data, steps, split_steps(steps, config), seed, augment, torch.get_num_threads(), goal, task)
     with locked(out):

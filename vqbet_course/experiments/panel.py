@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from vqbet_course.baselines import BC, BeT, ChunkPolicy, chunk_stage
+from vqbet_course.baselines import BC, BeT, ChunkPolicy, FlowMatching, chunk_stage
 from vqbet_course.core.budget import Budget, Clock
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
@@ -42,13 +42,14 @@ from vqbet_course.training.hooks import Deadline, Measurement
 
 SCHEMA = "vqbet_course/panel/2"
 
-POLICIES = ("bc", "bet", "act", "diffusion", "vqbet")
+POLICIES = ("bc", "bet", "act", "diffusion", "flow", "vqbet")
 
 HYPERPARAMETERS: dict[str, dict[str, Any]] = {
     "bc": {"n_obs_steps": 2, "action_chunk_size": 8, "n_action_steps": 4},
     "bet": {"n_obs_steps": 5, "action_chunk_size": 1, "n_action_steps": 1},
     "act": {"n_obs_steps": 1, "action_chunk_size": 16, "n_action_steps": 8, "batch_size": 64, "optimizer_lr": 5e-4},
     "diffusion": {"n_obs_steps": 2, "action_chunk_size": 16, "n_action_steps": 8, "batch_size": 64},
+    "flow": {"n_obs_steps": 2, "action_chunk_size": 16, "n_action_steps": 8},
 }
 """What each policy changes in VQ-BeT's laptop configuration: steps observed, predicted, executed; the optimizer."""
 
@@ -136,6 +137,7 @@ def build(policy: str, config: VQBeTConfig) -> nn.Module:
         "bet": BeT,
         "act": lerobot_baselines.ACT,
         "diffusion": lerobot_baselines.Diffusion,
+        "flow": FlowMatching,
     }
     return kinds[policy](config, build_frame(config))
 
