@@ -687,12 +687,15 @@ def make(task: str, episodes: int, seed: int, noise: float | None, style: str | 
 def task_and_data(task: str | None, data: str | None) -> tuple[str, str]:
     """The task, by default the one that the data show, and the SOURCE, by default the task's own.
 
-    Raises BadInput for a task that has none."""
+    Raises BadInput for data that show none, and for a task that has none."""
     from vqbet_course.tasks import get_task, open_source, task_of
 
-    if task is None:
-        own = task_of(open_source(data).contract) if data else None
-        task = own.name if own else DEFAULT_TASK
+    if task is None and data is not None:
+        own = task_of(open_source(data).contract)
+        if own is None:
+            raise BadInput(f"{data}: of no task that is known; say with --task whose demonstrations they are")
+        task = own.name
+    task = task or DEFAULT_TASK
     data = data or get_task(task).data
     if data is None:
         raise BadInput(

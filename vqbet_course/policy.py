@@ -201,8 +201,9 @@ def average_overlaps(chunks: Sequence[Tensor], n: int) -> list[Tensor]:
 class VQBeTPolicy:
     """VQ-BeT as it acts: call `reset` before an episode, then `select_action` at every step.
 
-    It has a network, a queue of observation tokens, a queue of actions, and an ActingConfig (by default the
-    network's). `decision` is the newest one, None before the first. Raises BadInput for an impossible ActingConfig.
+    It has a network, a queue of observation tokens and one of observations that no decision has needed yet, a queue of
+    actions, and an ActingConfig (by default the network's). `decision` is the newest one, None before the first. Raises
+    BadInput for an impossible ActingConfig.
     """
 
     def __init__(self, network: VQBeT, acting: ActingConfig | None = None):
@@ -223,7 +224,9 @@ class VQBeTPolicy:
     def reset(self, generators: Sequence[torch.Generator] | None = None) -> None:
         """Forget the episode. `generators`: one per row of the batch, owner of that episode's draws."""
         self.generators = generators
-        self.tokens: deque[Tensor] = deque(maxlen=self.network.config.n_obs_steps)
+        n_obs_steps = self.network.config.n_obs_steps
+        self.tokens: deque[Tensor] = deque(maxlen=n_obs_steps)
+        self.new: deque[dict[str, Tensor]] = deque(maxlen=n_obs_steps)  # not encoded yet
         self.actions: deque[Tensor] = deque()
         self.recent_chunks: deque[Tensor] = deque(maxlen=self.network.config.action_chunk_size)
         self.decision: Decision | None = None
@@ -231,16 +234,27 @@ class VQBeTPolicy:
     @torch.no_grad()
     def select_action(self, observation: dict[str, Tensor]) -> Tensor:
         """{name: (B, ...)} of one moment -> action (B, A). Decides anew when no action is queued."""
-        moment = {name: values.unsqueeze(1) for name, values in observation.items()}
-        token = self.network.encode(moment)  # (B, 1, n, D)
-        self.tokens.extend([token] * (1 if self.tokens else self.network.config.n_obs_steps))
+        moment = {name: values.unsqueeze(1).clone() for name, values in observation.items()}
+        self.new.append(moment)
         if not self.actions:
             self.decision = self.decide(moment)
             self.actions.extend(self.actions_of(self.decision.actions))
         return self.actions.popleft()
 
+    def encode_new(self) -> None:
+        """Queue the tokens of what was observed since the last decision. Images are encoded in
+        one batch; numbers one by one: their last bit must not depend on how many there are."""
+        steps: list[dict[str, Tensor]] = list(self.new)
+        if self.network.config.image_shapes and steps:
+            steps = [{name: torch.cat([step[name] for step in steps], dim=1) for name in steps[0]}]
+        for tokens in map(self.network.encode, steps):  # (B, t, n, D)
+            for token in tokens.split(1, dim=1):
+                self.tokens.extend([token] * (1 if self.tokens else self.network.config.n_obs_steps))
+        self.new.clear()
+
     def decide(self, moment: dict[str, Tensor]) -> Decision:
-        """A Decision in absolute actions from the queued tokens; `moment` {name: (B, 1, ...)} is now."""
+        """A Decision in absolute actions from the queues; `moment` {name: (B, 1, ...)} is now."""
+        self.encode_new()
         goals = self.network.encode_goals(moment)
         features = self.network.at_queries(torch.cat(list(self.tokens), dim=1), goals)[:, -1]  # (B, D)
         uniform = draw_uniform(len(features), self.network.config.vqvae_n_layers, self.generators).to(features.device)

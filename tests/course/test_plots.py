@@ -120,7 +120,8 @@ def test_bars_stand_at_their_values() -> None:
     assert [[bar.get_height() for bar in group] for group in plt.gca().containers] == [[1, 3], [2, 4]]
     plots.bar_panels({"cold": [0.9, 0.1], "hot": [0.5, 0.5]}, x=[2, 4])
     assert [ax.get_title() for ax in plt.gcf().axes] == ["cold", "hot"]
-    assert [bar.get_x() + bar.get_width() / 2 for bar in plt.gcf().axes[0].containers[0]] == [2, 4]
+    places = [np.mean(bar.get_extents().intervalx) for bar in plt.gcf().axes[0].patches]
+    np.testing.assert_allclose(plt.gcf().axes[0].transData.inverted().transform([(x, 0) for x in places])[:, 0], [2, 4])
 
 
 def test_the_offset_leads_from_the_codes_to_the_demonstration() -> None:

@@ -50,7 +50,7 @@ def rows(results: Results) -> list[dict[str, Any]]:
                 "success": wins / len(episodes),
                 "low": low,
                 "high": high,
-                "reward": float(np.clip(best / success_progress_of(own[0]), 0, 1).mean()),
+                "reward": float(np.mean([r["metrics"]["avg_max_reward"] for r in own])),
                 "max_coverage": float(best.mean()),
                 "final_coverage": float(np.mean([e["final_coverage"] for e in episodes])),
                 "latency": middle,
