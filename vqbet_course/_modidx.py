@@ -360,5 +360,5 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'vqbet_course.widgets.layers': {},
             'vqbet_course.widgets.moves': {},
             'vqbet_course.widgets.pairs': {},
-            'vqbet_course.widgets.picture': {},
+            'vqbet_course.widgets.parts': {},
             'vqbet_course.widgets.usage': {}}}

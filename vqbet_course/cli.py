@@ -235,11 +235,14 @@ def evaluate(
 
     loaded = load_run(run)
     if offline is not None:
-        from vqbet_course.evaluation import open_loop
+        from vqbet_course.evaluation import offline as comparison
 
         out = out or (Path("_runs/shipped") if run == "shipped" else loaded.path) / "eval" / "offline"
-        found = open_loop.evaluate_offline(loaded, offline, out, split, part)
-        for line in [*open_loop.describe_offline(found), f"written: {out / 'offline.json'} and {out / 'offline.html'}"]:
+        found = comparison.evaluate_offline(loaded, offline, out, split, part)
+        for line in [
+            *comparison.describe_offline(found),
+            f"written: {out / 'offline.json'} and {out / 'offline.html'}",
+        ]:
             click.echo(line)
         return
     name = evaluation.evaluation_name(part if split else f"seed-{seed}", perturb, goal_pose)
