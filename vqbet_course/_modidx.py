@@ -114,9 +114,9 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'vqbet_course.evaluation.behaviour': {},
             'vqbet_course.evaluation.evaluate': {},
             'vqbet_course.evaluation.failures': {},
+            'vqbet_course.evaluation.held_out': {},
             'vqbet_course.evaluation.latency': {},
             'vqbet_course.evaluation.offline': {},
-            'vqbet_course.evaluation.open_loop': {},
             'vqbet_course.evaluation.results': {},
             'vqbet_course.evaluation.videos': {},
             'vqbet_course.experiments.ablations': {},
@@ -392,5 +392,5 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'vqbet_course.widgets.layers': {},
             'vqbet_course.widgets.moves': {},
             'vqbet_course.widgets.pairs': {},
-            'vqbet_course.widgets.picture': {},
+            'vqbet_course.widgets.parts': {},
             'vqbet_course.widgets.usage': {}}}

@@ -25,7 +25,7 @@ from sources import (
     csv_folder,
     gello,
     lerobot,
-    lerobot_films,
+    lerobot_videos,
     npz,
     photos,
     replay_zarr,
@@ -254,7 +254,7 @@ def test_the_base_of_mobile_aloha_is_part_of_the_action(tmp_path: Path) -> None:
 
 
 def test_jpegs_and_videos_in_folders_below_are_cameras(tmp_path: Path) -> None:
-    from sources import film
+    from sources import write_lossless_video
 
     folder, _ = csv_folder(tmp_path)
     for i, start, end in spans():
@@ -262,9 +262,9 @@ def test_jpegs_and_videos_in_folders_below_are_cameras(tmp_path: Path) -> None:
         (place / "colors").mkdir()
         for row in range(end - start):
             for camera, shade in enumerate((20, 200)):
-                picture = Image.fromarray(np.full((16, 24, 3), shade + row, np.uint8))
-                picture.save(place / "colors" / f"{row:06d}_color_{camera}.jpg", quality=100)
-        film(place / "videos" / "side.mp4", photos(end - start, 16, 24), 20)
+                image = Image.fromarray(np.full((16, 24, 3), shade + row, np.uint8))
+                image.save(place / "colors" / f"{row:06d}_color_{camera}.jpg", quality=100)
+        write_lossless_video(place / "videos" / "side.mp4", photos(end - start, 16, 24), 20)
         (place / "notes.txt").write_text("hello")
         Image.fromarray(np.zeros((4, 4), np.uint16)).save(place / "colors" / "depth.png")
     source = open_source(str(folder))
@@ -331,8 +331,8 @@ def test_a_camera_that_one_episode_lacks(
             del file["observations/images"]
     else:
         path, _ = csv_folder(tmp_path)
-        for picture in (path / f"episode_{missing:03d}" / "wrist").iterdir():
-            picture.unlink()
+        for image in (path / f"episode_{missing:03d}" / "wrist").iterdir():
+            image.unlink()
     line = refused(capsys, tmp_path / "out", str(path))
     assert f"episode {missing}: has no camera observation.images." in line and "--drop-episodes" in line
     assert cli.main(["demos", "inspect", str(path)]) == 0
@@ -597,7 +597,7 @@ def test_frames_have_the_last_message_that_is_not_newer() -> None:
     ],
 )
 def test_a_template_cannot_lead_out_of_the_dataset(template: str, tmp_path: Path) -> None:
-    path, _ = lerobot_films(tmp_path)
+    path, _ = lerobot_videos(tmp_path)
     info = json.loads((path / "meta" / "info.json").read_text())
     (path / "meta" / "info.json").write_text(json.dumps(info | {"video_path": template}))
     source = open_source(str(path))
@@ -689,8 +689,8 @@ def test_switches_and_few_episodes_raise_no_alarm(tmp_path: Path) -> None:
 
 def shades(folder: Path, n: int = 12) -> str:
     """A source of two episodes, whose every image says by its shade which frame it is."""
-    pictures = np.stack([np.full((64, 80, 3), 20 + 15 * row % 220, np.uint8) for row in range(n)])
-    np.savez(folder / "shades.npz", action=np.arange(2.0 * n).reshape(n, 2), img=pictures, episode_ends=[7, n])
+    images = np.stack([np.full((64, 80, 3), 20 + 15 * row % 220, np.uint8) for row in range(n)])
+    np.savez(folder / "shades.npz", action=np.arange(2.0 * n).reshape(n, 2), img=images, episode_ends=[7, n])
     return str(folder / "shades.npz")
 
 

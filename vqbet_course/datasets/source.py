@@ -22,7 +22,7 @@ LARGEST = 2**31
 """Bytes of numbers in one episode, or of one image, beyond which a declared shape is not believed."""
 
 Frames = Callable[[], Iterator[np.ndarray]]
-"""A call gives the pictures of an episode one by one, each (H, W, 3) uint8: no episode of them is ever in memory."""
+"""A call gives the images of an episode one by one, each (H, W, 3) uint8: no episode of them is ever in memory."""
 
 
 @dataclass(frozen=True)
@@ -278,14 +278,14 @@ def check_ends(place: str, ends: np.ndarray, n: int) -> None:
 
 def check_frames(place: str, columns: dict[str, np.ndarray], ends: np.ndarray) -> None:
     """Raise BadInput, naming the first episode and row, unless frames end to end, {name: (N, size)}, are usable.
-    Pictures are bytes, which always are."""
+    Images are bytes, which always are."""
     n = len(columns["action"])
     check_ends(place, ends, n)
     for name, values in columns.items():
-        pictures = values.dtype == np.uint8 and values.ndim == 4
-        if len(values) != n or not (pictures or values.ndim == 2):
+        is_image = values.dtype == np.uint8 and values.ndim == 4
+        if len(values) != n or not (is_image or values.ndim == 2):
             raise BadInput(f"{place}: {name} has shape {values.shape}, expected ({n}, size)")
-        if pictures:
+        if is_image:
             continue
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(bad):
