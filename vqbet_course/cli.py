@@ -230,7 +230,7 @@ def config_() -> None:
 def evaluate(run: str, split: Path | None, part: str, offline: str | None, out: Path | None, **asked: Any) -> None:
     """Evaluate a policy, and write its metrics, traces, failure labels and videos. RUN: a run directory or `shipped`."""
     from vqbet_course.evaluation import evaluate as evaluation
-    from vqbet_course.evaluation import open_loop
+    from vqbet_course.evaluation import offline as comparison
     from vqbet_course.training.runs import load_run
 
     if split is None and given_options({"part"}):
@@ -240,32 +240,15 @@ def evaluate(run: str, split: Path | None, part: str, offline: str | None, out: 
     loaded = load_run(run)
     folder = (Path("_runs/shipped") if run == "shipped" else loaded.path) / "eval"
     if offline is not None:
-<<<<<<< HEAD
         out = out or folder / (f"offline-{part}" if split else "offline")
-        found = open_loop.evaluate_offline(loaded, offline, out, split, part)
-        lines = [*open_loop.describe_offline(found), f"written: {out / 'offline.json'} and {out / 'offline.html'}"]
+        found = comparison.evaluate_offline(loaded, offline, out, split, part)
+        lines = [*comparison.describe_offline(found), f"written: {out / 'offline.json'} and {out / 'offline.html'}"]
     else:
         starts = part if split else f"seed-{asked['seed']}"
         out = out or folder / evaluation.evaluation_name(starts, asked["perturb"], asked["goal_pose"])
         result = evaluation.evaluate(loaded, out=out, split=split, part=part, **asked)
         lines = [*evaluation.summary_lines(result), f"written: {out / 'run.json'}"]
     for line in lines:
-=======
-        from vqbet_course.evaluation import offline as comparison
-
-        out = out or (Path("_runs/shipped") if run == "shipped" else loaded.path) / "eval" / "offline"
-        found = comparison.evaluate_offline(loaded, offline, out, split, part)
-        for line in [
-            *comparison.describe_offline(found),
-            f"written: {out / 'offline.json'} and {out / 'offline.html'}",
-        ]:
-            click.echo(line)
-        return
-    name = evaluation.evaluation_name(part if split else f"seed-{seed}", perturb, goal_pose)
-    out = out or (Path("_runs/shipped") if run == "shipped" else loaded.path) / "eval" / name
-    result = evaluation.evaluate(loaded, episodes, seed, out, videos, task, perturb, goal_pose, split, part)
-    for line in [*evaluation.summary_lines(result), f"written: {out / 'run.json'}"]:
->>>>>>> fixdata
         click.echo(line)
 
 
