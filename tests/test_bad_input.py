@@ -332,7 +332,7 @@ def test_a_disk_that_is_really_full(
     assert not list((tiny_disk / "run").glob("*.safetensors")) and not list((tiny_disk / "run").glob(".*"))
 
 
-def test_a_film_for_which_there_is_no_room_leaves_the_figures(tiny_disk: Path, refused: Say, run: Path) -> None:
+def test_a_video_for_which_there_is_no_room_leaves_the_metrics(tiny_disk: Path, refused: Say, run: Path) -> None:
     (tiny_disk / "filler").write_bytes(bytes(48 * 1024))
     assert "no space left" in refused("eval", run, "--episodes", 1, "--videos", 1, "--out", tiny_disk / "eval")
     assert json.loads((tiny_disk / "eval" / "run.json").read_text())["metrics"]["episodes"] == 1

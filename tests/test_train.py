@@ -283,11 +283,6 @@ def test_resuming_uses_the_threads_of_the_plan(straight: Path) -> None:
     assert torch.get_num_threads() == 1
 
 
-def test_a_log_line_cut_short_is_dropped(tmp_path: Path) -> None:
-    (tmp_path / "log.jsonl").write_text('{"step": 0}\n{"step": 10}\n{"ste')
-    assert read_log(tmp_path / "log.jsonl") == [{"step": 0}, {"step": 10}]
-
-
 KILLS = """
 import os, random, signal, sys, time
 from pathlib import Path

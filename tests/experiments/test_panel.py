@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -116,18 +115,6 @@ def test_dask_gives_what_this_process_gives(settings: Settings, tmp_path: Path) 
     assert "data:video/mp4" in page and page.count("data:image/png") == 3 and "http" not in page
 
 
-def test_a_worker_with_several_threads_is_refused(settings: Settings, tmp_path: Path) -> None:
-    from distributed import LocalCluster
-
-    with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address=None
-        ) as cluster,
-        pytest.raises(BadInput, match="--nthreads 1"),
-    ):
-        run_panel(["bc"], [1], settings, tmp_path / "p", dask=cluster.scheduler_address, quiet=True)
-
-
 def test_a_cluster_without_workers_is_refused_and_one_that_is_lost_is_told(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,32 +135,9 @@ def test_a_cluster_without_workers_is_refused_and_one_that_is_lost_is_told(
     assert not [*(tmp_path / "p" / "jobs").iterdir()]
 
 
-def leave_a_mark(path: Path) -> None:
-    """A job that takes a while."""
-    time.sleep(0.2)
-    path.touch()
-
-
-def test_ctrl_c_begins_no_other_job(tmp_path: Path) -> None:
-    marks = [tmp_path / str(number) for number in range(9)]
-    with pytest.raises(KeyboardInterrupt), panel.executor(1, None) as pool:
-        first, *_ = [pool.submit(leave_a_mark, mark) for mark in marks]
-        first.result()
-        raise KeyboardInterrupt
-    assert marks[0].exists() and not marks[-1].exists()
-
-
 def dies(job: Job) -> list[dict[str, Any]]:
     """A process that the system kills in the middle of its work."""
     os._exit(9)
-
-
-def test_a_killed_process_is_told_in_one_line(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(panel, "run_job", dies)
-    with pytest.raises(BadInput, match="was killed.*run the same command again"):
-        run_panel(["bc"], [1], settings, tmp_path / "p", quiet=True)
 
 
 @pytest.mark.parametrize("policy", panel.POLICIES)

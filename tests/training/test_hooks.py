@@ -69,11 +69,6 @@ def test_the_log_has_every_tenth_step_and_the_last_in_pixels_and_forgets_what_is
     assert [line["step"] for line in read_log(tmp_path / "log.jsonl")] == [0, 10]
 
 
-def test_a_log_line_cut_short_is_dropped(tmp_path: Path) -> None:
-    (tmp_path / "log.jsonl").write_text('{"step": 0}\n{"step": 10}\n{"ste')
-    assert read_log(tmp_path / "log.jsonl") == [{"step": 0}, {"step": 10}]
-
-
 def test_checkpoints_are_written_now_and_then_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = list[int]()
     monkeypatch.setattr(checkpoints, "write_checkpoint", lambda *a: written.append(a[-1]))
