@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 import torch
+from lerobot.datasets import LeRobotDatasetMetadata
 from lerobot.policies.pretrained import PreTrainedPolicy
 from torch import Tensor
 
@@ -27,7 +28,9 @@ class VQBeTCoursePolicy(PreTrainedPolicy):
     name = "vqbet_course"
     steps: Tensor
 
-    def __init__(self, config: VQBeTCourseConfig, **_: Any):
+    def __init__(self, config: VQBeTCourseConfig, dataset_meta: LeRobotDatasetMetadata | None = None, **_: Any):
+        if dataset_meta is not None and not config.pretrained_path:
+            config.fit_to(dataset_meta)
         super().__init__(config)
         start = build_network if config.pretrained_path else start_network
         self.learning = start(config.course_config())
@@ -70,7 +73,8 @@ class VQBeTCoursePolicy(PreTrainedPolicy):
         """The loss of the stage that training is in. batch {name: (B, T, ...), "action": (B, Q + W - 1, A)}."""
         chunks = self.chunks(batch)  # (B, Q, W, A)
         if self.policy_steps < 0:
-            out = self.learning.vqvae(chunks.flatten(0, 1))
+            draws = torch.Generator().manual_seed(int(self.steps))  # a resumed run draws as one that was not stopped
+            out = self.learning.vqvae(chunks.flatten(0, 1), draws)
             return vqvae_loss(out), {
                 "reconstruction": out.recon_loss.item(),
                 "code_pairs": len(torch.unique(out.codes, dim=0)),
@@ -100,17 +104,25 @@ class VQBeTCoursePolicy(PreTrainedPolicy):
         """Forget the episode. LeRobot owns the draws: they come from torch's generator, which it seeds."""
         self.acting.reset()
 
+    def observed(self, batch: Batch) -> Batch:
+        """What the network observes of a batch."""
+        return {name: batch[name] for name in self.config.input_features}
+
     def select_action(self, batch: Batch, **_: Any) -> Tensor:
         """Normalised observations {name: (B, ...)} -> normalised action (B, A)."""
-        return self.acting.select_action({name: batch[name] for name in self.config.input_features})
+        return self.acting.select_action(self.observed(batch))
 
+    @torch.no_grad()
     def predict_action_chunk(self, batch: Batch, **_: Any) -> Tensor:
-        """Decide now, whatever is queued: the whole chunk (B, W, A)."""
-        self.acting.actions.clear()
-        self.select_action(batch)
-        self.acting.actions.clear()
-        assert self.acting.decision is not None
-        return self.acting.decision.actions
+        """The whole chunk (B, W, A) that would be decided if `batch` {name: (B, ...)} were observed next.
+
+        No queue changes: what `select_action` does afterwards does not depend on it, but for the draw."""
+        self.acting.encode_new()
+        ahead = VQBeTPolicy(self.acting.network, self.acting.acting)
+        ahead.tokens.extend(self.acting.tokens)
+        ahead.select_action(self.observed(batch))
+        assert ahead.decision is not None
+        return ahead.decision.actions
 
 
 def wrap(policy: VQBeTPolicy, config: VQBeTCourseConfig) -> VQBeTCoursePolicy:
