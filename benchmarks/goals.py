@@ -59,6 +59,7 @@ def run(arm: str, seed: int, steps: int, episodes: int) -> dict[str, Any]:
         "arm": arm,
         "seed": FIRST_START,
         "contract": task.to_dict(),
+        "success_progress": world.success_progress,
         "training": {"seed": seed, "steps": learned.steps, "seconds": learned.seconds, "cpu_seconds": spent},
         "metrics": rollout_metrics(played, world) | {"behaviour": behaviour(played)},
         "episodes": [e.summary() for e in played],

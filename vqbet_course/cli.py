@@ -119,6 +119,21 @@ def course(profile: str, only: str | None, out: Path) -> None:
     show_default=True,
     help="Train towards goals: any later moment of the demonstration, or its end.",
 )
+@click.option(
+    "--config", type=click.Path(path_type=Path), metavar="FILE", help="Fields of the configuration, as YAML or JSON."
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="One field of the configuration, like action_chunk_size=4; `vqbet-course config` lists them.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Threads of PyTorch. [default: 1, or all where a trial of both shows a gain]",
+)
 @click.option("--out", type=click.Path(path_type=Path), metavar="RUN", help="The run directory to make.")
 @click.option("--only-task", metavar="TEXT", help="Train on the episodes in which this task is done.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="The interrupted run to continue.")
@@ -133,6 +148,9 @@ def train(
     observe: str | None,
     weights: str | None,
     goal: str,
+    config: Path | None,
+    settings: tuple[str, ...],
+    threads: int | None,
     out: Path | None,
     only_task: str | None,
     resume: Path | None,
@@ -140,6 +158,7 @@ def train(
 ) -> None:
     """Train a VQ-BeT: first the tokenizer, then the policy."""
     from vqbet_course import train as training
+    from vqbet_course.core.hyperparameters import changes_from
 
     if (out is None) == (resume is None):
         raise click.UsageError("give --out RUN for a new run or --resume RUN for an interrupted one")
@@ -167,8 +186,19 @@ def train(
             weights=weights,
             task=task,
             only_task=only_task,
+            changes=changes_from(config, settings),
+            threads=threads,
         )
     click.echo(f"trained: {out or resume}; see how it does with: vqbet-course eval {out or resume}")
+
+
+@cli.command("config")
+def config_() -> None:
+    """List every field of the configuration: LeRobot's default, what the laptop changes, its meaning."""
+    from vqbet_course.core.hyperparameters import listing
+
+    for line in listing():
+        click.echo(line)
 
 
 @cli.command("eval")
@@ -293,7 +323,7 @@ def import_(folder: Path, out: Path, units: tuple[str, ...], fps: float | None) 
 
 
 @cli.command()
-@click.option("--policies", default="bc,bet,act,diffusion,vqbet", show_default=True, metavar="NAME,NAME")
+@click.option("--policies", default="bc,bet,act,diffusion,flow,vqbet", show_default=True, metavar="NAME,NAME")
 @OF_TASK
 @click.option("--data", metavar="SOURCE", help="Demonstrations of the task.  [default: the task's own]")
 @click.option("--demos", type=int, default=120, show_default=True, help="Demonstrations, chosen by the training seed.")
@@ -665,12 +695,15 @@ def make(task: str, episodes: int, seed: int, noise: float | None, style: str | 
 def task_and_data(task: str | None, data: str | None) -> tuple[str, str]:
     """The task, by default the one that the data show, and the SOURCE, by default the task's own.
 
-    Raises BadInput for a task that has none."""
+    Raises BadInput for data that show none, and for a task that has none."""
     from vqbet_course.tasks import get_task, open_source, task_of
 
-    if task is None:
-        own = task_of(open_source(data).contract) if data else None
-        task = own.name if own else DEFAULT_TASK
+    if task is None and data is not None:
+        own = task_of(open_source(data).contract)
+        if own is None:
+            raise BadInput(f"{data}: of no task that is known; say with --task whose demonstrations they are")
+        task = own.name
+    task = task or DEFAULT_TASK
     data = data or get_task(task).data
     if data is None:
         raise BadInput(

@@ -1,5 +1,6 @@
 """Ablations: one change at a time, one file a run, and conclusions that say no more than the results."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import pytest
 import torch
 from small import KEYPOINTS
 
+from vqbet_course import tasks
 from vqbet_course.cli import main
 from vqbet_course.core.budget import Budget
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.specs import Field
 from vqbet_course.demos import load_demos
 from vqbet_course.evaluation.results import rows_of
 from vqbet_course.experiments import ablations as module
@@ -33,6 +36,7 @@ from vqbet_course.experiments.ablations import (
     training_of,
 )
 from vqbet_course.tasks import open_source
+from vqbet_course.tasks.task import Task
 
 SMALL: dict[str, Any] = {
     "gpt_n_layer": 1,
@@ -99,6 +103,17 @@ def test_a_run_is_a_file_and_is_not_done_again(tmp_path: Path, monkeypatch: pyte
         ablate(["small"], **arguments | {"episodes": 2})
     with pytest.raises(BadInput, match="made with budget --steps 3; ask"):
         ablate(["small"], **arguments | {"budget": None})
+
+
+def test_a_variant_changes_what_its_task_trains_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative actions only where state and action share a unit, as in any training."""
+    navigation = tasks.get_task("navigation").contract
+    metres = dataclasses.replace(navigation.data, action=Field(2, "m/s"))
+    task = Task()
+    task.name, task.contract = "drive", dataclasses.replace(navigation, data=metres)
+    monkeypatch.setitem(tasks.TASKS, "drive", task)
+    assert not module.full_config(Variant(), "drive").use_relative_actions
+    assert module.full_config(Variant()).use_relative_actions
 
 
 def test_an_untrained_offset_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:

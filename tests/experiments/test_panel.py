@@ -17,6 +17,7 @@ from dask import config as dask_config
 from small import arrays, write_npz
 from test_verdicts import result
 
+from vqbet_course import tasks
 from vqbet_course.cli import main
 from vqbet_course.core.budget import Budget
 from vqbet_course.core.errors import BadInput
@@ -26,6 +27,7 @@ from vqbet_course.experiments.panel import Job, Settings, jobs_of, run_job, run_
 from vqbet_course.tasks import get_task, navigation, open_source
 from vqbet_course.tasks.navigation import GOAL_RADIUS
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
+from vqbet_course.tasks.task import Task
 from vqbet_course.training.data import prepare
 
 Run = Callable[..., dict[str, Any]]
@@ -324,6 +326,7 @@ def test_a_person_overrules_a_label_and_the_report_keeps_both(
         (["--minutes", "0"], "above 0"),
         (["--minutes", "1", "--steps", "9"], "either"),
         (["--seeds", "one"], "whole numbers"),
+        (["--task", "navigation"], "not demonstrations of navigation"),
         (["--dask", "tcp://127.0.0.1:9"], "no scheduler answers"),
     ],
 )
@@ -335,6 +338,57 @@ def test_what_cannot_be_compared_is_one_line_and_status_2(
     error = capsys.readouterr().err
     assert why in error and "Traceback" not in error
     assert not (tmp_path / "p").exists()
+
+
+def test_the_task_that_is_named_is_whose_demonstrations_they_are(
+    tmp_path: Path, ran: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """States over a part of the board do not show that they are PushT's; only a person can say so."""
+    state = arrays()["state"] * [0.1, 0.1, 0.1, 0.1, 1]
+    data = write_npz(tmp_path / "corner.npz", state=state, action=0.1 * arrays()["action"])
+    asked = [
+        "compare",
+        "--data",
+        data,
+        "--policies",
+        "bc",
+        "--demos",
+        "2",
+        "--seeds",
+        "1",
+        "--out",
+        str(tmp_path / "p"),
+    ]
+    assert main(asked) == 2 and ran == []
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {data}: ")
+    assert main([*asked, "--task", "pusht"]) == 0 and ran == ["bc-seed1"]
+
+
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        (["observation.joints"], "observation.joints would be left out"),
+        (["observation.state", "observation.effort"], "observation.effort would be left out"),
+        (["observation.environment_state"], "there is no observation.state"),
+    ],
+)
+def test_what_lerobots_baselines_cannot_observe_is_told_before_anything_is_learned(
+    names: list[str], why: str, tmp_path: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demos = load_demos(get_task("navigation").demonstrations(2, 0))
+    observed = dict.fromkeys(names, demos.observation["observation.state"])
+    other = replace(demos, observation=observed, units=dict.fromkeys(names, "m") | {"action": demos.units["action"]})
+    task = Task()
+    task.name, task.contract = "other", replace(get_task("navigation").contract, data=other.contract)
+    monkeypatch.setitem(tasks.TASKS, "other", task)
+    monkeypatch.setattr(panel, "load_demos", lambda _: other)
+    settings = Settings("navigation", demos=2, episodes=1, budget=Budget(steps=3), task="other")
+    monkeypatch.setattr(panel, "open_source", lambda *_, **__: None)
+    with pytest.raises(BadInput, match=f"{why}; leave act out of --policies"):
+        run_panel(["bc", "act"], [1], settings, tmp_path / "p", quiet=True)
+    assert ran == [] and not (tmp_path / "p").exists()
+    with pytest.raises(BadInput, match=why):
+        panel.build("diffusion", panel.config_for("diffusion", other, use_relative_actions=False))
 
 
 def test_another_task_goes_through_a_job() -> None:

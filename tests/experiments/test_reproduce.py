@@ -12,7 +12,15 @@ from conftest import REPO
 from vqbet_course.cli import main
 from vqbet_course.core.errors import BadInput
 from vqbet_course.evaluation.results import Row, rows_of
-from vqbet_course.experiments.design import Hypothesis, compute_budget, hypotheses, judge_hypothesis, with_verdicts
+from vqbet_course.experiments import design
+from vqbet_course.experiments.design import (
+    Hypothesis,
+    compute_budget,
+    hypotheses,
+    judge_hypothesis,
+    judge_page,
+    with_verdicts,
+)
 from vqbet_course.experiments.reproduce import compare_results, evaluation_command, recorded, reproduce, verdict_line
 from vqbet_course.experiments.retro import retro
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
@@ -146,10 +154,11 @@ def test_the_record_of_a_reproduction_is_no_result(tmp_path: Path) -> None:
 
 def test_a_page_is_judged_and_judged_again() -> None:
     page = "- H1: `a.success_rate >= 0.5`\ntext\n- H2: `a.success_rate <= 0.5`\n"
-    once = with_verdicts(page, [rows("a", 36)])
+    found = judge_page(page, [rows("a", 36)])
+    once = with_verdicts(page, found)
     assert "`a.success_rate >= 0.5` — **confirmed**" in once and "**refuted**" in once and "\ntext\n" in once
-    assert with_verdicts(once, [rows("a", 36)]) == once
-    assert "confirmed" not in with_verdicts(once, [rows("a", 20)]).split("\n")[0]
+    assert with_verdicts(once, found) == once
+    assert "confirmed" not in with_verdicts(once, judge_page(once, [rows("a", 20)])).split("\n")[0]
     with pytest.raises(BadInput, match="no hypothesis"):
         hypotheses("# nothing here")
 
@@ -165,6 +174,15 @@ def test_the_command_writes_a_page_and_judges_it(tmp_path: Path, capsys: pytest.
     said = capsys.readouterr().out
     assert said.count("H1 ") == said.count("H2 ") == 1
     assert any(f"**{v}**" in (tmp_path / "mine.md").read_text() for v in ("confirmed", "refuted", "inconclusive"))
+
+
+def test_a_hypothesis_is_judged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[str] = []
+    verdict = {"verdict": "refuted", "why": ""}
+    monkeypatch.setattr(design, "judge_hypothesis", lambda hypothesis, _: judged.append(hypothesis.text) or verdict)
+    (tmp_path / "mine.md").write_text("- H1: `vqbet.success_rate >= 0.5`\n- H2: `vqbet.success_rate <= 0.5`\n")
+    assert list(design.judge_design("mine", tmp_path, PANEL)) == ["H1", "H2"]
+    assert judged == ["vqbet.success_rate >= 0.5", "vqbet.success_rate <= 0.5"]
 
 
 def test_a_budget_without_measurements_says_so() -> None:
@@ -219,6 +237,29 @@ def test_rows_measured_elsewhere_are_marked(tmp_path: Path) -> None:
     )
     page = retro([write_run(tmp_path / "a", 10)], tmp_path / "out.md", tmp_path / "vla.json")
     assert "| a VLA | PushT | | 60% ± 14% (2 seeds) | | recorded: our lab, week 7 |" in page
+
+
+def test_a_result_says_which_progress_is_a_success(tmp_path: Path) -> None:
+    """Two tasks may move the same robot; results from before it was written are PushT's, or of an own environment."""
+    arm = PUSHT_TASK.to_dict() | {"robot": "an arm"}
+    asked: list[tuple[dict[str, Any], str, float]] = [
+        ({}, "PushT", 0.95),
+        ({"success_progress": 0.5}, "PushT", 0.5),
+        ({"success_progress": 0.5, "task": "own:Sweep"}, PUSHT_TASK.robot, 0.5),
+        ({"task": "navigation"}, "navigation", 1.0),
+        ({"contract": arm}, "an arm", 1.0),
+    ]
+    for number, (changes, title, success) in enumerate(asked):
+        write_run(tmp_path / str(number), 10, **changes)
+        (row,) = rows_of(tmp_path / str(number))
+        assert (row.task, row.success_progress) == (title, success)
+
+
+def test_a_reward_is_counted_by_the_progress_that_the_result_states(tmp_path: Path) -> None:
+    write_run(tmp_path, 0, success_progress=0.5)  # every episode covers half
+    assert (
+        judge_hypothesis(Hypothesis.parse("vqbet.avg_max_reward >= 1.0"), rows_of(tmp_path))["verdict"] == "confirmed"
+    )
 
 
 def test_the_stored_results_can_be_read() -> None:

@@ -24,13 +24,13 @@ from vqbet_course.core.progress import progress
 from vqbet_course.core.records import made_by
 from vqbet_course.demos import Demos, Normalizer, load_demos, make_windows
 from vqbet_course.evaluation.behaviour import behaviour
-from vqbet_course.experiments.panel import config_for, deadline, learn, source_of_task
+from vqbet_course.experiments.panel import config_for, deadline, learn
 from vqbet_course.policy import VQBeT, VQBeTPolicy
 from vqbet_course.rollout import rollout_metrics, rollouts
-from vqbet_course.tasks import DEFAULT_TASK, get_task
+from vqbet_course.tasks import DEFAULT_TASK, get_task, open_source
 from vqbet_course.tokens import kmeans, nearest_code
 from vqbet_course.train import run_randomness, run_stage, vqvae_stage
-from vqbet_course.training.data import prepare
+from vqbet_course.training.data import laptop_changes, prepare
 from vqbet_course.training.factory import build_network
 
 if TYPE_CHECKING:
@@ -247,6 +247,7 @@ def result_header(name: str, variant: Variant, seed: int, settings: dict[str, An
         "command": f"vqbet-course ablate {name} --task {settings['task']} --data {settings['data']} --seeds {seed} "
         f"{Budget(**settings['budget']).option} --episodes {settings['episodes']}",
         "contract": get_task(settings["task"]).contract.to_dict(),
+        "success_progress": get_task(settings["task"]).success_progress,
         "made_by": made_by(),
     }
 
@@ -263,7 +264,7 @@ def demonstrations_for(variant: Variant, seed: int, data: str, task: str, held_o
     """The demonstrations that a seed chooses for a variant, or the rest of them, held out.
 
     Raises BadInput where there are too few."""
-    demos, n = load_demos(source_of_task(data, task)), variant.demos
+    demos, n = load_demos(open_source(data, task=task)), variant.demos
     if len(demos) < n:
         raise BadInput(f"{data}: holds {len(demos)} demonstrations, {n} are needed")
     order = np.random.default_rng(seed).permutation(len(demos))
@@ -275,9 +276,9 @@ def train_variant(variant: Variant, seed: int, data: str, budget: Budget, task: 
     own, demos = get_task(task), demonstrations_for(variant, seed, data, task)
     if variant.unsteady:
         demos = concatenate_demos(demos, unsteady_demos(task, variant.unsteady))
+    changes = laptop_changes(demos.contract) | BATCH | variant.changes
     if own.augmentable(demos.contract):
-        demos = own.augment(demos, config_for("vqbet", demos, **variant.changes).action_chunk_size)
-    changes = dict(own.laptop) | BATCH | variant.changes
+        demos = own.augment(demos, config_for("vqbet", demos, **changes).action_chunk_size)
     if variant.view:
         demos = own.partial_demos(variant.view, demos, seed)
     config = config_for("vqbet", demos, **changes)
@@ -316,7 +317,7 @@ def reconstruct(variant: Variant, seed: int, data: str, budget: Budget, task: st
     """The error of a tokenizer's reconstruction, in the action's unit, on demonstrations that it was not trained on."""
     demos, held_out = (demonstrations_for(variant, seed, data, task, rest) for rest in (False, True))
     own = get_task(task)
-    config = config_for("vqbet", demos, **dict(own.laptop) | variant.changes)
+    config = config_for("vqbet", demos, **laptop_changes(demos.contract) | variant.changes)
     began = time.process_time()
     setup = prepare(demos, config, augment=own.augmentable(demos.contract))
     new = make_windows(
@@ -432,7 +433,7 @@ def full_config(variant: Variant, name: str = DEFAULT_TASK) -> VQBeTConfig:
         partial.begin(np.random.default_rng(0))
         first = next(iter(sizes))
         sizes[first] = len(partial(np.zeros(sizes[first])))
-    changes = dict(task.laptop) | ({} if variant.tokenizer else BATCH) | variant.changes
+    changes = laptop_changes(data) | ({} if variant.tokenizer else BATCH) | variant.changes
     return VQBeTConfig.laptop(observation_sizes=sizes, action_dim=int(np.prod(data.action.size)), **changes)
 
 

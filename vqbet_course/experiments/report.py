@@ -23,6 +23,7 @@ COLOURS = {
     "act": "#009E73",
     "diffusion-ddpm100": "#CC79A7",
     "diffusion-ddim10": "#E69F00",
+    "flow": "#333333",
     "vqbet": "#D55E00",
 }
 
@@ -49,7 +50,7 @@ def rows(results: Results) -> list[dict[str, Any]]:
                 "success": wins / len(episodes),
                 "low": low,
                 "high": high,
-                "reward": float(np.clip(best / success_progress_of(own[0]), 0, 1).mean()),
+                "reward": float(np.mean([r["metrics"]["avg_max_reward"] for r in own])),
                 "max_coverage": float(best.mean()),
                 "final_coverage": float(np.mean([e["final_coverage"] for e in episodes])),
                 "latency": middle,

@@ -48,6 +48,7 @@ def open_source(path: Path, choice: Choice) -> Source:
     promised = read_promises(path, films)
     if info["v3"] and not promised:
         raise BadInput(f"{path}: nothing in meta/episodes, which every LeRobotDataset v3 has; copy the dataset again")
+    check_checksums(path, promised)
     kept = kept_numbers(path, choice.drop_episodes) if choice.drop_episodes else None
     tasks = read_tasks(path)
 
@@ -199,8 +200,8 @@ def picture_size(feature: dict[str, Any]) -> tuple[int, ...]:
 
 
 def read_promises(path: Path, films: list[str]) -> dict[int, dict[str, Any]]:
-    """{episode: what meta/episodes says of its length, its checksum and its place in the films}; v2 keeps the first
-    elsewhere and has a film per episode."""
+    """{episode: what meta/episodes says of its length, its checksum and its place in the videos}; v2 keeps the first
+    elsewhere and has a video per episode. Raises BadInput where number or length is missing, or a number is doubled."""
     import pyarrow.parquet as pq
 
     promised: dict[int, dict[str, Any]] = {}
@@ -208,10 +209,36 @@ def read_promises(path: Path, films: list[str]) -> dict[int, dict[str, Any]]:
     for file in sorted((path / "meta" / "episodes").glob("*/*.parquet")):
         with readable(str(file)):
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
+            known = parquet.schema_arrow.names
+            for name in ("episode_index", "length"):
+                if name not in known:
+                    raise BadInput(f"{file}: no column {name}; copy the dataset again")
             wanted = ["episode_index", "length", "checksum", *filmed]
-            for row in parquet.read([n for n in wanted if n in parquet.schema_arrow.names]).to_pylist():
-                promised[row["episode_index"]] = row
+            for row in parquet.read([name for name in wanted if name in known]).to_pylist():
+                number = row["episode_index"]
+                if type(number) is not int or type(row["length"]) is not int:
+                    raise BadInput(
+                        f"{file}: episode_index {number} of length {row['length']}: both are whole numbers; "
+                        "copy the dataset again"
+                    )
+                if number in promised:
+                    raise BadInput(
+                        f"{file}: has episode {number} twice, or another file has it; copy the dataset again"
+                    )
+                promised[number] = row
     return promised
+
+
+def check_checksums(path: Path, promised: dict[int, dict[str, Any]]) -> None:
+    """Raise BadInput where a checksum is missing from a dataset that this course wrote: it has a meta/contract.json."""
+    if not (path / "meta" / "contract.json").exists():
+        return
+    without = next((number for number, row in promised.items() if not row.get("checksum")), None)
+    if without is not None or not promised:
+        raise BadInput(
+            f"{path}: meta/episodes has no checksum of episode {without or 0}; copy the dataset again, or remove "
+            "meta/contract.json if another tool changed the dataset on purpose"
+        )
 
 
 def pieces(path: Path, columns: list[str], features: set[str]) -> Iterator[tuple[int, Piece]]:
