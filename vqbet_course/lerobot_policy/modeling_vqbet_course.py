@@ -3,11 +3,13 @@
 import copy
 from typing import Any
 
+import numpy as np
 import torch
 from lerobot.datasets import LeRobotDatasetMetadata
 from lerobot.policies.pretrained import PreTrainedPolicy
 from torch import Tensor
 
+from vqbet_course.datasets.choice import resized_frame
 from vqbet_course.lerobot_policy.configuration_vqbet_course import VQBeTCourseConfig
 from vqbet_course.policy import VQBeT, VQBeTPolicy
 from vqbet_course.train import ema_update
@@ -105,8 +107,9 @@ class VQBeTCoursePolicy(PreTrainedPolicy):
         self.acting.reset()
 
     def observed(self, batch: Batch) -> Batch:
-        """What the network observes of a batch."""
-        return {name: batch[name] for name in self.config.input_features}
+        """What the network observes of a batch, images in the size that it was trained on."""
+        seen = {name: batch[name] for name in self.config.input_features}
+        return seen | {name: fitting(seen[name], *f.shape[1:]) for name, f in self.config.image_features.items()}
 
     def select_action(self, batch: Batch, **_: Any) -> Tensor:
         """Normalised observations {name: (B, ...)} -> normalised action (B, A)."""
@@ -123,6 +126,15 @@ class VQBeTCoursePolicy(PreTrainedPolicy):
         ahead.select_action(self.observed(batch))
         assert ahead.decision is not None
         return ahead.decision.actions
+
+
+def fitting(images: Tensor, height: int, width: int) -> Tensor:
+    """Images (B, 3, H, W), 0..1, resized as `vqbet-course demos convert --resize` does, where they have another size."""
+    if images.shape[-2:] == (height, width):
+        return images
+    frames = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    small = torch.from_numpy(np.stack([resized_frame(frame, height, width) for frame in frames]))
+    return small.to(images).permute(0, 3, 1, 2) / 255
 
 
 def wrap(policy: VQBeTPolicy, config: VQBeTCourseConfig) -> VQBeTCoursePolicy:
