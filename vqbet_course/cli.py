@@ -263,7 +263,13 @@ def evaluate(run: str, split: Path | None, part: str, offline: str | None, out: 
     show_default=True,
     help="For this course's plugin, or as LeRobot's own VQ-BeT.",
 )
-def export(run: str, out: Path | None, kind: str) -> None:
+@click.option(
+    "--clip/--no-clip",
+    default=True,
+    show_default=True,
+    help="No number of a command leaves the bounds of the run's task or, without a task, its range in the demonstrations.",
+)
+def export(run: str, out: Path | None, kind: str, clip: bool) -> None:
     """Write a run as a LeRobot checkpoint. RUN is a run directory or `shipped`."""
     from vqbet_course.lerobot_policy import export_run
     from vqbet_course.training.runs import load_run
@@ -272,18 +278,20 @@ def export(run: str, out: Path | None, kind: str) -> None:
         out = Path("_runs/shipped/pretrained_model")
     loaded = load_run(run)
     out = out or loaded.path / "pretrained_model"
-    export_run(loaded, out, kind)
-    click.echo(f"written: {out}")
+    clipped = export_run(loaded, out, kind, clip)
+    click.echo(f"written: {out}; {clipped}")
 
 
 @cli.command("import")
 @click.argument("folder", type=PATH, metavar="PRETRAINED_DIR")
 @click.option("--out", type=PATH, required=True, metavar="RUN", help="The run directory to make.")
-def import_(folder: Path, out: Path) -> None:
+@click.option("--unit", "units", multiple=True, metavar="FEATURE=UNIT", help="Repeat for more.")
+@click.option("--fps", type=float, help="Frames a second.  [default: what the checkpoint or its dataset says]")
+def import_(folder: Path, out: Path, units: tuple[str, ...], fps: float | None) -> None:
     """Make a run of a LeRobot checkpoint, of LeRobot's own VQ-BeT or of this course's plugin."""
     from vqbet_course.lerobot_policy import import_checkpoint
 
-    import_checkpoint(folder, out)
+    import_checkpoint(folder, out, units, fps)
     click.echo(f"written: {out}")
 
 
