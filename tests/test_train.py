@@ -226,6 +226,18 @@ def test_calibration_divides_the_time(seconds: tuple[float, float], expected: in
         assert training.calibrated_steps(Budget(1.0), CONFIG, setup, seed=0) == expected
 
 
+@pytest.mark.parametrize(("seconds", "chosen"), [((1.0, 0.9), 1), ((1.0, 5.0), 1), ((1.0, 0.6), 2)])
+def test_more_threads_are_taken_only_where_they_help(seconds: tuple[float, float], chosen: int, data: str) -> None:
+    setup, before = prepare(load_demos(open_source(data)), CONFIG, augment=False), torch.random.get_rng_state()
+    with (
+        patch.object(training, "seconds_per_step", side_effect=seconds),
+        patch.object(training.torch, "get_num_threads", return_value=2),
+        patch.object(training.torch, "set_num_threads"),
+    ):
+        assert training.calibrated_threads(CONFIG, setup, seed=0) == chosen
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
 # --- interrupted ------------------------------------------------------------------------------------------------
 
 

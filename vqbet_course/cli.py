@@ -127,6 +127,19 @@ def course(profile: str, only: str | None, out: Path) -> None:
     show_default=True,
     help="Train towards goals: any later moment of the demonstration, or its end.",
 )
+@click.option("--config", type=PATH, metavar="FILE", help="Fields of the configuration, as YAML or JSON.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="One field of the configuration, like action_chunk_size=4; `vqbet-course config` lists them.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Threads of PyTorch. [default: 1, or all where a trial of both shows a gain]",
+)
 @click.option("--out", type=PATH, metavar="RUN", help="The run directory to make.")
 @click.option("--only-task", metavar="TEXT", help="Train on the episodes in which this task is done.")
 @click.option("--resume", type=PATH, metavar="RUN", help="The interrupted run to continue.")
@@ -137,10 +150,18 @@ def course(profile: str, only: str | None, out: Path) -> None:
 )
 @TASK
 def train(
-    data: str, out: Path | None, resume: Path | None, observe: str | None, tensorboard: bool, **options: Any
+    data: str,
+    out: Path | None,
+    resume: Path | None,
+    observe: str | None,
+    tensorboard: bool,
+    config: Path | None,
+    settings: tuple[str, ...],
+    **options: Any,
 ) -> None:
     """Train a VQ-BeT: first the tokenizer, then the policy."""
     from vqbet_course import train as training
+    from vqbet_course.core.hyperparameters import changes_from
     from vqbet_course.training.tensorboard import TensorBoard
 
     run = out or resume
@@ -152,8 +173,18 @@ def train(
     if resume:
         training.resume(run, hooks=hooks)
     else:
-        training.train(data, run, observe=observe.split(",") if observe is not None else None, hooks=hooks, **options)
+        seen, changes = observe.split(",") if observe is not None else None, changes_from(config, settings)
+        training.train(data, run, observe=seen, changes=changes, hooks=hooks, **options)
     click.echo(f"trained: {run}; see how it does with: vqbet-course eval {run}")
+
+
+@cli.command("config")
+def config_() -> None:
+    """List every field of the configuration: LeRobot's default, what the laptop changes, its meaning."""
+    from vqbet_course.core.hyperparameters import listing
+
+    for line in listing():
+        click.echo(line)
 
 
 @cli.command("eval")
@@ -199,7 +230,7 @@ def train(
 def evaluate(run: str, split: Path | None, part: str, offline: str | None, out: Path | None, **asked: Any) -> None:
     """Evaluate a policy, and write its metrics, traces, failure labels and videos. RUN: a run directory or `shipped`."""
     from vqbet_course.evaluation import evaluate as evaluation
-    from vqbet_course.evaluation import open_loop
+    from vqbet_course.evaluation import offline as comparison
     from vqbet_course.training.runs import load_run
 
     if split is None and given_options({"part"}):
@@ -210,8 +241,8 @@ def evaluate(run: str, split: Path | None, part: str, offline: str | None, out: 
     folder = (Path("_runs/shipped") if run == "shipped" else loaded.path) / "eval"
     if offline is not None:
         out = out or folder / (f"offline-{part}" if split else "offline")
-        found = open_loop.evaluate_offline(loaded, offline, out, split, part)
-        lines = [*open_loop.describe_offline(found), f"written: {out / 'offline.json'} and {out / 'offline.html'}"]
+        found = comparison.evaluate_offline(loaded, offline, out, split, part)
+        lines = [*comparison.describe_offline(found), f"written: {out / 'offline.json'} and {out / 'offline.html'}"]
     else:
         starts = part if split else f"seed-{asked['seed']}"
         out = out or folder / evaluation.evaluation_name(starts, asked["perturb"], asked["goal_pose"])
@@ -232,7 +263,13 @@ def evaluate(run: str, split: Path | None, part: str, offline: str | None, out: 
     show_default=True,
     help="For this course's plugin, or as LeRobot's own VQ-BeT.",
 )
-def export(run: str, out: Path | None, kind: str) -> None:
+@click.option(
+    "--clip/--no-clip",
+    default=True,
+    show_default=True,
+    help="No number of a command leaves the bounds of the run's task or, without a task, its range in the demonstrations.",
+)
+def export(run: str, out: Path | None, kind: str, clip: bool) -> None:
     """Write a run as a LeRobot checkpoint. RUN is a run directory or `shipped`."""
     from vqbet_course.lerobot_policy import export_run
     from vqbet_course.training.runs import load_run
@@ -241,23 +278,25 @@ def export(run: str, out: Path | None, kind: str) -> None:
         out = Path("_runs/shipped/pretrained_model")
     loaded = load_run(run)
     out = out or loaded.path / "pretrained_model"
-    export_run(loaded, out, kind)
-    click.echo(f"written: {out}")
+    clipped = export_run(loaded, out, kind, clip)
+    click.echo(f"written: {out}; {clipped}")
 
 
 @cli.command("import")
 @click.argument("folder", type=PATH, metavar="PRETRAINED_DIR")
 @click.option("--out", type=PATH, required=True, metavar="RUN", help="The run directory to make.")
-def import_(folder: Path, out: Path) -> None:
+@click.option("--unit", "units", multiple=True, metavar="FEATURE=UNIT", help="Repeat for more.")
+@click.option("--fps", type=float, help="Frames a second.  [default: what the checkpoint or its dataset says]")
+def import_(folder: Path, out: Path, units: tuple[str, ...], fps: float | None) -> None:
     """Make a run of a LeRobot checkpoint, of LeRobot's own VQ-BeT or of this course's plugin."""
     from vqbet_course.lerobot_policy import import_checkpoint
 
-    import_checkpoint(folder, out)
+    import_checkpoint(folder, out, units, fps)
     click.echo(f"written: {out}")
 
 
 @cli.command()
-@click.option("--policies", default="bc,bet,act,diffusion,vqbet", show_default=True, metavar="NAME,NAME")
+@click.option("--policies", default="bc,bet,act,diffusion,flow,vqbet", show_default=True, metavar="NAME,NAME")
 @OF_TASK
 @DATA
 @click.option("--demos", type=int, default=120, show_default=True, help="Demonstrations, chosen by the training seed.")

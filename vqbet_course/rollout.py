@@ -136,11 +136,11 @@ def decision_in_units(decision: Decision, normalizer: Normalizer) -> tuple[list[
     offset = normalizer.unnormalize("action", decision.actions) - decoded
     return [tuple(codes) for codes in decision.codes.tolist()], decoded.numpy(), offset.numpy()
 
-# %% ../nbs/09_rollout.ipynb #ef431699
+# %% ../nbs/09_rollout.ipynb #ef43169a
 World = Task | Callable[[], gym.Env] | None
 """A task, or what makes a Gymnasium environment with a `contract`; None: PushT."""
 
-
+# %% ../nbs/09_rollout.ipynb #ef431699
 def rollouts(policy: Policy, normalizer: Normalizer, seeds: Iterable[int], task: World = None,
              draws: Sequence[int] | None = None, steps: int | None = None, quiet: bool = True) -> list[Rollout]:
     """One episode per environment seed, all stepped together, for `steps` or else the contract's horizon at most.

@@ -45,7 +45,7 @@ def test_the_reference_passes_and_the_stub_fails_in_every_lab() -> None:
         with sandbox.Sandbox(lab) as box:
             for exercise in lab.exercises.values():
                 check = all_checks()[exercise.id]
-                stub = blanked(exercise.solution, check.blank or (check.answer,))
+                stub = blanked(exercise.solution, check.blanks())
                 for source in (stub, exercise.solution):
                     ended, answer = box.run(judging.make_job(exercise.id, 1, Answer(source)), SLOW_MACHINE)
                     verdict = judging.judge_answer(exercise.id, 1, source, answer)
@@ -326,7 +326,9 @@ def test_execution_happens_in_a_sandbox_and_leaves_slow_cells_out() -> None:
 
 @pytest.mark.skipif(not sandbox.bubblewrap_works(), reason="bubblewrap does not work here")
 def test_a_notebook_that_takes_the_time_has_no_copy_and_its_score_stands() -> None:
-    copy, problem = execution.execute(small("import time; time.sleep(100)"), all_labs()[LAB], Limits(wall=2))
+    copy, problem = execution.execute(
+        small("import time; time.sleep(100)"), all_labs()[LAB], Limits(wall=2, jupyter=True)
+    )
     assert copy == b"" and "within 2 s" in problem
 
 

@@ -71,7 +71,7 @@ class Inspection:
 def inspect_source(source: Source, config: VQBeTConfig | None = None, quiet: bool = False) -> Inspection:
     """Look at every episode once, as it is: nothing is refused here but what cannot be read.
 
-    The report: the source's facts; `features` with shape, unit, range and missing values, of pictures by the first of
+    The report: the source's facts; `features` with shape, unit, range and missing values, of images by the first of
     each episode; `windows` and `chunks` for a configuration (`laptop` unless given); `outliers`, each with its reason.
     """
     from tqdm import tqdm

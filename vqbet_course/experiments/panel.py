@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from vqbet_course.baselines import BC, BeT, ChunkPolicy, chunk_stage
+from vqbet_course.baselines import BC, BeT, ChunkPolicy, FlowMatching, chunk_stage
 from vqbet_course.core.budget import Budget, Clock
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
@@ -40,7 +40,7 @@ from vqbet_course.training.hooks import Deadline, Measurement
 
 SCHEMA = "vqbet_course/panel/2"
 
-POLICIES = ("bc", "bet", "act", "diffusion", "vqbet")
+POLICIES = ("bc", "bet", "act", "diffusion", "flow", "vqbet")
 
 LEROBOTS = ("act", "diffusion")
 """Those of them that are LeRobot's."""
@@ -50,6 +50,7 @@ HYPERPARAMETERS: dict[str, dict[str, Any]] = {
     "bet": {"n_obs_steps": 5, "action_chunk_size": 1, "n_action_steps": 1},
     "act": {"n_obs_steps": 1, "action_chunk_size": 16, "n_action_steps": 8, "batch_size": 64, "optimizer_lr": 5e-4},
     "diffusion": {"n_obs_steps": 2, "action_chunk_size": 16, "n_action_steps": 8, "batch_size": 64},
+    "flow": {"n_obs_steps": 2, "action_chunk_size": 16, "n_action_steps": 8},
 }
 """What each policy changes in VQ-BeT's laptop configuration: steps observed, predicted, executed; the optimizer."""
 
@@ -137,6 +138,7 @@ def build(policy: str, config: VQBeTConfig) -> nn.Module:
         "bet": BeT,
         "act": lerobot_baselines.ACT,
         "diffusion": lerobot_baselines.Diffusion,
+        "flow": FlowMatching,
     }
     return kinds[policy](config, build_frame(config))
 
@@ -389,7 +391,7 @@ def results_of(out: Path, settings: Settings) -> list[dict[str, Any]]:
                     f"{path}: made with {other[0]} {theirs.get(other[0])}, not {mine[other[0]]}; choose another --out"
                 )
         found += results
-    order = [*POLICIES[:3], *SAMPLERS, POLICIES[4]]
+    order = [way for policy in POLICIES for way in (SAMPLERS if policy == "diffusion" else [policy])]
     return sorted(found, key=lambda r: (order.index(r["policy"]), r["seed"]))
 
 

@@ -23,6 +23,7 @@ COLOURS = {
     "act": "#009E73",
     "diffusion-ddpm100": "#CC79A7",
     "diffusion-ddim10": "#E69F00",
+    "flow": "#333333",
     "vqbet": "#D55E00",
 }
 

@@ -26,7 +26,7 @@ from vqbet_course.grading.sandbox import (
 )
 
 RUNNER = Path(__file__).with_name("papermill_runner.py")
-LIMITS = Limits(seconds=300, wall=300, memory=8 << 30, output=32 << 20, processes=256)
+LIMITS = Limits(seconds=300, wall=300, memory=8 << 30, output=32 << 20, processes=256, jupyter=True)
 """Of the whole notebook."""
 
 

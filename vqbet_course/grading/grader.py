@@ -30,7 +30,7 @@ from vqbet_course.grading.execution import execute
 from vqbet_course.grading.grades import Grade, Marked, Ungradable, Verdict
 from vqbet_course.grading.lessons import Lab, all_labs
 from vqbet_course.grading.limits import Limits
-from vqbet_course.grading.sandbox import Sandbox, bubblewrap_works, unenforced
+from vqbet_course.grading.sandbox import Sandbox, bubblewrap_works, kept_sandbox, unenforced
 from vqbet_course.grading.submissions import Submission, find_answers, find_submissions, read_notebook_of
 
 
@@ -61,11 +61,11 @@ def grade_submission(data: bytes, options: Options) -> Grade:
 def score(lab: Lab, answers: dict[str, list[Answer]], options: Options) -> dict[str, Verdict]:
     """A verdict for every exercise of a lab, in the order of the lab.
 
-    The order matters: a later exercise may build on the released solution of an earlier one, so that solution comes
-    into the sandbox, but only after the earlier answer has been taken out of it.
+    A later exercise may build on the released solution of an earlier one, so that solution comes into the sandbox with
+    the later one's job, and leaves it with that: nothing that a job writes outlives it.
     """
     verdicts, left = {}, float(options.seconds)
-    with Sandbox(lab) as sandbox:
+    with kept_sandbox(lab, keep=bubblewrap_works()) as sandbox:  # without, an answer could change it for the next
         for exercise_id in lab.exercises:
             found = [Verdict("missing", "no cell of the notebook defines it")]
             for answer in answers.get(exercise_id, []):

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.core.notebooks import Cell, source_of, without_directives
-from vqbet_course.grading.answers import Answer, CellSource, answers_in, bound_names, same_code
+from vqbet_course.core.notebooks import Cell, source_of
+from vqbet_course.grading.answers import Answer, CellSource, answers_in
 from vqbet_course.grading.grades import Ungradable
-from vqbet_course.grading.lessons import NBDEV, Lab, all_labs
+from vqbet_course.grading.lessons import Lab, all_labs
 
 LARGEST = 10 << 20
 """Bytes that a submitted notebook may have; parsed, it can take twenty times as much."""
@@ -189,10 +189,11 @@ def told_apart(found: Sequence[Submission]) -> list[Submission]:
 
 @dataclass(frozen=True)
 class Notebook:
-    """The code cells of a submission, and the lab that it answers."""
+    """The code cells of a submission, their code, and the lab that it answers."""
 
     lab: Lab
     cells: list[Cell]
+    sources: list[CellSource]
 
 
 def read_notebook_of(data: bytes) -> Notebook:
@@ -200,7 +201,7 @@ def read_notebook_of(data: bytes) -> Notebook:
     text = data.decode("utf-8", "replace").removeprefix("\ufeff")
     if not text.lstrip().startswith("{"):
         if cells := script_cells(text):
-            return Notebook(lab_by_code(cells), cells)
+            return with_its_lab(cells)
         raise Ungradable("not a notebook: it holds no code")
     try:
         notebook = json.loads(text)
@@ -213,9 +214,20 @@ def read_notebook_of(data: bytes) -> Notebook:
         name = notebook.get("metadata", {}).get("vqbet_course", {}).get("lab")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Ungradable("not a notebook: its JSON is damaged, or in an old format") from None
-    if isinstance(name, str) and name in all_labs():
-        return Notebook(all_labs()[name], known)
-    return Notebook(lab_by_code(known), known)
+    return with_its_lab(known, name if isinstance(name, str) else "")
+
+
+def with_its_lab(cells: list[Cell], name: str = "") -> Notebook:
+    """The notebook with these cells; where no lab has the name, its code says which it is. Raises Ungradable."""
+    sources = [
+        CellSource(text_of(cell), exercise=str(cell["metadata"].get("exercise", {}).get("id", ""))) for cell in cells
+    ]
+    lab = all_labs().get(name) or lab_by_code(sources)
+    ids = {exercise.cell_id for exercise in lab.exercises.values()}
+    for cell, source in zip(cells, sources):
+        source.own = source.code not in lab.code
+        source.released = isinstance(cell.get("id"), str) and cell["id"] in ids
+    return Notebook(lab, cells, sources)
 
 
 def script_cells(text: str) -> list[Cell]:
@@ -224,15 +236,10 @@ def script_cells(text: str) -> list[Cell]:
     return [{"cell_type": "code", "metadata": {}, "source": part} for part in parts if part.strip()]
 
 
-def lab_by_code(cells: Sequence[Cell]) -> Lab:
+def lab_by_code(sources: Sequence[CellSource]) -> Lab:
     """The lab most of whose answers are defined in these cells, for notebooks that lost their metadata. Raises
     Ungradable."""
-    defined = {
-        name
-        for cell in cells
-        for statement in CellSource(text_of(cell)).statements()
-        for name in bound_names(statement)
-    }
+    defined = {name for source in sources for _, names in source.statements for name in names}
     shares = {lab.name: len(defined & answer_names(lab)) / len(answer_names(lab)) for lab in all_labs().values()}
     best = max(shares, key=lambda name: shares[name])
     if shares[best] < 0.5:
@@ -252,63 +259,36 @@ def text_of(cell: Cell) -> str:
     return source_of(cell).encode("utf-8", "replace").decode()
 
 
-def sources_of(notebook: Notebook) -> list[CellSource]:
-    """The code of the cells, each with what it is: the student's own, the lesson's, an exercise's."""
-    lesson = {
-        code
-        for cell in notebook.lab.cells
-        if cell["cell_type"] == "code"
-        for code in [same_code(without_directives(source_of(cell), NBDEV))]
-        if code
-    }
-    ids = {exercise.cell_id for exercise in notebook.lab.exercises.values()}
-    return [
-        CellSource(
-            text_of(cell),
-            own=same_code(text_of(cell)) not in lesson,
-            marked=bool(cell["metadata"].get("exercise")),
-            released=isinstance(cell.get("id"), str) and cell["id"] in ids,
-        )
-        for cell in notebook.cells
-    ]
-
-
 def find_answers(notebook: Notebook) -> tuple[dict[str, list[Answer]], list[str]]:
     """The answers by exercise, the most likely first, and what a reader should know about the notebook."""
-    from vqbet_course.grading.checks import all_checks
-
-    lab, sources, notes = notebook.lab, sources_of(notebook), list[str]()
+    lab, notes = notebook.lab, list[str]()
     found: dict[str, list[Answer]] = {}
-    for exercise in lab.exercises.values():
-        check = all_checks()[exercise.id]
-        marks = [cell["metadata"].get("exercise", {}).get("id") for cell in notebook.cells]
-        mine = [replace_mark(source, mark == exercise.id) for source, mark in zip(sources, marks)]
-        given = lab.names_before(exercise)
-        answers = answers_in(mine, check.answer, check.blank or (check.answer,), answer_names(lab) & given, given)
+    for exercise_id in lab.exercises:
+        answers = answers_to(exercise_id, lab, notebook.sources)
         if answers:
-            found[exercise.id] = answers
+            found[exercise_id] = answers
         if len(answers) > 1:
-            notes.append(f"{exercise.id}: the notebook holds {len(answers)} answers; the first that is right counts")
+            notes.append(f"{exercise_id}: the notebook holds {len(answers)} answers; the first that is right counts")
     return found, notes + changed_cells(notebook)
 
 
-def replace_mark(source: CellSource, marked: bool) -> CellSource:
-    """The same code, marked as the cell of the exercise at hand or not."""
-    if source.marked == marked and (marked or not source.released):
-        return source
-    other = object.__new__(CellSource)  # it is parsed already
-    other.__dict__ |= source.__dict__ | {"marked": marked, "released": marked and source.released}
-    return other
+def answers_to(exercise_id: str, lab: Lab, sources: Sequence[CellSource]) -> list[Answer]:
+    """The answers to one exercise among the cells of a notebook or a session, the most likely first."""
+    from vqbet_course.grading.checks import all_checks
+
+    check = all_checks()[exercise_id]
+    return answers_in(
+        sources, exercise_id, check.answer, check.blanks(), lab.names_before[exercise_id], answer_names(lab)
+    )
 
 
 def changed_cells(notebook: Notebook) -> list[str]:
     """Notes about locked cells whose code is not as it was released, told by their code and not by their bytes."""
-    held = {same_code(text_of(cell)) for cell in notebook.cells}
+    held = {source.code for source in notebook.sources}
     ids = {cell["id"] for cell in notebook.cells if isinstance(cell.get("id"), str)}
     notes = []
-    for cell in notebook.lab.locked:
-        released = without_directives(source_of(cell), NBDEV).strip()
-        if same_code(released) not in held:
+    for cell, first_line, code in notebook.lab.locked_code:
+        if code not in held:
             what = "was changed" if cell["id"] in ids else "was removed" if ids else "is not there as it was released"
-            notes.append(f"locked cell `{released.splitlines()[0]}` {what}: graded with the released one")
+            notes.append(f"locked cell `{first_line}` {what}: graded with the released one")
     return notes

@@ -49,7 +49,8 @@ class PartialObservation(Protocol):
 class Task:
     """One world: what is special about it, each with a default, so that a task is its contract and its environment.
 
-    name: as on the command line; title: as in a text; contract: what is observed, done and counted as success;
+    name: as on the command line; title: as in a text; instruction: what a demonstrator is told to do;
+    contract: what is observed, done and counted as success;
     data: the SOURCE of its demonstrations, None without; laptop: changes to `VQBeTConfig.laptop`;
     progress_key: the entry of `info` that says how much is achieved (0..1); without it, 1 for success;
     success_progress: the progress above which an episode is won, which counts as reward 1;
@@ -62,6 +63,7 @@ class Task:
 
     name: str
     title: str
+    instruction: str = UNSTATED
     contract: TaskContract
     data: str | None = None
     laptop: Mapping[str, Any] = {}
