@@ -21,7 +21,7 @@ from vqbet_course.experiments.verdicts import claims, paired_tests
 RENAMED = {"rollouts": "episodes", "films": "videos"}
 
 
-def renamed(values: dict[str, Any]) -> dict[str, Any]:
+def in_todays_words(values: dict[str, Any]) -> dict[str, Any]:
     """The same with the names of 0.2, in the same order."""
     return {RENAMED.get(name, name): value for name, value in values.items()}
 
@@ -34,9 +34,10 @@ def convert(values: dict[str, Any]) -> dict[str, Any]:
     if schema == "vqbet_course/panel/1":
         values = values | {"schema": SCHEMA}
         if "settings" in values:  # a job's file has them in its results only
-            values["settings"] = renamed(values["settings"])
+            values["settings"] = in_todays_words(values["settings"])
         values["results"] = [
-            renamed(r) | {"schema": SCHEMA, "settings": renamed(r["settings"])} for r in values["results"]
+            in_todays_words(r) | {"schema": SCHEMA, "settings": in_todays_words(r["settings"])}
+            for r in values["results"]
         ]
         for result in values["results"]:
             result["videos"] = [path.replace("films/", "videos/") for path in result["videos"]]
@@ -47,7 +48,7 @@ def convert(values: dict[str, Any]) -> dict[str, Any]:
 
 @click.command()
 @click.argument("folders", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
-def main(folders: tuple[Path, ...]) -> None:
+def convert_folders(folders: tuple[Path, ...]) -> None:
     """Convert the result files in some folders."""
     for path in sorted(path for folder in folders for path in folder.glob("*.json")):
         text = path.read_text(encoding="utf-8")
@@ -59,4 +60,4 @@ def main(folders: tuple[Path, ...]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    convert_folders()
