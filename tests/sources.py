@@ -100,6 +100,8 @@ def robomimic(folder: Path) -> tuple[Path, Truth]:
             demo["actions"] = action[start:end].astype(np.float64)
             for name, values in {"eef_pos": position, "gripper": grip, "object": world, "eye_image": photos()}.items():
                 demo[f"obs/{name}"] = values[start:end]
+        for name, demos in {"train": [b"demo_10"], "valid": [b"demo_2"], "all": [b"demo_2", b"demo_10"]}.items():
+            file[f"mask/{name}"] = demos
     numbers = {
         "observation.state": np.hstack([position, grip]),
         "observation.environment_state": world,

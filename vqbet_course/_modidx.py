@@ -60,7 +60,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'vqbet_course.core.records': {},
             'vqbet_course.core.specs': {},
             'vqbet_course.course.executed': {},
-            'vqbet_course.course.fields': {},
             'vqbet_course.course.plots': {},
             'vqbet_course.course.profiles': {},
             'vqbet_course.course.report': {},

@@ -621,21 +621,33 @@ def convert(
 
 @demos.command()
 @click.argument("source")
-@click.option("--train", "n_train", type=int, required=True, help="Episodes to train on.")
-@click.option("--val", "n_val", type=int, required=True, help="Episodes to hold out, and as many for the stress test.")
+@click.option("--train", "n_train", type=int, help="Episodes to train on.")
+@click.option("--val", "n_val", type=int, help="Episodes to hold out, and as many for the stress test.")
+@click.option(
+    "--parts",
+    metavar="TRAIN,VAL[,STRESS]",
+    help="Instead: parts that the source states itself, as `inspect` lists them.",
+)
 @SEED
 @click.option("--out", type=PATH, default=Path("_runs/split.json"), show_default=True, metavar="FILE")
 @TASK
-def split(source: str, n_train: int, n_val: int, seed: int, out: Path, task: str | None) -> None:
+def split(
+    source: str, n_train: int | None, n_val: int | None, parts: str | None, seed: int, out: Path, task: str | None
+) -> None:
     """Split a source by episode, and write which episodes are for what."""
     from vqbet_course.core.io import write_json
-    from vqbet_course.datasets.splits import split_demos
+    from vqbet_course.datasets.splits import split_demos, stated_split
     from vqbet_course.demos import load_demos
     from vqbet_course.tasks import open_source
 
-    parts = split_demos(load_demos(open_source(source, task=task)), n_train, n_val, seed)
-    write_json(out, parts.to_dict())
-    click.echo(f"{len(parts.train)} to train on, {len(parts.val)} to validate, {len(parts.stress)} for the stress test")
+    if (parts is None) == (n_train is None or n_val is None):
+        raise click.UsageError("give --train N and --val N, or --parts TRAIN,VAL")
+    if parts is not None:
+        made = stated_split(open_source(source, task=task), parts.split(","))
+    else:
+        made = split_demos(load_demos(open_source(source, task=task)), n_train or 0, n_val or 0, seed)
+    write_json(out, made.to_dict())
+    click.echo(f"{len(made.train)} to train on, {len(made.val)} to validate, {len(made.stress)} for the stress test")
     click.echo(
         f"written: {out}; use it with: vqbet-course train --data {source} --split {out}, then "
         f"vqbet-course eval RUN --split {out}"

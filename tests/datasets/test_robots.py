@@ -40,6 +40,7 @@ from vqbet_course.datasets.choice import Choice, choice_of, joined
 from vqbet_course.datasets.inspection import inspect_source
 from vqbet_course.datasets.readers import ros2_bag
 from vqbet_course.datasets.source import Source
+from vqbet_course.datasets.splits import read_split
 from vqbet_course.datasets.writer import write_dataset
 from vqbet_course.demos import load_demos
 from vqbet_course.tasks import open_source
@@ -289,6 +290,43 @@ def test_nested_observations_are_left_out_with_the_option_that_takes_them(tmp_pa
     assert "obs/eye_depth" in source.left_out
     taken = open_source(str(path), choice=Choice(features=("observation.datagen.pose",)))
     assert numbers(taken, "observation.datagen.pose").shape == (10, 16)
+
+
+# --- splits that a source states ----------------------------------------------------------------------------------
+
+
+def test_masks_of_robomimic_are_listed_and_make_a_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, _ = robomimic(tmp_path)
+    assert cli.main(["demos", "inspect", str(path)]) == 0
+    assert "all 2, train 1, valid 1" in capsys.readouterr().out
+    file = tmp_path / "split.json"
+    assert cli.main(["demos", "split", str(path), "--parts", "train,valid", "--out", str(file)]) == 0
+    split = read_split(file)
+    assert (split.train, split.val, split.stress) == ([1], [0], [])  # demo_10 is the second by its number
+    assert len(split.training(load_demos(open_source(str(path)))).action) == LENGTHS[1]
+    for parts, said in (
+        ("train,test", "has no part test; its parts: all, train, valid"),
+        ("all,valid", "each in one part"),
+    ):
+        assert cli.main(["demos", "split", str(path), "--parts", parts, "--out", str(file)]) == 2
+        assert said in capsys.readouterr().err
+    assert cli.main(["demos", "split", str(tmp_path / "x.npz"), "--out", str(file)]) == 2
+
+
+def test_splits_follow_the_episodes_that_are_taken(tmp_path: Path) -> None:
+    path, _ = robomimic(tmp_path)
+    without = open_source(str(path), choice=Choice(drop_episodes=frozenset({0})))
+    assert without.splits == {"all": (0,), "train": (0,), "valid": ()}
+    both = joined([open_source(str(path)), open_source(str(path))])
+    assert both.splits == {"all": (0, 1, 2, 3), "train": (1, 3), "valid": (0, 2)}
+
+
+def test_a_mask_of_demonstrations_that_are_not_there_is_left_out(tmp_path: Path) -> None:
+    path, _ = robomimic(tmp_path)
+    with h5py.File(path, "a") as file:
+        file["mask/gone"] = [b"demo_2", b"demo_7"]
+    source = open_source(str(path))
+    assert "gone" not in source.splits and "demo_7" in source.left_out["mask/gone"]
 
 
 def test_five_and_two_numbers_are_not_pusht(tmp_path: Path) -> None:

@@ -315,13 +315,15 @@ def test_execution_happens_in_a_sandbox_and_leaves_slow_cells_out() -> None:
     home = "os.path.exists(os.path.expanduser('~root/.ssh'))"
     probe = f"import os, socket\nprint({home}, os.getuid() > 0, len(os.listdir('/proc')) < 100)"
     refused = "try:\n    socket.create_connection(('1.1.1.1', 53), 1)\nexcept OSError:\n    print('no network')"
-    copy, problem = execution.execute(small(probe, refused, "#| slow\n1 / 0", "1 / 0"), all_labs()[LAB])
+    lessons = "from vqbet_course.grading.lessons import all_labs\nprint(len(all_labs()))"
+    copy, problem = execution.execute(small(probe, refused, "#| slow\n1 / 0", lessons, "1 / 0"), all_labs()[LAB])
     cells = {cell["id"]: cell for cell in json.loads(copy)["cells"] if cell["id"].startswith("c")}
     assert not problem
     expected = f"False {os.getuid() == 0} True" if os.getuid() == 0 else "False True True"
     assert "".join(cells["c0"]["outputs"][0]["text"]).strip() == expected
     assert "no network" in "".join(cells["c1"]["outputs"][0]["text"])
-    assert cells["c2"]["cell_type"] == "raw" and cells["c3"]["outputs"][0]["ename"] == "ZeroDivisionError"
+    assert cells["c2"]["cell_type"] == "raw" and cells["c4"]["outputs"][0]["ename"] == "ZeroDivisionError"
+    assert "".join(cells["c3"]["outputs"][0]["text"]).strip() == str(len(all_labs()))
 
 
 @pytest.mark.skipif(not sandbox.bubblewrap_works(), reason="bubblewrap does not work here")

@@ -66,9 +66,10 @@ class Source:
 
     image_sizes {feature: (H, W, 3)}; units and names {feature: unit, a name for each number}, where they are known;
     tasks: all tasks in the order of their `task_index`, empty where there is only `task`; left_out {what the source has
-    and its episodes do not: why, and the option that takes it}; ignore_gaps: episodes whose frames are not evenly
-    spaced are taken as if they were; dropped: `Choice.drop_episodes` is done already; choice: what was chosen of it, as
-    text; check: raises BadInput for an episode that cannot be used, beyond what `check_episode` asks of any.
+    and its episodes do not: why, and the option that takes it}; splits {name: numbers of episodes}, as it states them;
+    ignore_gaps: episodes whose frames are not evenly spaced are taken as if they were; dropped: `Choice.drop_episodes`
+    is done already; choice: what was chosen of it, as text; check: raises BadInput for an episode that cannot be used,
+    beyond what `check_episode` asks of any.
     """
 
     path: str
@@ -85,6 +86,7 @@ class Source:
     license: str = UNSTATED
     tasks: tuple[str, ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
+    splits: dict[str, tuple[int, ...]] = field(default_factory=dict)
     ignore_gaps: bool = False
     dropped: bool = False
     choice: str = ""

@@ -11,6 +11,7 @@ import torch
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import read_json
 from vqbet_course.datasets.readers import DEMO_FOLDER
+from vqbet_course.datasets.source import Source
 from vqbet_course.demos import Demos, Normalizer
 
 
@@ -83,6 +84,19 @@ def read_split(path: Path) -> Split:
     if not path.is_file():
         raise BadInput(f"{path}: no such split; make one with: vqbet-course demos split SOURCE --out {path}")
     return read_json(path, lambda values: Split(**values))
+
+
+def stated_split(source: Source, parts: Sequence[str]) -> Split:
+    """The split that a source states itself: the names of its parts to train on, to validate, and for the stress test.
+
+    Raises BadInput for a name that it has not, and for parts that share episodes."""
+    if not 1 <= len(parts) <= 3:
+        raise BadInput(f"--parts {','.join(parts)}: give TRAIN,VAL or TRAIN,VAL,STRESS")
+    for name in parts:
+        if name not in source.splits:
+            raise BadInput(f"{source.path}: has no part {name}; its parts: {', '.join(source.splits) or 'none'}")
+    train, val, stress = [*(list(source.splits[name]) for name in parts), [], []][:3]
+    return Split(source.path, source.n_episodes, train, val, stress)
 
 
 def split_demos(demos: Demos, n_train: int, n_val: int, seed: int = 0) -> Split:

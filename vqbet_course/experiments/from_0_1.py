@@ -21,7 +21,7 @@ from vqbet_course.experiments.verdicts import claims, paired_tests
 RENAMED = {"rollouts": "episodes", "films": "videos"}
 
 
-def with_new_names(values: dict[str, Any]) -> dict[str, Any]:
+def in_todays_words(values: dict[str, Any]) -> dict[str, Any]:
     """The same with the names of 0.2, in the same order."""
     return {RENAMED.get(name, name): value for name, value in values.items()}
 
@@ -34,9 +34,10 @@ def convert(values: dict[str, Any]) -> dict[str, Any]:
     if schema == "vqbet_course/panel/1":
         values = values | {"schema": SCHEMA}
         if "settings" in values:  # a job's file has them in its results only
-            values["settings"] = with_new_names(values["settings"])
+            values["settings"] = in_todays_words(values["settings"])
         values["results"] = [
-            with_new_names(r) | {"schema": SCHEMA, "settings": with_new_names(r["settings"])} for r in values["results"]
+            in_todays_words(r) | {"schema": SCHEMA, "settings": in_todays_words(r["settings"])}
+            for r in values["results"]
         ]
         for result in values["results"]:
             result["videos"] = [path.replace("films/", "videos/") for path in result["videos"]]

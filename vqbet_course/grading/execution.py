@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from vqbet_course.core.notebooks import has_directive
+from vqbet_course.core.places import LESSONS, ROOT
 from vqbet_course.grading.lessons import Lab
 from vqbet_course.grading.limits import Limits
 from vqbet_course.grading.sandbox import (
@@ -46,7 +47,7 @@ def command() -> list[str]:
     """What runs `papermill_runner`, in a sandbox where there is one."""
     if not bubblewrap_works():
         return [sys.executable, str(RUNNER)]
-    folders: list[Path | str] = ["/usr", "/bin", "/etc/fonts", sys.prefix, PACKAGE, PACKAGE.parent / "nbs"]
+    folders: list[Path | str] = ["/usr", "/bin", "/etc/fonts", sys.prefix, PACKAGE, LESSONS, ROOT / "settings.ini"]
     shown = [*interpreter(), *sum((bind(folder) for folder in folders), [])]
     return [*bubblewrap(shown, 8 * LIMITS.output), sys.executable, str(RUNNER)]
 

@@ -42,7 +42,7 @@ class Card:
         known = f" This looks like: {self.verdict.misconception}." if self.verdict.misconception else ""
         example = f" {self.verdict.example}." if self.verdict.example else ""
         hint = f" Hint: {self.verdict.hint}" if self.verdict.hint else ""
-        end = "" if said.endswith((".", "?")) or not (known or example or hint) else "."
+        end = "" if said.endswith((".", "?")) or not (known or example or hint or self.note) else "."
         return f"{self.title}: {said}{end}{known}{example}{hint}{' ' + self.note if self.note else ''}"
 
     def html(self) -> str:

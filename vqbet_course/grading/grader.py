@@ -107,15 +107,15 @@ def stopped(ended: str, limits: Limits) -> Verdict | None:
 
 
 def digest_of(data: bytes) -> str:
-    """What a grade depends on: the submission, and the lessons that it is graded with."""
-    return hashlib.sha256(lessons_digest() + data).hexdigest()
+    """A checksum of a submission."""
+    return hashlib.sha256(data).hexdigest()
 
 
 @functools.cache
-def lessons_digest() -> bytes:
-    """A checksum of the exported cells of all labs."""
+def lessons_digest() -> str:
+    """A checksum of the exported cells of all labs: what grades depend on besides the submission."""
     cells = {name: [[source_of(cell), cell["metadata"]] for cell in lab.exported] for name, lab in all_labs().items()}
-    return hashlib.sha256(json.dumps(cells).encode()).digest()
+    return digest_of(json.dumps(cells).encode())
 
 
 def grade(
@@ -142,7 +142,7 @@ def grade(
             "(apt-get install bubblewrap), or leave --require-sandbox out"
         )
     with gradebook.opened(out) as store:
-        run = ClassRun(out, store, options, set() if regrade else gradebook.digests(store))
+        run = ClassRun(out, store, options, set() if regrade else gradebook.digests(store, lessons_digest()))
         run.grade(submissions, jobs, dask, quiet)
         if not is_one(target):
             report.write_class(out, gradebook.existing(out), run.present, run.left_out)
@@ -203,7 +203,7 @@ class ClassRun:
         try:
             grade = future.result()
             report.write_student(report.folder_of(self.out, submission.name), submission.name, grade)
-            gradebook.keep(self.store, submission, digest, grade)
+            gradebook.keep(self.store, submission, digest, grade, lessons=lessons_digest())
         except Ungradable as problem:
             self.refuse(submission, digest, str(problem))
         except (BrokenProcessPool, CancelledError):

@@ -67,7 +67,7 @@ def export_run(run: Run, out: Path, kind: str = "vqbet_course", clip: bool = Tru
         started = replace(run.policy.config, pretrained_backbone_weights=None)  # else fetched when it is built
         config = VQBeTCourseConfig.of(started, action_bounds=bounds, clip_actions=clip, device="cpu", push_to_hub=False)
         policy = wrap(run.policy, config)
-    stats = stats_of(run.normalizer)
+    stats = processor_stats(run.normalizer)
     with in_plain_words(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
@@ -82,7 +82,7 @@ def export_run(run: Run, out: Path, kind: str = "vqbet_course", clip: bool = Tru
     return clips[0].in_words(run.contract.action.unit) if clips else "commands are not clipped"
 
 
-def stats_of(normalizer: Normalizer) -> dict[str, dict[str, Tensor]]:
+def processor_stats(normalizer: Normalizer) -> dict[str, dict[str, Tensor]]:
     """Statistics with which LeRobot normalises as we do: it divides by the span even of a number that never changes."""
     stats = {name: {"min": low, "max": high} for name, (low, high) in normalizer.bounds.items()}
     for name in stats.keys() - {"action"}:
@@ -221,7 +221,7 @@ def read_contract(folder: Path, config: VQBeTConfig, units: Sequence[str] = (), 
         images = {name: Field((*shape[1:], shape[0])) for name, shape in config.image_shapes.items()}
         numbers = {name: Field(size) for name, size in config.observation_sizes.items()}
         contract = as_trained(Contract(images | numbers, Field(config.action_dim), 0.0), folder)
-    contract = with_units(contract, units)
+    contract = with_stated_units(contract, units)
     if fps is not None:
         contract = replace(contract, fps=fps)
     if not 0 < contract.fps < 1e6:
@@ -242,10 +242,10 @@ def as_trained(contract: Contract, folder: Path) -> Contract:
         return replace(contract, fps=fps)
     source = open_source(str(root))
     units = {name: source.units.get(name, UNSTATED) for name in contract.features()}
-    return replace(with_units(contract, [f"{name}={unit}" for name, unit in units.items()]), fps=source.rate)
+    return replace(with_stated_units(contract, [f"{name}={unit}" for name, unit in units.items()]), fps=source.rate)
 
 
-def with_units(contract: Contract, stated: Sequence[str]) -> Contract:
+def with_stated_units(contract: Contract, stated: Sequence[str]) -> Contract:
     """A contract with other units, each `FEATURE=UNIT`. Raises BadInput for another form or feature."""
     features = contract.features()
     for text in stated:
