@@ -28,6 +28,7 @@ from vqbet_course.demos import Normalizer
 from vqbet_course.lerobot_policy.bridge import policy_from_tensors, to_lerobot
 from vqbet_course.lerobot_policy.configuration_vqbet_course import VQBeTCourseConfig
 from vqbet_course.lerobot_policy.modeling_vqbet_course import wrap
+from vqbet_course.lerobot_policy.processor_vqbet_course import with_spans
 from vqbet_course.policy import VQBeTPolicy
 from vqbet_course.tasks import DEFAULT_TASK, get_task, task_of
 from vqbet_course.training.checkpoints import load_tensors
@@ -46,14 +47,15 @@ def export_run(run: Run, out: Path, kind: str = "vqbet_course") -> None:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadInput(f"{out}: exists already; remove it or name another folder")
+    stats = {name: {"min": low, "max": high} for name, (low, high) in run.normalizer.bounds.items()}
     if kind == "vqbet":
         policy: Any = to_lerobot(run.policy)
+        stats = with_spans(stats)  # the plugin's own processors do so themselves
     else:
         task = task_of(run.contract)
         bounds = task.contract.action_bounds if task else None
         started = replace(run.policy.config, pretrained_backbone_weights=None)  # else fetched when it is built
         policy = wrap(run.policy, VQBeTCourseConfig.of(started, action_bounds=bounds, device="cpu", push_to_hub=False))
-    stats = {name: {"min": low, "max": high} for name, (low, high) in run.normalizer.bounds.items()}
     with in_plain_words(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:

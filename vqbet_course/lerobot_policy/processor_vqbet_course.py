@@ -11,6 +11,7 @@ from lerobot.processor import (
     make_default_pre_post_processors,
 )
 
+from vqbet_course.demos import span_of
 from vqbet_course.lerobot_policy.configuration_vqbet_course import VQBeTCourseConfig
 
 Stats = dict[str, dict[str, torch.Tensor]]
@@ -48,10 +49,26 @@ def shared_bounds(stats: Stats) -> Stats:
     return stats | {name: stats[name] | {"min": low, "max": high} for name in ("action", "observation.state")}
 
 
+def with_spans(stats: Stats) -> Stats:
+    """The same statistics, in which an observed number that never changes has a maximum one above its minimum.
+
+    LeRobot divides by maximum - minimum, or by 1e-8: a change of 0.001 would become 200,000. Here it is divided by
+    `span_of`, 1 for such a number."""
+    wider = {}
+    for name, values in stats.items():
+        if name.startswith("observation.") and {"min", "max"} <= values.keys():
+            low, high = torch.as_tensor(values["min"]), torch.as_tensor(values["max"])
+            span = span_of(low, high)
+            wider[name] = values | {"max": torch.where(span == high - low, high, low + span)}
+    return stats | wider
+
+
 def make_vqbet_course_pre_post_processors(config: VQBeTCourseConfig, dataset_stats: Stats | None = None) -> Any:
     """LeRobot's default pair of pipelines, with the bounds of actions where the configuration has some."""
     if config.relative_chunks and dataset_stats is not None:
         dataset_stats = shared_bounds(dataset_stats)
+    if dataset_stats is not None:
+        dataset_stats = with_spans(dataset_stats)
     before, after = make_default_pre_post_processors(config, dataset_stats)
     if config.action_bounds is not None:
         after.steps = [*after.steps, ClipAction(*config.action_bounds)]
