@@ -209,24 +209,20 @@ def renamed(source: Source, names: dict[str, str]) -> Source:
     )
 
 
+def resized_frame(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A frame (H, W, 3) of bytes with this height and width, averaged where it shrinks."""
+    from PIL import Image
+
+    shrinks = height <= frame.shape[0] and width <= frame.shape[1]
+    how = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(frame).resize((width, height), how))
+
+
 def resized(source: Source, height: int, width: int) -> Source:
     """The source with images of this height and width, averaged where they shrink."""
 
     def smaller(frames: Frames) -> Frames:
-        def made() -> Iterator[np.ndarray]:
-            from PIL import Image
-
-            for frame in frames():
-                yield np.asarray(
-                    Image.fromarray(frame).resize(
-                        (width, height),
-                        Image.Resampling.BOX
-                        if height <= frame.shape[0] and width <= frame.shape[1]
-                        else Image.Resampling.BILINEAR,
-                    )
-                )
-
-        return made
+        return lambda: (resized_frame(frame, height, width) for frame in frames())
 
     def change(episode: Episode) -> Episode:
         return replace(episode, images={name: smaller(frames) for name, frames in episode.images.items()})

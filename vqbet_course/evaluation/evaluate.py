@@ -92,6 +92,7 @@ def evaluate(
         "schema": "vqbet_course/run/1",
         "task": task or run.plan.task or base.name,
         "contract": contract.to_dict(),
+        "success_progress": base.success_progress,
         "perturb": list(perturb),
         "goal_pose": goal_pose,
         "config": run.policy.config.to_dict(),

@@ -54,7 +54,6 @@ class Task:
     data: the SOURCE of its demonstrations, None without; laptop: changes to `VQBeTConfig.laptop`;
     progress_key: the entry of `info` that says how much is achieved (0..1); without it, 1 for success;
     success_progress: the progress above which an episode is won, which counts as reward 1;
-    metrics: names of the metrics of an evaluation, in the order of tables;
     frame_size: (height, width, 3) of what `draw` draws, None where it draws nothing;
     perturbations: {name: Kind} beside those that fit every environment;
     failure_rules: {label: rule} tried before the general ones (`evaluation.failures`);
@@ -70,7 +69,6 @@ class Task:
     laptop: Mapping[str, Any] = {}
     progress_key: str = "coverage"
     success_progress: float = 1.0
-    metrics: tuple[str, ...] = ("success_rate", "avg_max_reward", "avg_max_coverage", "avg_final_coverage")
     frame_size: tuple[int, int, int] | None = None
     perturbations: Mapping[str, Kind] = {}
     failure_rules: Mapping[str, Callable[..., str | None]] = {}
