@@ -67,7 +67,7 @@ def export_run(run: Run, out: Path, kind: str = "vqbet_course", clip: bool = Tru
         started = replace(run.policy.config, pretrained_backbone_weights=None)  # else fetched when it is built
         config = VQBeTCourseConfig.of(started, action_bounds=bounds, clip_actions=clip, device="cpu", push_to_hub=False)
         policy = wrap(run.policy, config)
-    stats = stats_of(run.normalizer)
+    stats = lerobot_stats(run.normalizer)
     with in_plain_words(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
@@ -82,7 +82,7 @@ def export_run(run: Run, out: Path, kind: str = "vqbet_course", clip: bool = Tru
     return clips[0].in_words(run.contract.action.unit) if clips else "commands are not clipped"
 
 
-def stats_of(normalizer: Normalizer) -> dict[str, dict[str, Tensor]]:
+def lerobot_stats(normalizer: Normalizer) -> dict[str, dict[str, Tensor]]:
     """Statistics with which LeRobot normalises as we do: it divides by the span even of a number that never changes."""
     stats = {name: {"min": low, "max": high} for name, (low, high) in normalizer.bounds.items()}
     for name in stats.keys() - {"action"}:
@@ -241,7 +241,7 @@ def as_trained(contract: Contract, folder: Path) -> Contract:
         return replace(contract, fps=fps)
     source = open_source(str(root))
     units = {name: source.units.get(name, UNSTATED) for name in contract.features()}
-    return replace(with_units(contract, [f"{name}={unit}" for name, unit in units.items()]), fps=source.fps)
+    return replace(with_units(contract, [f"{name}={unit}" for name, unit in units.items()]), fps=source.fps or fps)
 
 
 def with_units(contract: Contract, stated: Sequence[str]) -> Contract:
