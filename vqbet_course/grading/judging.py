@@ -59,7 +59,7 @@ def judge_answer(exercise_id: str, seed: int, source: str, answer: bytes) -> Ver
     except Exception:  # whatever a damaged file makes the reader say
         return Verdict("error", "the code ended its process before it gave an answer")
     if status == "not attempted":
-        return Verdict("not attempted", "not attempted yet")
+        return Verdict("not attempted", "not attempted yet: write your code in place of `raise NotImplementedError`")
     if status == "error":
         return Verdict("error", error_message(error, line, name if name_in(name, source) else "", words))
     return verdict(all_checks()[exercise_id], lab_of(exercise_id), seed, got)
