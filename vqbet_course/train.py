@@ -221,7 +221,8 @@ def calibrated_steps(budget: Budget, config: VQBeTConfig, setup: Setup, seed: in
     return steps_within(budget.seconds, first, second, most=config.n_vqvae_training_steps)
 
 # %% ../nbs/08_train.ipynb #9e5b6501
-def run_plan(plan: TrainingPlan, config: VQBeTConfig, setup: Setup, out: Path, quiet: bool) -> VQBeTPolicy:
+def run_plan(plan: TrainingPlan, config: VQBeTConfig, setup: Setup, out: Path, quiet: bool,
+             hooks: Sequence[Hook] = ()) -> VQBeTPolicy:
     """Both stages, from wherever the run directory stands; then the weights that act go to model.safetensors."""
     saved = read_checkpoint(out)
     with run_randomness(plan.seed):
@@ -232,8 +233,8 @@ def run_plan(plan: TrainingPlan, config: VQBeTConfig, setup: Setup, out: Path, q
         for number in range(saved.stage if saved else 0, 2):
             stage = (vqvae_stage, policy_stage)[number](network, setup.windows, steps[number])
             start = saved.restore(stage) if saved and number == saved.stage else 0
-            hooks = [TrainingLog(out, setup.action_unit, quiet), SaveCheckpoints(out, network, number)]
-            run_stage(stage, plan.seed, start, hooks)
+            log = TrainingLog(out, setup.action_unit, setup.contract.action.unit, quiet)
+            run_stage(stage, plan.seed, start, [log, SaveCheckpoints(out, network, number), *hooks])
     acting = stage.acting()
     assert isinstance(acting, VQBeT)
     finish_run(out, acting)
@@ -250,7 +251,8 @@ def train(data: str, out: Path, config: VQBeTConfig | None = None, steps: int | 
           minutes: float | None = None, seed: int = 0, augment: bool | None = None, split: Path | None = None,
           goal: str = "none", quiet: bool = False, observe: Sequence[str] | None = None,
           weights: str | None = None, task: str | None = None, only_task: str | None = None,
-          changes: dict[str, Any] | None = None, threads: int | None = None) -> VQBeTPolicy:
+          changes: dict[str, Any] | None = None, threads: int | None = None,
+          hooks: Sequence[Hook] = ()) -> VQBeTPolicy:
     """Train both stages on a SOURCE into a run directory, and return the policy that acts.
 
     Args: config, by default `fitting`; steps or minutes, exactly one of them; augment, add what the task makes of its
@@ -258,7 +260,8 @@ def train(data: str, out: Path, config: VQBeTConfig | None = None, steps: int | 
     are drawn (lesson 11); observe, the names that the policy sees, by default all numbers; weights, those of torchvision
     that its camera starts from; task, whose demonstrations they are (`tasks.open_source`); only_task, which of the
     tasks of its episodes to train on; changes, fields of the configuration to set; threads of PyTorch, by default
-    `calibrated_threads`. Raises BadInput for unusable data or an `out` that already holds a run.
+    `calibrated_threads`; hooks, called in both stages. Raises BadInput for unusable data or an `out` that already
+    holds a run.
     """
     out, budget = Path(out), Budget(minutes, steps)
     check_start(out, seed)
@@ -279,10 +282,10 @@ def train(data: str, out: Path, config: VQBeTConfig | None = None, steps: int | 
     with locked(out):
         check_start(out, seed)  # another training may have begun in the meantime
         begin_run(out, plan, config, setup, parts)
-        return run_plan(plan, config, setup, out, quiet)
+        return run_plan(plan, config, setup, out, quiet, hooks)
 
 # %% ../nbs/08_train.ipynb #58aee277
-def resume(out: Path, quiet: bool = False) -> VQBeTPolicy:
+def resume(out: Path, quiet: bool = False, hooks: Sequence[Hook] = ()) -> VQBeTPolicy:
     """Continue a run that was interrupted; it ends with the weights of one that was not."""
     out = Path(out)
     plan, config = read_plan(out)
@@ -292,4 +295,4 @@ def resume(out: Path, quiet: bool = False) -> VQBeTPolicy:
     with locked(out):
         verify_checksums(out)
         drop_partials(out)
-        return run_plan(plan, config, setup, out, quiet)
+        return run_plan(plan, config, setup, out, quiet, hooks)

@@ -160,3 +160,12 @@ def test_plots_stand_on_nothing_but_the_ground() -> None:
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert loaded.strip() == str(["vqbet_course", "vqbet_course.course", "vqbet_course.course.plots"])
+
+
+def test_a_log_is_plotted_in_the_unit_that_it_states() -> None:
+    log = [
+        {"stage": "tokenizer", "step": 0, "reconstruction_deg": 3.0, "code_pairs": 5.0},
+        {"stage": "policy", "step": 0, "primary_accuracy": 0.5, "offset_loss_deg": 4.0},
+    ]
+    plots.training_log(log)
+    assert {"reconstruction (deg)", "action error (deg)"} < {ax.get_title() for ax in plt.gcf().axes}

@@ -40,16 +40,16 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def check(source: Source, truth: Truth) -> None:
-    """Numbers and pictures are the true ones, to the last bit."""
+    """Numbers and images are the true ones, to the last bit."""
     episodes = list(source.sound_episodes())
     assert [len(e) for e in episodes] == list(LENGTHS) and source.n_episodes == len(LENGTHS)
     assert source.rate == truth.fps and set(source.image_sizes) == set(truth.images)
     for name, values in truth.numbers.items():
         read = np.concatenate([e.numbers[name] for e in episodes])
         assert read.dtype == values.dtype == np.float32 and np.array_equal(read, values), name
-    for name, pictures in truth.images.items():
-        read = np.stack([picture for e in episodes for picture in e.images[name]()])
-        assert read.dtype == np.uint8 and np.array_equal(read, pictures) and read.shape[1:] == source.image_sizes[name]
+    for name, images in truth.images.items():
+        read = np.stack([image for e in episodes for image in e.images[name]()])
+        assert read.dtype == np.uint8 and np.array_equal(read, images) and read.shape[1:] == source.image_sizes[name]
 
 
 # --- every kind -------------------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ def test_what_a_source_states_about_itself_is_kept(tmp_path: Path) -> None:
     assert again.names["observation.state"] == ["eef_pos_0", "eef_pos_1", "eef_pos_2", "gripper_0", "gripper_1"]
 
 
-def test_jpegs_of_aloha_and_films_of_a_folder_are_decoded(tmp_path: Path) -> None:
+def test_jpegs_of_aloha_and_videos_of_a_folder_are_decoded(tmp_path: Path) -> None:
     import av
     from PIL import Image
 
@@ -115,17 +115,17 @@ def test_jpegs_of_aloha_and_films_of_a_folder_are_decoded(tmp_path: Path) -> Non
             opened["observations/images/top"] = np.tile(np.pad(data, (0, 7)), (n, 1))
     source = open_source(str(path))
     assert source.image_sizes == {"observation.images.top": (48, 64, 3)}
-    picture = next(next(source.episodes()).images["observation.images.top"]())
-    assert np.abs(picture.astype(int) - smooth).max() < 12
+    image = next(next(source.episodes()).images["observation.images.top"]())
+    assert np.abs(image.astype(int) - smooth).max() < 12
 
     folder, _ = csv_folder(tmp_path)
     for number, n in enumerate(LENGTHS):
-        with av.open(str(folder / f"episode_{number:03d}" / "side.mp4"), "w") as film:
-            stream = film.add_stream("libx264", rate=20)
+        with av.open(str(folder / f"episode_{number:03d}" / "side.mp4"), "w") as video:
+            stream = video.add_stream("libx264", rate=20)
             stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
             for _ in range(n):
-                film.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(smooth))))
-            film.mux(stream.encode())
+                video.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(smooth))))
+            video.mux(stream.encode())
     frames = [list(e.images["observation.images.side"]()) for e in open_source(str(folder)).episodes()]
     assert [len(f) for f in frames] == list(LENGTHS) and frames[0][0].shape == (48, 64, 3)
 
@@ -241,9 +241,12 @@ def test_only_videos_end_a_file_by_the_number_of_frames(
     assert len(list(out.glob("data/*/*.parquet"))) == 1
     if source.image_sizes:
         large = Choice(resize=(64, 64)).of(source)
-        filmed = writer.write_dataset(large, tmp_path / "videos", quiet=True, videos=True)
-        assert len(list(filmed.glob("data/*/*.parquet"))) == len(list(filmed.glob("videos/*/*/*.mp4"))) == 2
-        assert [len(list(e.images["observation.images.top"]())) for e in open_source(str(filmed)).episodes()] == [6, 4]
+        in_videos = writer.write_dataset(large, tmp_path / "videos", quiet=True, videos=True)
+        assert len(list(in_videos.glob("data/*/*.parquet"))) == len(list(in_videos.glob("videos/*/*/*.mp4"))) == 2
+        assert [len(list(e.images["observation.images.top"]())) for e in open_source(str(in_videos)).episodes()] == [
+            6,
+            4,
+        ]
 
 
 def test_what_is_known_of_the_episodes_is_read_once_to_verify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,9 +306,9 @@ def test_states_can_be_drawn(tmp_path: Path) -> None:
     out = writer.write_dataset(with_drawings(open_source(str(path))), tmp_path / "out", quiet=True)
     episode = next(open_source(str(out)).sound_episodes())
     drawn = np.stack(list(episode.images["observation.image"]()))
-    assert drawn.shape == (6, 96, 96, 3) and len({picture.tobytes() for picture in drawn}) == 6
-    for picture, (x, y) in zip(drawn, episode.numbers["observation.state"], strict=True):
-        red, green, blue = picture[int(y * 96 / 512), int(x * 96 / 512)].astype(int)
+    assert drawn.shape == (6, 96, 96, 3) and len({image.tobytes() for image in drawn}) == 6
+    for image, (x, y) in zip(drawn, episode.numbers["observation.state"], strict=True):
+        red, green, blue = image[int(y * 96 / 512), int(x * 96 / 512)].astype(int)
         assert blue > red + 80  # the pusher is where it should be
     assert "has images already" in complaint(with_drawings, open_source(str(out)))
     assert "not demonstrations of a task that can draw" in complaint(
@@ -314,7 +317,7 @@ def test_states_can_be_drawn(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not HUMAN.exists(), reason="the human demonstrations are not here")
-def test_the_human_demonstrations_with_their_pictures() -> None:
+def test_the_human_demonstrations_with_their_images() -> None:
     source = open_source(str(HUMAN / "pusht_human_mini.zarr"))
     assert source.n_episodes == 3 and source.image_sizes == {"observation.image": (96, 96, 3)} and source.rate == 10
     mini, whole = (
@@ -346,13 +349,13 @@ for name in sys.argv[1:]:
 
 
 def videos_of(kind: str, folder: Path, n: int) -> Path:
-    """A source of one episode of n large pictures, 0.9 MB each."""
-    numbers, pictures, path = np.ones((n, 3), np.float32), np.ones((n, 480, 640, 3), np.uint8), folder / f"{n}.{kind}"
+    """A source of one episode of n large images, 0.9 MB each."""
+    numbers, images, path = np.ones((n, 3), np.float32), np.ones((n, 480, 640, 3), np.uint8), folder / f"{n}.{kind}"
     if kind == "npz":
-        np.savez(path, img=pictures, action=numbers, episode_ends=[n])
+        np.savez(path, img=images, action=numbers, episode_ends=[n])
     elif kind == "zarr":
         group = zarr.create_group(path, zarr_format=2)
-        group.create_array("data/img", data=pictures, chunks=(4, 480, 640, 3), compressors=None)
+        group.create_array("data/img", data=images, chunks=(4, 480, 640, 3), compressors=None)
         group.create_array("data/action", data=numbers)
         group.create_array("meta/episode_ends", data=np.array([n]))
     else:
@@ -360,7 +363,7 @@ def videos_of(kind: str, folder: Path, n: int) -> Path:
             file["data/demo_0/actions"], file["data/demo_0/obs/eef"], file["data/demo_0/obs/eye"] = (
                 numbers,
                 numbers,
-                pictures,
+                images,
             )
     return path
 

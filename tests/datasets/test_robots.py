@@ -25,7 +25,7 @@ from sources import (
     csv_folder,
     gello,
     lerobot,
-    lerobot_films,
+    lerobot_videos,
     npz,
     photos,
     replay_zarr,
@@ -40,6 +40,7 @@ from vqbet_course.datasets.choice import Choice, choice_of, joined
 from vqbet_course.datasets.inspection import inspect_source
 from vqbet_course.datasets.readers import ros2_bag
 from vqbet_course.datasets.source import Source
+from vqbet_course.datasets.splits import read_split
 from vqbet_course.datasets.writer import write_dataset
 from vqbet_course.demos import load_demos
 from vqbet_course.tasks import open_source
@@ -254,7 +255,7 @@ def test_the_base_of_mobile_aloha_is_part_of_the_action(tmp_path: Path) -> None:
 
 
 def test_jpegs_and_videos_in_folders_below_are_cameras(tmp_path: Path) -> None:
-    from sources import film
+    from sources import write_lossless_video
 
     folder, _ = csv_folder(tmp_path)
     for i, start, end in spans():
@@ -262,9 +263,9 @@ def test_jpegs_and_videos_in_folders_below_are_cameras(tmp_path: Path) -> None:
         (place / "colors").mkdir()
         for row in range(end - start):
             for camera, shade in enumerate((20, 200)):
-                picture = Image.fromarray(np.full((16, 24, 3), shade + row, np.uint8))
-                picture.save(place / "colors" / f"{row:06d}_color_{camera}.jpg", quality=100)
-        film(place / "videos" / "side.mp4", photos(end - start, 16, 24), 20)
+                image = Image.fromarray(np.full((16, 24, 3), shade + row, np.uint8))
+                image.save(place / "colors" / f"{row:06d}_color_{camera}.jpg", quality=100)
+        write_lossless_video(place / "videos" / "side.mp4", photos(end - start, 16, 24), 20)
         (place / "notes.txt").write_text("hello")
         Image.fromarray(np.zeros((4, 4), np.uint16)).save(place / "colors" / "depth.png")
     source = open_source(str(folder))
@@ -289,6 +290,43 @@ def test_nested_observations_are_left_out_with_the_option_that_takes_them(tmp_pa
     assert "obs/eye_depth" in source.left_out
     taken = open_source(str(path), choice=Choice(features=("observation.datagen.pose",)))
     assert numbers(taken, "observation.datagen.pose").shape == (10, 16)
+
+
+# --- splits that a source states ----------------------------------------------------------------------------------
+
+
+def test_masks_of_robomimic_are_listed_and_make_a_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, _ = robomimic(tmp_path)
+    assert cli.main(["demos", "inspect", str(path)]) == 0
+    assert "all 2, train 1, valid 1" in capsys.readouterr().out
+    file = tmp_path / "split.json"
+    assert cli.main(["demos", "split", str(path), "--parts", "train,valid", "--out", str(file)]) == 0
+    split = read_split(file)
+    assert (split.train, split.val, split.stress) == ([1], [0], [])  # demo_10 is the second by its number
+    assert len(split.training(load_demos(open_source(str(path)))).action) == LENGTHS[1]
+    for parts, said in (
+        ("train,test", "has no part test; its parts: all, train, valid"),
+        ("all,valid", "each in one part"),
+    ):
+        assert cli.main(["demos", "split", str(path), "--parts", parts, "--out", str(file)]) == 2
+        assert said in capsys.readouterr().err
+    assert cli.main(["demos", "split", str(tmp_path / "x.npz"), "--out", str(file)]) == 2
+
+
+def test_splits_follow_the_episodes_that_are_taken(tmp_path: Path) -> None:
+    path, _ = robomimic(tmp_path)
+    without = open_source(str(path), choice=Choice(drop_episodes=frozenset({0})))
+    assert without.splits == {"all": (0,), "train": (0,), "valid": ()}
+    both = joined([open_source(str(path)), open_source(str(path))])
+    assert both.splits == {"all": (0, 1, 2, 3), "train": (1, 3), "valid": (0, 2)}
+
+
+def test_a_mask_of_demonstrations_that_are_not_there_is_left_out(tmp_path: Path) -> None:
+    path, _ = robomimic(tmp_path)
+    with h5py.File(path, "a") as file:
+        file["mask/gone"] = [b"demo_2", b"demo_7"]
+    source = open_source(str(path))
+    assert "gone" not in source.splits and "demo_7" in source.left_out["mask/gone"]
 
 
 def test_five_and_two_numbers_are_not_pusht(tmp_path: Path) -> None:
@@ -331,8 +369,8 @@ def test_a_camera_that_one_episode_lacks(
             del file["observations/images"]
     else:
         path, _ = csv_folder(tmp_path)
-        for picture in (path / f"episode_{missing:03d}" / "wrist").iterdir():
-            picture.unlink()
+        for image in (path / f"episode_{missing:03d}" / "wrist").iterdir():
+            image.unlink()
     line = refused(capsys, tmp_path / "out", str(path))
     assert f"episode {missing}: has no camera observation.images." in line and "--drop-episodes" in line
     assert cli.main(["demos", "inspect", str(path)]) == 0
@@ -597,7 +635,7 @@ def test_frames_have_the_last_message_that_is_not_newer() -> None:
     ],
 )
 def test_a_template_cannot_lead_out_of_the_dataset(template: str, tmp_path: Path) -> None:
-    path, _ = lerobot_films(tmp_path)
+    path, _ = lerobot_videos(tmp_path)
     info = json.loads((path / "meta" / "info.json").read_text())
     (path / "meta" / "info.json").write_text(json.dumps(info | {"video_path": template}))
     source = open_source(str(path))
@@ -689,8 +727,8 @@ def test_switches_and_few_episodes_raise_no_alarm(tmp_path: Path) -> None:
 
 def shades(folder: Path, n: int = 12) -> str:
     """A source of two episodes, whose every image says by its shade which frame it is."""
-    pictures = np.stack([np.full((64, 80, 3), 20 + 15 * row % 220, np.uint8) for row in range(n)])
-    np.savez(folder / "shades.npz", action=np.arange(2.0 * n).reshape(n, 2), img=pictures, episode_ends=[7, n])
+    images = np.stack([np.full((64, 80, 3), 20 + 15 * row % 220, np.uint8) for row in range(n)])
+    np.savez(folder / "shades.npz", action=np.arange(2.0 * n).reshape(n, 2), img=images, episode_ends=[7, n])
     return str(folder / "shades.npz")
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from vqbet_course.cli import main
 from vqbet_course.core.budget import Budget
 from vqbet_course.core.errors import BadInput
 from vqbet_course.demos import load_demos
-from vqbet_course.experiments import panel
+from vqbet_course.experiments import panel, report
 from vqbet_course.experiments.panel import Job, Settings, jobs_of, run_job, run_panel
 from vqbet_course.tasks import get_task, navigation, open_source
 from vqbet_course.tasks.navigation import GOAL_RADIUS
@@ -116,18 +115,6 @@ def test_dask_gives_what_this_process_gives(settings: Settings, tmp_path: Path) 
     assert "data:video/mp4" in page and page.count("data:image/png") == 3 and "http" not in page
 
 
-def test_a_worker_with_several_threads_is_refused(settings: Settings, tmp_path: Path) -> None:
-    from distributed import LocalCluster
-
-    with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address=None
-        ) as cluster,
-        pytest.raises(BadInput, match="--nthreads 1"),
-    ):
-        run_panel(["bc"], [1], settings, tmp_path / "p", dask=cluster.scheduler_address, quiet=True)
-
-
 def test_a_cluster_without_workers_is_refused_and_one_that_is_lost_is_told(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,32 +135,9 @@ def test_a_cluster_without_workers_is_refused_and_one_that_is_lost_is_told(
     assert not [*(tmp_path / "p" / "jobs").iterdir()]
 
 
-def leave_a_mark(path: Path) -> None:
-    """A job that takes a while."""
-    time.sleep(0.2)
-    path.touch()
-
-
-def test_ctrl_c_begins_no_other_job(tmp_path: Path) -> None:
-    marks = [tmp_path / str(number) for number in range(9)]
-    with pytest.raises(KeyboardInterrupt), panel.executor(1, None) as pool:
-        first, *_ = [pool.submit(leave_a_mark, mark) for mark in marks]
-        first.result()
-        raise KeyboardInterrupt
-    assert marks[0].exists() and not marks[-1].exists()
-
-
 def dies(job: Job) -> list[dict[str, Any]]:
     """A process that the system kills in the middle of its work."""
     os._exit(9)
-
-
-def test_a_killed_process_is_told_in_one_line(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(panel, "run_job", dies)
-    with pytest.raises(BadInput, match="was killed.*run the same command again"):
-        run_panel(["bc"], [1], settings, tmp_path / "p", quiet=True)
 
 
 @pytest.mark.parametrize("policy", panel.POLICIES)
@@ -215,6 +179,21 @@ def test_the_report_says_how_much_each_policy_was_tried(settings: Settings, tmp_
     page = (tmp_path / "p" / "report.html").read_text()
     assert "<td>bc<td>2<td>4<td>50%" in page and "<td>act<td>1<td>2<td>50%" in page
     assert "color-scheme: light dark" in page and "inconclusive" in page
+
+
+def test_the_report_has_the_unit_and_the_time_budget_of_its_task(
+    settings: Settings, tmp_path: Path, ran: list[str]
+) -> None:
+    made = run_panel(["bc"], [1], settings, tmp_path / "p", quiet=True)
+    made["contract"]["data"]["action"]["unit"] = "deg"
+    made["contract"]["timing_budget_ms"] = 20.0
+    for row in made["results"]:
+        row["contract"] = made["contract"]
+    assert report.learning_curves(made["results"]).axes[0].get_ylabel().endswith("(deg)")
+    budget = report.speed_and_quality(made["results"]).axes[0].lines[-1]
+    assert np.asarray(budget.get_xdata())[0] == 20.0
+    page = report.report(made, tmp_path / "p")
+    assert "jerk (deg a step" in page and "px a step" not in page
 
 
 def test_a_folder_that_cannot_be_made_is_told_before_anything_is_learned(
@@ -315,7 +294,7 @@ def test_a_person_overrules_a_label_and_the_report_keeps_both(
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["--policies", "bc,rt2"], "unknown policy 'rt2'; choose from bc, bet, act, diffusion, vqbet"),
+        (["--policies", "bc,rt2"], "unknown policy 'rt2'; choose from bc, bet, act, diffusion, flow, vqbet"),
         (["--policies", "bc,bc"], "each policy and each seed once"),
         (["--seeds", "1,1"], "each policy and each seed once"),
         (["--seeds=-1"], "at least 0"),

@@ -45,7 +45,7 @@ def test_the_reference_passes_and_the_stub_fails_in_every_lab() -> None:
         with sandbox.Sandbox(lab) as box:
             for exercise in lab.exercises.values():
                 check = all_checks()[exercise.id]
-                stub = blanked(exercise.solution, check.blank or (check.answer,))
+                stub = blanked(exercise.solution, check.blanks())
                 for source in (stub, exercise.solution):
                     ended, answer = box.run(judging.make_job(exercise.id, 1, Answer(source)), SLOW_MACHINE)
                     verdict = judging.judge_answer(exercise.id, 1, source, answer)
@@ -315,18 +315,22 @@ def test_execution_happens_in_a_sandbox_and_leaves_slow_cells_out() -> None:
     home = "os.path.exists(os.path.expanduser('~root/.ssh'))"
     probe = f"import os, socket\nprint({home}, os.getuid() > 0, len(os.listdir('/proc')) < 100)"
     refused = "try:\n    socket.create_connection(('1.1.1.1', 53), 1)\nexcept OSError:\n    print('no network')"
-    copy, problem = execution.execute(small(probe, refused, "#| slow\n1 / 0", "1 / 0"), all_labs()[LAB])
+    lessons = "from vqbet_course.grading.lessons import all_labs\nprint(len(all_labs()))"
+    copy, problem = execution.execute(small(probe, refused, "#| slow\n1 / 0", lessons, "1 / 0"), all_labs()[LAB])
     cells = {cell["id"]: cell for cell in json.loads(copy)["cells"] if cell["id"].startswith("c")}
     assert not problem
     expected = f"False {os.getuid() == 0} True" if os.getuid() == 0 else "False True True"
     assert "".join(cells["c0"]["outputs"][0]["text"]).strip() == expected
     assert "no network" in "".join(cells["c1"]["outputs"][0]["text"])
-    assert cells["c2"]["cell_type"] == "raw" and cells["c3"]["outputs"][0]["ename"] == "ZeroDivisionError"
+    assert cells["c2"]["cell_type"] == "raw" and cells["c4"]["outputs"][0]["ename"] == "ZeroDivisionError"
+    assert "".join(cells["c3"]["outputs"][0]["text"]).strip() == str(len(all_labs()))
 
 
 @pytest.mark.skipif(not sandbox.bubblewrap_works(), reason="bubblewrap does not work here")
 def test_a_notebook_that_takes_the_time_has_no_copy_and_its_score_stands() -> None:
-    copy, problem = execution.execute(small("import time; time.sleep(100)"), all_labs()[LAB], Limits(wall=2))
+    copy, problem = execution.execute(
+        small("import time; time.sleep(100)"), all_labs()[LAB], Limits(wall=2, jupyter=True)
+    )
     assert copy == b"" and "within 2 s" in problem
 
 

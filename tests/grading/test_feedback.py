@@ -9,7 +9,7 @@ import pytest
 from vqbet_course.grading import check, feedback, judging
 from vqbet_course.grading.checks import all_checks
 from vqbet_course.grading.lessons import lab_of
-from vqbet_course.grading.sandbox import Sandbox
+from vqbet_course.grading.sandbox import Sandbox, end_kept
 
 SOLUTION = lab_of("1.2").exercises["1.2"].solution
 
@@ -18,7 +18,7 @@ SOLUTION = lab_of("1.2").exercises["1.2"].solution
 def one_sandbox() -> Iterator[None]:
     """All tests of this file share a sandbox of lab 01."""
     yield
-    feedback.sandbox_of("01_tokens").stop()
+    end_kept()
 
 
 def in_a_cell(exercise_id: str, source: str) -> FunctionType:

@@ -164,7 +164,7 @@ def test_only_what_an_answer_needs_is_collected() -> None:
         CellSource("import os\nslow = train()"),
         CellSource("def other():\n    return 1 / 0\ndef help():\n    return deep"),
         CellSource("deep = 3"),
-        CellSource("def f():\n    return help()", marked=True, released=True),
+        CellSource("def f():\n    return help()", exercise="1.1", released=True),
     ]
-    [answer] = answers_in(sources, "f", ["f"], (), ())
+    [answer] = answers_in(sources, "1.1", "f", ["f"], set(), set())
     assert answer.helpers == ["def help():\n    return deep", "deep = 3"]

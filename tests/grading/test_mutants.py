@@ -170,7 +170,7 @@ def surviving(exercise_id: str) -> list[Mutant]:
     check, lab = all_checks()[exercise_id], lab_of(exercise_id)
     names = dict(vars(judging.released_module(lab)))
     expected = {seed: answers(check, names, seed) for seed in SEEDS}
-    changed = mutants(lab.exercises[exercise_id].solution, check.blank or (check.answer,))
+    changed = mutants(lab.exercises[exercise_id].solution, check.blanks())
     return [mutant for mutant in changed if survives(mutant, check, names, expected)]
 
 
@@ -190,9 +190,7 @@ def test_a_result_that_is_detached_is_noticed(exercise_id: str) -> None:
     check, lab = all_checks()[exercise_id], lab_of(exercise_id)
     names = dict(vars(judging.released_module(lab)))
     changed = [
-        mutant
-        for mutant in mutants(lab.exercises[exercise_id].solution, check.blank or (check.answer,))
-        if mutant.kind == DETACHED
+        mutant for mutant in mutants(lab.exercises[exercise_id].solution, check.blanks()) if mutant.kind == DETACHED
     ]
     expected = {0: answers(check, names, 0)}
     assert changed and not any(survives(mutant, check, names, expected) for mutant in changed)

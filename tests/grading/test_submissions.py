@@ -4,11 +4,14 @@ import csv
 import io
 import json
 import sqlite3
+import struct
 import unicodedata
 import zipfile
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from grading_labs import notebook_of, solved
@@ -95,6 +98,65 @@ def test_every_file_gets_a_row(tmp_path: Path) -> None:
         found["Mallory_9_assignsubmission_file_/bad.zip"].read()
 
 
+def dated_zip(files: Mapping[str, tuple[tuple[int, ...], bytes]]) -> bytes:
+    """A zip file with these dates."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, (date, data) in files.items():
+            archive.writestr(zipfile.ZipInfo(name, date), data)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+BEFORE, AFTER, NEVER = (2026, 11, 30, 9, 0, 0), (2026, 12, 2, 18, 30, 0), (1980, 1, 1, 0, 0, 0)
+
+
+def test_a_zip_file_of_a_class_says_when_each_was_handed_in_and_a_students_own_does_not(tmp_path: Path) -> None:
+    claimed = dated_zip({"lab.ipynb": (BEFORE, b"{}")})
+    dated = {
+        "Ada_1_assignsubmission_file_/a.ipynb": (BEFORE, b"{}"),
+        "Bob_2_assignsubmission_file_/b.zip": (AFTER, claimed),
+        "Eve_3_assignsubmission_file_/e.ipynb": (NEVER, b"{}"),
+        "1-2 - Dan - Dec 1, 2026 1159 PM/d.ipynb": (BEFORE, b"{}"),
+    }
+    (tmp_path / "class.zip").write_bytes(dated_zip(dated))
+    found = {submission.student: submission for submission in find_submissions(tmp_path / "class.zip")}
+    assert {name: s.received for name, s in found.items()} == {
+        "Ada": datetime(*BEFORE).timestamp(),
+        "Bob": datetime(*AFTER).timestamp(),
+        "Eve": 0,
+        "Dan": datetime(2026, 12, 1, 23, 59).timestamp(),
+    }
+    assert "zip file" in found["Bob"].clock and "platform" in found["Dan"].clock and not found["Eve"].clock
+
+
+def test_the_time_that_unix_programs_write_into_a_zip_file_is_taken(tmp_path: Path) -> None:
+    info = zipfile.ZipInfo("a.ipynb", BEFORE)
+    info.extra = struct.pack("<HHH", 0xCAFE, 2, 7) + struct.pack("<HHBi", 0x5455, 5, 1, 1_800_000_000)
+    with zipfile.ZipFile(tmp_path / "class.zip", "w") as archive:
+        archive.writestr(info, b"{}")
+    [found] = find_submissions(tmp_path / "class.zip")
+    assert found.received == 1_800_000_000
+
+
+def test_a_member_whose_data_are_damaged_has_its_reason(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.ipynb", json.dumps(notebook_of(LAB)))
+        archive.writestr("b.ipynb", b"{}")
+    data = bytearray(buffer.getvalue())
+    data[60:90] = b"\xff" * 30
+    (tmp_path / "class.zip").write_bytes(data)
+    damaged, _ = find_submissions(tmp_path / "class.zip")
+    with pytest.raises(Ungradable, match="not readable"):
+        damaged.read()
+
+
+def test_a_folder_that_is_a_link_has_a_row(tmp_path: Path) -> None:
+    (tmp_path / "ada.ipynb").write_text("{}")
+    (tmp_path / "below").symlink_to("/")
+    assert {s.name: bool(s.problem) for s in find_submissions(tmp_path)} == {"ada": False, "below": True}
+
+
 def test_names_that_a_file_system_might_take_for_one_are_told_apart(tmp_path: Path) -> None:
     for name in (
         "ada.ipynb",
@@ -176,6 +238,47 @@ def test_pages_to_hand_back(grades: Path, tmp_path: Path) -> None:
     pages = {path.stem: path.read_text() for path in (tmp_path / "back").rglob("*.html")}
     assert set(pages) == {"ada1", "ada2", "bob", "eve"}
     assert "half a cross term" in pages["ada1"] and "not a notebook" in pages["eve"]
+
+
+def test_a_page_says_when_it_was_handed_in_and_how_that_is_known(grades: Path, tmp_path: Path) -> None:
+    with gradebook.opened(grades) as store:
+        when = datetime(2026, 12, 1, 12).timestamp()
+        gradebook.keep(store, Submission("dan", "Dan", received=when, clock="the date in the zip file"), "dan", ALL)
+    assert main(["feedback", str(grades), "--out", str(tmp_path / "back")]) == 0
+    pages = {path.stem: path.read_text() for path in (tmp_path / "back").rglob("*.html")}
+    assert "2026-12-01 12:00 (the date in the zip file)" in pages["dan"]
+
+
+def test_graded_again_by_other_lessons_it_is_the_same_attempt(grades: Path) -> None:
+    with gradebook.opened(grades) as store:
+        gradebook.keep(store, Submission("ada2", "Ada", "1"), "ada2", MOST, lessons="new")
+        assert gradebook.digests(store, "new") == {("ada2", "ada2")}
+    [ada] = [entry for entry in gradebook.book(gradebook.existing(grades), gradebook.Rules()) if entry["number"] == "1"]
+    assert ada["attempts"] == 2
+
+
+def test_a_file_that_could_be_read_in_the_end_leaves_no_problem(grades: Path) -> None:
+    with gradebook.opened(grades) as store:
+        gradebook.keep(store, Submission("eve", "Eve", "3"), "eve", ALL)
+    [eve] = [entry for entry in gradebook.book(gradebook.existing(grades), gradebook.Rules()) if entry["number"] == "3"]
+    assert eve["points"] == 10 and not eve["problems"]
+
+
+def test_no_cell_of_a_grade_book_is_a_formula(grades: Path) -> None:
+    with gradebook.opened(grades) as store:
+        gradebook.keep(store, Submission("=cmd()", "Dan", "4"), "dan", None, "not a notebook")
+    text = gradebook.as_csv(gradebook.book(gradebook.existing(grades), gradebook.Rules()), "moodle")
+    assert not any(cell.startswith("=") for row in csv.reader(text.splitlines()) for cell in row)
+
+
+def test_the_class_page_links_to_the_pages_of_a_learning_platforms_names(tmp_path: Path) -> None:
+    name = "Ada_1_assignsubmission_file_/lab 1"
+    with gradebook.opened(tmp_path) as store:
+        gradebook.keep(store, Submission(name, "Ada", "1"), "d", ALL)
+    report.write_class(tmp_path, gradebook.existing(tmp_path), {name: "d"}, {})
+    assert (
+        f"students/{quote(report.folder_of(tmp_path, name).name)}/report.html" in (tmp_path / "class.html").read_text()
+    )
 
 
 def test_a_killed_writer_loses_no_row(grades: Path) -> None:

@@ -12,52 +12,58 @@ FROM_DATA = ("observation_sizes", "image_shapes", "goal_shape", "action_dim")
 """Fields that the demonstrations decide; nobody sets them by hand."""
 
 MEANINGS: dict[str, tuple[str, str]] = {
-    "n_obs_steps": ("steps", "observations that a decision looks back at, the newest included"),
-    "n_action_pred_token": ("queries", "action queries from the newest observation on; each is answered by a chunk"),
-    "action_chunk_size": ("actions", "actions in a chunk, which one set of codes stands for"),
-    "vision_backbone": ("name", "torchvision's ResNet that sees the images"),
-    "crop_shape": ("pixels", "height and width of the part of an image that is seen; none: all of it"),
-    "crop_is_random": ("yes/no", "whether training crops at random places; acting always crops the middle"),
-    "pretrained_backbone_weights": ("name", "torchvision's weights that a camera starts from; none: random ones"),
-    "use_group_norm": ("yes/no", "group norm in place of batch norm in the ResNet"),
-    "spatial_softmax_num_keypoints": ("points", "places in an image that a camera reports"),
-    "n_vqvae_training_steps": ("steps", "training steps of the tokenizer, at most a third of all"),
-    "vqvae_n_embed": ("codes", "codes in each layer of the tokenizer"),
-    "vqvae_embedding_dim": ("numbers", "width of a code vector"),
-    "vqvae_enc_hidden_dim": ("numbers", "width of the tokenizer's encoder and decoder"),
-    "gpt_block_size": ("tokens", "the longest row of tokens that the GPT can read"),
-    "gpt_input_dim": ("numbers", "width of an observation token"),
-    "gpt_output_dim": ("numbers", "width of what the GPT gives to the heads"),
-    "gpt_n_layer": ("layers", "transformer blocks"),
-    "gpt_n_head": ("heads", "attention heads in a block; they divide gpt_hidden_dim"),
-    "gpt_hidden_dim": ("numbers", "width inside the GPT"),
-    "dropout": ("share", "share of numbers that training sets to zero in the GPT"),
-    "offset_loss_weight": ("weight", "weight of the offset's L1 loss"),
-    "primary_code_loss_weight": ("weight", "weight of the first code's focal loss"),
-    "secondary_code_loss_weight": ("weight", "weight of the later codes' focal loss"),
-    "bet_softmax_temperature": ("number", "temperature at which codes are drawn; 0 takes the most likely"),
-    "sequentially_select": ("yes/no", "choose later codes given the first one, instead of all at once"),
-    "optimizer_lr": ("per step", "highest learning rate of the policy"),
-    "optimizer_betas": ("number", "AdamW's two decay rates"),
-    "optimizer_eps": ("number", "AdamW's epsilon"),
-    "optimizer_weight_decay": ("number", "weight decay of the policy's matrices"),
-    "optimizer_vqvae_lr": ("per step", "learning rate of the tokenizer"),
-    "optimizer_vqvae_weight_decay": ("number", "weight decay of the tokenizer's matrices"),
-    "scheduler_warmup_steps": ("steps", "steps in which the learning rate rises"),
-    "observation_sizes": ("numbers", "numbers in each observed feature (from the data)"),
-    "image_shapes": ("pixels", "shape of each camera's images (from the data)"),
-    "goal_shape": ("numbers", "how many goals, and numbers in each (from the data)"),
-    "action_dim": ("numbers", "numbers in an action (from the data)"),
-    "use_relative_actions": ("yes/no", "chunks are relative to observation.state when they are decided"),
-    "vqvae_n_layers": ("layers", "layers of the residual tokenizer, so codes for each chunk"),
-    "offset_code": ("name", "the code whose offset is trained: sampled or ground_truth"),
-    "vqvae_batch_size": ("chunks", "chunks in a batch of the tokenizer's training"),
-    "batch_size": ("windows", "windows in a batch of the policy's training"),
-    "ema_decay": ("share", "how much of itself the moving average of the weights keeps at a step; 0: no average"),
-    "n_action_steps": ("actions", "actions executed before the next decision; none: the whole chunk"),
-    "average_chunks": ("yes/no", "act on the mean of the overlapping chunks"),
+    "n_obs_steps": ("steps", "steps in the window. 1: no velocity; many: it copies its own last motion"),
+    "n_action_pred_token": (
+        "queries",
+        "queries for now and later. More: more lessons per window, none of them acted out",
+    ),
+    "action_chunk_size": ("actions", "W. Short: dithers at forks; long: blind for long, and harder to put into codes"),
+    "vision_backbone": ("name", "ResNet of the camera. Deeper: slower, rarely better in simulation"),
+    "crop_shape": ("pixels", "pixels kept of an image. Too small: the T leaves the picture"),
+    "crop_is_random": ("yes/no", "random crops in training. Off: the policy learns pixel positions by heart"),
+    "pretrained_backbone_weights": ("name", "weights to start from, fetched from the network; None: from scratch"),
+    "use_group_norm": ("yes/no", "group instead of batch norm. Off with moving averages: statistics disagree"),
+    "spatial_softmax_num_keypoints": ("points", "places that the camera reports. Few: the T's angle is lost"),
+    "n_vqvae_training_steps": ("steps", "steps of stage 1. Too few: coarse codes, for good, since they are frozen"),
+    "vqvae_n_embed": ("codes", "K. Few: coarse moves; many: rare codes that the predictor never learns"),
+    "vqvae_embedding_dim": ("numbers", "width in which codes live. Too small: layers cannot tell chunks apart"),
+    "vqvae_enc_hidden_dim": ("numbers", "width of the tokenizer's MLPs. Too small: blurred chunks"),
+    "gpt_block_size": ("tokens", "longest row of tokens. Too short: refused"),
+    "gpt_input_dim": ("numbers", "width of observation tokens and queries. Small: details of the board are lost"),
+    "gpt_output_dim": ("numbers", "width of what the heads read. Small: codes and offset compete"),
+    "gpt_n_layer": ("layers", "blocks. Many: slow; few: cannot combine steps"),
+    "gpt_n_head": ("heads", "heads per block; must divide gpt_hidden_dim"),
+    "gpt_hidden_dim": ("numbers", "width inside. Large: slow on a CPU, and overfits a few demonstrations"),
+    "dropout": ("share", "share of activations forgotten in training. 0: overfits; above 0.3: blurred choices"),
+    "offset_loss_weight": ("weight", "weight of the corrected chunk. High: the GPT serves the offset, not the codes"),
+    "primary_code_loss_weight": ("weight", "weight of the first layer's code. Low: wrong moves, finely corrected"),
+    "secondary_code_loss_weight": ("weight", "weight of the later layers' codes. High: distracts from the move"),
+    "bet_softmax_temperature": ("number", "0: always the likeliest code, gets stuck; above 1: wild"),
+    "sequentially_select": ("yes/no", "later codes given the first. Off: pairs that no demonstration contains"),
+    "optimizer_lr": ("per step", "step size of stage 2. High: diverges; low: unfinished when time is up"),
+    "optimizer_betas": ("number", "memory of AdamW for gradient and its square. Long: slow to turn"),
+    "optimizer_eps": ("number", "floor in AdamW's division. Large: rare codes hardly learn"),
+    "optimizer_weight_decay": ("number", "pull of the weights towards 0. Low: overfits; high: underfits"),
+    "optimizer_vqvae_lr": ("per step", "step size of stage 1. High: codes run away from their chunks and die"),
+    "optimizer_vqvae_weight_decay": ("number", "the same pull in stage 1"),
+    "scheduler_warmup_steps": ("steps", "steps of growing step size. 0: the first steps can wreck the attention"),
+    "observation_sizes": ("numbers", "names and sizes of what is seen. They must be those of the demonstrations"),
+    "image_shapes": (
+        "pixels",
+        "names and shapes of the cameras, each a token per step. They must be those of the data",
+    ),
+    "goal_shape": ("numbers", "goals in front of the window (lesson 11), number and width. None: one task only"),
+    "action_dim": ("numbers", "A, numbers per action"),
+    "use_relative_actions": ("yes/no", "codes are moves, not places. Off: larger reconstruction error"),
+    "vqvae_n_layers": ("layers", "G. 1: coarse; each layer more refines, and is one more choice to get wrong"),
+    "offset_code": ("name", "sampled: repairs wrong codes, mixes modes; ground_truth: keeps modes, repairs nothing"),
+    "vqvae_batch_size": ("chunks", "chunks per step of stage 1. Small: more codes die"),
+    "batch_size": ("windows", "windows per step of stage 2. Small: noisy; large: fewer steps in the same time"),
+    "ema_decay": ("share", "moving average of the weights that act. 0: a policy that changes from step to step"),
+    "n_action_steps": ("actions", "actions per decision. 1: dithers; the whole chunk: blind to a shove"),
+    "average_chunks": ("yes/no", "average overlapping chunks. On: smooth, and through the middle of a fork"),
 }
-"""{field: (unit, meaning)} of a VQBeTConfig."""
+"""{field: (unit, what it does, and what goes wrong when it is badly chosen)} of a VQBeTConfig."""
 
 
 class Hyperparameter(NamedTuple):
@@ -89,6 +95,17 @@ def listing() -> list[str]:
         values = row.default if row.laptop == row.default else f"{row.default}, on the laptop {row.laptop}"
         lines += [f"{row.name}: {values} ({row.unit})", f"    {row.meaning}"]
     return lines
+
+
+def field_table(n_lerobot: int) -> str:
+    """All of `hyperparameters` as a Markdown table; those after the first `n_lerobot` are marked as the course's own."""
+    lines = ["| field | default | laptop | unit | what it does, and when it is off |", "|---|---|---|---|---|"]
+    for i, row in enumerate(hyperparameters()):
+        name = f"`{row.name}`" + (" (ours)" if i >= n_lerobot else "")
+        default, laptop = (text.replace("ResNet18_Weights.", "") for text in (row.default, row.laptop))
+        changed = f"**{laptop}**" if laptop != default else ""
+        lines.append(f"| {name} | {default} | {changed} | {row.unit} | {row.meaning} |")
+    return "\n".join(lines)
 
 
 def in_words(value: Any) -> str:

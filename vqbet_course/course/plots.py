@@ -572,12 +572,18 @@ def weight_and_average(walk: Any) -> None:
 
 
 def training_log(log: Sequence[Mapping[str, Any]]) -> None:
-    """Four metrics of a training against its steps, from the lines of its log."""
+    """Four metrics of a training against its steps, from the lines of its log; distances in the unit that it states."""
+
+    def unit(distance: str) -> str:
+        return next(name for line in log for name in line if name.startswith(f"{distance}_")).removeprefix(
+            f"{distance}_"
+        )
+
     curves = [
-        ("tokenizer", "reconstruction_px", "reconstruction (px)"),
+        ("tokenizer", f"reconstruction_{unit('reconstruction')}", f"reconstruction ({unit('reconstruction')})"),
         ("tokenizer", "code_pairs", "code pairs"),
         ("policy", "primary_accuracy", "primary code right"),
-        ("policy", "offset_loss_px", "action error (px)"),
+        ("policy", f"offset_loss_{unit('offset_loss')}", f"action error ({unit('offset_loss')})"),
     ]
     figure, axes = panels(2, 2, height=4.2)
     for ax, (stage, name, label) in zip(axes.flat, curves, strict=True):

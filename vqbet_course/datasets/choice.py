@@ -120,7 +120,9 @@ def chosen_episodes(source: Source, numbers: Sequence[int]) -> Source:
             if number >= max(wanted, default=-1):
                 return
 
-    return replace(source, n_episodes=len(numbers), read=read)
+    place = {number: new for new, number in enumerate(numbers)}
+    splits = {name: tuple(place[e] for e in episodes if e in place) for name, episodes in source.splits.items()}
+    return replace(source, n_episodes=len(numbers), read=read, splits=splits)
 
 
 def without_episodes(source: Source, dropped: frozenset[int]) -> Source:
@@ -260,6 +262,10 @@ def joined(opened: Sequence[Source]) -> Source:
         if name not in shared
     }
     left_out = {name: why for source in opened for name, why in source.left_out.items()} | gone
+    splits: dict[str, tuple[int, ...]] = {}
+    for source, before in zip(opened, counts, strict=False):
+        for name, episodes in source.splits.items():
+            splits[name] = (*splits.get(name, ()), *(before + episode for episode in episodes))
     operators = ", then ".join(dict.fromkeys(source.operator for source in opened))
     return replace(
         first,
@@ -270,6 +276,7 @@ def joined(opened: Sequence[Source]) -> Source:
         n_episodes=counts[-1],
         tasks=tuple(tasks),
         left_out=left_out,
+        splits=splits,
         task=tasks[0] if len(tasks) == 1 else "; ".join(tasks),
     )
 

@@ -44,7 +44,7 @@ FILE_BYTES = 8e6  # of data, before they are compressed, after which a file is f
 GROUP_BYTES = 8e6  # after which a row group is written: about what is in memory at most
 FILES_PER_CHUNK = 1000
 QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
-SAMPLED = 50  # pictures of an episode that its statistics look at
+SAMPLED = 50  # images of an episode that its statistics look at
 
 Rows = list[dict[str, Any]]
 """What meta/episodes says of each episode."""
@@ -105,7 +105,7 @@ def begin(source: Source, work: Path, videos: bool = False) -> None:
         "kind": source.kind,
         "fps": source.rate,
         "episodes": source.n_episodes,
-        "pictures": {name: list(size) for name, size in sorted(source.image_sizes.items())},
+        "images": {name: list(size) for name, size in sorted(source.image_sizes.items())},
         "videos": videos,
         "features": sorted(source.first.numbers),
         "choice": source.choice,
@@ -250,19 +250,19 @@ def tables(
 
 
 def in_step(episode: Episode, sizes: dict[str, tuple[int, ...]]) -> Iterator[dict[str, np.ndarray]]:
-    """The pictures {camera: (H, W, 3)} of each frame. Raises BadInput unless all have one size and there is one for
+    """The images {camera: (H, W, 3)} of each frame. Raises BadInput unless all have one size and there is one for
     each row."""
     cameras = {name: frames() for name, frames in episode.images.items()}
     for row in range(len(episode)):
-        pictures = {name: next(frames, None) for name, frames in cameras.items()}
-        for name, picture in pictures.items():
-            if picture is None:
-                raise BadInput(f"{episode.place}: {name} has only {row} pictures for {len(episode)} rows")
-            if picture.shape != sizes[name]:
-                raise BadInput(f"{episode.place}, row {row}: {name} has size {picture.shape}, elsewhere {sizes[name]}")
-        yield {name: picture for name, picture in pictures.items() if picture is not None}
+        images = {name: next(frames, None) for name, frames in cameras.items()}
+        for name, image in images.items():
+            if image is None:
+                raise BadInput(f"{episode.place}: {name} has only {row} images for {len(episode)} rows")
+            if image.shape != sizes[name]:
+                raise BadInput(f"{episode.place}, row {row}: {name} has size {image.shape}, elsewhere {sizes[name]}")
+        yield {name: image for name, image in images.items() if image is not None}
         if row == len(episode) - 1 and any(next(frames, None) is not None for frames in cameras.values()):
-            raise BadInput(f"{episode.place}: more pictures than its {len(episode)} rows")
+            raise BadInput(f"{episode.place}: more images than its {len(episode)} rows")
 
 
 def as_column(values: np.ndarray) -> "pa.Array":
@@ -346,7 +346,7 @@ def row_of(episode: Episode, number: int, start: int, file: int, tasks: list[str
 
 
 def stats_of(columns: dict[str, np.ndarray], samples: dict[str, list[np.ndarray]]) -> dict[str, list[Any]]:
-    """{stats/feature/min: (size,) ...}; of pictures, per channel, as (3, 1, 1)."""
+    """{stats/feature/min: (size,) ...}; of images, per channel, as (3, 1, 1)."""
     stats: dict[str, list[Any]] = {}
     for name, values in columns.items():
         for kind, value in spread_of(values.astype(np.float64, copy=False)).items():

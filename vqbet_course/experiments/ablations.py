@@ -22,6 +22,7 @@ from vqbet_course.core.io import read_json, write_json
 from vqbet_course.core.places import RESULTS
 from vqbet_course.core.progress import progress
 from vqbet_course.core.records import made_by
+from vqbet_course.core.specs import TaskContract
 from vqbet_course.demos import Demos, Normalizer, load_demos, make_windows
 from vqbet_course.evaluation.behaviour import behaviour
 from vqbet_course.experiments.panel import config_for, deadline, learn
@@ -91,10 +92,11 @@ class Ablation:
 METRICS = {
     "avg_max_reward": ("average max reward", max),
     "success_rate": ("success rate", max),
-    "jerk": ("jerk (px/step³)", min),
-    "reconstruction_px": ("reconstruction error (px)", min),
+    "jerk": ("jerk ({unit}/step³)", min),
+    "reconstruction_px": ("reconstruction error ({unit})", min),
 }
-"""Each metric in words, and which end of it is good."""
+"""Each metric in words, `unit` being that of the actions, and which end of it is good. `reconstruction_px` is in that
+unit, too, as it was called when there was PushT alone."""
 
 
 Results = dict[str, list[dict[str, Any]]]
@@ -445,7 +447,9 @@ def stored_form(config: VQBeTConfig) -> dict[str, Any]:
 def check_config(values: dict[str, Any], variant: Variant, task: str = DEFAULT_TASK) -> None:
     """Raise BadInput for a result that was made with another configuration than the variant's."""
     if "config" not in values:
-        raise BadInput("has no configuration, as in version 0.1; add it with: python benchmarks/from_0_1.py FOLDER")
+        raise BadInput(
+            "has no configuration, as in version 0.1; add it with: python -m vqbet_course.experiments.from_0_1 FOLDER"
+        )
     made, now = VQBeTConfig.from_dict(values["config"]).to_dict(), stored_form(full_config(variant, task))
     for name in now:
         if made[name] != now[name]:
@@ -459,6 +463,13 @@ def metric_of(result: dict[str, Any], metric: str) -> float:
     """The metric of a result that an ablation asks about."""
     metrics = result["metrics"]
     return float(metrics["behaviour"]["jerk"] if metric == "jerk" else metrics[metric])
+
+
+def metric_in_words(metric: str, results: Results) -> str:
+    """A metric in words, with the unit of the actions in these results; of the default task's where there is none."""
+    made = [result for found in results.values() for result in found if "contract" in result]
+    contract = TaskContract.from_dict(made[0]["contract"]) if made else get_task(DEFAULT_TASK).contract
+    return METRICS[metric][0].format(unit=contract.data.action.unit)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
@@ -494,8 +505,7 @@ def conclusion(name: str, results: Results) -> str:
         for group, labels in groups_of(done).items()
     ]
     missing = [label for label in results if label not in done]
-    words, pick = METRICS[ablation.metric]
-    end = "Lowest" if pick is min else "Highest"
+    words, end = metric_in_words(ablation.metric, done), "Lowest" if METRICS[ablation.metric][1] is min else "Highest"
     return (
         f"{ablation.question} {end} {words}: {'; '.join(said)}. Means over {seeds_of(done)} training seed(s), "
         "95 % intervals." + (f" Not run: {', '.join(missing)}." if missing else "")
@@ -555,7 +565,7 @@ def draw_ablation(ax: "Axes", name: str, results: Results) -> None:
         yticks=range(len(results)),
         yticklabels=list(results),
         ylim=(len(results) - 0.5, -0.5),
-        xlabel=METRICS[ablation.metric][0] + spent,
+        xlabel=metric_in_words(ablation.metric, done) + spent,
     )
     ax.set_title(ablation.question, fontsize=10)
 

@@ -391,7 +391,7 @@ def results_of(out: Path, settings: Settings) -> list[dict[str, Any]]:
                     f"{path}: made with {other[0]} {theirs.get(other[0])}, not {mine[other[0]]}; choose another --out"
                 )
         found += results
-    order = [*POLICIES[:3], *SAMPLERS, POLICIES[4]]
+    order = [way for policy in POLICIES for way in (SAMPLERS if policy == "diffusion" else [policy])]
     return sorted(found, key=lambda r: (order.index(r["policy"]), r["seed"]))
 
 

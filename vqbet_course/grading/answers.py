@@ -4,9 +4,10 @@ A source is the code of one cell. `check` reads them from the session's history,
 """
 
 import ast
+import functools
 import re
 import symtable
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 RUNNING_MAGICS = ("%%time", "%%timeit", "%%prun", "%%capture")
@@ -48,19 +49,27 @@ def parsed(source: str) -> ast.Module | None:
 
 def same_code(source: str) -> str:
     """A text that is equal for sources that differ in spaces, line ends and comments alone."""
-    tree = parsed(as_python(source))
-    return " ".join(source.split()) if tree is None else ast.dump(tree)
+    return CellSource(source).code
 
 
 def bound_names(statement: ast.stmt) -> set[str]:
-    """The names that a statement of a cell binds."""
-    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return {statement.name}
-    if isinstance(statement, ast.Import | ast.ImportFrom):
-        return {alias.asname or alias.name.split(".")[0] for alias in statement.names}
-    inner = [node for node in ast.walk(statement) if isinstance(node, ast.stmt) and node is not statement]
-    stored = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    return stored.union(*map(bound_names, inner))
+    """The names that a statement of a cell binds in the notebook; those of functions and comprehensions are their
+    own."""
+    names: set[str] = set()
+    todo: list[ast.AST] = [statement]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+            names |= {part.target.id for part in ast.walk(node) if isinstance(part, ast.NamedExpr)}
+        elif not isinstance(node, ast.Lambda):
+            todo += ast.iter_child_nodes(node)
+    return names
 
 
 def free_names(source: str) -> set[str]:
@@ -114,12 +123,12 @@ def is_stub(tree: ast.Module, blanks: Sequence[str]) -> bool:
 
 @dataclass
 class CellSource:
-    """The code of a cell: `own` if the student made or changed it, `marked` if it is a released exercise's cell or a
-    copy of it, `released` if it is that cell itself and no copy."""
+    """The code of a cell: `own` if the student made or changed it, `exercise` the id of the exercise that it is marked
+    with, `released` if it is an exercise's cell itself and no copy."""
 
     text: str
     own: bool = True
-    marked: bool = False
+    exercise: str = ""
     released: bool = False
     tree: ast.Module | None = field(init=False)
 
@@ -127,21 +136,30 @@ class CellSource:
         self.text = as_python(self.text)
         self.tree = parsed(self.text)
 
+    @functools.cached_property
+    def code(self) -> str:
+        """A text that is equal for cells that differ in spaces, line ends and comments alone."""
+        try:
+            return " ".join(self.text.split()) if self.tree is None else ast.dump(self.tree)
+        except RecursionError:  # an expression of a thousand parts
+            return self.text
+
+    @functools.cached_property
+    def statements(self) -> list[tuple[ast.stmt, set[str]]]:
+        """The statements of the cell, each with the names that it binds; none where it has a syntax error."""
+        return [(statement, bound_names(statement)) for statement in self.tree.body] if self.tree is not None else []
+
     def defines(self, name: str) -> bool:
         """Whether this cell defines a name, other than by an import."""
         return any(
-            name in bound_names(statement)
-            for statement in self.statements()
+            name in names
+            for statement, names in self.statements
             if not isinstance(statement, ast.Import | ast.ImportFrom)
         )
 
     def mentions(self, name: str) -> bool:
         """Whether the text of a cell with a syntax error holds a definition of a name."""
         return self.tree is None and re.search(rf"^\s*(def|class)\s+{re.escape(name)}\b", self.text, re.M) is not None
-
-    def statements(self) -> list[ast.stmt]:
-        """The statements of the cell; none where it has a syntax error."""
-        return self.tree.body if self.tree is not None else []
 
 
 @dataclass(frozen=True)
@@ -154,41 +172,40 @@ class Answer:
 
 
 def answers_in(
-    sources: Sequence[CellSource], name: str, blanks: Sequence[str], reserved: Iterable[str], given: Iterable[str]
+    sources: Sequence[CellSource], exercise: str, name: str, blanks: Sequence[str], given: set[str], reserved: set[str]
 ) -> list[Answer]:
-    """The answers to the exercise that asks for `name`, the most likely first, at most MOST.
+    """The answers to an exercise that asks for `name`, the most likely first, at most MOST.
 
     The released cell comes first, then others that define the name, the last of them first; a cell as it was released
-    comes last. `given`: names that the lesson provides; `reserved`: those of them that are exercises themselves.
+    comes last. `given`: names that the lesson provides; `reserved`: those that exercises ask for.
     """
     found = [place for place, source in enumerate(sources) if source.defines(name) or source.mentions(name)]
-    found = found or [place for place, source in enumerate(sources) if source.marked]
+    found = found or [place for place, source in enumerate(sources) if source.exercise == exercise]
 
     def rank(place: int) -> tuple[bool, bool, int]:
         source = sources[place]
         untouched = source.tree is not None and is_stub(source.tree, blanks)
-        return untouched, not source.released, -place
+        return untouched, not (source.released and source.exercise == exercise), -place
 
     answers: list[Answer] = []
     for place in sorted(found, key=rank):
         if sources[place].text.strip() not in (answer.source.strip() for answer in answers):
-            answers.append(answer_at(sources, place, name, set(reserved), set(given)))
+            answers.append(answer_at(sources, place, name, given, reserved & given))
     return answers[:MOST]
 
 
-def answer_at(sources: Sequence[CellSource], place: int, name: str, reserved: set[str], given: set[str]) -> Answer:
-    """The answer in one cell, with what it needs of the others."""
+def answer_at(sources: Sequence[CellSource], place: int, name: str, given: set[str], not_taken: set[str]) -> Answer:
+    """The answer in one cell, with what it needs of the others; other exercises' answers are not taken."""
     own = sources[place]
     after = [
         ast.unparse(statement)
         for source in sources
         if source is not own and source.own
-        for statement in source.statements()
+        for statement, _ in source.statements
         if attribute_of(statement, name)
     ]
-    needed = free_names("\n".join([own.text, *after])) | free_names(own.text)
     chosen: dict[tuple[int, int], str] = {}
-    todo, seen = [*needed], {name, *reserved}
+    todo, seen = [*free_names("\n".join([own.text, *after])), *free_names(own.text)], {name, *not_taken}
     while todo:
         wanted = todo.pop()
         if wanted in seen:
@@ -214,8 +231,8 @@ def binding(
             continue
         found = [
             ((at, line), statement)
-            for line, statement in enumerate(source.statements())
-            if name in bound_names(statement)
+            for line, (statement, names) in enumerate(source.statements)
+            if name in names
             and (source.own or isinstance(statement, ast.FunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom))
         ]
         if found:

@@ -57,7 +57,7 @@ def changed_solutions(
     first_got = {key: value for key, value in got.items() if key.startswith("0.")}
     kinds: list[str] = []
     end = time.process_time() + SECONDS
-    for mutant in mutants(lab.exercises[check.id].solution, check.blank or (check.answer,)):
+    for mutant in mutants(lab.exercises[check.id].solution, check.blanks()):
         if time.process_time() > end:
             return []  # another kind might fit as well
         if (

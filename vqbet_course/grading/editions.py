@@ -59,7 +59,7 @@ def exercise_cells(lab: Lab, exercise: Exercise, check: type[Check]) -> list[Cel
         "own may stand in this cell or in others: they are found by name.\n\n"
         f"<details><summary>Hint</summary>\n\n{check.hint}\n</details>"
     )  # the empty line: Markdown inside
-    source = blanked(without_directives(exercise.solution, NBDEV), check.blank or (check.answer,))
+    source = blanked(without_directives(exercise.solution, NBDEV), check.blanks())
     about = {name: getattr(exercise, name) for name in ("id", "points", "difficulty", "minutes")}
     released = f"from vqbet_course.{lab.module} import {check.answer}  # the lesson goes on with the released one"
     return [

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from vqbet_course.core.notebooks import has_directive
+from vqbet_course.core.places import LESSONS, ROOT
 from vqbet_course.grading.lessons import Lab
 from vqbet_course.grading.limits import Limits
 from vqbet_course.grading.sandbox import (
@@ -26,7 +27,7 @@ from vqbet_course.grading.sandbox import (
 )
 
 RUNNER = Path(__file__).with_name("papermill_runner.py")
-LIMITS = Limits(seconds=300, wall=300, memory=8 << 30, output=32 << 20, processes=256)
+LIMITS = Limits(seconds=300, wall=300, memory=8 << 30, output=32 << 20, processes=256, jupyter=True)
 """Of the whole notebook."""
 
 
@@ -46,7 +47,7 @@ def command() -> list[str]:
     """What runs `papermill_runner`, in a sandbox where there is one."""
     if not bubblewrap_works():
         return [sys.executable, str(RUNNER)]
-    folders: list[Path | str] = ["/usr", "/bin", "/etc/fonts", sys.prefix, PACKAGE, PACKAGE.parent / "nbs"]
+    folders: list[Path | str] = ["/usr", "/bin", "/etc/fonts", sys.prefix, PACKAGE, LESSONS, ROOT / "settings.ini"]
     shown = [*interpreter(), *sum((bind(folder) for folder in folders), [])]
     return [*bubblewrap(shown, 8 * LIMITS.output), sys.executable, str(RUNNER)]
 

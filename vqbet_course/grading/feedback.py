@@ -5,8 +5,6 @@ its own that stays alive while the notebook is open. So what passes here passes 
 imported, the answer is alone, and its limits are the same.
 """
 
-import atexit
-import functools
 import inspect
 import linecache
 import secrets
@@ -15,17 +13,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from vqbet_course.core.notebooks import source_of, without_directives
 from vqbet_course.core.pages import render
-from vqbet_course.grading.answers import Answer, CellSource, answers_in, same_code
+from vqbet_course.grading.answers import Answer, CellSource
 from vqbet_course.grading.checks import Check, all_checks
 from vqbet_course.grading.explanations import EXPLANATIONS
 from vqbet_course.grading.grades import Ungradable, Verdict
 from vqbet_course.grading.judging import judge_answer, make_job
-from vqbet_course.grading.lessons import NBDEV, Lab, lab_of
+from vqbet_course.grading.lessons import Lab, lab_of
 from vqbet_course.grading.limits import Limits
-from vqbet_course.grading.sandbox import Sandbox
-from vqbet_course.grading.submissions import answer_names
+from vqbet_course.grading.sandbox import Sandbox, kept_sandbox
+from vqbet_course.grading.submissions import answers_to
 
 PASSED: dict[str, set[str]] = {}
 """The exercises that this session has solved, by lab."""
@@ -45,7 +42,7 @@ class Card:
         known = f" This looks like: {self.verdict.misconception}." if self.verdict.misconception else ""
         example = f" {self.verdict.example}." if self.verdict.example else ""
         hint = f" Hint: {self.verdict.hint}" if self.verdict.hint else ""
-        end = "" if said.endswith((".", "?")) or not (known or example or hint) else "."
+        end = "" if said.endswith((".", "?")) or not (known or example or hint or self.note) else "."
         return f"{self.title}: {said}{end}{known}{example}{hint}{' ' + self.note if self.note else ''}"
 
     def html(self) -> str:
@@ -77,9 +74,9 @@ def card_of(answer: Callable[..., Any]) -> Card:
     lab = lab_of(check.id)
     try:
         found, note = answer_of(answer, check, lab)
-        verdict = try_answer(check, found, sandbox_of(lab.name))
+        with kept_sandbox(lab) as sandbox:
+            verdict = try_answer(check, found, sandbox)
     except KeyboardInterrupt:
-        sandbox_of(lab.name).stop()
         verdict, note = (
             Verdict("stopped", "interrupted while your code was running; is there a loop that does not end?"),
             "",
@@ -95,28 +92,19 @@ def card_of(answer: Callable[..., Any]) -> Card:
 
 def answer_of(answer: Callable[..., Any], check: type[Check], lab: Lab) -> tuple[Answer, str]:
     """The answer as it stands in the session's cells, and a note where its last version has a syntax error."""
-    exercise = lab.exercises[check.id]
-    lesson = {
-        same_code(without_directives(source_of(cell), NBDEV)) for cell in lab.cells if cell["cell_type"] == "code"
-    }
-    defining = source_code(answer, check)
-    sources = [CellSource(text, own=same_code(text) not in lesson) for text in executed_cells()]
-    mine = CellSource(defining)
-    broken = False
+    mine = CellSource(source_code(answer, check))
+    sources = [CellSource(text) for text in executed_cells()]
+    note = ""
     for source in reversed(sources):
         if source.text == mine.text:
             break
         if source.mentions(check.answer):
-            broken = True
+            note = "The last version of this cell has a syntax error and was not run: this is about the one before it."
             break
-    given = lab.names_before(exercise)
-    sources = [source for source in sources if not source.defines(check.answer)]
-    [found, *_] = answers_in([*sources, mine], check.answer, check.blank, answer_names(lab) & given, given)
-    note = (
-        "The last version of this cell has a syntax error and was not run: this is about the one before it."
-        if broken
-        else ""
-    )
+    others = [source for source in sources if not source.defines(check.answer)]
+    for source in others:
+        source.own = source.code not in lab.code
+    [found, *_] = answers_to(check.id, lab, [*others, mine])
     return found, note
 
 
@@ -152,14 +140,3 @@ def try_answer(check: type[Check], answer: Answer, sandbox: Sandbox) -> Verdict:
         return Verdict("error", str(problem))
     verdict = stopped(ended, limits) or judge_answer(check.id, seed, answer.source, said)
     return verdict if verdict.hint or verdict.status in ("passed", "stopped") else verdict.with_hint(check.hint)
-
-
-@functools.cache
-def sandbox_of(lab: str) -> Sandbox:
-    """The session's sandbox for a lab."""
-    from vqbet_course.grading.lessons import all_labs
-
-    sandbox = Sandbox(all_labs()[lab])
-    sandbox.__enter__()
-    atexit.register(sandbox.__exit__, None, None, None)
-    return sandbox

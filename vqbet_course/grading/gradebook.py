@@ -1,7 +1,8 @@
 """The grades of a class, in one SQLite file, and what a teacher takes from it: grade books and statistics.
 
-A row is one version of one submission; a student may have several, which are attempts. Each row is written in a
-transaction of its own, so a killed grading loses nothing that it had finished.
+A row is one version of one submission, told by the bytes; a student may have several, which are attempts. Graded again,
+by other lessons say, it is the same attempt. Each row is written in a transaction of its own, so a killed grading loses
+nothing that it had finished.
 """
 
 import csv
@@ -25,7 +26,8 @@ from vqbet_course.grading.submissions import Submission
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS grades (
     name TEXT NOT NULL, digest TEXT NOT NULL, student TEXT NOT NULL, number TEXT NOT NULL, late INTEGER NOT NULL,
-    received REAL NOT NULL, graded REAL NOT NULL, lab TEXT NOT NULL, score REAL, max_score REAL,
+    received REAL NOT NULL, clock TEXT NOT NULL, lessons TEXT NOT NULL, graded REAL NOT NULL, lab TEXT NOT NULL,
+    score REAL, max_score REAL,
     problem TEXT NOT NULL, left_out INTEGER NOT NULL, grade TEXT NOT NULL, PRIMARY KEY (name, digest))
 """
 
@@ -41,6 +43,7 @@ def opened(folder: Path) -> Iterator[sqlite3.Connection]:
         try:
             store.row_factory = sqlite3.Row
             store.execute(SCHEMA)
+            store.execute("SELECT clock, lessons FROM grades LIMIT 1")
         except sqlite3.DatabaseError as error:
             raise BadInput(f"{path}: not a file of grades ({error}); choose another --out") from None
         yield store
@@ -55,9 +58,15 @@ def existing(folder: Path) -> list[dict[str, Any]]:
 
 
 def keep(
-    store: sqlite3.Connection, submission: Submission, digest: str, grade: Grade | None, problem: str = ""
+    store: sqlite3.Connection,
+    submission: Submission,
+    digest: str,
+    grade: Grade | None,
+    problem: str = "",
+    lessons: str = "",
 ) -> None:
-    """Write the grade of a submission, or why it has none."""
+    """Write the grade of a submission, or why it has none. `digest`: of its bytes, empty where they could not be read;
+    `lessons`: of what it was graded with."""
     values = (
         submission.name,
         digest,
@@ -65,6 +74,8 @@ def keep(
         submission.number,
         submission.late,
         submission.received,
+        submission.clock,
+        lessons,
         time.time(),
         grade.lab if grade else "",
         grade.score if grade else None,
@@ -74,12 +85,21 @@ def keep(
         json.dumps(grade.complete()) if grade else "",
     )
     with store:
+        store.execute("DELETE FROM grades WHERE name = ? AND digest = ''", (submission.name,))
         store.execute(f"INSERT OR REPLACE INTO grades VALUES ({', '.join('?' * len(values))})", values)
 
 
-def digests(store: sqlite3.Connection) -> set[tuple[str, str]]:
-    """Pairs of a name and a digest that have their grade."""
-    return {(row["name"], row["digest"]) for row in store.execute("SELECT name, digest FROM grades WHERE problem = ''")}
+def digests(store: sqlite3.Connection, lessons: str) -> set[tuple[str, str]]:
+    """Pairs of a name and a digest that have their grade, by these lessons."""
+    found = store.execute("SELECT name, digest FROM grades WHERE problem = '' AND lessons = ?", (lessons,))
+    return {(row["name"], row["digest"]) for row in found}
+
+
+def received_in_words(row: dict[str, Any]) -> str:
+    """When a submission was handed in, and what says so."""
+    if not row["received"]:
+        return "nothing says when it was handed in"
+    return f"{datetime.fromtimestamp(row['received']):%Y-%m-%d %H:%M} ({row['clock']})"
 
 
 # --- grade books --------------------------------------------------------------------------------------------
@@ -126,6 +146,7 @@ def book(rows: Iterable[dict[str, Any]], rules: Rules) -> list[dict[str, Any]]:
                     "max_score": tries[-1]["max_score"] if tries else None,
                     "attempts": len(tries),
                     "scores": [row["score"] for row in tries],
+                    "received": [received_in_words(row) for row in tries],
                     "problems": problems,
                 }
             )
@@ -152,7 +173,7 @@ def as_csv(entries: Sequence[dict[str, Any]], kind: str) -> str:
             lines.writerow([as_text(student), number, "", "", "", *own])
         else:
             lines.writerow(
-                [f"Participant {number}" if number else "", as_text(student), *own, problems[student, number]]
+                [f"Participant {number}" if number else "", as_text(student), *own, as_text(problems[student, number])]
             )
     return file.getvalue()
 

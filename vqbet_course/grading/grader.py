@@ -30,7 +30,7 @@ from vqbet_course.grading.execution import execute
 from vqbet_course.grading.grades import Grade, Marked, Ungradable, Verdict
 from vqbet_course.grading.lessons import Lab, all_labs
 from vqbet_course.grading.limits import Limits
-from vqbet_course.grading.sandbox import Sandbox, bubblewrap_works, unenforced
+from vqbet_course.grading.sandbox import Sandbox, bubblewrap_works, kept_sandbox, unenforced
 from vqbet_course.grading.submissions import Submission, find_answers, find_submissions, read_notebook_of
 
 
@@ -61,11 +61,11 @@ def grade_submission(data: bytes, options: Options) -> Grade:
 def score(lab: Lab, answers: dict[str, list[Answer]], options: Options) -> dict[str, Verdict]:
     """A verdict for every exercise of a lab, in the order of the lab.
 
-    The order matters: a later exercise may build on the released solution of an earlier one, so that solution comes
-    into the sandbox, but only after the earlier answer has been taken out of it.
+    A later exercise may build on the released solution of an earlier one, so that solution comes into the sandbox with
+    the later one's job, and leaves it with that: nothing that a job writes outlives it.
     """
     verdicts, left = {}, float(options.seconds)
-    with Sandbox(lab) as sandbox:
+    with kept_sandbox(lab, keep=bubblewrap_works()) as sandbox:  # without, an answer could change it for the next
         for exercise_id in lab.exercises:
             found = [Verdict("missing", "no cell of the notebook defines it")]
             for answer in answers.get(exercise_id, []):
@@ -107,15 +107,15 @@ def stopped(ended: str, limits: Limits) -> Verdict | None:
 
 
 def digest_of(data: bytes) -> str:
-    """What a grade depends on: the submission, and the lessons that it is graded with."""
-    return hashlib.sha256(lessons_digest() + data).hexdigest()
+    """A checksum of a submission."""
+    return hashlib.sha256(data).hexdigest()
 
 
 @functools.cache
-def lessons_digest() -> bytes:
-    """A checksum of the exported cells of all labs."""
+def lessons_digest() -> str:
+    """A checksum of the exported cells of all labs: what grades depend on besides the submission."""
     cells = {name: [[source_of(cell), cell["metadata"]] for cell in lab.exported] for name, lab in all_labs().items()}
-    return hashlib.sha256(json.dumps(cells).encode()).digest()
+    return digest_of(json.dumps(cells).encode())
 
 
 def grade(
@@ -142,7 +142,7 @@ def grade(
             "(apt-get install bubblewrap), or leave --require-sandbox out"
         )
     with gradebook.opened(out) as store:
-        run = ClassRun(out, store, options, set() if regrade else gradebook.digests(store))
+        run = ClassRun(out, store, options, set() if regrade else gradebook.digests(store, lessons_digest()))
         run.grade(submissions, jobs, dask, quiet)
         if not is_one(target):
             report.write_class(out, gradebook.existing(out), run.present, run.left_out)
@@ -203,7 +203,7 @@ class ClassRun:
         try:
             grade = future.result()
             report.write_student(report.folder_of(self.out, submission.name), submission.name, grade)
-            gradebook.keep(self.store, submission, digest, grade)
+            gradebook.keep(self.store, submission, digest, grade, lessons=lessons_digest())
         except Ungradable as problem:
             self.refuse(submission, digest, str(problem))
         except (BrokenProcessPool, CancelledError):

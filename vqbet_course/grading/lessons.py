@@ -1,14 +1,13 @@
 """The lessons as labs: which exported cells are exercises, and what an exercise may build on."""
 
-import ast
 import functools
 from dataclasses import dataclass
 from pathlib import Path
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.core.notebooks import Cell, directives, has_directive, read_notebook, source_of
+from vqbet_course.core.notebooks import Cell, directives, has_directive, read_notebook, source_of, without_directives
 from vqbet_course.core.places import LESSONS, find_lessons
-from vqbet_course.grading.answers import bound_names
+from vqbet_course.grading.answers import CellSource, same_code
 
 NBDEV = ("export", "default_exp")
 """The directives that speak to nbdev alone."""
@@ -50,16 +49,33 @@ class Lab:
         """The exported cells that are given to the learner."""
         return [cell for cell in self.exported if "exercise" not in cell["metadata"]]
 
+    @functools.cached_property
+    def code(self) -> set[str]:
+        """The code of its cells as learners get them; see `CellSource.code`."""
+        return {
+            same_code(without_directives(source_of(cell), NBDEV)) for cell in self.cells if cell["cell_type"] == "code"
+        } - {same_code("")}
+
+    @functools.cached_property
+    def locked_code(self) -> list[tuple[Cell, str, str]]:
+        """Of the exported cells that are given to the learner: the cell, its first line, its code."""
+        released = [(cell, without_directives(source_of(cell), NBDEV).strip()) for cell in self.locked]
+        return [(cell, text.splitlines()[0], same_code(text)) for cell, text in released]
+
     def before(self, exercise: Exercise) -> list[str]:
         """The released sources of the exported cells before an exercise: what it may build on."""
         ids = [cell["id"] for cell in self.exported]
         return [source_of(cell) for cell in self.exported[: ids.index(exercise.cell_id)]]
 
-    def names_before(self, exercise: Exercise) -> set[str]:
-        """The names that those cells bind."""
-        return set().union(
-            *(bound_names(statement) for source in self.before(exercise) for statement in ast.parse(source).body)
-        )
+    @functools.cached_property
+    def names_before(self) -> dict[str, set[str]]:
+        """The names that those cells bind, by the exercise's id."""
+        return {
+            exercise.id: set().union(
+                *(names for source in self.before(exercise) for _, names in CellSource(source).statements)
+            )
+            for exercise in self.exercises.values()
+        }
 
     @property
     def max_score(self) -> int:

@@ -7,7 +7,7 @@ import resource
 import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 
 EPERM, ENOSYS = 1, 38
@@ -15,7 +15,7 @@ EPERM, ENOSYS = 1, 38
 NAMESPACES = 0x7E020000
 """The flags of clone that make a namespace."""
 
-F_SETFL = 4
+F_SETFL, AF_UNIX = 4, 1
 
 REFUSED: dict[str, tuple[int, int, str]] = {
     # memory that no process is charged for
@@ -33,6 +33,10 @@ REFUSED: dict[str, tuple[int, int, str]] = {
     "semctl": (66, 191, ""),
     "semtimedop": (220, 192, ""),
     "semop": (65, 193, ""),
+    # POSIX message queues outlive a process, too
+    "mq_open": (240, 180, ""),
+    # sockets other than those of this machine's processes: the loopback remembers its ports
+    "socket": (41, 198, "not local"),
     # keys: the session keyring belongs to whoever grades
     "add_key": (248, 217, ""),
     "request_key": (249, 218, ""),
@@ -70,8 +74,14 @@ REFUSED: dict[str, tuple[int, int, str]] = {
     "bpf": (321, 280, ""),
     "perf_event_open": (298, 241, ""),
     "userfaultfd": (323, 282, ""),
-    # the processor that a sandbox is given
+    # the processor that a sandbox is given, and the limits and the rank of other processes, the runner's among them
     "sched_setaffinity": (203, 122, ""),
+    "sched_setscheduler": (144, 119, ""),
+    "sched_setparam": (142, 118, ""),
+    "sched_setattr": (314, 274, ""),
+    "setpriority": (141, 140, ""),
+    "ioprio_set": (251, 30, ""),
+    "prlimit64": (302, 261, "of others"),
     # O_DIRECT, which makes a file refuse its reader
     "open": (2, -1, "direct 1"),
     "openat": (257, 56, "direct 2"),
@@ -80,6 +90,9 @@ REFUSED: dict[str, tuple[int, int, str]] = {
 }
 """What the kernel refuses: {system call: (its number on x86_64, on aarch64 or -1, when: always where empty)}. A call
 that is `unknown` is answered as on a kernel that lacks it, so that the C library takes the older one."""
+
+JUPYTER = {"socket", "sched_setscheduler"}
+"""What ZeroMQ, by which a kernel is reached, cannot do without."""
 
 MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 """The machines whose system calls are known: {name: (its number for filters, its column in REFUSED)}."""
@@ -99,8 +112,8 @@ Step = tuple[int, int, int, int]
 LOAD, EQUAL, AT_LEAST, HAS_BIT, ANSWER = 0x20, 0x15, 0x35, 0x45, 0x06
 
 
-def filter_program(machine: str) -> list[Step]:
-    """The filter that refuses the REFUSED calls of a machine, as instructions; all jumps go forward.
+def filter_program(machine: str, allowed: Set[str]) -> list[Step]:
+    """The filter that refuses the REFUSED calls of a machine but those allowed, as instructions; all jumps go forward.
 
     A program of our own: libseccomp is not on every Linux, and these few rules need nothing of it.
     """
@@ -114,8 +127,8 @@ def filter_program(machine: str) -> list[Step]:
         (AT_LEAST, 0, 1, 1 << 30),
         refuse,
     ]  # other numberings of the same calls
-    for *numbers, when in REFUSED.values():
-        if numbers[column] >= 0:
+    for name, (*numbers, when) in REFUSED.items():
+        if numbers[column] >= 0 and name not in allowed:
             block = conditions(when, unknown if when == "unknown" else refuse)
             program += [(EQUAL, 0, len(block), numbers[column]), *block]
     return [*program, (ANSWER, 0, 0, 0x7FFF0000)]
@@ -131,6 +144,8 @@ def conditions(when: str, refuse: Step) -> list[Step]:
         return has(0, NAMESPACES)
     if when.startswith("direct"):
         return has(int(when[-1]), os.O_DIRECT)
+    if when in ("not local", "of others"):  # the first argument has to be this number
+        return [(LOAD, 0, 0, 16), (EQUAL, 1, 0, AF_UNIX if when == "not local" else 0), refuse, (LOAD, 0, 0, 0)]
     if when == "set direct":
         return [
             (LOAD, 0, 0, 24),
@@ -143,11 +158,11 @@ def conditions(when: str, refuse: Step) -> list[Step]:
     return [refuse]
 
 
-def refuse_syscalls() -> None:
-    """Let the kernel refuse the REFUSED system calls, in this process and all that it starts."""
+def refuse_syscalls(allowed: Set[str]) -> None:
+    """Let the kernel refuse the REFUSED system calls but those allowed, in this process and all that it starts."""
     if sys.platform != "linux" or platform.machine() not in MACHINES:
         return
-    program = filter_program(platform.machine())
+    program = filter_program(platform.machine(), allowed)
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in program))
     filters = ctypes.create_string_buffer(struct.pack("HP", len(program), ctypes.addressof(code)))
     control_process(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -167,6 +182,7 @@ class Limits:
     uid: int = 0  # the user to become; 0: no change
     own_pids: bool = False  # whether all processes in sight are the sandbox's
     cpu: int = -1  # the processor to stay on; -1: any
+    jupyter: bool = False  # whether it is a notebook, whose kernel needs the calls that JUPYTER names
 
     def take(self) -> None:
         """Take them on in this process, for it and all that it starts."""
@@ -182,11 +198,15 @@ class Limits:
             resource.setrlimit(getattr(resource, name), (value, value))
         if self.cpu >= 0:
             os.sched_setaffinity(0, [self.cpu])
+        self.become_user()
+        refuse_syscalls(JUPYTER if self.jupyter else set())
+
+    def become_user(self) -> None:
+        """Become the user of these limits, if they have one."""
         if self.uid:
             os.setgroups([])
             os.setresgid(self.uid, self.uid, self.uid)
             os.setresuid(self.uid, self.uid, self.uid)
-        refuse_syscalls()
 
     def supervise(self, pid: int, alive: Callable[[], object] = lambda: None) -> str:
         """Wait for a child within the limits; how it ended: finished, died, out of time, out of memory, out of files.

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from vqbet_course.core.io import write_atomically, write_json, write_text
 from vqbet_course.core.pages import render
-from vqbet_course.grading.gradebook import as_text, item_statistics
+from vqbet_course.grading.gradebook import as_text, item_statistics, received_in_words
 from vqbet_course.grading.grades import Grade
 
 LONGEST = 200
@@ -34,7 +34,7 @@ def write_student(folder: Path, student: str, grade: Grade) -> None:
     """A student's reports. report.json comes last: where it is, the grade is complete."""
     if grade.executed:
         write_atomically(folder / "executed.ipynb", lambda path: path.write_bytes(grade.executed))
-    write_text(folder / "report.html", render("student_report.html", student=student, grade=grade))
+    write_text(folder / "report.html", render("student_report.html", student=student, grade=grade, received=""))
     write_json(folder / "report.json", grade.to_dict() | {"student": student, "digest": grade.digest})
 
 
@@ -66,7 +66,7 @@ def summary(lab: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     misconceptions = [((item["id"], name), n) for item in items for name, n in item["misconceptions"]]
     return {
         "name": lab,
-        "reports": [{"student": row["name"], **row} for row in rows],
+        "reports": [{**row, "student": row["name"], "received": received_in_words(row)} for row in rows],
         "median": scores[len(scores) // 2],
         "mean": sum(scores) / len(scores),
         "bins": [sum(min(BINS - 1, int(score * BINS + 1e-9)) == b for score in scores) for b in range(BINS)],
@@ -99,7 +99,7 @@ def write_feedback(rows: list[dict[str, Any]], out: Path) -> list[Path]:
         if not row["left_out"]:
             grade = Grade.from_dict(json.loads(row["grade"])) if row["grade"] else None
             page = (
-                render("student_report.html", student=row["student"], grade=grade)
+                render("student_report.html", student=row["student"], grade=grade, received=received_in_words(row))
                 if grade
                 else render("refused_report.html", student=row["student"], problem=row["problem"])
             )

@@ -16,8 +16,10 @@ import builtins
 import importlib
 import json
 import os
+import shutil
 import signal
 import socket
+import stat
 import sys
 import traceback
 from collections.abc import Callable
@@ -35,6 +37,10 @@ from torch import Tensor, nn
 from vqbet_course.grading.limits import PR_SET_DUMPABLE, Limits, control_process
 
 Outputs = dict[str, Tensor]
+
+TEMPORARY = "/tmp"
+ANYBODYS = stat.S_IFDIR | 0o1777
+"""The mode of a temporary folder."""
 
 
 # --- asking (the judge and the notebook's `check` use this part as well) ------------------------------------
@@ -284,8 +290,27 @@ def end_all(pid: int, own_pids: bool) -> None:
             return
 
 
+def emptied(limits: Limits) -> bool:
+    """Empty the temporary folder, as the user of the exercise before; whether nothing of it is left there."""
+    if os.listdir(TEMPORARY):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                limits.become_user()
+                for name in os.listdir(TEMPORARY):
+                    path = os.path.join(TEMPORARY, name)
+                    shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
+            finally:
+                os._exit(0)
+        os.waitpid(pid, 0)
+    return not os.listdir(TEMPORARY) and os.stat(TEMPORARY).st_mode == ANYBODYS
+
+
 def serve(control: socket.socket) -> None:
-    """Take jobs from the grader, one at a time, until it hangs up."""
+    """Take jobs from the grader, one at a time, until it hangs up.
+
+    It is told how each ended; a `!` after that: the job left something behind, so this sandbox is not to be used again.
+    """
     torch.set_num_threads(1)
     control_process(PR_SET_DUMPABLE, 0)  # whoever grades: no student's process reads or writes this one
     importlib.import_module(sys.argv[2])
@@ -306,7 +331,8 @@ def serve(control: socket.socket) -> None:
             os.close(file)
         ended = limits.supervise(pid, lambda: control.send(b"."))
         end_all(pid, limits.own_pids)
-        control.send(ended.encode())
+        clean = not limits.own_pids or emptied(limits)  # elsewhere the folder is the machine's
+        control.send(ended.encode() if clean else f"{ended}!".encode())
 
 
 if __name__ == "__main__":

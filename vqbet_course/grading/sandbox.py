@@ -6,6 +6,7 @@ that nothing belongs to. See `runner` for what happens inside.
 """
 
 import ast
+import atexit
 import functools
 import json
 import multiprocessing
@@ -135,6 +136,7 @@ def bubblewrap(shown: Sequence[str], tmp_size: int) -> list[str]:
     return [
         "bwrap",
         "--die-with-parent",
+        "--as-pid-1",  # bwrap's own first process has no limits, and an ordinary user's code could write its memory
         "--new-session",
         "--unshare-ipc",
         "--unshare-pid",
@@ -227,9 +229,9 @@ SCRATCH = "vqbet-course-grading"
 
 
 class Sandbox:
-    """A process with torch loaded that runs the exercises of one submission, one after the other.
+    """A process with torch loaded that runs the exercises of submissions of one lab, one after the other.
 
-    It is started when the first job comes, and again when a job has brought it down.
+    It is started when the first job comes, and again when a job has brought it down or left something behind.
     """
 
     def __init__(self, lab: Lab):
@@ -238,14 +240,18 @@ class Sandbox:
         self.resources = ExitStack()
 
     def __enter__(self) -> "Sandbox":
-        if not bubblewrap_works():
-            self.folder = self.resources.enter_context(scratch_folder())
-            write_modules(self.lab, self.folder)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.stop()
         self.resources.close()
+
+    @functools.cached_property
+    def folder(self) -> Path:
+        """Where there is no bubblewrap: a folder with what the lab may import."""
+        folder = self.resources.enter_context(scratch_folder())
+        write_modules(self.lab, folder)
+        return folder
 
     def command(self, files: ExitStack) -> tuple[list[str], list[int]]:
         """What starts the runner, without its arguments, and the open files that it inherits; `files` closes them."""
@@ -267,8 +273,9 @@ class Sandbox:
 
     def start(self) -> None:
         """Start it, unless it runs. Raises Ungradable when that does not work."""
-        if self.process is not None:
+        if self.process is not None and self.process.poll() is None:
             return
+        self.stop()
         self.control, inside = socket.socketpair()
         root = "" if bubblewrap_works() else str(self.folder)
         optimizes = any("torch.optim" in source_of(cell) for cell in self.lab.exported)
@@ -320,20 +327,47 @@ class Sandbox:
             job_file.write(job)
             job_file.seek(0)
             self.control.settimeout(SILENT_S)  # the runner keeps the time; this is for one that no longer can
-            ended = ""
+            said, gone = "", ""
             try:
                 message = json.dumps(asdict(where_it_runs(limits))).encode()
                 socket.send_fds(self.control, [message], [job_file.fileno(), result.fileno()])
-                while not ended:
+                while not said.strip("."):
                     said = self.control.recv(64).decode()
-                    ended = said.strip(".") if said else "died"
+                    if not said:
+                        gone = "died"
+                        break
             except TimeoutError:
-                ended = "stuck"
+                gone = "stuck"
             except OSError:
-                ended = "died"
-            if ended in ("stuck", "died"):
+                gone = "died"
+            if gone or said.endswith("!"):
                 self.stop()
-            return ended, os.pread(result.fileno(), limits.output, 0)
+            return gone or said.strip(".!"), os.pread(result.fileno(), limits.output, 0)
+
+
+KEPT: dict[str, Sandbox] = {}
+"""The sandbox that waits for the next answer, by its lab; never more than one, for each holds torch."""
+
+
+@contextmanager
+def kept_sandbox(lab: Lab, keep: bool = True) -> Iterator[Sandbox]:
+    """A sandbox for answers to a lab: the one that is kept, else a new one. `keep` it for those to come: starting one
+    takes longer than all exercises of a lab."""
+    sandbox = KEPT.pop(lab.name, None) or Sandbox(lab)
+    end_kept()
+    with ExitStack() as ends:
+        ends.push(sandbox)
+        yield sandbox
+        if keep:  # nothing went wrong
+            ends.pop_all()
+            KEPT[lab.name] = sandbox
+
+
+@atexit.register
+def end_kept() -> None:
+    """End the sandbox that is kept."""
+    while KEPT:
+        KEPT.popitem()[1].__exit__(None, None, None)
 
 
 def write_modules(lab: Lab, folder: Path) -> None:

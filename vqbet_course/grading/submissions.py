@@ -3,27 +3,35 @@
 import hashlib
 import io
 import json
+import lzma
 import os
 import re
 import stat
+import struct
 import unicodedata
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.core.notebooks import Cell, source_of, without_directives
-from vqbet_course.grading.answers import Answer, CellSource, answers_in, bound_names, same_code
+from vqbet_course.core.notebooks import Cell, source_of
+from vqbet_course.grading.answers import Answer, CellSource, answers_in
 from vqbet_course.grading.grades import Ungradable
-from vqbet_course.grading.lessons import NBDEV, Lab, all_labs
+from vqbet_course.grading.lessons import Lab, all_labs
 
 LARGEST = 10 << 20
 """Bytes that a submitted notebook may have; parsed, it can take twenty times as much."""
 
 MOST_IN_ZIP = 20_000
 """Files that a zip file may hold."""
+
+UNREADABLE = (OSError, EOFError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+"""What reading a zip file raises that is damaged, encrypted, or packed in a way that Python does not know."""
 
 HIDDEN = (".ipynb_checkpoints", "__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini", ".git", "__pycache__")
 """Files and folders that programs make, and nobody hands in."""
@@ -40,7 +48,8 @@ class Submission:
     """A file that was handed in: its name, which is its place; whose it is, and where its bytes are.
 
     `student` and `number` come from the names that Moodle, Canvas and Brightspace give to files; otherwise the student
-    is the name. `problem`: why it cannot be graded, in words; `left_out`: that it is no submission at all.
+    is the name. `received`: when it was handed in, in seconds since 1970, or 0 where nothing says it; `clock`: what
+    says it. `problem`: why it cannot be graded, in words; `left_out`: that it is no submission at all.
     """
 
     name: str
@@ -48,6 +57,7 @@ class Submission:
     number: str = ""
     late: bool = False
     received: float = 0.0
+    clock: str = ""
     path: Path | None = None
     inside: tuple[str, ...] = field(default=())
     problem: str = ""
@@ -65,7 +75,7 @@ class Submission:
             for member in self.inside:
                 with zipfile.ZipFile(data) as archive, archive.open(member) as file:
                     data = io.BytesIO(file.read(LARGEST + 1))
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, KeyError, EOFError) as error:
+        except UNREADABLE as error:
             raise Ungradable(f"not readable in its zip file: {type(error).__name__}") from None
         assert isinstance(data, io.BytesIO)
         return within_limit(data.getvalue())
@@ -113,16 +123,21 @@ def find_submissions(target: Path) -> list[Submission]:
 
 def walk(folder: Path) -> Iterator[Path]:
     """The files below a folder, links among them, whatever their names are."""
-    for place, _, names in os.walk(folder):
-        yield from (Path(place) / name for name in names)
+    for place, below, names in os.walk(folder):
+        links = [name for name in below if os.path.islink(os.path.join(place, name))]
+        yield from (Path(place) / name for name in (*names, *links))
 
 
-def members(path: Path, place: Path, inside: tuple[str, ...], depth: int) -> list[Submission]:
-    """The submission that a file is; of a zip file, those that it holds."""
+def members(
+    path: Path, place: Path, inside: tuple[str, ...], depth: int, received: float | None = None
+) -> list[Submission]:
+    """The submission that a file is; of a zip file, those that it holds. `received`: what the zip file around it says
+    of the time."""
     name = escaped_path(place)
     base = replace(owner_of(name), path=path, inside=inside)
-    if not inside:
-        base = replace(base, received=os.lstat(path).st_mtime)
+    if not base.received:
+        when, clock = (os.lstat(path).st_mtime, "the file's date") if received is None else (received, IN_ZIP)
+        base = replace(base, received=when, clock=clock if when else "")
     if hidden := next((part for part in PurePosixPath(name).parts if part in HIDDEN or part.startswith("._")), ""):
         return [replace(base, problem=f"left out: {hidden} is made by a program", left_out=True)]
     kind = place.suffix.lower()
@@ -134,23 +149,60 @@ def members(path: Path, place: Path, inside: tuple[str, ...], depth: int) -> lis
 
 
 def in_zip(base: Submission, path: Path, place: Path, inside: tuple[str, ...], depth: int) -> list[Submission]:
-    """The submissions in a zip file; where it cannot be read, itself, with the reason."""
+    """The submissions in a zip file; where it cannot be read, itself, with the reason.
+
+    A learning platform's zip file says when each member was handed in. A zip file in it was made by a student, who may
+    write any date into it: its members were handed in when it was.
+    """
     try:
         data: Path | io.BytesIO = io.BytesIO(base.read()) if inside else path
         if not inside and path.is_symlink():
             raise Ungradable("it is a link, not a zip file")
         with zipfile.ZipFile(data) as archive:
-            names = [info.filename for info in archive.infolist() if not info.is_dir()]
+            held = {info.filename: info for info in archive.infolist() if not info.is_dir()}
     except Ungradable as problem:
         return [replace(base, problem=str(problem))]
-    except (OSError, zipfile.BadZipFile, ValueError) as error:
+    except UNREADABLE as error:
         return [replace(base, problem=f"a damaged zip file: {' '.join(str(error).split())}")]
-    if len(names) > MOST_IN_ZIP:
+    if len(held) > MOST_IN_ZIP:
         return [replace(base, problem=f"a zip file with more than {MOST_IN_ZIP} files")]
-    if not names:
+    if not held:
         return [replace(base, problem="an empty zip file")]
-    folder = Path() if not place.parent.parts and not inside and depth == 0 else place.with_suffix("")
-    return [found for name in sorted(names) for found in members(path, folder / name, (*inside, name), depth + 1)]
+    whole_class = not place.parent.parts and not inside and depth == 0
+    folder = Path() if whole_class else place.with_suffix("")
+    return [
+        found
+        for name in sorted(held)
+        for found in members(
+            path,
+            folder / name,
+            (*inside, name),
+            depth + 1,
+            date_in_zip(held[name]) if whole_class else base.received,
+        )
+    ]
+
+
+IN_ZIP = "the date in the zip file"
+
+
+def date_in_zip(info: zipfile.ZipInfo) -> float:
+    """When a member of a zip file was last changed, in seconds since 1970; 0 where the zip file does not say it.
+
+    Unix programs add the time in UTC (field 0x5455); the older field is in the clock of the machine that wrote it, and
+    1980-01-01 where nobody set it.
+    """
+    extra = info.extra
+    while len(extra) >= 4:
+        kind, size = struct.unpack("<HH", extra[:4])
+        if kind == 0x5455 and size >= 5 and len(extra) >= 9 and extra[4] & 1:
+            return float(struct.unpack("<i", extra[5:9])[0])
+        extra = extra[4 + size :]
+    if info.date_time <= (1980, 1, 1, 0, 0, 0):
+        return 0.0
+    with suppress(ValueError):
+        return datetime(*info.date_time).timestamp()
+    return 0.0
 
 
 def escaped_path(path: Path) -> str:
@@ -165,9 +217,21 @@ def owner_of(name: str) -> Submission:
     for part in PurePosixPath(name).parts:
         for pattern in (MOODLE, BRIGHTSPACE, CANVAS):
             if found := pattern.fullmatch(part):
-                late = "LATE" in (found.groupdict().get("late") or "")
-                return Submission(short, found["name"], found["number"], late)
+                about = found.groupdict()
+                when = date_in_name(about.get("date") or "")
+                clock = "the date that the learning platform gave" if when else ""
+                return Submission(short, found["name"], found["number"], bool(about.get("late")), when, clock)
     return Submission(short, short)
+
+
+def date_in_name(date: str) -> float:
+    """The time that Brightspace writes into a folder's name (`Oct 3, 2026 1159 PM`), in this machine's clock, in
+    seconds since 1970; 0 where it is none."""
+    words = date.replace(".", "").replace(":", "")
+    for month in ("%b", "%B"):
+        with suppress(ValueError):
+            return datetime.strptime(words, f"{month} %d, %Y %I%M %p").timestamp()
+    return 0.0
 
 
 def told_apart(found: Sequence[Submission]) -> list[Submission]:
@@ -189,10 +253,11 @@ def told_apart(found: Sequence[Submission]) -> list[Submission]:
 
 @dataclass(frozen=True)
 class Notebook:
-    """The code cells of a submission, and the lab that it answers."""
+    """The code cells of a submission, their code, and the lab that it answers."""
 
     lab: Lab
     cells: list[Cell]
+    sources: list[CellSource]
 
 
 def read_notebook_of(data: bytes) -> Notebook:
@@ -200,7 +265,7 @@ def read_notebook_of(data: bytes) -> Notebook:
     text = data.decode("utf-8", "replace").removeprefix("\ufeff")
     if not text.lstrip().startswith("{"):
         if cells := script_cells(text):
-            return Notebook(lab_by_code(cells), cells)
+            return with_its_lab(cells)
         raise Ungradable("not a notebook: it holds no code")
     try:
         notebook = json.loads(text)
@@ -213,9 +278,20 @@ def read_notebook_of(data: bytes) -> Notebook:
         name = notebook.get("metadata", {}).get("vqbet_course", {}).get("lab")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Ungradable("not a notebook: its JSON is damaged, or in an old format") from None
-    if isinstance(name, str) and name in all_labs():
-        return Notebook(all_labs()[name], known)
-    return Notebook(lab_by_code(known), known)
+    return with_its_lab(known, name if isinstance(name, str) else "")
+
+
+def with_its_lab(cells: list[Cell], name: str = "") -> Notebook:
+    """The notebook with these cells; where no lab has the name, its code says which it is. Raises Ungradable."""
+    sources = [
+        CellSource(text_of(cell), exercise=str(cell["metadata"].get("exercise", {}).get("id", ""))) for cell in cells
+    ]
+    lab = all_labs().get(name) or lab_by_code(sources)
+    ids = {exercise.cell_id for exercise in lab.exercises.values()}
+    for cell, source in zip(cells, sources):
+        source.own = source.code not in lab.code
+        source.released = isinstance(cell.get("id"), str) and cell["id"] in ids
+    return Notebook(lab, cells, sources)
 
 
 def script_cells(text: str) -> list[Cell]:
@@ -224,15 +300,10 @@ def script_cells(text: str) -> list[Cell]:
     return [{"cell_type": "code", "metadata": {}, "source": part} for part in parts if part.strip()]
 
 
-def lab_by_code(cells: Sequence[Cell]) -> Lab:
+def lab_by_code(sources: Sequence[CellSource]) -> Lab:
     """The lab most of whose answers are defined in these cells, for notebooks that lost their metadata. Raises
     Ungradable."""
-    defined = {
-        name
-        for cell in cells
-        for statement in CellSource(text_of(cell)).statements()
-        for name in bound_names(statement)
-    }
+    defined = {name for source in sources for _, names in source.statements for name in names}
     shares = {lab.name: len(defined & answer_names(lab)) / len(answer_names(lab)) for lab in all_labs().values()}
     best = max(shares, key=lambda name: shares[name])
     if shares[best] < 0.5:
@@ -252,63 +323,36 @@ def text_of(cell: Cell) -> str:
     return source_of(cell).encode("utf-8", "replace").decode()
 
 
-def sources_of(notebook: Notebook) -> list[CellSource]:
-    """The code of the cells, each with what it is: the student's own, the lesson's, an exercise's."""
-    lesson = {
-        code
-        for cell in notebook.lab.cells
-        if cell["cell_type"] == "code"
-        for code in [same_code(without_directives(source_of(cell), NBDEV))]
-        if code
-    }
-    ids = {exercise.cell_id for exercise in notebook.lab.exercises.values()}
-    return [
-        CellSource(
-            text_of(cell),
-            own=same_code(text_of(cell)) not in lesson,
-            marked=bool(cell["metadata"].get("exercise")),
-            released=isinstance(cell.get("id"), str) and cell["id"] in ids,
-        )
-        for cell in notebook.cells
-    ]
-
-
 def find_answers(notebook: Notebook) -> tuple[dict[str, list[Answer]], list[str]]:
     """The answers by exercise, the most likely first, and what a reader should know about the notebook."""
-    from vqbet_course.grading.checks import all_checks
-
-    lab, sources, notes = notebook.lab, sources_of(notebook), list[str]()
+    lab, notes = notebook.lab, list[str]()
     found: dict[str, list[Answer]] = {}
-    for exercise in lab.exercises.values():
-        check = all_checks()[exercise.id]
-        marks = [cell["metadata"].get("exercise", {}).get("id") for cell in notebook.cells]
-        mine = [replace_mark(source, mark == exercise.id) for source, mark in zip(sources, marks)]
-        given = lab.names_before(exercise)
-        answers = answers_in(mine, check.answer, check.blank or (check.answer,), answer_names(lab) & given, given)
+    for exercise_id in lab.exercises:
+        answers = answers_to(exercise_id, lab, notebook.sources)
         if answers:
-            found[exercise.id] = answers
+            found[exercise_id] = answers
         if len(answers) > 1:
-            notes.append(f"{exercise.id}: the notebook holds {len(answers)} answers; the first that is right counts")
+            notes.append(f"{exercise_id}: the notebook holds {len(answers)} answers; the first that is right counts")
     return found, notes + changed_cells(notebook)
 
 
-def replace_mark(source: CellSource, marked: bool) -> CellSource:
-    """The same code, marked as the cell of the exercise at hand or not."""
-    if source.marked == marked and (marked or not source.released):
-        return source
-    other = object.__new__(CellSource)  # it is parsed already
-    other.__dict__ |= source.__dict__ | {"marked": marked, "released": marked and source.released}
-    return other
+def answers_to(exercise_id: str, lab: Lab, sources: Sequence[CellSource]) -> list[Answer]:
+    """The answers to one exercise among the cells of a notebook or a session, the most likely first."""
+    from vqbet_course.grading.checks import all_checks
+
+    check = all_checks()[exercise_id]
+    return answers_in(
+        sources, exercise_id, check.answer, check.blanks(), lab.names_before[exercise_id], answer_names(lab)
+    )
 
 
 def changed_cells(notebook: Notebook) -> list[str]:
     """Notes about locked cells whose code is not as it was released, told by their code and not by their bytes."""
-    held = {same_code(text_of(cell)) for cell in notebook.cells}
+    held = {source.code for source in notebook.sources}
     ids = {cell["id"] for cell in notebook.cells if isinstance(cell.get("id"), str)}
     notes = []
-    for cell in notebook.lab.locked:
-        released = without_directives(source_of(cell), NBDEV).strip()
-        if same_code(released) not in held:
+    for cell, first_line, code in notebook.lab.locked_code:
+        if code not in held:
             what = "was changed" if cell["id"] in ids else "was removed" if ids else "is not there as it was released"
-            notes.append(f"locked cell `{released.splitlines()[0]}` {what}: graded with the released one")
+            notes.append(f"locked cell `{first_line}` {what}: graded with the released one")
     return notes

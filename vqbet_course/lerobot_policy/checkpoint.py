@@ -27,16 +27,16 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import in_plain_words, read_json, write_json
 from vqbet_course.core.specs import Contract, Field
 from vqbet_course.datasets.source import UNSTATED
-from vqbet_course.demos import Normalizer, span_of
+from vqbet_course.demos import Normalizer
 from vqbet_course.lerobot_policy.bridge import policy_from_tensors, to_lerobot
 from vqbet_course.lerobot_policy.configuration_vqbet_course import VQBeTCourseConfig
 from vqbet_course.lerobot_policy.modeling_vqbet_course import wrap
-from vqbet_course.lerobot_policy.processor_vqbet_course import clipping
+from vqbet_course.lerobot_policy.processor_vqbet_course import clipping, with_spans
 from vqbet_course.policy import VQBeTPolicy
 from vqbet_course.tasks import open_source, task_of
 from vqbet_course.training.checkpoints import load_tensors
 from vqbet_course.training.factory import build_network
-from vqbet_course.training.integrity import WEIGHTS
+from vqbet_course.training.integrity import WEIGHTS, check_finite
 from vqbet_course.training.runs import Run, TrainingPlan, finish_run
 
 LOW_AND_HIGH = {"MIN_MAX": ("min", "max"), "QUANTILES": ("q01", "q99"), "QUANTILE10": ("q10", "q90")}
@@ -59,15 +59,16 @@ def export_run(run: Run, out: Path, kind: str = "vqbet_course", clip: bool = Tru
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadInput(f"{out}: exists already; remove it or name another folder")
+    stats = {name: {"min": low, "max": high} for name, (low, high) in run.normalizer.bounds.items()}
     if kind == "vqbet":
         policy: Any = to_lerobot(run.policy)
+        stats = with_spans(stats)  # the plugin's own processors do so themselves
     else:
         task = task_of(run.contract)
         bounds = task.contract.action_bounds if task else None
         started = replace(run.policy.config, pretrained_backbone_weights=None)  # else fetched when it is built
         config = VQBeTCourseConfig.of(started, action_bounds=bounds, clip_actions=clip, device="cpu", push_to_hub=False)
         policy = wrap(run.policy, config)
-    stats = lerobot_stats(run.normalizer)
     with in_plain_words(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
@@ -80,15 +81,6 @@ def export_run(run: Run, out: Path, kind: str = "vqbet_course", clip: bool = Tru
             os.replace(folder, out)
     clips = [] if kind == "vqbet" else clipping(policy.config, stats)
     return clips[0].in_words(run.contract.action.unit) if clips else "commands are not clipped"
-
-
-def lerobot_stats(normalizer: Normalizer) -> dict[str, dict[str, Tensor]]:
-    """Statistics with which LeRobot normalises as we do: it divides by the span even of a number that never changes."""
-    stats = {name: {"min": low, "max": high} for name, (low, high) in normalizer.bounds.items()}
-    for name in stats.keys() - {"action"}:
-        low, high = normalizer.bounds[name]
-        stats[name]["max"] = torch.where(span_of(low, high) == high - low, high, low + 1)
-    return stats
 
 
 def import_checkpoint(folder: Path, out: Path, units: Sequence[str] = (), fps: float | None = None) -> None:
@@ -131,7 +123,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
 
 
 def read_policy(folder: Path, config: PreTrainedConfig) -> VQBeTPolicy:
-    """The policy of a checkpoint, with its weights."""
+    """The policy of a checkpoint, with its weights. Raises BadInput for weights that are damaged or not finite."""
     path = folder / WEIGHTS
     try:
         tensors = load_file(path)
@@ -141,6 +133,7 @@ def read_policy(folder: Path, config: PreTrainedConfig) -> VQBeTPolicy:
         raise BadInput(f"{path}: damaged ({error}); copy it again") from None
     if not (folder / PREPROCESSOR).exists():
         tensors = {name: values for name, values in tensors.items() if not name.startswith(BEFORE_PROCESSORS)}
+    check_finite(tensors, path)
     try:
         if isinstance(config, LeRobotConfig):
             return policy_from_tensors(config, {k.removeprefix("vqbet."): v for k, v in tensors.items()})
@@ -220,7 +213,7 @@ def read_contract(folder: Path, config: VQBeTConfig, units: Sequence[str] = (), 
         images = {name: Field((*shape[1:], shape[0])) for name, shape in config.image_shapes.items()}
         numbers = {name: Field(size) for name, size in config.observation_sizes.items()}
         contract = as_trained(Contract(images | numbers, Field(config.action_dim), 0.0), folder)
-    contract = with_units(contract, units)
+    contract = with_stated_units(contract, units)
     if fps is not None:
         contract = replace(contract, fps=fps)
     if not 0 < contract.fps < 1e6:
@@ -241,10 +234,10 @@ def as_trained(contract: Contract, folder: Path) -> Contract:
         return replace(contract, fps=fps)
     source = open_source(str(root))
     units = {name: source.units.get(name, UNSTATED) for name in contract.features()}
-    return replace(with_units(contract, [f"{name}={unit}" for name, unit in units.items()]), fps=source.fps or fps)
+    return replace(with_stated_units(contract, [f"{name}={unit}" for name, unit in units.items()]), fps=source.rate)
 
 
-def with_units(contract: Contract, stated: Sequence[str]) -> Contract:
+def with_stated_units(contract: Contract, stated: Sequence[str]) -> Contract:
     """A contract with other units, each `FEATURE=UNIT`. Raises BadInput for another form or feature."""
     features = contract.features()
     for text in stated:

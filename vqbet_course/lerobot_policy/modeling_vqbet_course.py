@@ -109,7 +109,7 @@ class VQBeTCoursePolicy(PreTrainedPolicy):
     def observed(self, batch: Batch) -> Batch:
         """What the network observes of a batch, images in the size that it was trained on."""
         seen = {name: batch[name] for name in self.config.input_features}
-        return seen | {name: in_size(seen[name], *f.shape[1:]) for name, f in self.config.image_features.items()}
+        return seen | {name: resized_to_fit(seen[name], *f.shape[1:]) for name, f in self.config.image_features.items()}
 
     def select_action(self, batch: Batch, **_: Any) -> Tensor:
         """Normalised observations {name: (B, ...)} -> normalised action (B, A)."""
@@ -128,7 +128,7 @@ class VQBeTCoursePolicy(PreTrainedPolicy):
         return ahead.decision.actions
 
 
-def in_size(images: Tensor, height: int, width: int) -> Tensor:
+def resized_to_fit(images: Tensor, height: int, width: int) -> Tensor:
     """Images (B, 3, H, W), 0..1, resized as `vqbet-course demos convert --resize` does, where they have another size."""
     if images.shape[-2:] == (height, width):
         return images

@@ -1,4 +1,4 @@
-# 1.1 error: kills the process that watches over it
+# 1.1 error or wrong: kills the process that watches over it
 import os
 import signal
 

@@ -1,4 +1,4 @@
-# 1.2 error: stops the process that watches over it
+# 1.2 error or wrong: stops the process that watches over it
 import os
 import signal
 

@@ -25,7 +25,7 @@ Message = tuple[float, Any]
 
 
 @dataclass(frozen=True)
-class Layout:
+class Topics:
     """What every bag is read as: topics {feature: topic}, names {feature: those of its numbers}, by the first bag, the
     features that are cameras, and the rate of the frames."""
 
@@ -71,7 +71,7 @@ def open_source(path: Path, choice: Choice) -> Source:
             if name not in cameras and (parts := names_of(next(messages(bag, topic))[1]))
         }
         sizes = {name: image_of(next(messages(bag, topics[name]))[1]).shape for name in cameras}
-    layout = Layout(topics, names, cameras, choice.fps or 1.0)
+    layout = Topics(topics, names, cameras, choice.fps or 1.0)
     left_out = {
         topic: f"not in --topics; take it with --topics FEATURE={topic}"
         for topic in types
@@ -158,11 +158,11 @@ def image_of(message: Any) -> np.ndarray:
     if message.encoding not in ("rgb8", "bgr8"):
         raise BadInput(f"images are kept as {message.encoding}; only rgb8, bgr8 and compressed images are read")
     rows = np.frombuffer(bytes(message.data), np.uint8).reshape(message.height, message.step)
-    picture = rows[:, : 3 * message.width].reshape(message.height, message.width, 3)
-    return picture if message.encoding == "rgb8" else picture[:, :, ::-1]
+    image = rows[:, : 3 * message.width].reshape(message.height, message.width, 3)
+    return image if message.encoding == "rgb8" else image[:, :, ::-1]
 
 
-def episode_of(bag: Any, reader: Any, folder: Path, number: int, layout: Layout) -> Episode:
+def episode_of(bag: Any, reader: Any, folder: Path, number: int, layout: Topics) -> Episode:
     """One bag as an episode, resampled by the rules above."""
     place = f"{folder}, episode {number}"
     times: dict[str, np.ndarray] = {}

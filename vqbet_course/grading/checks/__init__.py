@@ -67,6 +67,11 @@ class Check:
     `gradients`, `parameter_gradients` and `refuses`."""
 
     @classmethod
+    def blanks(cls) -> tuple[str, ...]:
+        """The functions and methods whose bodies the student writes."""
+        return cls.blank or (cls.answer,)
+
+    @classmethod
     def probe_source(cls) -> str:
         """The source of `probe`, as the sandbox runs it."""
         return textwrap.dedent(inspect.getsource(cls.probe))
