@@ -3,6 +3,7 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 README := README.md
+PLUGIN := plugins/lerobot_policy_vqbet_course
 
 is_312 := import sys; sys.exit(sys.version_info[:2] != (3, 12))
 
@@ -78,11 +79,12 @@ clean: ## remove the course's report, the site and all caches; your own runs and
 	@rm -rf _runs/course _docs pages build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name .venv -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
-$(READY): requirements.lock settings.ini setup.py pyproject.toml
+$(READY): requirements.lock settings.ini setup.py pyproject.toml $(PLUGIN)/pyproject.toml
 	$(if $(PYTHON),,$(error Python 3.12 is needed and was not found: install it, then run make again))
 	@$(BIN)/python -c '$(is_312)' 2>/dev/null || "$(PYTHON)" -m venv --clear $(VENV)
 	@$(UV) --version >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet uv
 	@echo "make: installing the locked packages into $(VENV) (about 6 GB on Linux)"
 	@$(UV) pip sync --quiet --python $(BIN)/python requirements.lock
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable $(PLUGIN)
 	@touch $@

@@ -1,10 +1,10 @@
-"""Does a goal-conditioned VQ-BeT push the T where it is told? Four policies, 50 goal poses that none was shown.
+"""Does a goal-conditioned VQ-BeT push the T to its goal? Four policies, 50 goal poses that occur in no demonstration.
 
     python benchmarks/goals.py --steps 3000
 
 Each arm and seed trains on the embedded demonstrations with about the same computing (a step of behaviour cloning
 costs a quarter of one of VQ-BeT, so it takes four times as many) and is evaluated on the environment seeds 400000 to
-400049, each of which draws its own start and its own goal. All that hear goals are told them from the T; the one
+400049, each of which draws its own start and its own goal. Policies with goals observe them in the frame of the T; the one
 without goals is the usual policy. All execute four actions of a chunk of eight. What is finished is skipped.
 """
 
@@ -49,19 +49,20 @@ def run(arm: str, seed: int, steps: int, episodes: int) -> dict[str, Any]:
     learned = learn(policy, prepare(demos, config, True, goal), config, Budget(steps=more * steps), seed)
     spent = time.process_time() - began
 
-    world = get_task("pusht").at_goal("random")
-    world = world if shape is None else with_shown_goal(world)
+    task = get_task("pusht").at_goal("random")
+    task = task if shape is None else with_shown_goal(task)
     starts = range(FIRST_START, FIRST_START + episodes)
-    played = rollouts(learned.policy, learned.normalizer, starts, world)
-    task = cast(TaskContract, world.make_env().get_wrapper_attr("contract"))
+    ended = rollouts(learned.policy, learned.normalizer, starts, task)
+    contract = cast(TaskContract, task.make_env().get_wrapper_attr("contract"))
     return {
         "schema": "vqbet_course/goals/1",
         "arm": arm,
         "seed": FIRST_START,
-        "contract": task.to_dict(),
+        "contract": contract.to_dict(),
+        "success_progress": task.success_progress,
         "training": {"seed": seed, "steps": learned.steps, "seconds": learned.seconds, "cpu_seconds": spent},
-        "metrics": rollout_metrics(played, world) | {"behaviour": behaviour(played)},
-        "episodes": [e.summary() for e in played],
+        "metrics": rollout_metrics(ended, task) | {"behaviour": behaviour(ended)},
+        "episodes": [e.summary() for e in ended],
         "made_by": made_by(),
     }
 

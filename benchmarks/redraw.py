@@ -34,7 +34,7 @@ from vqbet_course.tasks import open_source
 from vqbet_course.tokens import kmeans, nearest_code
 from vqbet_course.training.runs import load_run
 from vqbet_course.widgets.drive import draw_drive
-from vqbet_course.widgets.picture import DPI, young_figures
+from vqbet_course.widgets.parts import DPI, young_figures
 
 RESULT = Path(__file__).parent / "results" / "redraw.json"
 BAR_MS = 100.0

@@ -37,7 +37,7 @@ def states(n: int = sum(LENGTHS), seed: int = 0) -> np.ndarray:
     return np.column_stack([draw.uniform(50, 450, (n, 4)), draw.uniform(0, 2 * np.pi, n)]).astype(np.float32)
 
 
-def pusht(pictures: bool = False) -> Truth:
+def pusht(images: bool = False) -> Truth:
     state = states()
     numbers = {
         "observation.environment_state": block_keypoints(state[:, 2:].astype(np.float64)).astype(np.float32),
@@ -45,7 +45,7 @@ def pusht(pictures: bool = False) -> Truth:
         "action": state[:, :2] + 5,
         "source.state": state,
     }
-    return Truth(numbers, 10.0, {"observation.image": photos()} if pictures else {})
+    return Truth(numbers, 10.0, {"observation.image": photos()} if images else {})
 
 
 def photos(n: int = sum(LENGTHS), height: int = 8, width: int = 12, seed: int = 1) -> np.ndarray:
@@ -80,13 +80,13 @@ def fill_replay_buffer(store: object) -> None:
 
 def replay_zarr(folder: Path) -> tuple[Path, Truth]:
     fill_replay_buffer(folder / "demos.zarr")
-    return folder / "demos.zarr", pusht(pictures=True)
+    return folder / "demos.zarr", pusht(images=True)
 
 
 def zipped_zarr(folder: Path) -> tuple[Path, Truth]:
     with zarr.storage.ZipStore(folder / "demos.zarr.zip", mode="w") as store:
         fill_replay_buffer(store)
-    return folder / "demos.zarr.zip", pusht(pictures=True)
+    return folder / "demos.zarr.zip", pusht(images=True)
 
 
 def robomimic(folder: Path) -> tuple[Path, Truth]:
@@ -100,6 +100,8 @@ def robomimic(folder: Path) -> tuple[Path, Truth]:
             demo["actions"] = action[start:end].astype(np.float64)
             for name, values in {"eef_pos": position, "gripper": grip, "object": world, "eye_image": photos()}.items():
                 demo[f"obs/{name}"] = values[start:end]
+        for name, demos in {"train": [b"demo_10"], "valid": [b"demo_2"], "all": [b"demo_2", b"demo_10"]}.items():
+            file[f"mask/{name}"] = demos
     numbers = {
         "observation.state": np.hstack([position, grip]),
         "observation.environment_state": world,
@@ -132,8 +134,8 @@ def csv_folder(folder: Path) -> tuple[Path, Truth]:
         columns = {"timestamp": np.arange(end - start) / 20} | {f"joint_{j}": state[start:end, j] for j in range(3)}
         columns |= {f"action_{j}": action[start:end, j] for j in range(2)}
         pyarrow.csv.write_csv(pa.table(columns), place / "log.csv")
-        for row, picture in enumerate(photos()[start:end]):
-            Image.fromarray(picture).save(place / "wrist" / f"{row}.png")
+        for row, image in enumerate(photos()[start:end]):
+            Image.fromarray(image).save(place / "wrist" / f"{row}.png")
     numbers = {"observation.state": state, "action": action}
     return folder / "teleop", Truth(numbers, 20.0, {"observation.images.wrist": photos()})
 
@@ -188,21 +190,21 @@ def lerobot(folder: Path) -> tuple[Path, Truth]:
     return place, Truth(numbers, 30.0, {})
 
 
-def film(path: Path, pictures: np.ndarray, rate: int) -> None:
-    """Write pictures (N, H, W, 3) as a film that loses nothing."""
+def write_lossless_video(path: Path, images: np.ndarray, rate: int) -> None:
+    """Write images (N, H, W, 3) as a video that loses nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264rgb", rate=rate, options={"qp": "0"})
-        stream.width, stream.height, stream.pix_fmt = pictures.shape[2], pictures.shape[1], "rgb24"
-        for picture in pictures:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))  # type: ignore[arg-type]
+        stream.width, stream.height, stream.pix_fmt = images.shape[2], images.shape[1], "rgb24"
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image)))  # type: ignore[arg-type]
         container.mux(stream.encode())
 
 
-def filmed(folder: Path, version: int) -> tuple[Path, Truth]:
-    """The dataset of `lerobot`, with a camera whose pictures are kept as films, as most datasets of the hub have them."""
+def in_videos(folder: Path, version: int) -> tuple[Path, Truth]:
+    """The dataset of `lerobot`, with a camera whose images are kept as videos, as most datasets of the hub have them."""
     place, truth = lerobot(folder)
-    camera, pictures = "observation.images.top", photos(height=16, width=24)
+    camera, images = "observation.images.top", photos(height=16, width=24)
     layout = (
         "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
         "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
@@ -212,9 +214,11 @@ def filmed(folder: Path, version: int) -> tuple[Path, Truth]:
     (place / "meta" / "info.json").write_text(json.dumps(info | {"video_path": layout}))
     if version == 2:
         for i, start, end in spans():
-            film(place / "videos" / "chunk-000" / camera / f"episode_{i:06d}.mp4", pictures[start:end], 30)
+            write_lossless_video(
+                place / "videos" / "chunk-000" / camera / f"episode_{i:06d}.mp4", images[start:end], 30
+            )
     else:
-        film(place / "videos" / camera / "chunk-000" / "file-000.mp4", pictures, 30)
+        write_lossless_video(place / "videos" / camera / "chunk-000" / "file-000.mp4", images, 30)
         rows = [
             {
                 "episode_index": i,
@@ -227,15 +231,15 @@ def filmed(folder: Path, version: int) -> tuple[Path, Truth]:
         ]
         (place / "meta" / "episodes" / "chunk-000").mkdir(parents=True)
         pq.write_table(pa.Table.from_pylist(rows), place / "meta" / "episodes" / "chunk-000" / "file-000.parquet")
-    return place, Truth(truth.numbers, truth.fps, {camera: pictures})
+    return place, Truth(truth.numbers, truth.fps, {camera: images})
 
 
-def lerobot_films(folder: Path) -> tuple[Path, Truth]:
-    return filmed(folder, 3)
+def lerobot_videos(folder: Path) -> tuple[Path, Truth]:
+    return in_videos(folder, 3)
 
 
-def lerobot_v2_films(folder: Path) -> tuple[Path, Truth]:
-    return filmed(folder, 2)
+def lerobot_v2_videos(folder: Path) -> tuple[Path, Truth]:
+    return in_videos(folder, 2)
 
 
 def maniskill(folder: Path) -> tuple[Path, Truth]:
@@ -315,8 +319,8 @@ MAKERS: dict[str, Make] = {
         csv_folder,
         parquet_folder,
         lerobot,
-        lerobot_films,
-        lerobot_v2_films,
+        lerobot_videos,
+        lerobot_v2_videos,
         maniskill,
         gello,
         recorded,

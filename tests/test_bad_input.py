@@ -201,6 +201,24 @@ def test_evaluating_no_episodes(refused: Say, run: Path) -> None:
     assert "at least 0" in refused("eval", run, "--seed", -1)
 
 
+@pytest.mark.parametrize(
+    "option",
+    ["--episodes=5", "--seed=1", "--videos=0", "--task=pusht", "--perturb=observation-noise=1", "--goal-pose=random"],
+)
+def test_an_evaluation_without_an_environment_takes_nothing_that_is_for_one(
+    option: str, refused: Say, run: Path
+) -> None:
+    before = contents(run)
+    name = option.partition("=")[0]
+    assert f"leave {name} out" in refused("eval", run, "--offline", run.parent / "data.npz", option)
+    assert contents(run) == before
+
+
+def test_a_part_of_no_split(refused: Say, run: Path) -> None:
+    assert "give --split FILE" in refused("eval", run, "--part", "stress")
+    assert "give --split FILE" in refused("eval", run, "--offline", "demo", "--part", "val")
+
+
 def test_evaluating_into_a_file(refused: Say, run: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("precious")
     refused("eval", run, "--episodes", 1, "--videos", 0, "--out", tmp_path / "file")
@@ -235,6 +253,7 @@ def test_resuming_a_run_that_is_not_sound(
 def test_resuming_nowhere(refused: Say, tmp_path: Path) -> None:
     assert "missing" in refused("train", "--resume", tmp_path / "nowhere")
     assert "leave --steps, --observe out" in refused("train", "--resume", tmp_path, "--steps", "9", "--observe", "a")
+    assert "leave --only-task out" in refused("train", "--resume", tmp_path, "--only-task", "push")
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -313,7 +332,7 @@ def test_a_disk_that_is_really_full(
     assert not list((tiny_disk / "run").glob("*.safetensors")) and not list((tiny_disk / "run").glob(".*"))
 
 
-def test_a_film_for_which_there_is_no_room_leaves_the_figures(tiny_disk: Path, refused: Say, run: Path) -> None:
+def test_a_video_for_which_there_is_no_room_leaves_the_metrics(tiny_disk: Path, refused: Say, run: Path) -> None:
     (tiny_disk / "filler").write_bytes(bytes(48 * 1024))
     assert "no space left" in refused("eval", run, "--episodes", 1, "--videos", 1, "--out", tiny_disk / "eval")
     assert json.loads((tiny_disk / "eval" / "run.json").read_text())["metrics"]["episodes"] == 1

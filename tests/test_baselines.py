@@ -2,14 +2,18 @@
 
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from small import write_npz
 from torch import nn
 
-from vqbet_course.baselines import BC, BeT, ChunkPolicy, chunk_stage
+from vqbet_course.baselines import BC, BeT, ChunkPolicy, FlowMatching, chunk_stage
+from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.demos import Demos, load_demos
 from vqbet_course.experiments.panel import POLICIES, as_policy, build, config_for
 from vqbet_course.rollout import Rollout, rollouts
@@ -35,6 +39,11 @@ def trained(name: str, demos: Demos, steps: int = 3) -> tuple[Any, Setup]:
     return (policy if isinstance(policy, ChunkPolicy) else as_policy(policy)).eval(), setup
 
 
+CONFIG_OF_FLOW = VQBeTConfig.laptop(
+    observation_sizes={"observation.state": 2}, n_obs_steps=2, action_chunk_size=4, n_action_steps=1
+)
+
+
 def same(one: Rollout, two: Rollout) -> bool:
     return one.coverage == two.coverage and np.array_equal(one.actions, two.actions) and one.tokens == two.tokens
 
@@ -51,7 +60,7 @@ def test_every_policy_repeats_from_its_episodes_generators(name: str, demos: Dem
     two = rollouts(policy, setup.normalizer, [4, 5], make)
     assert all(map(same, one, two))
     assert same(rollouts(policy, setup.normalizer, [4, 99], make)[0], one[0])
-    if name in ("diffusion", "bet"):  # draws matter to these, even untrained
+    if name in ("diffusion", "bet", "flow"):  # draws matter to these, even untrained
         assert not same(rollouts(policy, setup.normalizer, [4, 5], make, draws=[7, 8])[0], one[0])
 
 
@@ -64,7 +73,7 @@ def ShortPusht() -> Any:
     return env
 
 
-@pytest.mark.parametrize("name", ["bc", "bet", "act", "diffusion"])
+@pytest.mark.parametrize("name", ["bc", "bet", "act", "diffusion", "flow"])
 def test_every_policy_learns(name: str, demos: Demos) -> None:
     setup = prepare(
         demos, config := config_for(name, demos, use_relative_actions=True, scheduler_warmup_steps=1), False
@@ -90,7 +99,7 @@ def test_a_bin_and_an_offset_make_the_action(demos: Demos) -> None:
     assert np.allclose(np.array(played.codes) + np.array(played.offsets), np.array(played.actions), atol=1e-2)
 
 
-@pytest.mark.parametrize(("name", "every"), [("bc", 4), ("bet", 1), ("act", 8), ("diffusion", 8)])
+@pytest.mark.parametrize(("name", "every"), [("bc", 4), ("bet", 1), ("act", 8), ("diffusion", 8), ("flow", 8)])
 def test_a_policy_decides_when_its_queue_is_empty(name: str, every: int, demos: Demos) -> None:
     policy, setup = trained(name, demos)
     played = rollouts(policy, setup.normalizer, [0], ShortPusht)[0]
@@ -121,3 +130,35 @@ def test_samplers_of_one_diffusion_policy_share_its_weights(demos: Demos) -> Non
     policy.sample_with("DDIM", 10)
     assert type(policy.policy.diffusion.noise_scheduler).__name__ == "DDIMScheduler"
     assert all(torch.equal(value, before[name]) for name, value in policy.state_dict().items())
+
+
+@given(st.integers(1, 20), st.integers(0, 2**31))
+def test_flow_follows_the_velocity_of_one_chunk_to_that_chunk(n_steps: int, seed: int) -> None:
+    """From any noise, Euler steps of the true velocity of a world with one chunk end at it: (x1 - x) / (1 - t)."""
+    flow = build("flow", CONFIG_OF_FLOW)
+    assert isinstance(flow, FlowMatching)
+    flow.n_steps = n_steps
+    chunks = torch.randn(50, *flow.shape, generator=torch.Generator().manual_seed(seed))
+    flow.learn_scales(chunks)
+    only = chunks[0] / flow.scale
+    with patch.object(flow, "velocity", lambda window, x, t: (only - x) / (1 - t.unsqueeze(2))):
+        window = {name: torch.zeros(4, 2, size) for name, size in flow.config.observation_sizes.items()}
+        assert torch.allclose(flow.decide(window).actions, chunks[:1].expand(4, -1, -1), atol=1e-4)
+
+
+def test_flow_draws_both_of_two_chunks() -> None:
+    """Where two chunks are right, flow matching decides for one of them, not for their mean."""
+    flow = build("flow", CONFIG_OF_FLOW)
+    assert isinstance(flow, FlowMatching)
+    windows, chunks = torch.zeros(256, 2, 2), torch.ones(256, 2, *flow.shape)
+    chunks[::2] *= -1
+    flow.learn_scales(chunks[:, -1])
+    torch.manual_seed(0)
+    optimizer = torch.optim.Adam(flow.parameters(), 1e-3)
+    for _ in range(300):
+        optimizer.zero_grad()
+        flow.loss({"observation.state": windows}, chunks).backward()
+        optimizer.step()
+    drawn = flow.decide({"observation.state": torch.zeros(100, 2, 2)}).actions.mean((1, 2))
+    assert (drawn.abs() > 0.5).float().mean() > 0.9
+    assert 0.2 < (drawn > 0).float().mean() < 0.8

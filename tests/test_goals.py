@@ -12,6 +12,7 @@ from conftest import REPO
 from small import CONFIG, arrays, same, small_run, write_npz
 from torch import Tensor
 
+from vqbet_course import tasks
 from vqbet_course.baselines import BC, chunk_stage
 from vqbet_course.cli import main
 from vqbet_course.core.configuration import VQBeTConfig
@@ -30,6 +31,7 @@ from vqbet_course.tasks.pusht import geometry as pusht
 from vqbet_course.tasks.pusht.block_frame import BlockFrame, frame_of, turn_back
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.tasks.pusht.environment import draw_pose, parse_pose, pusht_world
+from vqbet_course.tasks.pusht.task import PushT
 from vqbet_course.tasks.task import Task
 from vqbet_course.train import resume, train
 from vqbet_course.training.data import Setup, prepare
@@ -61,6 +63,12 @@ def test_goals_are_of_the_own_episode_and_never_of_the_past(demos: Demos, kind: 
         assert {1, 2} <= set((rows[:, 0] - now).tolist()) and (rows[:, 0] == last).any()
     else:
         assert torch.equal(rows[:, -1], last)
+
+
+def test_two_tasks_of_one_contract_change_the_frame_once(demos: Demos, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = setup_of(demos, "final").windows.chunks
+    monkeypatch.setattr(tasks, "TASKS", dict(tasks.TASKS) | {"another": PushT()})
+    assert torch.equal(setup_of(demos, "final").windows.chunks, before)
 
 
 def test_the_last_frame_of_an_episode_has_itself_as_its_future() -> None:

@@ -18,6 +18,7 @@ from vqbet_course.core.configuration import ActingConfig, VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.heads import draw_uniform
 from vqbet_course.policy import StateEncoder, VQBeT, VQBeTPolicy, average_overlaps, interleave, stage2_loss
+from vqbet_course.training.factory import build_policy
 
 pytestmark = pytest.mark.fast
 
@@ -337,13 +338,6 @@ def test_a_decision_reads_the_last_observations_in_order() -> None:
         assert torch.equal(action, policy.decision.actions[:, 0])
 
 
-def test_every_frame_is_encoded_once_when_it_arrives() -> None:
-    policy, encoded = make_policy(n_obs_steps=3, n_action_steps=1), []
-    policy.network.encoder.register_forward_hook(lambda _, __, tokens: encoded.append(tokens.shape))
-    episode(policy, 1, 2, steps=6)
-    assert encoded == [(2, 1, 1, 16)] * 6  # both episodes, one step, one token of 16 numbers
-
-
 def test_relative_chunks_begin_at_the_pusher() -> None:
     place, move = make_policy(), make_policy(use_relative_actions=True)
     seen = observe(2)
@@ -374,3 +368,60 @@ def test_whole_chunks_have_nothing_to_average() -> None:
     averaged = torch.stack(average_overlaps([chunk, torch.randn(2, 4, 2)], n=4), dim=1)
     assert torch.equal(averaged, chunk)
     assert F.l1_loss(averaged, chunk) == 0
+
+
+# what a decision reads
+
+
+CAMERA = "observation.image"
+
+
+def camera_policy(n_obs_steps: int, n_action_steps: int) -> tuple[VQBeTPolicy, list[int]]:
+    """A policy with a camera, and a list that will hold how many frames each call of its encoder was given."""
+    torch.manual_seed(0)
+    config = VQBeTConfig.laptop(
+        n_obs_steps=n_obs_steps,
+        n_action_steps=n_action_steps,
+        image_shapes={CAMERA: (3, 40, 40)},
+        observation_sizes={"observation.state": 2},
+        crop_shape=None,
+        gpt_block_size=32,
+    )
+    policy, encoded = build_policy(config).eval(), list[int]()
+    images = policy.network.encoder.get_submodule("images")
+    images.register_forward_hook(lambda module, inputs, output: encoded.append(len(inputs[0])))
+    return policy, encoded
+
+
+@pytest.mark.parametrize(
+    ("n_obs_steps", "n_action_steps", "batches"),
+    [(2, 8, [1, 2, 2]), (5, 8, [1, 5, 5]), (5, 1, [1] * 20), (3, 2, [1] + [2] * 9), (5, 4, [1, 4, 4, 4, 4])],
+)
+def test_only_frames_that_a_decision_needs_are_encoded_once_and_together(
+    n_obs_steps: int, n_action_steps: int, batches: list[int]
+) -> None:
+    policy, encoded = camera_policy(n_obs_steps, n_action_steps)
+    frames, states = torch.rand(20, 1, 3, 40, 40), torch.rand(20, 1, 2)
+    image, state = torch.empty(1, 3, 40, 40), torch.empty(1, 2)
+    last = 0
+    for t in range(20):
+        image.copy_(frames[t]), state.copy_(states[t])  # as an environment that reuses its buffers
+        decided = not policy.actions
+        policy.select_action({CAMERA: image, "observation.state": state})
+        last = t if decided else last
+    assert encoded == batches
+    steps = [max(0, t) for t in range(last - n_obs_steps + 1, last + 1)]
+    window = {CAMERA: frames[steps].transpose(0, 1), "observation.state": states[steps].transpose(0, 1)}
+    torch.testing.assert_close(torch.cat([*policy.tokens], dim=1), policy.network.encode(window), atol=1e-5, rtol=1e-5)
+
+
+def test_a_token_of_numbers_does_not_depend_on_when_it_was_encoded() -> None:
+    """To the last bit: one row and several rows round differently in a matrix product."""
+    torch.manual_seed(0)
+    network = build_policy(VQBeTConfig.laptop(observation_sizes={"observation.state": 2}, n_obs_steps=3)).network.eval()
+    often, seldom = (VQBeTPolicy(network, ActingConfig(0.0, n)) for n in (1, 4))
+    for t, seen in enumerate(torch.rand(9, 1, 2)):
+        for policy in (often, seldom):
+            policy.select_action({"observation.state": seen})
+        if t % 4 == 0:
+            assert torch.equal(torch.cat([*often.tokens]), torch.cat([*seldom.tokens]))

@@ -1,6 +1,7 @@
-"""Rollouts that repeat, figures computed by hand."""
+"""Rollouts that repeat, metrics computed by hand."""
 
 import math
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="module")
-def played(run: Run) -> list[Rollout]:
+def episodes(run: Run) -> list[Rollout]:
     return rollouts(run.policy, run.normalizer, [4, 5])
 
 
@@ -47,11 +48,11 @@ def same_episode(one: Rollout, two: Rollout) -> bool:
 # --- rolling out ------------------------------------------------------------------------------------------------
 
 
-def test_the_same_seeds_give_the_same_episodes(run: Run, played: list[Rollout]) -> None:
+def test_the_same_seeds_give_the_same_episodes(run: Run, episodes: list[Rollout]) -> None:
     torch.manual_seed(123)  # nobody's draws but the episodes' own matter
     again = rollouts(run.policy, run.normalizer, [4, 5])
-    assert all(map(same_episode, played, again))
-    assert not np.array_equal(played[0].actions, played[1].actions)
+    assert all(map(same_episode, episodes, again))
+    assert not np.array_equal(episodes[0].actions, episodes[1].actions)
 
 
 def test_rollouts_leave_the_callers_draws_alone(run: Run) -> None:
@@ -62,9 +63,9 @@ def test_rollouts_leave_the_callers_draws_alone(run: Run) -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_an_episode_does_not_depend_on_its_neighbours(run: Run, played: list[Rollout]) -> None:
-    assert same_episode(rollouts(run.policy, run.normalizer, [4, 77])[0], played[0])
-    assert same_episode(rollouts(run.policy, run.normalizer, [77, 5])[1], played[1])
+def test_an_episode_does_not_depend_on_its_neighbours(run: Run, episodes: list[Rollout]) -> None:
+    assert same_episode(rollouts(run.policy, run.normalizer, [4, 77])[0], episodes[0])
+    assert same_episode(rollouts(run.policy, run.normalizer, [77, 5])[1], episodes[1])
 
 
 @pytest.mark.parametrize(("n_action_steps", "every"), [(None, CONFIG.action_chunk_size), (3, 3), (1, 1)])
@@ -104,23 +105,23 @@ def test_success_ends_an_episode_and_the_others_go_on(run: Run) -> None:
     assert [e.summary()["final_coverage"] for e in episodes] == [0.97, 0.1, 0.97]
 
 
-# --- figures ----------------------------------------------------------------------------------------------------
+# --- metrics ----------------------------------------------------------------------------------------------------
 
 
-def test_the_figures_are_those_computed_by_hand() -> None:
+def test_the_metrics_are_those_computed_by_hand() -> None:
     episodes = [
         Rollout(0, True, coverage=[0.5, 0.96]),
         Rollout(1, False, coverage=[0.76, 0.19]),
         Rollout(2, False, coverage=[0.0]),
         Rollout(3, True, coverage=[1.0]),
     ]
-    figures = rollout_metrics(episodes)
-    assert figures["episodes"] == 4
-    assert figures["success_rate"] == pytest.approx(0.5)
-    assert figures["avg_max_coverage"] == pytest.approx((0.96 + 0.76 + 0 + 1) / 4)
-    assert figures["avg_final_coverage"] == pytest.approx((0.96 + 0.19 + 0 + 1) / 4)
-    assert figures["avg_max_reward"] == pytest.approx((1 + 0.8 + 0 + 1) / 4)
-    assert figures["success_ci95"] == pytest.approx([0.1500, 0.8500], abs=1e-4)
+    metrics = rollout_metrics(episodes)
+    assert metrics["episodes"] == 4
+    assert metrics["success_rate"] == pytest.approx(0.5)
+    assert metrics["avg_max_coverage"] == pytest.approx((0.96 + 0.76 + 0 + 1) / 4)
+    assert metrics["avg_final_coverage"] == pytest.approx((0.96 + 0.19 + 0 + 1) / 4)
+    assert metrics["avg_max_reward"] == pytest.approx((1 + 0.8 + 0 + 1) / 4)
+    assert metrics["success_ci95"] == pytest.approx([0.1500, 0.8500], abs=1e-4)
 
 
 @given(wins=st.integers(0, 40), losses=st.integers(0, 40))
@@ -136,14 +137,11 @@ def test_the_interval_is_wilsons(wins: int, losses: int) -> None:
     assert rollout_metrics(episodes)["success_ci95"] == pytest.approx([middle - half, middle + half], abs=1e-5)
 
 
-def test_the_line_says_all_figures() -> None:
+def test_the_line_has_all_metrics() -> None:
     line = metrics_in_words(
         rollout_metrics([Rollout(0, True, coverage=[0.2, 0.96]), Rollout(1, False, coverage=[0.475, 0.3])])
     )
-    assert line == (
-        "2 episodes: success 50% (95 % interval 9% to 91%), average max reward 0.750, "
-        "average max coverage 0.718, average final coverage 0.630"
-    )
+    assert re.findall(r"\d[\d.]*%?", line) == ["2", "50%", "95", "9%", "91%", "0.750", "0.718", "0.630"]
 
 
 def test_latency_is_measured_with_one_thread_and_gives_the_threads_back(
@@ -152,7 +150,7 @@ def test_latency_is_measured_with_one_thread_and_gives_the_threads_back(
     threads, seen = torch.get_num_threads(), set()
     act = rollout.act
     monkeypatch.setattr(rollout, "act", lambda *a: (seen.add(torch.get_num_threads()), act(*a))[1])
-    figures = latency(run.policy, run.normalizer, seed=0, decisions=20)
-    assert 0 < figures["latency_ms"]["p50"] <= figures["latency_ms"]["p95"]
-    assert 0 < figures["step_latency_ms"]["p50"] < figures["latency_ms"]["p50"]  # most steps only take from the queue
+    metrics = latency(run.policy, run.normalizer, seed=0, decisions=20)
+    assert 0 < metrics["latency_ms"]["p50"] <= metrics["latency_ms"]["p95"]
+    assert 0 < metrics["step_latency_ms"]["p50"] < metrics["latency_ms"]["p50"]  # most steps only take from the queue
     assert seen == {1} and torch.get_num_threads() == threads

@@ -10,13 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 from conftest import REPO
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from small import CONFIG, same, write_npz
+from small import CONFIG, arrays, same, write_npz
 from torch import nn
 
 from vqbet_course import train as training
@@ -206,11 +207,35 @@ def test_minutes_become_steps_that_repeat_the_run(data: str, tmp_path: Path) -> 
     assert same(weights(tmp_path / "again"), weights(tmp_path / "timed"))
 
 
+def test_an_episode_is_long_enough_when_it_has_a_window(tmp_path: Path) -> None:
+    """A window begins with a repeated first frame, so that an episode of one chunk has one."""
+    chunk = CONFIG.action_chunk_size
+    lengths = np.array([40, chunk, 30])
+    short = {name: values[: lengths.sum()] for name, values in arrays().items() if name != "episode_ends"}
+    data = write_npz(tmp_path / "short.npz", **short, episode_ends=np.cumsum(lengths))
+    assert CONFIG.n_obs_steps > 1 and prepare(load_demos(open_source(data)), CONFIG, augment=True).windows
+    too_short = write_npz(tmp_path / "too_short.npz", **short, episode_ends=np.array([40, 39 + chunk, lengths.sum()]))
+    with pytest.raises(BadInput, match=f"episode 1 has {chunk - 1} frames"):
+        prepare(load_demos(open_source(too_short)), CONFIG, augment=True)
+
+
 @pytest.mark.parametrize(("seconds", "expected"), [((0.01, 0.1), 40 + 596), ((1.0, 1.0), 60)])
 def test_calibration_divides_the_time(seconds: tuple[float, float], expected: int, data: str) -> None:
     setup = prepare(load_demos(open_source(data)), CONFIG, augment=False)
     with patch.object(training, "seconds_per_step", side_effect=seconds):
         assert training.calibrated_steps(Budget(1.0), CONFIG, setup, seed=0) == expected
+
+
+@pytest.mark.parametrize(("seconds", "chosen"), [((1.0, 0.9), 1), ((1.0, 5.0), 1), ((1.0, 0.6), 2)])
+def test_more_threads_are_taken_only_where_they_help(seconds: tuple[float, float], chosen: int, data: str) -> None:
+    setup, before = prepare(load_demos(open_source(data)), CONFIG, augment=False), torch.random.get_rng_state()
+    with (
+        patch.object(training, "seconds_per_step", side_effect=seconds),
+        patch.object(training.torch, "get_num_threads", return_value=2),
+        patch.object(training.torch, "set_num_threads"),
+    ):
+        assert training.calibrated_threads(CONFIG, setup, seed=0) == chosen
+    assert torch.equal(before, torch.random.get_rng_state())
 
 
 # --- interrupted ------------------------------------------------------------------------------------------------
@@ -256,11 +281,6 @@ def test_resuming_uses_the_threads_of_the_plan(straight: Path) -> None:
     torch.set_num_threads(2)
     resume(straight, quiet=True)
     assert torch.get_num_threads() == 1
-
-
-def test_a_log_line_cut_short_is_dropped(tmp_path: Path) -> None:
-    (tmp_path / "log.jsonl").write_text('{"step": 0}\n{"step": 10}\n{"ste')
-    assert read_log(tmp_path / "log.jsonl") == [{"step": 0}, {"step": 10}]
 
 
 KILLS = """

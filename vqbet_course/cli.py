@@ -6,7 +6,7 @@ A command that cannot go on raises `BadInput`; `main` makes one line and exit st
 
 import errno
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.course.profiles import CELL_TIMEOUT_S
 from vqbet_course.tasks import DEFAULT_TASK
 
+PATH = click.Path(path_type=Path)
+
 FPS = click.option("--fps", type=float, help="Frames a second, where the source does not say.")
 TASK = click.option(
     "--task",
@@ -25,12 +27,18 @@ TASK = click.option(
     help="Whose demonstrations they are: a task's name, like `navigation`, module:Class, or `none` to "
     "read them as they are stored. [default: what the source shows]",
 )
-OF_TASK = click.option(
-    "--task",
-    metavar="TASK",
-    help="A task's name, or module:Class of a Task or of a Gymnasium environment with a contract. "
-    f"[default: the task that the data show, else {DEFAULT_TASK}]",
-)
+SEED = click.option("--seed", type=int, default=0, show_default=True)
+SEEDS = click.option("--seeds", default="1,2,3", show_default=True, metavar="N,N", help="Training seeds.")
+DATA = click.option("--data", metavar="SOURCE", help="Demonstrations of the task.  [default: the task's own]")
+
+
+def of_task[F: Callable[..., Any]](default: str) -> Callable[[F], F]:
+    """The option --task of a command that makes environments; `default` says in words which task it is without it."""
+    kinds = "A task's name, or module:Class of a Task or of a Gymnasium environment with a contract."
+    return click.option("--task", metavar="TASK", help=f"{kinds} [default: {default}]")
+
+
+OF_TASK = of_task(f"the task that the data show, else {DEFAULT_TASK}")
 
 CHOICE = (
     click.option(
@@ -71,7 +79,7 @@ def cli() -> None:
 @click.option("--only", metavar="NN,NN", help="Run these lessons, by number, instead of all.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("_runs/course"),
     show_default=True,
     help="Where the executed lessons and the report go.",
@@ -95,13 +103,13 @@ def course(profile: str, only: str | None, out: Path) -> None:
 )
 @click.option("--minutes", type=float, help="Train for about this long: calibrates, then fixes the steps.")
 @click.option("--steps", type=int, help="Train for exactly this many steps of both stages together.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@SEED
 @click.option(
     "--augment/--no-augment",
     default=None,
     help="Add demonstrations that the task makes of them, like mirror images. [default: where it can]",
 )
-@click.option("--split", type=click.Path(path_type=Path), metavar="FILE", help="Train on these episodes only.")
+@click.option("--split", type=PATH, metavar="FILE", help="Train on these episodes only.")
 @click.option(
     "--observe",
     metavar="NAME,NAME",
@@ -119,56 +127,64 @@ def course(profile: str, only: str | None, out: Path) -> None:
     show_default=True,
     help="Train towards goals: any later moment of the demonstration, or its end.",
 )
-@click.option("--out", type=click.Path(path_type=Path), metavar="RUN", help="The run directory to make.")
+@click.option("--config", type=PATH, metavar="FILE", help="Fields of the configuration, as YAML or JSON.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="One field of the configuration, like action_chunk_size=4; `vqbet-course config` lists them.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Threads of PyTorch. [default: 1, or all where a trial of both shows a gain]",
+)
+@click.option("--out", type=PATH, metavar="RUN", help="The run directory to make.")
 @click.option("--only-task", metavar="TEXT", help="Train on the episodes in which this task is done.")
-@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="The interrupted run to continue.")
+@click.option("--resume", type=PATH, metavar="RUN", help="The interrupted run to continue.")
+@click.option(
+    "--tensorboard",
+    is_flag=True,
+    help="Also write the metrics for TensorBoard, into RUN/tensorboard. With --resume, too.",
+)
 @TASK
 def train(
     data: str,
-    minutes: float | None,
-    steps: int | None,
-    seed: int,
-    augment: bool | None,
-    split: Path | None,
-    observe: str | None,
-    weights: str | None,
-    goal: str,
     out: Path | None,
-    only_task: str | None,
     resume: Path | None,
-    task: str | None,
+    observe: str | None,
+    tensorboard: bool,
+    config: Path | None,
+    settings: tuple[str, ...],
+    **options: Any,
 ) -> None:
     """Train a VQ-BeT: first the tokenizer, then the policy."""
     from vqbet_course import train as training
+    from vqbet_course.core.hyperparameters import changes_from
+    from vqbet_course.training.tensorboard import TensorBoard
 
-    if (out is None) == (resume is None):
+    run = out or resume
+    if run is None or (out and resume):
         raise click.UsageError("give --out RUN for a new run or --resume RUN for an interrupted one")
-    if resume is not None:
-        context = click.get_current_context()
-        given = [
-            f"--{name}"
-            for name in context.params
-            if name != "resume" and context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
-        ]
-        if given:
-            raise BadInput(f"--resume takes all else from the run; leave {', '.join(given)} out")
-        training.resume(resume)
-    elif out is not None:
-        training.train(
-            data,
-            out,
-            steps=steps,
-            minutes=minutes,
-            seed=seed,
-            augment=augment,
-            split=split,
-            goal=goal,
-            observe=observe.split(",") if observe is not None else None,
-            weights=weights,
-            task=task,
-            only_task=only_task,
-        )
-    click.echo(f"trained: {out or resume}; see how it does with: vqbet-course eval {out or resume}")
+    if resume and (given := given_options(click.get_current_context().params.keys() - {"resume", "tensorboard"})):
+        raise BadInput(f"--resume takes all else from the run; leave {', '.join(given)} out")
+    hooks = [TensorBoard(run)] if tensorboard else []
+    if resume:
+        training.resume(run, hooks=hooks)
+    else:
+        seen, changes = observe.split(",") if observe is not None else None, changes_from(config, settings)
+        training.train(data, run, observe=seen, changes=changes, hooks=hooks, **options)
+    click.echo(f"trained: {run}; see how it does with: vqbet-course eval {run}")
+
+
+@cli.command("config")
+def config_() -> None:
+    """List every field of the configuration: LeRobot's default, what the laptop changes, its meaning."""
+    from vqbet_course.core.hyperparameters import listing
+
+    for line in listing():
+        click.echo(line)
 
 
 @cli.command("eval")
@@ -176,12 +192,7 @@ def train(
 @click.option("--episodes", type=int, default=50, show_default=True)
 @click.option("--seed", type=int, default=100_000, show_default=True, help="The first environment seed.")
 @click.option("--videos", type=int, default=3, show_default=True, help="Videos of the first episodes.")
-@click.option(
-    "--task",
-    metavar="TASK",
-    help="A task's name, or module:Class of a Task or of a Gymnasium environment with a contract. "
-    "[default: the one that RUN was trained on]",
-)
+@of_task("the one that RUN was trained on")
 @click.option(
     "--perturb",
     multiple=True,
@@ -194,7 +205,7 @@ def train(
 )
 @click.option(
     "--split",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="Start where held-out episodes of this split start, instead of at environment seeds.",
 )
@@ -212,46 +223,38 @@ def train(
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="DIR",
     help="[default: RUN/eval/ and a name made of what was asked]",
 )
-def evaluate(
-    run: str,
-    episodes: int,
-    seed: int,
-    videos: int,
-    task: str | None,
-    perturb: tuple[str, ...],
-    goal_pose: str | None,
-    split: Path | None,
-    part: str,
-    offline: str | None,
-    out: Path | None,
-) -> None:
+def evaluate(run: str, split: Path | None, part: str, offline: str | None, out: Path | None, **asked: Any) -> None:
     """Evaluate a policy, and write its metrics, traces, failure labels and videos. RUN: a run directory or `shipped`."""
     from vqbet_course.evaluation import evaluate as evaluation
+    from vqbet_course.evaluation import offline as comparison
     from vqbet_course.training.runs import load_run
 
+    if split is None and given_options({"part"}):
+        raise BadInput("--part says which episodes of a split; give --split FILE, too, or leave it out")
+    if offline is not None and (given := given_options(asked)):
+        raise BadInput(f"--offline needs no environment; leave {', '.join(given)} out")
     loaded = load_run(run)
+    folder = (Path("_runs/shipped") if run == "shipped" else loaded.path) / "eval"
     if offline is not None:
-        from vqbet_course.evaluation import open_loop
-
-        out = out or (Path("_runs/shipped") if run == "shipped" else loaded.path) / "eval" / "offline"
-        found = open_loop.evaluate_offline(loaded, offline, out, split, part)
-        for line in [*open_loop.describe_offline(found), f"written: {out / 'offline.json'} and {out / 'offline.html'}"]:
-            click.echo(line)
-        return
-    name = evaluation.evaluation_name(part if split else f"seed-{seed}", perturb, goal_pose)
-    out = out or (Path("_runs/shipped") if run == "shipped" else loaded.path) / "eval" / name
-    result = evaluation.evaluate(loaded, episodes, seed, out, videos, task, perturb, goal_pose, split, part)
-    for line in [*evaluation.summary_lines(result), f"written: {out / 'run.json'}"]:
+        out = out or folder / (f"offline-{part}" if split else "offline")
+        found = comparison.evaluate_offline(loaded, offline, out, split, part)
+        lines = [*comparison.describe_offline(found), f"written: {out / 'offline.json'} and {out / 'offline.html'}"]
+    else:
+        starts = part if split else f"seed-{asked['seed']}"
+        out = out or folder / evaluation.evaluation_name(starts, asked["perturb"], asked["goal_pose"])
+        result = evaluation.evaluate(loaded, out=out, split=split, part=part, **asked)
+        lines = [*evaluation.summary_lines(result), f"written: {out / 'run.json'}"]
+    for line in lines:
         click.echo(line)
 
 
 @cli.command()
 @click.argument("run")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="[default: RUN/pretrained_model]")
+@click.option("--out", type=PATH, metavar="DIR", help="[default: RUN/pretrained_model]")
 @click.option(
     "--type",
     "kind",
@@ -260,7 +263,13 @@ def evaluate(
     show_default=True,
     help="For this course's plugin, or as LeRobot's own VQ-BeT.",
 )
-def export(run: str, out: Path | None, kind: str) -> None:
+@click.option(
+    "--clip/--no-clip",
+    default=True,
+    show_default=True,
+    help="No number of a command leaves the bounds of the run's task or, without a task, its range in the demonstrations.",
+)
+def export(run: str, out: Path | None, kind: str, clip: bool) -> None:
     """Write a run as a LeRobot checkpoint. RUN is a run directory or `shipped`."""
     from vqbet_course.lerobot_policy import export_run
     from vqbet_course.training.runs import load_run
@@ -269,28 +278,30 @@ def export(run: str, out: Path | None, kind: str) -> None:
         out = Path("_runs/shipped/pretrained_model")
     loaded = load_run(run)
     out = out or loaded.path / "pretrained_model"
-    export_run(loaded, out, kind)
-    click.echo(f"written: {out}")
+    clipped = export_run(loaded, out, kind, clip)
+    click.echo(f"written: {out}; {clipped}")
 
 
 @cli.command("import")
-@click.argument("folder", type=click.Path(path_type=Path), metavar="PRETRAINED_DIR")
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="RUN", help="The run directory to make.")
-def import_(folder: Path, out: Path) -> None:
+@click.argument("folder", type=PATH, metavar="PRETRAINED_DIR")
+@click.option("--out", type=PATH, required=True, metavar="RUN", help="The run directory to make.")
+@click.option("--unit", "units", multiple=True, metavar="FEATURE=UNIT", help="Repeat for more.")
+@click.option("--fps", type=float, help="Frames a second.  [default: what the checkpoint or its dataset says]")
+def import_(folder: Path, out: Path, units: tuple[str, ...], fps: float | None) -> None:
     """Make a run of a LeRobot checkpoint, of LeRobot's own VQ-BeT or of this course's plugin."""
     from vqbet_course.lerobot_policy import import_checkpoint
 
-    import_checkpoint(folder, out)
+    import_checkpoint(folder, out, units, fps)
     click.echo(f"written: {out}")
 
 
 @cli.command()
-@click.option("--policies", default="bc,bet,act,diffusion,vqbet", show_default=True, metavar="NAME,NAME")
+@click.option("--policies", default="bc,bet,act,diffusion,flow,vqbet", show_default=True, metavar="NAME,NAME")
 @OF_TASK
-@click.option("--data", metavar="SOURCE", help="Demonstrations of the task.  [default: the task's own]")
+@DATA
 @click.option("--demos", type=int, default=120, show_default=True, help="Demonstrations, chosen by the training seed.")
 @click.option("--episodes", type=int, default=30, show_default=True, help="Episodes of each trained policy.")
-@click.option("--seeds", default="1,2,3", show_default=True, metavar="N,N", help="Training seeds.")
+@SEEDS
 @click.option("--minutes", type=float, help="What each training may take.  [default: 5]")
 @click.option("--steps", type=int, help="Train each for this many steps instead.")
 @click.option("--videos", type=int, default=1, show_default=True, help="Videos of each trained policy.")
@@ -298,7 +309,7 @@ def import_(folder: Path, out: Path) -> None:
 @click.option("--dask", metavar="ADDRESS", help="Send the jobs to this Dask scheduler instead.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     required=True,
     metavar="DIR",
     help="Where the panel goes; what is finished there is not done again.",
@@ -334,14 +345,14 @@ def compare(
 @cli.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @OF_TASK
-@click.option("--data", metavar="SOURCE", help="Demonstrations of the task.  [default: the task's own]")
-@click.option("--seeds", default="1,2,3", show_default=True, metavar="N,N", help="Training seeds.")
+@DATA
+@SEEDS
 @click.option("--minutes", type=float, help="What each run may train, at most 3.")
 @click.option("--steps", type=int, help="Train each for this many steps.  [default: 2000]")
 @click.option("--episodes", type=int, default=50, show_default=True, help="Episodes of each run.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("benchmarks/results/ablations"),
     show_default=True,
     metavar="DIR",
@@ -372,7 +383,7 @@ def ablate(
 
 
 @cli.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PATH)
 @click.option("--eval", "name", metavar="NAME", help="Which evaluation below RUN/eval.  [default: the only one]")
 def reproduce(run: Path, name: str | None) -> None:
     """Evaluate a saved run again in a fresh clone and environment. Exit status 1: the metrics do not repeat."""
@@ -387,14 +398,14 @@ def reproduce(run: Path, name: str | None) -> None:
 
 
 @cli.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR...")
+@click.argument("paths", nargs=-1, required=True, type=PATH, metavar="DIR...")
 @click.option(
     "--recorded",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="JSON list of rows measured elsewhere: method, task, success (a list), source.",
 )
-@click.option("--out", type=click.Path(path_type=Path), default=Path("_runs/retro.md"), show_default=True)
+@click.option("--out", type=PATH, default=Path("_runs/retro.md"), show_default=True)
 def retro(paths: tuple[Path, ...], recorded: Path | None, out: Path) -> None:
     """Write the retro page of runs and panels: what was measured, how far it repeats, what is open."""
     from vqbet_course.experiments.retro import retro as write_retro
@@ -407,18 +418,18 @@ def retro(paths: tuple[Path, ...], recorded: Path | None, out: Path) -> None:
 @click.argument("name")
 @click.option(
     "--judge",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="PANEL",
     help="Judge the hypotheses of the page by this result file or folder.",
 )
 @click.option("--minutes", type=float, default=5.0, show_default=True, help="Training of each, for the budget.")
 @click.option(
     "--speeds",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="PANEL",
     help="Measured speeds, for the budget.  [default: the stored panel's]",
 )
-@click.option("--out", type=click.Path(path_type=Path), default=Path("_runs/designs"), show_default=True, metavar="DIR")
+@click.option("--out", type=PATH, default=Path("_runs/designs"), show_default=True, metavar="DIR")
 def design(name: str, judge: Path | None, minutes: float, speeds: Path | None, out: Path) -> None:
     """Write the page of an experiment before it is run, or judge its hypotheses after."""
     from vqbet_course.experiments import design as designs
@@ -431,13 +442,13 @@ def design(name: str, judge: Path | None, minutes: float, speeds: Path | None, o
 
 
 @cli.command()
-@click.argument("submissions", type=click.Path(path_type=Path), metavar="SUBMISSION|FOLDER|ZIP")
+@click.argument("submissions", type=PATH, metavar="SUBMISSION|FOLDER|ZIP")
 @click.option("--jobs", type=int, default=1, show_default=True, help="Submissions graded at the same time.")
 @click.option("--dask", metavar="ADDRESS", help="Grade on the workers of this Dask scheduler.")
 @click.option("--execute/--no-execute", default=True, show_default=True, help="Also run each notebook, for its reader.")
 @click.option("--regrade", is_flag=True, help="Grade anew what has its grade.")
 @click.option("--require-sandbox", is_flag=True, help="Refuse to grade where bubblewrap does not work.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("_runs/grades"), show_default=True, metavar="DIR")
+@click.option("--out", type=PATH, default=Path("_runs/grades"), show_default=True, metavar="DIR")
 def grade(
     submissions: Path, jobs: int, dask: str | None, execute: bool, regrade: bool, require_sandbox: bool, out: Path
 ) -> None:
@@ -457,7 +468,7 @@ def grade(
 @cli.command()
 @click.option(
     "--teacher",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="DIR",
     help="Write the teacher's editions instead, with worked solutions, into this folder.",
 )
@@ -471,7 +482,7 @@ def labs(teacher: Path | None) -> None:
 
 @cli.command()
 @click.option("--labs", "numbers", metavar="NN,NN", help="Only these labs, by number.  [default: all]")
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR")
+@click.option("--out", type=PATH, required=True, metavar="DIR")
 def release(numbers: str | None, out: Path) -> None:
     """Write the student editions of this version into a folder to hand out, with their checksums."""
     from vqbet_course.grading.editions import release as release_labs
@@ -480,12 +491,12 @@ def release(numbers: str | None, out: Path) -> None:
         click.echo(f"written: {path}")
 
 
-GRADES = click.argument("grades", type=click.Path(path_type=Path), metavar="GRADES")
+GRADES = click.argument("grades", type=PATH, metavar="GRADES")
 
 
 @cli.command()
 @GRADES
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR")
+@click.option("--out", type=PATH, required=True, metavar="DIR")
 def feedback(grades: Path, out: Path) -> None:
     """Write a page for every submission to hand back. GRADES is the folder that `grade --out` wrote."""
     from vqbet_course.grading.gradebook import existing
@@ -505,7 +516,7 @@ def feedback(grades: Path, out: Path) -> None:
     help="Which of a student's attempts counts.",
 )
 @click.option(
-    "--due", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]), help="When labs were due."
+    "--due", type=click.DateTime(["%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]), help="Day and time when labs were due."
 )
 @click.option(
     "--penalty",
@@ -514,7 +525,7 @@ def feedback(grades: Path, out: Path) -> None:
     show_default=True,
     help="Percent of the points that each day begun after that costs.",
 )
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE")
+@click.option("--out", type=PATH, required=True, metavar="FILE")
 def gradebook(grades: Path, kind: str, keep: str, due: datetime | None, penalty: float, out: Path) -> None:
     """Write the grade book of a class for Moodle or Canvas, or all that is known as JSON. GRADES is the folder that
     `grade --out` wrote."""
@@ -522,6 +533,8 @@ def gradebook(grades: Path, kind: str, keep: str, due: datetime | None, penalty:
     from vqbet_course.grading import gradebook as books
 
     rows = books.existing(grades)
+    if penalty and due is None and not any(row["late"] for row in rows):
+        raise BadInput("--penalty needs --due: nothing else says which submissions were late")
     entries = books.book(rows, books.Rules(keep, due, penalty))
     if kind == "json":
         write_json(out, {"students": entries, "exercises": books.item_statistics(rows)})
@@ -542,10 +555,10 @@ def demos() -> None:
 @demos.command()
 @click.argument("source")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Where to draw the plots.")
+@click.option("--out", type=PATH, metavar="DIR", help="Where to draw the plots.")
 @click.option(
     "--config",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="Count the windows of this config.json.  [default: that of train]",
 )
@@ -572,7 +585,7 @@ def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, t
 
 @demos.command()
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR")
+@click.option("--out", type=PATH, required=True, metavar="DIR")
 @click.option("--render", is_flag=True, help="Draw the states, where the source has no images and its task can.")
 @click.option("--videos", is_flag=True, help="Write images as MP4, in LeRobot's way, instead of PNG.")
 @click.option("--jobs", type=int, default=1, show_default=True, help="Threads that encode PNGs.")
@@ -610,23 +623,33 @@ def convert(
 
 @demos.command()
 @click.argument("source")
-@click.option("--train", "n_train", type=int, required=True, help="Episodes to train on.")
-@click.option("--val", "n_val", type=int, required=True, help="Episodes to hold out, and as many for the stress test.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--train", "n_train", type=int, help="Episodes to train on.")
+@click.option("--val", "n_val", type=int, help="Episodes to hold out, and as many for the stress test.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("_runs/split.json"), show_default=True, metavar="FILE"
+    "--parts",
+    metavar="TRAIN,VAL[,STRESS]",
+    help="Instead: parts that the source states itself, as `inspect` lists them.",
 )
+@SEED
+@click.option("--out", type=PATH, default=Path("_runs/split.json"), show_default=True, metavar="FILE")
 @TASK
-def split(source: str, n_train: int, n_val: int, seed: int, out: Path, task: str | None) -> None:
+def split(
+    source: str, n_train: int | None, n_val: int | None, parts: str | None, seed: int, out: Path, task: str | None
+) -> None:
     """Split a source by episode, and write which episodes are for what."""
     from vqbet_course.core.io import write_json
-    from vqbet_course.datasets.splits import split_demos
+    from vqbet_course.datasets.splits import split_demos, stated_split
     from vqbet_course.demos import load_demos
     from vqbet_course.tasks import open_source
 
-    parts = split_demos(load_demos(open_source(source, task=task)), n_train, n_val, seed)
-    write_json(out, parts.to_dict())
-    click.echo(f"{len(parts.train)} to train on, {len(parts.val)} to validate, {len(parts.stress)} for the stress test")
+    if (parts is None) == (n_train is None or n_val is None):
+        raise click.UsageError("give --train N and --val N, or --parts TRAIN,VAL")
+    if parts is not None:
+        made = stated_split(open_source(source, task=task), parts.split(","))
+    else:
+        made = split_demos(load_demos(open_source(source, task=task)), n_train or 0, n_val or 0, seed)
+    write_json(out, made.to_dict())
+    click.echo(f"{len(made.train)} to train on, {len(made.val)} to validate, {len(made.stress)} for the stress test")
     click.echo(
         f"written: {out}; use it with: vqbet-course train --data {source} --split {out}, then "
         f"vqbet-course eval RUN --split {out}"
@@ -643,7 +666,7 @@ def split(source: str, n_train: int, n_val: int, seed: int, out: Path, task: str
     type=click.Choice(["left", "right", "mixed"]),
     help="On PushT: which way round the T, one or both.  [default: mixed]",
 )
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR")
+@click.option("--out", type=PATH, required=True, metavar="DIR")
 def make(task: str, episodes: int, seed: int, noise: float | None, style: str | None, out: Path) -> None:
     """Write demonstrations by the task's scripted demonstrator as a LeRobotDataset with a data card."""
     from vqbet_course.datasets.writer import write_dataset
@@ -657,12 +680,15 @@ def make(task: str, episodes: int, seed: int, noise: float | None, style: str | 
 def task_and_data(task: str | None, data: str | None) -> tuple[str, str]:
     """The task, by default the one that the data show, and the SOURCE, by default the task's own.
 
-    Raises BadInput for a task that has none."""
+    Raises BadInput for data that show none, and for a task that has none."""
     from vqbet_course.tasks import get_task, open_source, task_of
 
-    if task is None:
-        own = task_of(open_source(data).contract) if data else None
-        task = own.name if own else DEFAULT_TASK
+    if task is None and data is not None:
+        own = task_of(open_source(data).contract)
+        if own is None:
+            raise BadInput(f"{data}: of no task that is known; say with --task whose demonstrations they are")
+        task = own.name
+    task = task or DEFAULT_TASK
     data = data or get_task(task).data
     if data is None:
         raise BadInput(
@@ -670,6 +696,17 @@ def task_and_data(task: str | None, data: str | None) -> tuple[str, str]:
             f"vqbet-course demos make --task {task} --out DIR"
         )
     return task, data
+
+
+def given_options(names: Iterable[str]) -> list[str]:
+    """Those of the running command's options that the user gave, as they are typed, of the parameters `names`."""
+    context, names = click.get_current_context(), set(names)
+    default = click.core.ParameterSource.DEFAULT
+    return [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name in names and context.get_parameter_source(parameter.name) is not default
+    ]
 
 
 def whole_numbers(option: str, text: str) -> list[int]:

@@ -104,8 +104,8 @@ def with_goals(kind: str, n: int, episode_ends: np.ndarray, windows: Windows, no
                contract: Contract) -> tuple[Windows, Normalizer, Contract]:
     """Windows with goals, normalised like the field that they are about, their normalizer, and the contract with the
     goals; chunks in the frame of the task where it has one. Raises BadInput as `Task.in_goal_frame` does."""
-    for task in every_task():
-        windows, normalizer = task.in_goal_frame(windows, normalizer, contract)
+    framed = (task.in_goal_frame(windows, normalizer, contract) for task in every_task())
+    windows, normalizer = next((found for found in framed if found[0] is not windows), (windows, normalizer))
     name = goal_field({k: len(low) for k, (low, _) in normalizer.bounds.items()})
     lengths = np.diff(episode_ends, prepend=0)
     last = torch.from_numpy(np.repeat(episode_ends - 1, lengths))

@@ -25,24 +25,29 @@ def focal_loss(logits: Tensor, targets: Tensor, gamma: float = 2.0) -> Tensor:
 
 # %% ../nbs/05_heads.ipynb #67d44900
 def sample_codes(logits: Tensor, temperature: float, uniform: Tensor) -> Tensor:
-    """Draw one code per row from softmax(logits / temperature) by inverting its cumulative sum.
+    """Codes (...), one drawn for each row from softmax(logits / temperature).
 
-    Args: logits (..., K); temperature, where 0 takes the most probable code, ValueError below 0;
-    uniform (...) draws in [0, 1), so that whoever calls owns the randomness.
-    Returns codes (...), int64.
+    Args: logits (..., K); temperature, where 0 takes the most probable code;
+    uniform (...), a draw in [0, 1) for each row, put through the inverse of the
+    cumulative sum. Raises ValueError for a temperature below 0.
     """
     if temperature < 0:
-        raise ValueError(f"temperature {temperature} is negative; use 0 for the most probable code")
+        raise ValueError(f"temperature {temperature} is negative; use 0 for the most "
+                         "probable code")
     if temperature < torch.finfo(logits.dtype).tiny:  # nothing can be divided by it
         return logits.argmax(dim=-1)
-    logits = logits - logits.amax(dim=-1, keepdim=True)  # so that no quotient overflows upwards
+    logits = logits - logits.amax(dim=-1, keepdim=True)  # no quotient overflows
     cumulative = torch.softmax(logits / temperature, dim=-1).cumsum(dim=-1)
-    cumulative = cumulative / cumulative[..., -1:]  # rounding: the last step must reach 1
+    cumulative = cumulative / cumulative[..., -1:]  # rounding: the last must reach 1
     return (cumulative <= uniform.unsqueeze(-1)).sum(dim=-1)
 
 # %% ../nbs/05_heads.ipynb #5a0d0001
-def draw_uniform(rows: int, size: int, generators: Sequence[torch.Generator] | None) -> Tensor:
-    """Uniform numbers (rows, size) in [0, 1), each row from its own generator; None: all from torch's own."""
+def draw_uniform(rows: int, size: int,
+                 generators: Sequence[torch.Generator] | None) -> Tensor:
+    """Uniform numbers (rows, size) in [0, 1), each row from its own generator.
+
+    None: all from torch's own.
+    """
     if generators is None:
         return torch.rand(rows, size)
     return torch.stack([torch.rand(size, generator=g) for g in generators])
@@ -51,8 +56,8 @@ def draw_uniform(rows: int, size: int, generators: Sequence[torch.Generator] | N
 class CodePredictor(nn.Module):
     """GPT features -> a choice of G codes (VQ-BeT paper, section 3.3).
 
-    Joint: the logits of all layers at once. Sequential: each later layer is told the first layer's code.
-    Args: width D, n_codes K, n_layers G (at least 2 when sequential).
+    Joint: the logits of all layers at once. Sequential: each later layer is told the
+    first layer's code. Args: width D; n_codes K; n_layers G, at least 2 if sequential.
     """
 
     def __init__(self, width: int, n_codes: int, n_layers: int, sequential: bool = False):
@@ -64,46 +69,49 @@ class CodePredictor(nn.Module):
         else:
             self.joint = nn.Linear(width, n_layers * n_codes)
 
-    def forward(self, features: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        """features (N, D), uniform (N, G) -> logits (N, G, K), sampled codes (N, G).
+    def forward(self, features: Tensor, uniform: Tensor,
+                temperature: float) -> tuple[Tensor, Tensor]:
+        """Logits and drawn codes of features (N, D), uniform (N, G).
 
-        The later logits of the sequential form are those given the *sampled* primary code.
+        The later logits of the sequential form are given the *sampled* primary code.
         """
         if self.sequential:
             primary_logits = self.primary(features)
             sampled = sample_codes(primary_logits, temperature, uniform[:, 0])
             logits = self.append_later(primary_logits, features, sampled)
         else:
-            logits = self.logits_given(features, uniform[:, 0].long())  # the joint form ignores the primary code
+            logits = self.logits_given(features, uniform[:, 0].long())  # told to nobody
         return logits, sample_codes(logits, temperature, uniform)
 
     def logits_given(self, features: Tensor, primary: Tensor) -> Tensor:
-        """features (N, D), primary codes (N,) -> logits (N, G, K), the later ones given that primary code."""
+        """Logits (N, G, K) of features (N, D), the later ones given primary (N,)."""
         if not self.sequential:
             return self.joint(features).unflatten(1, (self.n_layers, self.n_codes))
         return self.append_later(self.primary(features), features, primary)
 
-    def append_later(self, primary_logits: Tensor, features: Tensor, primary: Tensor) -> Tensor:
-        """primary logits (N, K), features (N, D), primary codes (N,) -> logits of all layers (N, G, K)."""
-        given = torch.cat([features, F.one_hot(primary, self.n_codes).to(features.dtype)], dim=1)
-        return torch.cat([primary_logits, self.later(given)], dim=1).unflatten(1, (self.n_layers, self.n_codes))
+    def append_later(self, first: Tensor, features: Tensor, primary: Tensor) -> Tensor:
+        """Logits of all layers (N, G, K): those of the first (N, K), then the later."""
+        told = F.one_hot(primary, self.n_codes).to(features.dtype)
+        later = self.later(torch.cat([features, told], dim=1))
+        return torch.cat([first, later], dim=1).unflatten(1, (-1, self.n_codes))
 
 # %% ../nbs/05_heads.ipynb #897be405
 class OffsetHead(nn.Module):
-    """GPT features and G codes -> the correction of what the codes decode to (VQ-BeT paper, section 3.3).
+    """GPT features and G codes -> a correction of the chunk that the codes decode to.
 
-    One offset per layer and code is predicted; those of the given codes are summed.
-    Args: width D, n_codes K, n_layers G, chunk_size W, action_dim A.
+    It predicts one offset per layer and code, and sums those of the given codes (paper,
+    3.3). Args: width D, n_codes K, n_layers G, chunk_size W, action_dim A.
     """
 
-    def __init__(self, width: int, n_codes: int, n_layers: int, chunk_size: int, action_dim: int):
+    def __init__(self, width: int, n_codes: int, n_layers: int, chunk_size: int,
+                 action_dim: int):
         super().__init__()
         self.shape = (n_layers, n_codes, chunk_size * action_dim)
         self.chunk_shape = (chunk_size, action_dim)
         self.linear = nn.Linear(width, n_layers * n_codes * chunk_size * action_dim)
 
     def forward(self, features: Tensor, codes: Tensor) -> Tensor:
-        """features (N, D), codes (N, G) -> offsets (N, W, A), in the units of the chunks."""
+        """Offsets (N, W, A), in the chunks' units, of features (N, D), codes (N, G)."""
         offsets = self.linear(features).unflatten(1, self.shape)  # (N, G, K, W * A)
         index = codes[:, :, None, None].expand(-1, -1, 1, self.shape[2])
         return offsets.gather(2, index).squeeze(2).sum(1).unflatten(1, self.chunk_shape)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['World', 'Policy', 'observe', 'flat', 'act', 'Trace', 'Rollout', 'RolloutVectorEnv', 'decision_in_units', 'rollouts',
-           'wilson', 'rollout_metrics', 'metrics_in_words']
+           'wilson', 'max_reward', 'rollout_metrics', 'metrics_in_words']
 
 # %% ../nbs/09_rollout.ipynb #e052e50f
 import time
@@ -136,11 +136,11 @@ def decision_in_units(decision: Decision, normalizer: Normalizer) -> tuple[list[
     offset = normalizer.unnormalize("action", decision.actions) - decoded
     return [tuple(codes) for codes in decision.codes.tolist()], decoded.numpy(), offset.numpy()
 
-# %% ../nbs/09_rollout.ipynb #ef431699
+# %% ../nbs/09_rollout.ipynb #ef43169a
 World = Task | Callable[[], gym.Env] | None
 """A task, or what makes a Gymnasium environment with a `contract`; None: PushT."""
 
-
+# %% ../nbs/09_rollout.ipynb #ef431699
 def rollouts(policy: Policy, normalizer: Normalizer, seeds: Iterable[int], task: World = None,
              draws: Sequence[int] | None = None, steps: int | None = None, quiet: bool = True) -> list[Rollout]:
     """One episode per environment seed, all stepped together, for `steps` or else the contract's horizon at most.
@@ -176,16 +176,22 @@ def wilson(wins: int, n: int, level: float = 0.95) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 # %% ../nbs/09_rollout.ipynb #4e1626b8
+def max_reward(coverage: Any, success_progress: float) -> Any:
+    """The best reward of episodes, 0..1, as LeRobot counts it: best coverage, a number or (n,), divided by the progress
+    that counts as success."""
+    return np.clip(coverage / success_progress, 0, 1)
+
+
 def rollout_metrics(episodes: Sequence[Rollout], task: World = None) -> dict[str, Any]:
-    """The metrics of an evaluation: success rate with its Wilson 95 % interval, reward as LeRobot averages it (best
-    coverage divided by the one that counts as success, at most 1), best and final coverage as the paper reports."""
+    """The metrics of an evaluation: success rate with its Wilson 95 % interval, `max_reward`, best and final coverage as
+    the paper reports."""
     best = np.array([max(e.coverage) for e in episodes])
     wins, n = sum(e.success for e in episodes), len(episodes)
     return {
         "episodes": n,
         "success_rate": wins / n,
         "success_ci95": list(wilson(wins, n)),
-        "avg_max_reward": float(np.clip(best / as_task(task).success_progress, 0, 1).mean()),
+        "avg_max_reward": float(max_reward(best, as_task(task).success_progress).mean()),
         "avg_max_coverage": float(best.mean()),
         "avg_final_coverage": float(np.mean([e.coverage[-1] for e in episodes])),
     }

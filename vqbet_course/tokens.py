@@ -64,7 +64,7 @@ def kmeans(points: Tensor, n_codes: int, n_iters: int = 20,
         codebook = torch.where(counts > 0, sums / counts.clamp(min=1), codebook)
     return codebook
 
-# %% ../nbs/01_tokens.ipynb #9149043c
+# %% ../nbs/01_tokens.ipynb #9149043b
 @dataclass(frozen=True)
 class TokenUsage:
     """How often the codes of a codebook were chosen.
@@ -80,7 +80,7 @@ class TokenUsage:
     perplexity: float
     dead: list[int]
 
-
+# %% ../nbs/01_tokens.ipynb #9149043c
 def token_usage(tokens: Tensor, n_codes: int) -> TokenUsage:
     """Usage of a codebook of `n_codes` codes by tokens (any shape, int64).
 

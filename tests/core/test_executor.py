@@ -35,7 +35,10 @@ def test_calls_are_taken_when_they_are_needed(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_killed_process_is_told_in_one_line() -> None:
-    with pytest.raises(BadInput, match="--jobs"), executor.executor(1, None) as pool:
+    with (
+        pytest.raises(BadInput, match="was killed.*run the same command again.*--jobs"),
+        executor.executor(1, None) as pool,
+    ):
         pool.submit(os._exit, 1).result()
 
 
@@ -45,6 +48,21 @@ def test_a_worker_with_several_threads_is_refused() -> None:
     with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster:
         with pytest.raises(BadInput, match="--nthreads 1"), executor.executor(1, cluster.scheduler_address):
             pass
+
+
+def leave_a_mark(path: Path) -> None:
+    """A job that takes a while."""
+    time.sleep(0.2)
+    path.touch()
+
+
+def test_ctrl_c_begins_no_other_job(tmp_path: Path) -> None:
+    marks = [tmp_path / str(number) for number in range(9)]
+    with pytest.raises(KeyboardInterrupt), executor.executor(1, None) as pool:
+        first, *_ = [pool.submit(leave_a_mark, mark) for mark in marks]
+        first.result()
+        raise KeyboardInterrupt
+    assert marks[0].exists() and not marks[-1].exists()
 
 
 PARENT = """

@@ -13,6 +13,7 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
+from matplotlib.text import Annotation
 
 from vqbet_course.course import plots
 
@@ -85,6 +86,57 @@ def test_frames_say_by_colour_and_title_how_each_ended() -> None:
     assert len(titles) == 4 and titles[3][0] == ""
 
 
+def test_success_rates_come_from_the_metrics_with_their_intervals() -> None:
+    plots.success_rates({"a": {"success_rate": 0.5, "success_ci95": [0.2, 0.8]}})
+    bar, dot = (np.asarray(line.get_xdata()).tolist() for line in plt.gca().lines)
+    assert bar == [0.2, 0.8] and dot == [0.5]
+
+
+def test_the_last_frame_is_what_an_environment_shows_after_all_actions() -> None:
+    class Counter:
+        def reset(self, seed: int) -> None:
+            self.total = seed
+
+        def step(self, action: int) -> None:
+            self.total += action
+
+        def render(self) -> int:
+            return self.total
+
+        unwrapped = property(lambda self: self)
+
+    assert plots.last_frame(Counter(), 100, [1, 2, 3]) == 106
+
+
+def test_a_uniform_number_falls_on_the_step_of_its_code() -> None:
+    plots.staircase([0.5, 0.3, 0.2], 0.72)
+    assert plt.gca().get_title() == "0.72 draws code 1"
+    tops = [bar.get_y() + bar.get_height() for bar in plt.gca().containers[0]]
+    np.testing.assert_allclose(tops, [0.5, 0.8, 1.0])
+
+
+def test_bars_stand_at_their_values() -> None:
+    plots.grouped_bars({"one": {"a": 1.0, "b": 2.0}, "two": {"a": 3.0, "b": 4.0}}, "px")
+    assert [[bar.get_height() for bar in group] for group in plt.gca().containers] == [[1, 3], [2, 4]]
+    plots.bar_panels({"cold": [0.9, 0.1], "hot": [0.5, 0.5]}, x=[2, 4])
+    assert [ax.get_title() for ax in plt.gcf().axes] == ["cold", "hot"]
+    places = [np.mean(bar.get_extents().intervalx) for bar in plt.gcf().axes[0].patches]
+    np.testing.assert_allclose(plt.gcf().axes[0].transData.inverted().transform([(x, 0) for x in places])[:, 0], [2, 4])
+
+
+def test_the_offset_leads_from_the_codes_to_the_demonstration() -> None:
+    plots.chunk_and_offset([(0, 0), (5, 5)], [(1, 1), (6, 6)], [(1, 2), (6, 8)])
+    arrows = [arrow for arrow in plt.gca().get_children() if isinstance(arrow, Annotation)]
+    assert plt.gca().yaxis_inverted()
+    assert [(arrow.xyann, arrow.xy) for arrow in arrows] == [((1, 1), (1, 2)), ((6, 6), (6, 8))]
+
+
+def test_heatmaps_share_one_scale() -> None:
+    plots.heatmaps({"a": np.eye(2), "b": 0.1 * np.eye(2)}, "share", "x", "y", vmax=1)
+    images = [image for ax in plt.gcf().axes for image in ax.images]
+    assert len(images) == 2 and {image.get_clim() for image in images} == {(0, 1)}
+
+
 @pytest.mark.parametrize(
     "draw",
     [
@@ -92,6 +144,8 @@ def test_frames_say_by_colour_and_title_how_each_ended() -> None:
         lambda: plots.vocabulary(np.random.default_rng(0).normal(size=(5, 3, 4, 2)), list("abcde")),
         lambda: plots.flow([["a", "b"], ["c"]]),
         lambda: plots.sums([(1, 0), (0, 1)], [(0.1, 0)], "sums"),
+        lambda: plots.curve_figure(None, {"a": [1.0, 2.0]}),
+        lambda: plots.absolute_and_relative([(0, 0), (9, 0), (9, 9)], {"a": ((50, 60), [(0, 0), (3, 4)])}),
     ],
 )
 def test_whole_figures_are_as_wide_as_a_lesson_at_most(draw: Callable[[], None]) -> None:
@@ -106,3 +160,12 @@ def test_plots_stand_on_nothing_but_the_ground() -> None:
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert loaded.strip() == str(["vqbet_course", "vqbet_course.course", "vqbet_course.course.plots"])
+
+
+def test_a_log_is_plotted_in_the_unit_that_it_states() -> None:
+    log = [
+        {"stage": "tokenizer", "step": 0, "reconstruction_deg": 3.0, "code_pairs": 5.0},
+        {"stage": "policy", "step": 0, "primary_accuracy": 0.5, "offset_loss_deg": 4.0},
+    ]
+    plots.training_log(log)
+    assert {"reconstruction (deg)", "action error (deg)"} < {ax.get_title() for ax in plt.gcf().axes}

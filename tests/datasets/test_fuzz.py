@@ -80,19 +80,20 @@ def rows(file: int, order: list[int]) -> Corruption:
     return corrupt
 
 
-def damaged_column(table: pa.Table, column: int) -> str:
-    """A column by number, but never the checksums: without them, as in other people's datasets, no value is vouched for."""
-    names = [name for name in table.column_names if name != "checksum"]
-    return names[column % len(names)]
+def column_of(table: pa.Table, column: int | str) -> str:
+    """A column by its name, where the table has it, or by number."""
+    if isinstance(column, int):
+        return table.column_names[column % len(table.column_names)]
+    return column if column in table.column_names else table.column_names[0]
 
 
-def cell(file: int, column: int, row: int, value: float | None) -> Corruption:
+def cell(file: int, column: int | str, row: int, value: float | None) -> Corruption:
     """One value of a column."""
 
     def corrupt(dataset: Path) -> None:
         path = dataset / FILES[file]
         table = pq.read_table(path)
-        name = damaged_column(table, column)
+        name = column_of(table, column)
         values = table[name].to_pylist()
         old = values[row % len(values)]
         values[row % len(values)] = [value, *old[1:]] if isinstance(old, list) else value
@@ -101,11 +102,11 @@ def cell(file: int, column: int, row: int, value: float | None) -> Corruption:
     return corrupt
 
 
-def drop(file: int, column: int) -> Corruption:
+def drop(file: int, column: int | str) -> Corruption:
     def corrupt(dataset: Path) -> None:
         path = dataset / FILES[file]
         table = pq.read_table(path)
-        pq.write_table(table.drop_columns(damaged_column(table, column)), path)
+        pq.write_table(table.drop_columns(column_of(table, column)), path)
 
     return corrupt
 
@@ -132,8 +133,9 @@ def json_value(file: str, steps: list[int], value: object) -> Corruption:
     return corrupt
 
 
-a_file, a_share, a_number = st.sampled_from(FILES), st.floats(0, 0.999), st.integers(0, 40)
-a_table, a_json = st.integers(0, 1), st.sampled_from(["meta/info.json", "meta/contract.json"])
+a_file, a_share, a_number = st.sampled_from(FILES), st.floats(0, 0.999), st.integers(0, 80)
+a_table, a_json = st.sampled_from([0, 1, 4, 5, 6]), st.sampled_from(["meta/info.json", "meta/contract.json"])
+a_column = a_number | st.sampled_from(["checksum", "episode_index", "length", "action", "observation.state"])
 a_value = st.none() | st.floats(width=32) | st.sampled_from([0.0, -1.0, 1.0, 45.0, 1e6])
 
 corruptions = st.one_of(
@@ -142,8 +144,8 @@ corruptions = st.one_of(
     st.builds(remove, a_file),
     st.builds(replace_by, a_file, a_file),
     st.builds(rows, a_table, st.lists(a_number, max_size=8)),
-    st.builds(cell, a_table, a_number, a_number, a_value),
-    st.builds(drop, a_table, a_number),
+    st.builds(cell, a_table, a_column, a_number, a_value),
+    st.builds(drop, a_table, a_column),
     st.builds(json_value, a_json, st.lists(a_number, min_size=1, max_size=4), st.sampled_from(JUNK)),
 )
 

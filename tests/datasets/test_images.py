@@ -1,4 +1,4 @@
-"""From a data set with pictures to a policy that sees: loading, training, resuming, evaluating, and what is refused."""
+"""From a data set with images to a policy that sees: loading, training, resuming, evaluating, and what is refused."""
 
 import dataclasses
 import json
@@ -45,25 +45,25 @@ WEIGHTS = "ResNet18_Weights.IMAGENET1K_V1"
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Two short episodes of PushT with a picture for each of their 36 frames."""
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two short episodes of PushT with a image for each of their 36 frames."""
+    folder = tmp_path_factory.mktemp("images")
     data = write_npz(folder / "data.npz", **arrays((20, 16)))
     return str(write_dataset(with_drawings(open_source(data)), folder / "dataset", quiet=True))
 
 
 @pytest.fixture(scope="module")
-def run(pictures: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(images: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A policy that sees, trained for a moment."""
     out = tmp_path_factory.mktemp("seeing") / "run"
-    train.train(pictures, out, SEEING, steps=6, quiet=True, observe=SEES)
+    train.train(images, out, SEEING, steps=6, quiet=True, observe=SEES)
     return load_run(out)
 
 
-def test_pictures_are_loaded_when_they_are_asked_for(pictures: str) -> None:
-    assert IMAGE not in load_demos(open_source(pictures)).observation
-    demos = load_demos(open_source(pictures), [STATE, IMAGE])
-    drawn = [frame for e in open_source(pictures).episodes() for frame in e.images[IMAGE]()]
+def test_images_are_loaded_when_they_are_asked_for(images: str) -> None:
+    assert IMAGE not in load_demos(open_source(images)).observation
+    demos = load_demos(open_source(images), [STATE, IMAGE])
+    drawn = [frame for e in open_source(images).episodes() for frame in e.images[IMAGE]()]
     assert [*demos.observation] == [STATE, IMAGE]
     assert np.array_equal(demos.observation[IMAGE].transpose(0, 2, 3, 1), drawn)
     assert demos.contract.observation == {STATE: PUSHT.observation[STATE], IMAGE: Field((96, 96, 3))}
@@ -71,18 +71,18 @@ def test_pictures_are_loaded_when_they_are_asked_for(pictures: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["observation.images.wrist", "", "action"])
-def test_an_observation_that_is_not_there_is_refused_by_name(pictures: str, name: str) -> None:
+def test_an_observation_that_is_not_there_is_refused_by_name(images: str, name: str) -> None:
     with pytest.raises(BadInput, match=f"has no '{name}', but .*{IMAGE}"):
-        load_demos(open_source(pictures), [STATE, name])
+        load_demos(open_source(images), [STATE, name])
 
 
-def test_where_pictures_come_from_is_said() -> None:
+def test_where_images_come_from_is_said() -> None:
     with pytest.raises(BadInput, match="--render"):
         load_demos(open_source("demo"), [IMAGE])
 
 
-def test_windows_show_pictures_of_their_own_frames_from_0_to_1(pictures: str) -> None:
-    demos = load_demos(open_source(pictures), SEES)
+def test_windows_show_images_of_their_own_frames_from_0_to_1(images: str) -> None:
+    demos = load_demos(open_source(images), SEES)
     windows = prepare(demos, SEEING, augment=False).windows
     rows = torch.tensor([0, 11, len(windows.chunk_index) - 1])
     seen = windows.seen(rows)
@@ -91,18 +91,18 @@ def test_windows_show_pictures_of_their_own_frames_from_0_to_1(pictures: str) ->
     assert seen[STATE].min() >= -1 and seen[STATE].shape == (3, 2, 2)
 
 
-def test_the_configuration_fits_the_cameras(pictures: str) -> None:
-    config = fitting(load_demos(open_source(pictures), SEES))
+def test_the_configuration_fits_the_cameras(images: str) -> None:
+    config = fitting(load_demos(open_source(images), SEES))
     assert config.image_shapes == {IMAGE: (3, 96, 96)} and config.crop_shape == (84, 84)
     assert config.use_group_norm and config.pretrained_backbone_weights is None and config.use_relative_actions
-    alone = fitting(load_demos(open_source(pictures), [IMAGE]))
+    alone = fitting(load_demos(open_source(images), [IMAGE]))
     assert alone.observation_sizes == {} and not alone.use_relative_actions
     started = for_cameras({IMAGE: (3, 48, 64)}, "ResNet34_Weights.IMAGENET1K_V1")
     assert started["crop_shape"] == (42, 56) and started["vision_backbone"] == "resnet34"
     assert not started["use_group_norm"] and started["ema_decay"] == 0
 
 
-def test_a_run_that_sees_resumes_to_the_last_bit(pictures: str, run: Run, tmp_path: Path) -> None:
+def test_a_run_that_sees_resumes_to_the_last_bit(images: str, run: Run, tmp_path: Path) -> None:
     """Killed in the second stage, with dropout and random crops: the weights are those of a run that was not."""
     out, write = tmp_path / "run", checkpoints.write_checkpoint
 
@@ -113,7 +113,7 @@ def test_a_run_that_sees_resumes_to_the_last_bit(pictures: str, run: Run, tmp_pa
 
     with patch.object(checkpoints, "write_checkpoint", killed), patch.object(checkpoints, "SECONDS_BETWEEN", -1.0):
         with pytest.raises(KeyboardInterrupt):
-            train.train(pictures, out, SEEING, steps=6, quiet=True, observe=SEES)
+            train.train(images, out, SEEING, steps=6, quiet=True, observe=SEES)
     assert not (out / "model.safetensors").exists()
     train.resume(out, quiet=True)
     assert same(dict(load_run(out).policy.network.state_dict()), dict(run.policy.network.state_dict()))
@@ -149,24 +149,24 @@ def test_a_task_without_a_camera_says_so() -> None:
 
 
 def test_weights_that_are_not_to_be_had_are_found_out_before_anything_is_written(
-    pictures: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    images: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["train", "--data", pictures, "--observe", IMAGE, "--steps", "3", "--out", str(tmp_path / "run")]
+    command = ["train", "--data", images, "--observe", IMAGE, "--steps", "3", "--out", str(tmp_path / "run")]
     with patch("torchvision.models._api.load_state_dict_from_url", side_effect=URLError("no network")):
         assert cli.main([*command, "--weights", WEIGHTS]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {WEIGHTS} is not on this machine")
     assert not (tmp_path / "run").exists()
     with patch("torchvision.models._api.load_state_dict_from_url", side_effect=AssertionError("fetched")):
         with pytest.raises(BadInput, match="a policy that observes images"):
-            train.train(pictures, tmp_path / "run", steps=3, quiet=True, weights=WEIGHTS)
+            train.train(images, tmp_path / "run", steps=3, quiet=True, weights=WEIGHTS)
 
 
-def test_weights_that_are_asked_for_are_where_training_starts(pictures: str) -> None:
+def test_weights_that_are_asked_for_are_where_training_starts(images: str) -> None:
     import torchvision
 
     donor = torchvision.models.resnet18()
     config = dataclasses.replace(SEEING, pretrained_backbone_weights=WEIGHTS, use_group_norm=False)
     with patch("torchvision.models._api.load_state_dict_from_url", return_value=donor.state_dict()):
-        images = train.start_network(config).encoder.get_submodule("images")
-    assert isinstance(images, ImageEncoder)
-    assert torch.equal(images.backbone.get_parameter("layer1.0.conv1.weight"), donor.layer1[0].conv1.weight)
+        encoder = train.start_network(config).encoder.get_submodule("images")
+    assert isinstance(encoder, ImageEncoder)
+    assert torch.equal(encoder.backbone.get_parameter("layer1.0.conv1.weight"), donor.layer1[0].conv1.weight)

@@ -3,9 +3,11 @@
 import io
 import json
 import pickle
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -23,7 +25,7 @@ from sources import (
     csv_folder,
     gello,
     lerobot,
-    lerobot_films,
+    lerobot_videos,
     npz,
     photos,
     replay_zarr,
@@ -36,7 +38,9 @@ from vqbet_course import cli
 from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets.choice import Choice, choice_of, joined
 from vqbet_course.datasets.inspection import inspect_source
+from vqbet_course.datasets.readers import ros2_bag
 from vqbet_course.datasets.source import Source
+from vqbet_course.datasets.splits import read_split
 from vqbet_course.datasets.writer import write_dataset
 from vqbet_course.demos import load_demos
 from vqbet_course.tasks import open_source
@@ -251,7 +255,7 @@ def test_the_base_of_mobile_aloha_is_part_of_the_action(tmp_path: Path) -> None:
 
 
 def test_jpegs_and_videos_in_folders_below_are_cameras(tmp_path: Path) -> None:
-    from sources import film
+    from sources import write_lossless_video
 
     folder, _ = csv_folder(tmp_path)
     for i, start, end in spans():
@@ -259,9 +263,9 @@ def test_jpegs_and_videos_in_folders_below_are_cameras(tmp_path: Path) -> None:
         (place / "colors").mkdir()
         for row in range(end - start):
             for camera, shade in enumerate((20, 200)):
-                picture = Image.fromarray(np.full((16, 24, 3), shade + row, np.uint8))
-                picture.save(place / "colors" / f"{row:06d}_color_{camera}.jpg", quality=100)
-        film(place / "videos" / "side.mp4", photos(end - start, 16, 24), 20)
+                image = Image.fromarray(np.full((16, 24, 3), shade + row, np.uint8))
+                image.save(place / "colors" / f"{row:06d}_color_{camera}.jpg", quality=100)
+        write_lossless_video(place / "videos" / "side.mp4", photos(end - start, 16, 24), 20)
         (place / "notes.txt").write_text("hello")
         Image.fromarray(np.zeros((4, 4), np.uint16)).save(place / "colors" / "depth.png")
     source = open_source(str(folder))
@@ -286,6 +290,43 @@ def test_nested_observations_are_left_out_with_the_option_that_takes_them(tmp_pa
     assert "obs/eye_depth" in source.left_out
     taken = open_source(str(path), choice=Choice(features=("observation.datagen.pose",)))
     assert numbers(taken, "observation.datagen.pose").shape == (10, 16)
+
+
+# --- splits that a source states ----------------------------------------------------------------------------------
+
+
+def test_masks_of_robomimic_are_listed_and_make_a_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, _ = robomimic(tmp_path)
+    assert cli.main(["demos", "inspect", str(path)]) == 0
+    assert "all 2, train 1, valid 1" in capsys.readouterr().out
+    file = tmp_path / "split.json"
+    assert cli.main(["demos", "split", str(path), "--parts", "train,valid", "--out", str(file)]) == 0
+    split = read_split(file)
+    assert (split.train, split.val, split.stress) == ([1], [0], [])  # demo_10 is the second by its number
+    assert len(split.training(load_demos(open_source(str(path)))).action) == LENGTHS[1]
+    for parts, said in (
+        ("train,test", "has no part test; its parts: all, train, valid"),
+        ("all,valid", "each in one part"),
+    ):
+        assert cli.main(["demos", "split", str(path), "--parts", parts, "--out", str(file)]) == 2
+        assert said in capsys.readouterr().err
+    assert cli.main(["demos", "split", str(tmp_path / "x.npz"), "--out", str(file)]) == 2
+
+
+def test_splits_follow_the_episodes_that_are_taken(tmp_path: Path) -> None:
+    path, _ = robomimic(tmp_path)
+    without = open_source(str(path), choice=Choice(drop_episodes=frozenset({0})))
+    assert without.splits == {"all": (0,), "train": (0,), "valid": ()}
+    both = joined([open_source(str(path)), open_source(str(path))])
+    assert both.splits == {"all": (0, 1, 2, 3), "train": (1, 3), "valid": (0, 2)}
+
+
+def test_a_mask_of_demonstrations_that_are_not_there_is_left_out(tmp_path: Path) -> None:
+    path, _ = robomimic(tmp_path)
+    with h5py.File(path, "a") as file:
+        file["mask/gone"] = [b"demo_2", b"demo_7"]
+    source = open_source(str(path))
+    assert "gone" not in source.splits and "demo_7" in source.left_out["mask/gone"]
 
 
 def test_five_and_two_numbers_are_not_pusht(tmp_path: Path) -> None:
@@ -328,8 +369,8 @@ def test_a_camera_that_one_episode_lacks(
             del file["observations/images"]
     else:
         path, _ = csv_folder(tmp_path)
-        for picture in (path / f"episode_{missing:03d}" / "wrist").iterdir():
-            picture.unlink()
+        for image in (path / f"episode_{missing:03d}" / "wrist").iterdir():
+            image.unlink()
     line = refused(capsys, tmp_path / "out", str(path))
     assert f"episode {missing}: has no camera observation.images." in line and "--drop-episodes" in line
     assert cli.main(["demos", "inspect", str(path)]) == 0
@@ -474,14 +515,12 @@ def test_poses_make_actions_where_none_are_stored(tmp_path: Path) -> None:
     assert "robot0_demo_start_pose" in source.left_out
 
 
-def test_images_as_jpeg_xl_need_a_package(tmp_path: Path) -> None:
+def test_images_as_jpeg_xl_need_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, _ = replay_zarr(tmp_path)
     file = path / "data" / "img" / ".zarray"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"compressor": {"id": "imagecodecs_jpegxl"}}))
-    try:
-        import imagecodecs  # noqa: F401
-    except ImportError:
-        assert "vqbet_course[umi]" in complaint(open_source, str(path))
+    monkeypatch.setitem(sys.modules, "imagecodecs.numcodecs", None)  # as where it is not installed
+    assert "vqbet_course[umi]" in complaint(open_source, str(path))
 
 
 def test_images_as_jpeg_xl(tmp_path: Path) -> None:
@@ -502,13 +541,72 @@ def test_images_as_jpeg_xl(tmp_path: Path) -> None:
     assert np.array_equal(np.stack(frames), photos(10, 32, 48))
 
 
-def test_a_bag_needs_a_package_and_says_so(tmp_path: Path) -> None:
+def test_a_bag_needs_a_package_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bag").mkdir()
     (tmp_path / "bag" / "metadata.yaml").write_text("rosbag2_bagfile_information:\n  version: 5\n")
-    try:
-        import rosbags  # noqa: F401
-    except ImportError:
-        assert "vqbet_course[ros]" in complaint(open_source, str(tmp_path / "bag"))
+    monkeypatch.setitem(sys.modules, "rosbags.highlevel", None)  # as where it is not installed
+    assert "vqbet_course[ros]" in complaint(open_source, str(tmp_path / "bag"))
+
+
+class Joints(SimpleNamespace):
+    """A message of a bag: joints by name, and their positions."""
+
+
+class Bag:
+    """A bag of one episode: {topic: messages}, which come at 10 Hz."""
+
+    def __init__(self, recorded: dict[str, list[Joints]]):
+        self.recorded, self.paths = recorded, ["bag"]
+        self.connections = [SimpleNamespace(topic=topic, msgtype="sensor_msgs/msg/JointState") for topic in recorded]
+
+    def __enter__(self) -> "Bag":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def messages(self, connections: list[Any]) -> Iterator[tuple[Any, int, Joints]]:
+        for connection in connections:
+            for row, message in enumerate(self.recorded[connection.topic]):
+                yield connection, 10**9 + row * 10**8, message
+
+    def deserialize(self, data: Joints, _: str) -> Joints:
+        return data
+
+
+def joints(names: list[str]) -> list[Joints]:
+    """Three messages; the position of a joint is its number, plus a tenth for each message."""
+    return [Joints(name=names, position=[int(name[-1]) + row / 10 for name in names]) for row in range(3)]
+
+
+def bags(folder: Path, monkeypatch: pytest.MonkeyPatch, second: list[str]) -> Path:
+    """Two bags; the joints of the second are named in another order than those of the first."""
+    found = {}
+    for number, names in enumerate((["joint_1", "joint_2"], second)):
+        place = folder / "bags" / f"{number}"
+        place.mkdir(parents=True)
+        (place / "metadata.yaml").write_text("rosbag2_bagfile_information:\n  version: 5\n")
+        found[place] = Bag({"/state": joints(names), "/action": joints(["joint_1", "joint_2"])})
+    monkeypatch.setattr(ros2_bag, "reader_class", lambda path: lambda opened: found[opened[0]])
+    return folder / "bags"
+
+
+TOPICS = Choice(fps=10, topics=(("observation.state", "/state"), ("action", "/action")))
+
+
+@pytest.mark.parametrize("second", [["joint_2", "joint_1"], ["joint_0", "joint_2", "joint_1"]], ids=["turned", "more"])
+def test_joints_of_every_bag_are_those_of_the_first(
+    second: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = open_source(str(bags(tmp_path, monkeypatch, second)), choice=TOPICS)
+    assert source.names["observation.state"] == ["joint_1", "joint_2"]
+    for episode in source.sound_episodes():
+        assert np.allclose(episode.numbers["observation.state"], [[1.0, 2.0], [1.1, 2.1], [1.2, 2.2]])
+
+
+def test_a_joint_that_a_later_bag_lacks_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = open_source(str(bags(tmp_path, monkeypatch, ["joint_1", "joint_3"])), choice=TOPICS)
+    assert "episode 1: a message has no joint joint_2" in complaint(numbers, source, "action")
 
 
 def test_frames_have_the_last_message_that_is_not_newer() -> None:
@@ -537,7 +635,7 @@ def test_frames_have_the_last_message_that_is_not_newer() -> None:
     ],
 )
 def test_a_template_cannot_lead_out_of_the_dataset(template: str, tmp_path: Path) -> None:
-    path, _ = lerobot_films(tmp_path)
+    path, _ = lerobot_videos(tmp_path)
     info = json.loads((path / "meta" / "info.json").read_text())
     (path / "meta" / "info.json").write_text(json.dumps(info | {"video_path": template}))
     source = open_source(str(path))
@@ -629,8 +727,8 @@ def test_switches_and_few_episodes_raise_no_alarm(tmp_path: Path) -> None:
 
 def shades(folder: Path, n: int = 12) -> str:
     """A source of two episodes, whose every image says by its shade which frame it is."""
-    pictures = np.stack([np.full((64, 80, 3), 20 + 15 * row % 220, np.uint8) for row in range(n)])
-    np.savez(folder / "shades.npz", action=np.arange(2.0 * n).reshape(n, 2), img=pictures, episode_ends=[7, n])
+    images = np.stack([np.full((64, 80, 3), 20 + 15 * row % 220, np.uint8) for row in range(n)])
+    np.savez(folder / "shades.npz", action=np.arange(2.0 * n).reshape(n, 2), img=images, episode_ends=[7, n])
     return str(folder / "shades.npz")
 
 

@@ -47,6 +47,13 @@ def label(episode: Rollout, known: Known | None = None) -> str:
     return failure_of(episode, PUSHT_TASK, known).label
 
 
+def test_rules_of_a_task_come_first_also_under_the_name_of_a_general_one() -> None:
+    off = [o + 9 for o in trace().truth]  # by the general rules: state estimation
+    mine = {"fell over": lambda *_: None, "planning": lambda *_: "by the rule of the task"}
+    found = failures_of([trace(observations=off)], PUSHT_TASK, None, mine)
+    assert found["7"] == {"label": "planning", "evidence": "by the rule of the task", "person": None}
+
+
 def test_where_no_rule_applies_it_says_so() -> None:
     assert label(trace()) == "unlabelled"
 

@@ -1,112 +1,123 @@
-"""Evaluation on the held-out episodes of a split."""
+"""Evaluation without a simulator: errors in the robot's own unit, against baselines that look at nothing."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
-import torch
-from small import small_run, write_npz
 
 from vqbet_course import cli
-from vqbet_course.core.errors import BadInput
-from vqbet_course.core.io import write_json
-from vqbet_course.datasets.splits import Split
-from vqbet_course.demos import load_demos
-from vqbet_course.evaluation.evaluate import evaluate
-from vqbet_course.evaluation.offline import held_out, held_out_action_error
-from vqbet_course.experiments.reproduce import evaluation_command
-from vqbet_course.tasks import open_source
-from vqbet_course.tasks.pusht.environment import DemonstratedStart, make_pusht
-from vqbet_course.training.runs import Run, load_run
-
-PUSHER, KEYPOINTS = "observation.state", "observation.environment_state"
+from vqbet_course.datasets.readers import DEMO_FOLDER
+from vqbet_course.datasets.splits import same_source
+from vqbet_course.evaluation.held_out import Decisions
+from vqbet_course.evaluation.offline import decided_codes, errors_of, roughness
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data.npz, split.json and a run that was trained on the split."""
-    folder = tmp_path_factory.mktemp("held")
-    data = write_npz(folder / "data.npz")
-    write_json(folder / "split.json", Split(data, 3, [0], [2], [1]).to_dict())
-    small_run(folder, split=folder / "split.json")
+def arm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Demonstrations of an arm in degrees, a split of them, and a run that was trained on one part."""
+    folder = tmp_path_factory.mktemp("arm")
+    t = np.arange(40)[:, None] / 30
+    state = np.concatenate([40 * np.sin(t * np.array([1.0, 2.0, 3.0]) + e) for e in range(6)])
+    np.savez(folder / "raw.npz", state=state, action=np.roll(state, -1, 0), episode_ends=40 * np.arange(1, 7))
+    units = [word for name in ("observation.state", "action") for word in ("--unit", f"{name}=deg")]
+    assert (
+        cli.main(["demos", "convert", str(folder / "raw.npz"), "--fps", "30", "--out", str(folder / "data"), *units])
+        == 0
+    )
+    data = str(folder / "data")
+    assert cli.main(["demos", "split", data, "--train", "4", "--val", "1", "--out", str(folder / "split.json")]) == 0
+    assert (
+        cli.main(
+            [
+                "train",
+                "--data",
+                data,
+                "--steps",
+                "20",
+                "--split",
+                str(folder / "split.json"),
+                "--out",
+                str(folder / "run"),
+            ]
+        )
+        == 0
+    )
     return folder
 
 
-@pytest.fixture(scope="module")
-def run(place: Path) -> Run:
-    return load_run(place / "run")
+def test_held_out_episodes_are_compared_in_their_own_unit(arm: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["eval", str(arm / "run"), "--offline", str(arm / "data")]
+    assert cli.main(asked) == 0
+    said, result = capsys.readouterr().out, json.loads((arm / "run" / "eval" / "offline" / "offline.json").read_text())
+    trained = json.loads((arm / "split.json").read_text())["train"]
+    assert result["episodes"] == [e for e in range(6) if e not in trained]
+    assert result["unit"] == "deg" and " deg" in said and " px" not in said
+    assert list(result["errors"]) == ["1", "4", "8"] and len(result["errors"]["8"]["policy"]) == 3
+    assert all(np.isfinite(v).all() for errors in result["errors"].values() for v in errors.values())
+    assert result["latency_ms"]["period"] == pytest.approx(1000 / 30)
+    assert 0 <= result["tokens"]["unseen"] <= 1
+    assert (arm / "run" / "eval" / "offline" / "chunks.png").read_bytes().startswith(b"\x89PNG")
+    assert "chunks.png" in (arm / "run" / "eval" / "offline" / "offline.html").read_text()
+    assert cli.main([*asked, "--split", str(arm / "split.json"), "--out", str(arm / "val")]) == 0
+    assert len(json.loads((arm / "val" / "offline.json").read_text())["episodes"]) == 1
 
 
-def test_what_was_done_from_a_start_leads_to_what_was_seen(tmp_path: Path) -> None:
-    env, draw = make_pusht(), np.random.default_rng(3)
-    env.reset(seed=5)
-    actions = np.array(env.block.position) + draw.normal(0, 20, (25, 2))
-    states = [np.array([*env.agent.position, *env.block.position, env.block.angle])]
-    for action in actions:
-        env.step(action)
-        states.append(np.array([*env.agent.position, *env.block.position, env.block.angle]))
-    assert np.abs(states[-1][2:4] - states[0][2:4]).max() > 10  # the T was pushed
-    path = write_npz(tmp_path / "one.npz", state=np.array(states[:-1]), action=actions, episode_ends=np.array([25]))
-    demos = load_demos(open_source(path))
-    again = DemonstratedStart(make_pusht(), demos, "where it starts")
-    seen, _ = again.reset(seed=7)  # round and round: there is one demonstration only
-    for frame, action in enumerate(actions):
-        np.testing.assert_allclose(seen["agent_pos"], demos.observation[PUSHER][frame], atol=0.01)
-        np.testing.assert_allclose(seen["environment_state"], demos.observation[KEYPOINTS][frame], atol=0.5)
-        seen = again.step(action)[0]
+def test_each_part_of_a_split_has_its_folder(arm: Path) -> None:
+    asked = ["eval", str(arm / "run"), "--offline", str(arm / "data"), "--split", str(arm / "split.json")]
+    held_out = json.loads((arm / "split.json").read_text())
+    for part in ("val", "stress"):
+        assert cli.main([*asked, "--part", part]) == 0
+    for part in ("val", "stress"):
+        found = json.loads((arm / "run" / "eval" / f"offline-{part}" / "offline.json").read_text())
+        assert found["episodes"] == held_out[part]
 
 
-def test_an_evaluation_starts_where_the_episodes_start(
-    place: Path, run: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["eval", str(run.path), "--split", str(place / "split.json"), "--videos", "0"]
-    assert cli.main([*arguments, "--part", "stress"]) == 0 and cli.main(arguments) == 0
-    assert "action error on held-out demonstrations: " in capsys.readouterr().out
-    demos = load_demos(open_source(str(place / "data.npz")))
-    for part, episode in (("val", 2), ("stress", 1)):
-        result = json.loads((run.path / "eval" / part / "run.json").read_text())
-        assert result["split"] == {"file": str(place / "split.json"), "part": part}
-        assert [e["seed"] for e in result["episodes"]] == [episode] and result["metrics"]["action_error"] > 0
-        assert result["contract"]["resets"] == f"where the episodes for {part} of {place / 'data.npz'} start"
-        first = pq.read_table(run.path / "eval" / part / "traces.parquet")["observation"][0].as_py()
-        shown = [demos.observation[name][demos.episode_starts[episode]] for name in (KEYPOINTS, PUSHER)]
-        np.testing.assert_allclose(sorted(first), sorted(np.concatenate(shown)), atol=0.01)
-        kept = run.path / "eval" / part / "split.json"
-        assert kept.read_text() == (place / "split.json").read_text()
-        again = evaluation_command(result, kept.with_name("run.json"), run.path, place / "again")
-        assert again[again.index("--split") :][:4] == ["--split", str(kept), "--part", part]
+def test_data_under_another_name_are_the_same_data(arm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = [e for e in range(6) if e not in json.loads((arm / "split.json").read_text())["train"]]
+    (arm / "link").symlink_to(arm / "data")
+    (arm / "elsewhere").mkdir()
+    monkeypatch.chdir(arm)
+    for name in ("data", "./data", str(arm / "elsewhere" / ".." / "data"), "link"):
+        assert cli.main(["eval", "run", "--offline", name, "--out", "named"]) == 0
+        assert json.loads((arm / "named" / "offline.json").read_text())["episodes"] == held, name
 
 
-def test_the_action_error_is_that_of_the_acting_policy(place: Path, run: Run) -> None:
-    policy, held = run.policy, held_out(place / "split.json", "val", run)
-    policy.acting = replace(policy.acting, temperature=0.0)
-    demos, n = held.demos.select([2]), policy.config.steps_per_decision
-    seen = {
-        name: run.normalizer.normalize(name, torch.from_numpy(values)) for name, values in demos.observation.items()
-    }
-    wrong = []
-    for now in range(len(demos.action) - policy.config.action_chunk_size + 1):
-        policy.reset()
-        for frame in (max(0, now - 1), now):  # two observation steps
-            policy.actions.clear()
-            first = policy.select_action({name: values[frame : frame + 1] for name, values in seen.items()})
-        chunk = torch.cat([first, *policy.actions][:n])
-        wrong.append(run.normalizer.unnormalize("action", chunk).numpy() - demos.action[now : now + n])
-    assert held_out_action_error(run, held) == pytest.approx(np.abs(wrong).mean(), rel=1e-4)
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("demo", str(DEMO_FOLDER), True),
+        ("demo", "lerobot/pusht", False),
+        ("gone/data", "/also/gone/data", True),
+        ("gone/data", "/also/gone/other", False),
+    ],
+)
+def test_sources_are_the_same_by_their_place(one: str, other: str, same: bool) -> None:
+    assert same_source(one, other) is same_source(other, one) is same
 
 
-def test_what_was_trained_on_is_not_held_out(place: Path, run: Run, tmp_path: Path) -> None:
-    data = str(place / "data.npz")
-    for split, part, said in [
-        (Split(data, 3, [1], [0, 2]), "val", "was trained on 1 of the 2 episodes for val, on episode 0"),
-        (Split(data, 3, [0], [2]), "stress", "has no episodes for stress"),
-        (Split(data, 4, [0], [3]), "val", "has 3 episodes, the split was made of 4"),
-    ]:
-        write_json(tmp_path / "split.json", split.to_dict())
-        with pytest.raises(BadInput, match=said):
-            evaluate(run, split=tmp_path / "split.json", part=part, out=tmp_path / "out", quiet=True)
-    assert not (tmp_path / "out").exists()
-    assert cli.main(["eval", str(run.path), "--split", str(tmp_path / "nowhere.json")]) == 2
+def test_what_was_trained_on_or_is_of_another_robot_is_refused(arm: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    split = json.loads((arm / "split.json").read_text())
+    split["train"], split["val"] = split["val"], split["train"]
+    (arm / "other.json").write_text(json.dumps(split))
+    assert cli.main(["eval", str(arm / "run"), "--offline", str(arm / "data"), "--split", str(arm / "other.json")]) == 2
+    assert "was trained on 4 of the 4 episodes for val, on episode" in capsys.readouterr().err
+    assert cli.main(["eval", str(arm / "run"), "--offline", "demo"]) == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_errors_are_those_of_each_joint_and_of_each_baseline() -> None:
+    steps = np.arange(4.0)[None, :, None]
+    done = np.concatenate([10 + steps, 0 * steps], axis=2)  # one joint moves by 1 a frame, one stands
+    before = np.array([[[8.0, 0.0], [9.0, 0.0]]])
+    errors = errors_of(Decisions(done + 0.5, done, np.zeros((1, 2), int), np.zeros(1, int)), before)
+    assert errors["1"] == {"policy": [0.5, 0.5], "stay": [1.0, 0.0], "repeat": [0.0, 0.0]}
+    assert errors["4"] == {"policy": [0.5, 0.5], "stay": [4.0, 0.0], "repeat": [0.0, 0.0]}
+
+
+def test_tokens_and_smoothness() -> None:
+    codes = np.array([[0, 1], [0, 1], [2, 1], [3, 0]])
+    usage = decided_codes(codes, 4, {(0, 1), (2, 1)})
+    assert usage["used"] == [0.75, 0.5] and usage["combinations"] == 3 and usage["unseen"] == 0.25
+    assert decided_codes(np.zeros((5, 2), int), 4, None)["perplexity"] == pytest.approx(1)
+    assert roughness(np.arange(9.0)[:, None]) == [0.0] and roughness(np.array([[0.0], [1.0], [0.0]])) == [2.0]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from small import small_run
 
+from vqbet_course.evaluation import evaluate as evaluation
 from vqbet_course.evaluation.videos import (
     FRAME_SIZE,
     decided_tokens,
@@ -17,6 +18,7 @@ from vqbet_course.evaluation.videos import (
     write_video,
 )
 from vqbet_course.rollout import Rollout, rollouts
+from vqbet_course.tasks import get_task
 from vqbet_course.tasks.pusht.environment import make_pusht
 from vqbet_course.training.runs import Run, load_run
 
@@ -45,13 +47,27 @@ def test_a_video_has_one_readable_frame_per_step(played: list[Rollout], tmp_path
     import av
 
     write_video(tmp_path / "video.mp4", video_frames(shortened(played[0], 25)))
-    with av.open(str(tmp_path / "video.mp4")) as film:
-        pictures = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
-        assert film.streams.video[0].average_rate == 10
-        assert film.streams.video[0].codec_context.name == "h264"
-    assert len(pictures) == 25 and pictures[0].shape == (*FRAME_SIZE, 3)
+    with av.open(str(tmp_path / "video.mp4")) as video:
+        images = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+        assert video.streams.video[0].average_rate == 10
+        assert video.streams.video[0].codec_context.name == "h264"
+    assert len(images) == 25 and images[0].shape == (*FRAME_SIZE, 3)
     drawn = next(iter(video_frames(shortened(played[0], 1))))
-    assert np.abs(pictures[0].astype(float) - drawn).mean() < 5
+    assert np.abs(images[0].astype(float) - drawn).mean() < 5
+
+
+def test_a_video_runs_at_the_rate_of_the_task(
+    run: Run, played: list[Rollout], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import av
+
+    monkeypatch.setattr(evaluation, "video_frames", lambda *_: iter(np.zeros((3, 64, 64, 3), np.uint8)))
+    task = get_task("pusht")
+    at_25 = replace(task.contract, data=replace(task.contract.data, fps=25.0))
+    monkeypatch.setattr(evaluation, "checked_contract", lambda *_: at_25)
+    evaluation.evaluate(run, episodes=1, seed=4, out=tmp_path, videos=1, quiet=True)
+    with av.open(str(tmp_path / "episode-4.mp4")) as video:
+        assert video.streams.video[0].average_rate == 25
 
 
 def test_a_video_that_breaks_leaves_the_old_one(played: list[Rollout], tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Ablations: one change at a time, one file a run, and conclusions that say no more than the results."""
 
+import dataclasses
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +12,19 @@ import pytest
 import torch
 from small import KEYPOINTS
 
+from vqbet_course import tasks
 from vqbet_course.cli import main
 from vqbet_course.core.budget import Budget
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.specs import Field
 from vqbet_course.demos import load_demos
 from vqbet_course.evaluation.results import rows_of
 from vqbet_course.experiments import ablations as module
 from vqbet_course.experiments.ablations import (
     ABLATIONS,
     SCHEMA,
+    STORED,
     Ablation,
     Variant,
     ablate,
@@ -32,7 +37,9 @@ from vqbet_course.experiments.ablations import (
     stored,
     training_of,
 )
+from vqbet_course.experiments.panel import parse_job
 from vqbet_course.tasks import open_source
+from vqbet_course.tasks.task import Task
 
 SMALL: dict[str, Any] = {
     "gpt_n_layer": 1,
@@ -99,6 +106,17 @@ def test_a_run_is_a_file_and_is_not_done_again(tmp_path: Path, monkeypatch: pyte
         ablate(["small"], **arguments | {"episodes": 2})
     with pytest.raises(BadInput, match="made with budget --steps 3; ask"):
         ablate(["small"], **arguments | {"budget": None})
+
+
+def test_a_variant_changes_what_its_task_trains_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative actions only where state and action share a unit, as in any training."""
+    navigation = tasks.get_task("navigation").contract
+    metres = dataclasses.replace(navigation.data, action=Field(2, "m/s"))
+    task = Task()
+    task.name, task.contract = "drive", dataclasses.replace(navigation, data=metres)
+    monkeypatch.setitem(tasks.TASKS, "drive", task)
+    assert not module.full_config(Variant(), "drive").use_relative_actions
+    assert module.full_config(Variant()).use_relative_actions
 
 
 def test_an_untrained_offset_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,6 +210,17 @@ def test_smooth_is_a_small_jerk() -> None:
     assert "Lowest jerk (px/step³): chunk 4" in said
 
 
+def test_an_error_has_the_unit_of_its_task() -> None:
+    """Results from before there was another task than PushT are in pixels."""
+    metres = {"contract": tasks.get_task("navigation").contract.to_dict()}
+    found = {name: [made | metres for made in results(0.1, 0.2)] for name in ("chunk 1: k-means", "chunk 1: learned")}
+    assert "Lowest reconstruction error (m):" in conclusion("tokenizer", found)
+    fig, ax = plt.subplots()
+    draw_ablation(ax, "tokenizer", found)
+    assert "reconstruction error (m)" in ax.get_xlabel()
+    plt.close(fig)
+
+
 def test_nothing_run_is_said_so(tmp_path: Path) -> None:
     nothing = stored("layers", tmp_path)
     assert conclusion("layers", nothing).endswith("Not run: vqbet-course ablate layers")
@@ -217,6 +246,33 @@ def test_what_cannot_be_done_is_one_line_and_status_2(
     assert main(["ablate", *arguments, "--out", str(tmp_path)]) == 2
     error = [line for line in capsys.readouterr().err.split("\n") if line.startswith("error: ")]
     assert len(error) == 1 and why in error[0] and not list(tmp_path.iterdir())
+
+
+def test_results_of_0_1_are_brought_into_the_form_of_now(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The remedy that the refusal names: an ablation, a panel and the file of one of its jobs."""
+    variant = ABLATIONS["layers"].variants["2 layers"]
+    path = tmp_path / f"{key(variant)}_seed1.json"
+    path.write_text(json.dumps(result(0.5) | {"variant": dataclasses.asdict(variant)}))
+    with pytest.raises(BadInput) as refused:
+        stored("layers", tmp_path)
+    command = str(refused.value).partition("python -m ")[2].split()[0]
+    panel = json.loads((STORED.parent / "panel.json").read_text())
+    rows = [row | {"schema": "vqbet_course/panel/1"} for row in panel["results"]]
+    for row in rows:
+        row["rollouts"], row["films"] = row.pop("episodes"), ["films/a.mp4"]
+        row["settings"] = dict(row["settings"])
+        row["settings"]["rollouts"] = row["settings"].pop("episodes")
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "bc-seed1.json").write_text(
+        json.dumps({"schema": "vqbet_course/panel/1", "results": rows[:1]})
+    )
+    with pytest.raises(SystemExit) as ended:
+        import_module(command).convert_folders([str(tmp_path), str(tmp_path / "jobs")])
+    assert ended.value.code == 0 and capsys.readouterr().out.count("converted: ") == 2
+    assert len(stored("layers", tmp_path)["2 layers"]) == 1
+    (job,) = parse_job(json.loads((tmp_path / "jobs" / "bc-seed1.json").read_text()))
+    assert job["episodes"] == panel["results"][0]["episodes"] and job["videos"] == ["videos/a.mp4"]
+    assert job["settings"] == panel["results"][0]["settings"]
 
 
 def test_another_schema_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,15 +16,17 @@ from dask import config as dask_config
 from small import arrays, write_npz
 from test_verdicts import result
 
+from vqbet_course import tasks
 from vqbet_course.cli import main
 from vqbet_course.core.budget import Budget
 from vqbet_course.core.errors import BadInput
 from vqbet_course.demos import load_demos
-from vqbet_course.experiments import panel
+from vqbet_course.experiments import panel, report
 from vqbet_course.experiments.panel import Job, Settings, jobs_of, run_job, run_panel
 from vqbet_course.tasks import get_task, navigation, open_source
 from vqbet_course.tasks.navigation import GOAL_RADIUS
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
+from vqbet_course.tasks.task import Task
 from vqbet_course.training.data import prepare
 
 Run = Callable[..., dict[str, Any]]
@@ -114,18 +115,6 @@ def test_dask_gives_what_this_process_gives(settings: Settings, tmp_path: Path) 
     assert "data:video/mp4" in page and page.count("data:image/png") == 3 and "http" not in page
 
 
-def test_a_worker_with_several_threads_is_refused(settings: Settings, tmp_path: Path) -> None:
-    from distributed import LocalCluster
-
-    with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address=None
-        ) as cluster,
-        pytest.raises(BadInput, match="--nthreads 1"),
-    ):
-        run_panel(["bc"], [1], settings, tmp_path / "p", dask=cluster.scheduler_address, quiet=True)
-
-
 def test_a_cluster_without_workers_is_refused_and_one_that_is_lost_is_told(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,32 +135,9 @@ def test_a_cluster_without_workers_is_refused_and_one_that_is_lost_is_told(
     assert not [*(tmp_path / "p" / "jobs").iterdir()]
 
 
-def leave_a_mark(path: Path) -> None:
-    """A job that takes a while."""
-    time.sleep(0.2)
-    path.touch()
-
-
-def test_ctrl_c_begins_no_other_job(tmp_path: Path) -> None:
-    marks = [tmp_path / str(number) for number in range(9)]
-    with pytest.raises(KeyboardInterrupt), panel.executor(1, None) as pool:
-        first, *_ = [pool.submit(leave_a_mark, mark) for mark in marks]
-        first.result()
-        raise KeyboardInterrupt
-    assert marks[0].exists() and not marks[-1].exists()
-
-
 def dies(job: Job) -> list[dict[str, Any]]:
     """A process that the system kills in the middle of its work."""
     os._exit(9)
-
-
-def test_a_killed_process_is_told_in_one_line(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(panel, "run_job", dies)
-    with pytest.raises(BadInput, match="was killed.*run the same command again"):
-        run_panel(["bc"], [1], settings, tmp_path / "p", quiet=True)
 
 
 @pytest.mark.parametrize("policy", panel.POLICIES)
@@ -213,6 +179,21 @@ def test_the_report_says_how_much_each_policy_was_tried(settings: Settings, tmp_
     page = (tmp_path / "p" / "report.html").read_text()
     assert "<td>bc<td>2<td>4<td>50%" in page and "<td>act<td>1<td>2<td>50%" in page
     assert "color-scheme: light dark" in page and "inconclusive" in page
+
+
+def test_the_report_has_the_unit_and_the_time_budget_of_its_task(
+    settings: Settings, tmp_path: Path, ran: list[str]
+) -> None:
+    made = run_panel(["bc"], [1], settings, tmp_path / "p", quiet=True)
+    made["contract"]["data"]["action"]["unit"] = "deg"
+    made["contract"]["timing_budget_ms"] = 20.0
+    for row in made["results"]:
+        row["contract"] = made["contract"]
+    assert report.learning_curves(made["results"]).axes[0].get_ylabel().endswith("(deg)")
+    budget = report.speed_and_quality(made["results"]).axes[0].lines[-1]
+    assert np.asarray(budget.get_xdata())[0] == 20.0
+    page = report.report(made, tmp_path / "p")
+    assert "jerk (deg a step" in page and "px a step" not in page
 
 
 def test_a_folder_that_cannot_be_made_is_told_before_anything_is_learned(
@@ -313,7 +294,7 @@ def test_a_person_overrules_a_label_and_the_report_keeps_both(
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["--policies", "bc,rt2"], "unknown policy 'rt2'; choose from bc, bet, act, diffusion, vqbet"),
+        (["--policies", "bc,rt2"], "unknown policy 'rt2'; choose from bc, bet, act, diffusion, flow, vqbet"),
         (["--policies", "bc,bc"], "each policy and each seed once"),
         (["--seeds", "1,1"], "each policy and each seed once"),
         (["--seeds=-1"], "at least 0"),
@@ -324,6 +305,7 @@ def test_a_person_overrules_a_label_and_the_report_keeps_both(
         (["--minutes", "0"], "above 0"),
         (["--minutes", "1", "--steps", "9"], "either"),
         (["--seeds", "one"], "whole numbers"),
+        (["--task", "navigation"], "not demonstrations of navigation"),
         (["--dask", "tcp://127.0.0.1:9"], "no scheduler answers"),
     ],
 )
@@ -335,6 +317,57 @@ def test_what_cannot_be_compared_is_one_line_and_status_2(
     error = capsys.readouterr().err
     assert why in error and "Traceback" not in error
     assert not (tmp_path / "p").exists()
+
+
+def test_the_task_that_is_named_is_whose_demonstrations_they_are(
+    tmp_path: Path, ran: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """States over a part of the board do not show that they are PushT's; only a person can say so."""
+    state = arrays()["state"] * [0.1, 0.1, 0.1, 0.1, 1]
+    data = write_npz(tmp_path / "corner.npz", state=state, action=0.1 * arrays()["action"])
+    asked = [
+        "compare",
+        "--data",
+        data,
+        "--policies",
+        "bc",
+        "--demos",
+        "2",
+        "--seeds",
+        "1",
+        "--out",
+        str(tmp_path / "p"),
+    ]
+    assert main(asked) == 2 and ran == []
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {data}: ")
+    assert main([*asked, "--task", "pusht"]) == 0 and ran == ["bc-seed1"]
+
+
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        (["observation.joints"], "observation.joints would be left out"),
+        (["observation.state", "observation.effort"], "observation.effort would be left out"),
+        (["observation.environment_state"], "there is no observation.state"),
+    ],
+)
+def test_what_lerobots_baselines_cannot_observe_is_told_before_anything_is_learned(
+    names: list[str], why: str, tmp_path: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demos = load_demos(get_task("navigation").demonstrations(2, 0))
+    observed = dict.fromkeys(names, demos.observation["observation.state"])
+    other = replace(demos, observation=observed, units=dict.fromkeys(names, "m") | {"action": demos.units["action"]})
+    task = Task()
+    task.name, task.contract = "other", replace(get_task("navigation").contract, data=other.contract)
+    monkeypatch.setitem(tasks.TASKS, "other", task)
+    monkeypatch.setattr(panel, "load_demos", lambda _: other)
+    settings = Settings("navigation", demos=2, episodes=1, budget=Budget(steps=3), task="other")
+    monkeypatch.setattr(panel, "open_source", lambda *_, **__: None)
+    with pytest.raises(BadInput, match=f"{why}; leave act out of --policies"):
+        run_panel(["bc", "act"], [1], settings, tmp_path / "p", quiet=True)
+    assert ran == [] and not (tmp_path / "p").exists()
+    with pytest.raises(BadInput, match=why):
+        panel.build("diffusion", panel.config_for("diffusion", other, use_relative_actions=False))
 
 
 def test_another_task_goes_through_a_job() -> None:

@@ -51,7 +51,7 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "x.detach() -> x": "codes have no gradient, and buffers are asked for their values",
     },
     "2.3": {"x -> x.detach()": "only its shape is used", "(codes, losses) -> ": "two empty lists"},
-    "3.2": {"self.embed(chunks) -> ": "codes have no gradient", "(W, A) -> (A, W)": "two words of an error's text"},
+    "3.2": {"self.embed(chunks) -> ": "codes have no gradient"},
     "4.1": {"part.view(B, T, self.n_head, -1).transpose(1, 2) -> ": "transpose takes its two axes in any order"},
     "4.3": {"torch.arange(T, device=x.device) -> torch.arange(T)": "the check runs on the processor alone"},
     "5.1": {

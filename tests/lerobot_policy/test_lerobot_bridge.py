@@ -97,7 +97,7 @@ def for_lerobot(c: VQBeTConfig, seen: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @contextmanager
-def dice(uniform: Tensor, sequential: bool) -> Iterator[None]:
+def shared_draws(uniform: Tensor, sequential: bool) -> Iterator[None]:
     """Codes are drawn by `uniform` (B, G) on both sides, for each query of a row the same."""
     calls = 0
 
@@ -140,7 +140,7 @@ def assert_parity(ours: VQBeT, theirs: VQBeTModel, seed: int = 0) -> None:
     for training in (False, True):
         ours.train(training), theirs.train(training)
         ours.zero_grad(), theirs.zero_grad()
-        with dice(uniform, c.sequentially_select):
+        with shared_draws(uniform, c.sequentially_select):
             torch.manual_seed(seed)  # crops and dropout fall alike
             features = ours.features(seen).flatten(0, 1)
             decision = ours.decide(features, uniform.repeat_interleave(c.n_queries, 0), c.bet_softmax_temperature)
@@ -248,7 +248,7 @@ def test_it_acts_as_lerobot_does(changes: dict[str, Any], seed: int) -> None:
     for t in range(2 * ours.config.action_chunk_size + 1):
         seen, _ = make_batch(ours.config, seed=t)
         now = {name: values[:, 0] for name, values in seen.items()}
-        with dice(torch.rand(B, 2), ours.config.sequentially_select):
+        with shared_draws(torch.rand(B, 2), ours.config.sequentially_select):
             close(ours.select_action(now), theirs.select_action(dict(now)))
 
 

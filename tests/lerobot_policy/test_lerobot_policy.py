@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -120,12 +121,28 @@ def test_it_learns_in_two_stages_and_acts_whatever_it_sees(kind: str) -> None:
     seen, _ = make_batch(config)
     now = {name: values[:, 0] for name, values in seen.items()}
     policy.eval().reset()
-    assert torch.equal(policy.predict_action_chunk(now)[:, 0], policy.acting.decision.actions[:, 0])  # type: ignore
     assert policy.select_action(now).shape == (3, 2)
 
 
+def test_a_chunk_is_predicted_without_touching_the_queues() -> None:
+    """What acts afterwards acts as if nothing had been predicted; the chunk is that of the observation."""
+    config = make_policy(
+        bet_softmax_temperature=0.0, n_obs_steps=2, n_action_steps=3, ema_decay=0.0, **KINDS["both"]
+    ).config
+    policies = [VQBeTCoursePolicy(VQBeTCourseConfig.of(config, device="cpu")).eval() for _ in range(2)]
+    policies[1].load_state_dict(policies[0].state_dict())
+    moments = [{name: values[:, 0] for name, values in make_batch(config, seed)[0].items()} for seed in range(7)]
+    for t, now in enumerate(moments):
+        predicted = policies[0].predict_action_chunk(now)
+        assert predicted.shape == (3, config.action_chunk_size, 2)
+        action, expected = (policy.select_action(now) for policy in policies)
+        torch.testing.assert_close(action, expected, atol=1e-6, rtol=1e-6)
+        if t % 3 == 0:  # a decision is due: it is the one that was predicted
+            torch.testing.assert_close(predicted, policies[0].acting.decision.actions, atol=1e-6, rtol=1e-6)  # type: ignore
+
+
 def test_the_average_follows_as_in_our_own_training() -> None:
-    """One update of the second stage: weights move by 1 - 1/10, as `follow` does in step 0."""
+    """One update of the second stage: weights move by 1 - 1/10, as `ema_update` moves them in step 0."""
     config = make_policy(n_vqvae_training_steps=1, ema_decay=0.9, **KINDS["numbers"]).config
     policy = VQBeTCoursePolicy(VQBeTCourseConfig.of(config, device="cpu"))
     policy.update()
@@ -162,29 +179,91 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "pretrained_model" / "model.safetensors")
 
 
+SMALL = [
+    f"--policy.{name}={getattr(CONFIG, name)}"
+    for name in (
+        "gpt_n_layer",
+        "gpt_n_head",
+        "gpt_hidden_dim",
+        "gpt_input_dim",
+        "gpt_output_dim",
+        "vqvae_embedding_dim",
+    )
+]
+ON_DEMOS = [
+    "--policy.type=vqbet_course",
+    "--policy.device=cpu",
+    "--policy.push_to_hub=false",
+    "--dataset.repo_id=local/pusht",
+    f"--dataset.root={DEMO_FOLDER}",
+    "--num_workers=0",
+    "--batch_size=8",
+    *SMALL,
+]
+
+
+def resumed(run: Path, start: int, end: int) -> dict[str, torch.Tensor]:
+    """The weights after step `end` when a finished training goes on from step `start` once more."""
+    shutil.rmtree(run / f"checkpoints/{end:06}")
+    start_config = run / f"checkpoints/{start:06}/pretrained_model/train_config.json"
+    run_lerobot(lerobot_train.main, PLUGIN, "--resume=true", f"--config_path={start_config}")
+    return weights(run / f"checkpoints/{end:06}")
+
+
+def test_a_first_stage_that_was_stopped_goes_on_to_the_last_bit(tmp_path: Path) -> None:
+    """Codes that are not used move to drawn chunks at every step."""
+    run = tmp_path / "run"
+    steps = ["--policy.n_vqvae_training_steps=20", "--steps=4", "--save_freq=2", f"--output_dir={run}"]
+    run_lerobot(lerobot_train.main, PLUGIN, *ON_DEMOS, *steps)
+    finished = weights(run / "checkpoints/000004")
+    assert same(resumed(run, 2, 4), finished) and finished["steps"] == 4
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_policy(tmp_path: Path) -> None:
+    """As on several GPUs or machines: both stages, and a checkpoint that loads."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--no-python"]
+    train = [str(Path(sys.executable).with_name("lerobot-train")), PLUGIN, *ON_DEMOS]
+    steps = ["--policy.n_vqvae_training_steps=2", "--steps=4", "--save_freq=4", f"--output_dir={tmp_path / 'run'}"]
+    offline = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([*command, *train, *steps], env=os.environ | offline, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Effective batch size: 8 x 2 = 16" in done.stdout + done.stderr
+    tensors = weights(tmp_path / "run/checkpoints/000004")
+    assert tensors["steps"] == 4 and all(bool(values.isfinite().all()) for values in tensors.values())
+    import_checkpoint(tmp_path / "run/checkpoints/000004/pretrained_model", tmp_path / "imported")
+
+
+def test_a_batch_size_of_the_policy_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="--batch_size"):
+        run_lerobot(lerobot_train.main, PLUGIN, *ON_DEMOS, "--policy.batch_size=3", f"--output_dir={tmp_path / 'run'}")
+
+
+def test_lerobot_finds_the_policy_by_the_small_distribution(tmp_path: Path) -> None:
+    """In a process that has been told nothing, as LeRobot's commands begin."""
+    plugin = shutil.copytree(Path(__file__).parents[2] / "plugins/lerobot_policy_vqbet_course", tmp_path / "plugin")
+    build = "from setuptools import build_meta; build_meta.prepare_metadata_for_build_wheel('.')"
+    subprocess.run([sys.executable, "-c", build], cwd=plugin, check=True, capture_output=True)
+    ask = (
+        "from lerobot.utils.import_utils import register_third_party_plugins as find; find()\n"
+        "from lerobot.configs import PreTrainedConfig; from lerobot.processor import ProcessorStepRegistry\n"
+        "assert 'vqbet_course' in PreTrainedConfig.get_known_choices()\n"
+        "ProcessorStepRegistry.get('vqbet_course_clip_action')"
+    )
+    path = os.pathsep.join([str(plugin), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", ask], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def test_lerobot_trains_resumes_and_evaluates_it(tmp_path: Path) -> None:
-    small = [
-        f"--policy.{name}={getattr(CONFIG, name)}"
-        for name in (
-            "gpt_n_layer",
-            "gpt_n_head",
-            "gpt_hidden_dim",
-            "gpt_input_dim",
-            "gpt_output_dim",
-            "vqvae_embedding_dim",
-        )
-    ]
     run_lerobot(
         lerobot_train.main,
         PLUGIN,
-        "--policy.type=vqbet_course",
-        "--policy.device=cpu",
-        "--policy.push_to_hub=false",
+        *ON_DEMOS,
         "--policy.n_vqvae_training_steps=2",
         "--policy.dropout=0.0",
-        "--dataset.repo_id=local/pusht",
-        "--num_workers=0",
-        f"--dataset.root={DEMO_FOLDER}",
         *PUSHT_ENV,
         "--env_eval_freq=6",
         "--eval.n_episodes=1",
@@ -192,24 +271,17 @@ def test_lerobot_trains_resumes_and_evaluates_it(tmp_path: Path) -> None:
         "--env.episode_length=10",
         "--steps=6",
         "--save_freq=3",
-        "--batch_size=8",
-        *small,
         f"--output_dir={tmp_path / 'run'}",
     )
     finished = weights(tmp_path / "run/checkpoints/000006")
-    shutil.rmtree(tmp_path / "run/checkpoints/000006")
-    run_lerobot(  # LeRobot does not promise the same draws after a resume, so there is no dropout here
-        lerobot_train.main,
-        PLUGIN,
-        "--resume=true",
-        f"--config_path={tmp_path / 'run/checkpoints/000003/pretrained_model/train_config.json'}",
-    )
-    assert same(weights(tmp_path / "run/checkpoints/000006"), finished) and finished["steps"] == 6
+    # LeRobot does not promise the same draws after a resume, so there is no dropout here
+    assert same(resumed(tmp_path / "run", 3, 6), finished) and finished["steps"] == 6
 
     import_checkpoint(tmp_path / "run/checkpoints/000006/pretrained_model", tmp_path / "imported")
     run = load_run(tmp_path / "imported")
     acting = {k.removeprefix("average."): v for k, v in finished.items() if k.startswith("average.")}
     assert same(dict(run.policy.network.state_dict()), acting)
+    assert run.contract.difference(PUSHT) is None  # units and rate are those of the dataset that it was trained on
     low, high = run.normalizer.bounds["action"]
     assert torch.equal(low, run.normalizer.bounds[STATE][0]) and (high > 400).all()
 
@@ -303,6 +375,24 @@ def checkpoint(one_checkpoint: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(one_checkpoint, tmp_path / "there", copy_function=os.symlink))
 
 
+@pytest.mark.parametrize(("kind", "relative"), [("vqbet_course", False), ("vqbet_course", True), ("vqbet", False)])
+def test_a_number_that_never_changed_in_training_may_change_a_little(kind: str, relative: bool, tmp_path: Path) -> None:
+    plain = image_run(tmp_path / "run", use_relative_actions=relative)
+    state, action = (
+        (torch.tensor([0.25, 0.0]), torch.tensor([0.25, 9.0])),
+        (torch.tensor([3.0, 0.0]), torch.tensor([3.0, 9.0])),
+    )
+    run = dataclasses.replace(plain, normalizer=Normalizer({STATE: state, "action": state if relative else action}))
+    export_run(run, tmp_path / kind, kind)
+    config = PreTrainedConfig.from_pretrained(tmp_path / kind)
+    before, after = make_pre_post_processors(config, pretrained_path=str(tmp_path / kind))
+    seen = torch.tensor([[0.251, 4.0]])
+    found = before({STATE: seen, CAMERA: torch.zeros(1, 3, 96, 96)})[STATE]
+    torch.testing.assert_close(found, run.normalizer.normalize(STATE, seen), atol=1e-5, rtol=1e-5)
+    decided = torch.tensor([[0.3, -0.5]])
+    torch.testing.assert_close(after(decided), run.normalizer.unnormalize("action", decided), atol=1e-5, rtol=1e-5)
+
+
 def test_a_checkpoint_of_lerobots_own_vqbet_comes_and_goes(checkpoint: Path, tmp_path: Path) -> None:
     import_checkpoint(checkpoint, tmp_path / "back")
     back = load_run(tmp_path / "back")
@@ -332,6 +422,41 @@ def test_numbers_are_normalised_in_every_way_that_lerobot_knows(mode: str, check
     ours, values = load_run(tmp_path / "back").normalizer, 3 * torch.randn(5, 2)
     torch.testing.assert_close(ours.normalize(STATE, values), before({STATE: values})[STATE], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(ours.unnormalize("action", values), after(values), atol=1e-5, rtol=1e-5)
+
+
+def test_units_and_rate_of_a_checkpoint_that_states_none_are_asked_for(checkpoint: Path, tmp_path: Path) -> None:
+    (checkpoint / "contract.json").unlink()
+    with pytest.raises(BadInput, match="--fps N"):
+        import_checkpoint(checkpoint, tmp_path / "back")
+    with pytest.raises(BadInput, match="--unit px"):
+        import_checkpoint(checkpoint, tmp_path / "back", ["px"], 5)
+    assert not (tmp_path / "back").exists()
+    units = ["--unit", f"{STATE}=deg", "--unit", "action=rad", "--fps", "5"]
+    assert cli.main(["import", str(checkpoint), "--out", str(tmp_path / "back"), *units]) == 0
+    contract = load_run(tmp_path / "back").contract
+    assert contract.fps == 5 and contract.units() == {CAMERA: "unstated", STATE: "deg", "action": "rad"}
+
+
+def test_a_checkpoint_from_before_processors_is_read(checkpoint: Path, tmp_path: Path) -> None:
+    """Its statistics lie among the weights, under names with underscores."""
+    import_checkpoint(checkpoint, tmp_path / "new")
+    stats = load_file(next(checkpoint.glob("policy_preprocessor*.safetensors")))
+    older = {
+        f"{part}.buffer_{name.replace('.', '_')}.{what}": stats[f"{name}.{what}"].clone()
+        for part, name in (
+            ("normalize_inputs", STATE),
+            ("normalize_targets", "action"),
+            ("unnormalize_outputs", "action"),
+        )
+        for what in ("min", "max")
+    }
+    change_tensors(checkpoint, lambda tensors: tensors.update(older))
+    for file in checkpoint.glob("policy_p*"):
+        file.unlink()
+    import_checkpoint(checkpoint, tmp_path / "back")
+    new, back = load_run(tmp_path / "new"), load_run(tmp_path / "back")
+    assert back.normalizer.to_dict() == new.normalizer.to_dict()
+    assert same(dict(back.policy.network.state_dict()), dict(new.policy.network.state_dict()))
 
 
 def replaced(path: Path, data: bytes) -> None:
@@ -375,6 +500,11 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda c: change_tensors(c, lambda t: t.update({"normalize_inputs.min": torch.ones(3)})),
         "normalize_inputs.min",
     ),
+    "weights that are not finite": (
+        lambda c: change_tensors(c, lambda t: t[HEAD].view(-1)[:1].fill_(float("nan"))),
+        "policy.lm_head.weight is not finite",
+    ),
+    "a damaged contract": (lambda c: replaced(c / "contract.json", b"{"), "contract.json: damaged"),
     "other normalisation": (lambda c: change_json(c / "policy_preprocessor.json", without_min_max), "MEAN_STD"),
     "pictures that are normalised": (lambda c: with_processors(c, VISUAL="MEAN_STD"), "observation.image by MEAN_STD"),
     "no normalisation": (lambda c: (c / "policy_preprocessor.json").unlink(), "policy_preprocessor.json"),

@@ -78,3 +78,13 @@ def test_the_mirrored_scene_obeys_the_same_physics() -> None:
 def test_geometry_refuses_another_shape(function: Any) -> None:
     with pytest.raises(BadInput, match="must have shape"):
         function(np.zeros(7))
+
+
+def test_a_changed_robot_executes_the_changed_move() -> None:
+    from vqbet_course.tasks.pusht.environment import make_changed_pusht, make_pusht
+
+    plain, halved = make_pusht(), make_changed_pusht(lambda relative: relative / 2)
+    start = plain.reset(seed=3)[0]["agent_pos"]
+    halved.reset(seed=3)
+    plainly, halving = (env.step(start + move)[0]["agent_pos"] for env, move in ((plain, 10.0), (halved, 20.0)))
+    np.testing.assert_allclose(plainly, halving, atol=1e-4)

@@ -14,15 +14,20 @@ from small import arrays, write_npz
 
 from vqbet_course import tasks
 from vqbet_course.cli import main
+from vqbet_course.core.budget import Budget
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import Contract, Field, TaskContract
 from vqbet_course.datasets.writer import write_dataset
 from vqbet_course.demos import load_demos
+from vqbet_course.experiments.panel import Job, Settings, run_job
 from vqbet_course.tasks import augmented, get_task, open_source, register, task_of, with_drawings
 from vqbet_course.tasks.navigation import NavigationEnv
 from vqbet_course.tasks.pusht.contract import NAMES, PUSHT
 from vqbet_course.tasks.pusht.geometry import block_keypoints
-from vqbet_course.tasks.task import Task
+from vqbet_course.tasks.pusht.task import PushT
+from vqbet_course.tasks.task import EnvironmentTask, Task
+from vqbet_course.training.data import laptop_changes
+from vqbet_course.training.runs import load_run
 
 STATE, KEYPOINTS = "observation.state", "observation.environment_state"
 STORED = {STATE: Field(5), "action": Field(2)}
@@ -250,6 +255,62 @@ def test_a_task_in_a_file_of_ones_own_is_found_by_module_and_class(
     plain = get_task("own_task:ReachEnv")
     assert plain.title == "own_task:ReachEnv" and plain.contract == Reach.contract
     assert load_demos(open_source(reach_data, task="own_task:Reach")).units[STATE] == "cm"
+
+
+AUGMENTED = """
+
+class Augmented(Reach):
+    laptop = {"gpt_n_layer": 1, "scheduler_warmup_steps": 7}
+
+    def augmentable(self, contract):
+        return True
+
+    def augment(self, demos, chunk_size):
+        from dataclasses import replace
+        ends = np.concatenate([demos.episode_ends, len(demos.action) + demos.episode_ends])
+        seen = {name: np.concatenate([values, -values]) for name, values in demos.observation.items()}
+        return replace(demos, action=np.concatenate([demos.action, -demos.action]), observation=seen, episode_ends=ends)
+"""
+
+
+def test_what_a_task_of_ones_own_changes_is_not_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its configuration and its augmentation, in training, in a job of a panel, and when the run is loaded again."""
+    monkeypatch.chdir(tmp_path)
+    third_task = Path(__file__).read_text().split("THIRD_TASK\n")[1].split("\n@pytest")[0]
+    (tmp_path / "augmented_task.py").write_text(HEAD + third_task + AUGMENTED)
+    places = np.tile(np.linspace(3, 0, 25)[:, None], (2, 1))
+    np.savez(tmp_path / "line.npz", state=places, action=-0.3 * places, episode_ends=[25, 50])
+    name = "augmented_task:Augmented"
+    with monkeypatch.context() as process:
+        process.setattr(tasks, "TASKS", dict(tasks.TASKS))
+        demos = load_demos(open_source("line.npz", task=name))
+        assert task_of(demos.contract) is get_task(name)
+        assert len(augmented(demos, 8)) == 2 * len(demos)
+        assert laptop_changes(demos.contract)["scheduler_warmup_steps"] == 7
+        settings = Settings("line.npz", demos=2, episodes=1, budget=Budget(steps=3), task=name)
+        assert run_job(Job("bc", 0, demos, None, settings))[0]["settings"]["task"] == name
+        assert main(["train", "--task", name, "--data", "line.npz", "--steps", "3", "--out", "run"]) == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["gpt_n_layer"] == 1
+    assert json.loads((tmp_path / "run" / "train_state.json").read_text())["augment"] is True
+    with monkeypatch.context() as process:  # which has not heard of the task
+        process.setattr(tasks, "TASKS", dict(tasks.TASKS))
+        contract = load_run("run").contract
+        assert task_of(contract) is get_task(name)
+
+
+def test_the_newest_task_is_asked_first_and_an_environment_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "TASKS", dict(tasks.TASKS))
+    monkeypatch.setitem(tasks.TASKS, "other", OtherPushT())
+    monkeypatch.setitem(tasks.TASKS, "plain", EnvironmentTask("plain", get_task("pusht").make_env))
+    assert task_of(PUSHT) is get_task("other")
+    monkeypatch.delitem(tasks.TASKS, "other")
+    assert task_of(PUSHT) is get_task("pusht")
+
+
+class OtherPushT(PushT):
+    """PushT, trained otherwise."""
+
+    name = "other"
 
 
 def test_a_third_task_is_trained_evaluated_and_compared_by_the_command_line(

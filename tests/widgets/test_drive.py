@@ -69,6 +69,7 @@ def test_episodes_are_appended_to_a_dataset_that_can_be_trained_on(tmp_path: Pat
     demos = load_demos(open_source(str(out)))
     assert np.diff(demos.episode_ends, prepend=0).tolist() == [5, 7] and demos.fps == 10
     assert json.loads((out / "meta" / "contract.json").read_text())["operator"] == "human, mouse"
+    assert open_source(str(out)).all_tasks == open_source("demo").all_tasks
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 

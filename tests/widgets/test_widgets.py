@@ -23,7 +23,7 @@ from vqbet_course.tasks import open_source
 from vqbet_course.tokens import kmeans, nearest_code
 from vqbet_course.training.runs import Run, load_run
 from vqbet_course.widgets import DEAD, plot_token_usage, token_usage_explorer
-from vqbet_course.widgets.picture import DPI
+from vqbet_course.widgets.parts import DPI
 
 CHUNKS = 50 * torch.randn(400, 4, 2, generator=torch.Generator().manual_seed(0))
 
@@ -317,6 +317,24 @@ def test_temperature_spreads_the_chunks_that_are_drawn(mind: Any) -> None:
     step = int(torch.special.entr(mind.logits[:, 0].softmax(-1)).sum(-1).argmax())  # where the policy is least sure
     spread = [drawn_chunks(mind, step, temperature).std(dim=0).mean() for temperature in (0.0, 1.0)]
     assert spread[0] < 1e-3 < spread[1]
+
+
+def test_chunks_are_drawn_in_the_frame_of_the_policy(
+    run: Any, mind: Any, seen: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vqbet_course.widgets.decisions import drawn_chunks
+
+    step, frame = 5, run.policy.network.frame
+    usual = drawn_chunks(mind, step, 0.0)
+
+    class Shifted(type(frame)):  # type: ignore[misc]
+        def to_absolute(self, decision: Any, observation: Any) -> Any:
+            decision = super().to_absolute(decision, observation)
+            return decision._replace(actions=decision.actions + 0.5)
+
+    monkeypatch.setattr(run.policy.network, "frame", Shifted())
+    low, high = run.normalizer.bounds["action"]
+    torch.testing.assert_close(drawn_chunks(mind, step, 0.0), usual + (high - low) / 4, atol=0.01, rtol=1e-4)
 
 
 def test_more_layers_leave_less(stack: Any) -> None:

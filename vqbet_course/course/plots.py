@@ -132,6 +132,36 @@ def plane(ax: "Axes", reach: float | None = None, title: str = "") -> None:
     ax.locator_params(nbins=4)
 
 
+def absolute_and_relative(block: Any, chunks: Mapping[str, tuple[Any, Any]]) -> None:
+    """Chunks {name: (pusher (2,), chunk (W, 2) relative to it)} on the board, beside the same chunks from one origin.
+
+    block (P, 2): the outline of the T. All in pixels.
+    """
+    _, (left, right) = panels(1, 2, height=3.2)
+    board(left, block=block, pusher=next(iter(chunks.values()))[0])
+    for (name, (pusher, chunk)), color in zip(chunks.items(), (DEMO, "black", CODE), strict=False):
+        path(left, np.asarray(pusher) + np.asarray(chunk), color, name)
+        path(right, chunk, color)
+    left.set_title("absolute actions")
+    left.legend(fontsize=9)
+    plane(right, reach=70, title="relative actions")
+    show()
+
+
+def chunk_and_offset(primary: Any, decoded: Any, demonstrated: Any) -> None:
+    """The figure of a chunk: what its primary code and what all its codes decode to, and the offset; each (W, 2), px."""
+    _, ax = panels(height=3.4)
+    path(ax, primary, OTHER, "primary code alone", linestyle=":")
+    path(ax, decoded, CODE, "both codes")
+    path(ax, demonstrated, DEMO, "demonstration")
+    for start, end in zip(decoded, demonstrated, strict=True):
+        arrow(ax, start, end, OFFSET)
+    ax.plot([], [], color=OFFSET, label="offset")
+    plane(ax)
+    ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
+    show()
+
+
 def sums(first: Any, second: Any, title: str) -> None:
     """All sums of a vector of `first` (N, 2), blue arrows, and one of `second` (M, 2), purple lines."""
     _, ax = panels(height=3.4, width=3.6)
@@ -225,6 +255,22 @@ def rates(
     ax.grid(axis="x", color="0.9")
 
 
+def success_rates(
+    metrics: Mapping[str, Mapping[str, Any]], colors: Sequence[Any] | None = None, height: float = 2.4
+) -> None:
+    """The figure of the success rates in {name: metrics of an evaluation}, each with its interval."""
+    _, ax = panels(height=height)
+    rates(ax, {name: (m["success_rate"], *m["success_ci95"]) for name, m in metrics.items()}, colors)
+    show()
+
+
+def curve_figure(x: Any, series: Mapping[str, Any], height: float = 3.2, **more: Any) -> None:
+    """The figure of some curves, as `curves` draws them."""
+    _, ax = panels(height=height)
+    curves(ax, x, series, **more)
+    show()
+
+
 def heatmap(
     ax: "Axes",
     matrix: Any,
@@ -250,7 +296,68 @@ def heatmap(
         ax.figure.colorbar(image, ax=ax, label=label)
 
 
+def bar_panels(
+    groups: Mapping[str, Any], x: Any = None, height: float = 2.5, xlabel: str = "", ylabel: str = ""
+) -> None:
+    """The figure of a panel of bars for each group {title: heights}; x: where they stand, else at 0, 1, 2, ..."""
+    _, axes = panels(1, len(groups), height=height, sharey=True)
+    for ax, (title, heights) in zip(axes, groups.items(), strict=True):
+        places = np.arange(len(heights)) if x is None else np.asarray(x)
+        ax.bar(places, np.asarray(heights), width=0.9 * (places[1] - places[0]), color=CODE)
+        ax.set_title(title, fontsize=10)
+        ax.set_xlabel(xlabel)
+    axes[0].set_ylabel(ylabel)
+    show()
+
+
+def grouped_bars(groups: Mapping[str, Mapping[str, float]], ylabel: str, height: float = 3.2) -> None:
+    """The figure of some bars {group: {name: value}}, a colour per name, with the value above each."""
+    _, ax = panels(height=height)
+    names = list(next(iter(groups.values())))
+    for i, (name, color) in enumerate(zip(names, (CODE, OFFSET, POLICY, OTHER), strict=False)):
+        places = [g + 0.27 * (i - (len(names) - 1) / 2) for g in range(len(groups))]
+        bars = ax.bar(places, [values[name] for values in groups.values()], 0.25, color=color, label=name)
+        ax.bar_label(bars, fmt="%.1f", fontsize=9)
+    ax.set_xticks(range(len(groups)), list(groups))
+    ax.set_ylabel(ylabel)
+    legend(ax)
+    show()
+
+
+def staircase(probabilities: Any, uniform: float) -> None:
+    """The figure of how a uniform number draws a code: the cumulative probabilities as a staircase."""
+    share = np.asarray(probabilities, float)
+    top = share.cumsum()
+    code = int((top <= uniform).sum())
+    _, ax = panels(height=2.8, width=4.6)
+    ax.bar(range(len(share)), share, bottom=top - share, color=CODE, width=1, edgecolor="white")
+    arrow(ax, (-0.5, uniform), (code, uniform), FAILURE)
+    arrow(ax, (code, uniform), (code, 0), FAILURE)
+    ax.set(xlabel="code", ylabel="uniform number", xlim=(-0.5, len(share) - 0.5), ylim=(0, 1))
+    ax.set_title(f"{uniform:g} draws code {code}")
+    show()
+
+
+def heatmaps(matrices: Mapping[str, Any], label: str, xlabel: str, ylabel: str, **limits: Any) -> None:
+    """The figure of some matrices {title: (n, m)} side by side, with one colour bar; `limits`: vmin, vmax."""
+    _, axes = panels(1, len(matrices), height=2.2, sharey=True)
+    for ax, (title, matrix) in zip(axes, matrices.items(), strict=True):
+        heatmap(ax, matrix, label, colorbar=ax is axes[-1], **{"vmin": 0} | limits)
+        ax.set_title("\n".join(title.rsplit(" ", 1)) if len(title) > 14 else title, fontsize=10)
+        ax.set_xlabel(xlabel, fontsize=9)
+    axes[0].set_ylabel(ylabel)
+    show()
+
+
 # --- images and text -------------------------------------------------------------------------------------
+
+
+def last_frame(env: Any, seed: int, actions: Sequence[Any]) -> Any:
+    """The frame (H, W, 3) that a Gymnasium environment shows after these actions from the start of a seed."""
+    env.reset(seed=seed)
+    for action in actions:
+        env.step(action)
+    return env.unwrapped.render()
 
 
 def frame_grid(
@@ -465,12 +572,18 @@ def weight_and_average(walk: Any) -> None:
 
 
 def training_log(log: Sequence[Mapping[str, Any]]) -> None:
-    """Four metrics of a training against its steps, from the lines of its log."""
+    """Four metrics of a training against its steps, from the lines of its log; distances in the unit that it states."""
+
+    def unit(distance: str) -> str:
+        return next(name for line in log for name in line if name.startswith(f"{distance}_")).removeprefix(
+            f"{distance}_"
+        )
+
     curves = [
-        ("tokenizer", "reconstruction_px", "reconstruction (px)"),
+        ("tokenizer", f"reconstruction_{unit('reconstruction')}", f"reconstruction ({unit('reconstruction')})"),
         ("tokenizer", "code_pairs", "code pairs"),
         ("policy", "primary_accuracy", "primary code right"),
-        ("policy", "offset_loss_px", "action error (px)"),
+        ("policy", f"offset_loss_{unit('offset_loss')}", f"action error ({unit('offset_loss')})"),
     ]
     figure, axes = panels(2, 2, height=4.2)
     for ax, (stage, name, label) in zip(axes.flat, curves, strict=True):

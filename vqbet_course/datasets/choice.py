@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,8 @@ class Choice:
             source = resized(source, *self.resize)
         if self.only_task is not None:
             source = of_task(source, self.only_task)
-        return replace(source, ignore_gaps=self.ignore_gaps)
+        text = str(asdict(self) | {"drop_episodes": sorted(self.drop_episodes)})
+        return replace(source, ignore_gaps=self.ignore_gaps, choice=text)
 
 
 def choice_of(
@@ -119,7 +120,9 @@ def chosen_episodes(source: Source, numbers: Sequence[int]) -> Source:
             if number >= max(wanted, default=-1):
                 return
 
-    return replace(source, n_episodes=len(numbers), read=read)
+    place = {number: new for new, number in enumerate(numbers)}
+    splits = {name: tuple(place[e] for e in episodes if e in place) for name, episodes in source.splits.items()}
+    return replace(source, n_episodes=len(numbers), read=read, splits=splits)
 
 
 def without_episodes(source: Source, dropped: frozenset[int]) -> Source:
@@ -154,8 +157,7 @@ def selected(source: Source, features: Sequence[str] | None, cameras: Sequence[s
     """Only these features of numbers, beside the action, and these cameras; None: all.
 
     Raises BadInput for names that the source has not."""
-    first = next(source.episodes())
-    numbers = [name for name in first.numbers if name not in ("action", TASK_INDEX)]
+    numbers = [name for name in source.first.numbers if name not in ("action", TASK_INDEX)]
     for option, asked, known in (
         ("--features", features, [*numbers, "action"]),
         ("--cameras", cameras, list(source.image_sizes)),
@@ -183,7 +185,7 @@ def renamed(source: Source, names: dict[str, str]) -> Source:
     """The source with other names for features and cameras {old: new}.
 
     Raises BadInput for a name that it has not, or for two features that would have one name."""
-    features = [*next(source.episodes()).numbers, *source.image_sizes]
+    features = [*source.first.numbers, *source.image_sizes]
     for old in names:
         if old not in features:
             raise BadInput(f"--rename {old}={names[old]}: {source.path} has {', '.join(features)}")
@@ -207,24 +209,20 @@ def renamed(source: Source, names: dict[str, str]) -> Source:
     )
 
 
+def resized_frame(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A frame (H, W, 3) of bytes with this height and width, averaged where it shrinks."""
+    from PIL import Image
+
+    shrinks = height <= frame.shape[0] and width <= frame.shape[1]
+    how = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(frame).resize((width, height), how))
+
+
 def resized(source: Source, height: int, width: int) -> Source:
     """The source with images of this height and width, averaged where they shrink."""
 
     def smaller(frames: Frames) -> Frames:
-        def made() -> Iterator[np.ndarray]:
-            from PIL import Image
-
-            for frame in frames():
-                yield np.asarray(
-                    Image.fromarray(frame).resize(
-                        (width, height),
-                        Image.Resampling.BOX
-                        if height <= frame.shape[0] and width <= frame.shape[1]
-                        else Image.Resampling.BILINEAR,
-                    )
-                )
-
-        return made
+        return lambda: (resized_frame(frame, height, width) for frame in frames())
 
     def change(episode: Episode) -> Episode:
         return replace(episode, images={name: smaller(frames) for name, frames in episode.images.items()})
@@ -246,7 +244,7 @@ def joined(opened: Sequence[Source]) -> Source:
         return first
     for other in opened[1:]:
         check_joinable(first, other)
-    shared = set.intersection(*(set(next(source.episodes()).numbers) for source in opened)) | {TASK_INDEX}
+    shared = set.intersection(*(set(source.first.numbers) for source in opened)) | {TASK_INDEX}
     tasks = list(dict.fromkeys(task for source in opened for task in source.all_tasks))
     orders = [reordered(first, source) for source in opened]
     counts = list(itertools.accumulate((source.n_episodes for source in opened), initial=0))
@@ -260,10 +258,14 @@ def joined(opened: Sequence[Source]) -> Source:
     gone = {
         name: f"not in every source ({source.path} has it)"
         for source in opened
-        for name in next(source.episodes()).numbers
+        for name in source.first.numbers
         if name not in shared
     }
     left_out = {name: why for source in opened for name, why in source.left_out.items()} | gone
+    splits: dict[str, tuple[int, ...]] = {}
+    for source, before in zip(opened, counts, strict=False):
+        for name, episodes in source.splits.items():
+            splits[name] = (*splits.get(name, ()), *(before + episode for episode in episodes))
     operators = ", then ".join(dict.fromkeys(source.operator for source in opened))
     return replace(
         first,
@@ -274,6 +276,7 @@ def joined(opened: Sequence[Source]) -> Source:
         n_episodes=counts[-1],
         tasks=tuple(tasks),
         left_out=left_out,
+        splits=splits,
         task=tasks[0] if len(tasks) == 1 else "; ".join(tasks),
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets.source import Episode, Frames, Source, believable, check_cameras, readable
 
-BLOCK_BYTES = 16e6  # of pictures that are read at once
+BLOCK_BYTES = 16e6  # of images that are read at once
 
 
 def slices_of(array: Any, start: int, end: int, place: str) -> Frames:
@@ -51,13 +51,13 @@ def hdf5_frames(path: Path, name: str, place: str, n: int | None = None) -> Fram
     return frames
 
 
-def as_bytes(picture: np.ndarray, place: str) -> np.ndarray:
-    """A picture as uint8, exactly. Raises BadInput for numbers that are not whole or not in 0..255."""
-    if picture.dtype == np.uint8:
-        return picture
-    exact = picture.astype(np.uint8)
-    if not np.array_equal(exact, picture):
-        raise BadInput(f"{place}: pixels must be whole numbers in 0..255, found {picture.min():g}..{picture.max():g}")
+def as_bytes(image: np.ndarray, place: str) -> np.ndarray:
+    """An image as uint8, exactly. Raises BadInput for numbers that are not whole or not in 0..255."""
+    if image.dtype == np.uint8:
+        return image
+    exact = image.astype(np.uint8)
+    if not np.array_equal(exact, image):
+        raise BadInput(f"{place}: pixels must be whole numbers in 0..255, found {image.min():g}..{image.max():g}")
     return exact
 
 
@@ -79,8 +79,8 @@ def is_colour(file: Path) -> bool:
         return not image.mode.startswith(("I", "F"))
 
 
-def film_frames(file: Path, begin: float = 0.0) -> Iterator[tuple[float, np.ndarray]]:
-    """The pictures of a film, each with its time in seconds, from the last key frame before `begin` on."""
+def decode_video(file: Path, begin: float = 0.0) -> Iterator[tuple[float, np.ndarray]]:
+    """The images of a video, each with its time in seconds, from the last key frame before `begin` on."""
     import av
 
     with readable(str(file)), av.open(str(file)) as container:
@@ -94,7 +94,7 @@ def film_frames(file: Path, begin: float = 0.0) -> Iterator[tuple[float, np.ndar
 def chosen(
     source: Source, episodes: Sequence[Episode], numbers: dict[str, np.ndarray], observe: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """The observations that are asked for, of all N frames: `numbers` {name: (N, size)}, and pictures
+    """The observations that are asked for, of all N frames: `numbers` {name: (N, size)}, and images
     (N, 3, height, width) uint8. Raises BadInput, naming it, for one that the source has not."""
     for name in observe:
         if name not in numbers and name not in source.image_sizes:

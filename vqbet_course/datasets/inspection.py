@@ -71,7 +71,7 @@ class Inspection:
 def inspect_source(source: Source, config: VQBeTConfig | None = None, quiet: bool = False) -> Inspection:
     """Look at every episode once, as it is: nothing is refused here but what cannot be read.
 
-    The report: the source's facts; `features` with shape, unit, range and missing values, of pictures by the first of
+    The report: the source's facts; `features` with shape, unit, range and missing values, of images by the first of
     each episode; `windows` and `chunks` for a configuration (`laptop` unless given); `outliers`, each with its reason.
     """
     from tqdm import tqdm
@@ -105,6 +105,7 @@ def inspect_source(source: Source, config: VQBeTConfig | None = None, quiet: boo
         "task": source.task,
         "tasks": dict(tasks),
         "left_out": source.left_out,
+        "splits": {name: len(numbers) for name, numbers in source.splits.items()},
         "robot": source.robot,
         "cameras": list(source.image_sizes),
         "operator": source.operator,
@@ -207,6 +208,7 @@ def table_of(report: Report) -> str:
         "cameras": ", ".join(report["cameras"]) or "none",
         "operator": report["operator"],
         "license": report["license"],
+        **({"splits": ", ".join(f"{name} {n}" for name, n in report["splits"].items())} if report["splits"] else {}),
         "yields": "{windows} windows, {chunks} chunks; {too_short} episodes are too short".format(**report),
         "with": ", ".join(f"{name} {value}" for name, value in report["config"].items()),
     }

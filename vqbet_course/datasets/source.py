@@ -22,7 +22,7 @@ LARGEST = 2**31
 """Bytes of numbers in one episode, or of one image, beyond which a declared shape is not believed."""
 
 Frames = Callable[[], Iterator[np.ndarray]]
-"""A call gives the pictures of an episode one by one, each (H, W, 3) uint8: no episode of them is ever in memory."""
+"""A call gives the images of an episode one by one, each (H, W, 3) uint8: no episode of them is ever in memory."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,10 @@ class Source:
 
     image_sizes {feature: (H, W, 3)}; units and names {feature: unit, a name for each number}, where they are known;
     tasks: all tasks in the order of their `task_index`, empty where there is only `task`; left_out {what the source has
-    and its episodes do not: why, and the option that takes it}; ignore_gaps: episodes whose frames are not evenly
-    spaced are taken as if they were; dropped: `Choice.drop_episodes` is done already; check: raises BadInput for an
-    episode that cannot be used, beyond what `check_episode` asks of any.
+    and its episodes do not: why, and the option that takes it}; splits {name: numbers of episodes}, as it states them;
+    ignore_gaps: episodes whose frames are not evenly spaced are taken as if they were; dropped: `Choice.drop_episodes`
+    is done already; choice: what was chosen of it, as text; check: raises BadInput for an episode that cannot be used,
+    beyond what `check_episode` asks of any.
     """
 
     path: str
@@ -85,8 +86,10 @@ class Source:
     license: str = UNSTATED
     tasks: tuple[str, ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
+    splits: dict[str, tuple[int, ...]] = field(default_factory=dict)
     ignore_gaps: bool = False
     dropped: bool = False
+    choice: str = ""
     check: Callable[[Episode], None] = lambda episode: None
 
     def __post_init__(self) -> None:
@@ -116,13 +119,17 @@ class Source:
         return [known[int(number)] for number in numbers]
 
     @cached_property
+    def first(self) -> Episode:
+        """The first episode, as `episodes` gives it; read once."""
+        return next(self.episodes())
+
+    @cached_property
     def contract(self) -> Contract:
         """Sizes and units of states and actions, by the first episode, and sizes of images; fps 0: not stated."""
-        first = next(self.episodes()).numbers
         images = {name: Field(size) for name, size in self.image_sizes.items()}
         numbers = {
             name: Field(int(np.prod(values.shape[1:])), self.units.get(name, UNSTATED))
-            for name, values in first.items()
+            for name, values in self.first.numbers.items()
             if is_state_or_action(name)
         }
         action = numbers.pop("action")
@@ -273,14 +280,14 @@ def check_ends(place: str, ends: np.ndarray, n: int) -> None:
 
 def check_frames(place: str, columns: dict[str, np.ndarray], ends: np.ndarray) -> None:
     """Raise BadInput, naming the first episode and row, unless frames end to end, {name: (N, size)}, are usable.
-    Pictures are bytes, which always are."""
+    Images are bytes, which always are."""
     n = len(columns["action"])
     check_ends(place, ends, n)
     for name, values in columns.items():
-        pictures = values.dtype == np.uint8 and values.ndim == 4
-        if len(values) != n or not (pictures or values.ndim == 2):
+        is_image = values.dtype == np.uint8 and values.ndim == 4
+        if len(values) != n or not (is_image or values.ndim == 2):
             raise BadInput(f"{place}: {name} has shape {values.shape}, expected ({n}, size)")
-        if pictures:
+        if is_image:
             continue
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(bad):

@@ -1,4 +1,4 @@
-"""Which episodes of a source are trained on, and which are held back: drawn by episode, never by frame."""
+"""Which episodes of a source are trained on, and which are held out: drawn by episode, never by frame."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -10,6 +10,8 @@ import torch
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import read_json
+from vqbet_course.datasets.readers import DEMO_FOLDER
+from vqbet_course.datasets.source import Source
 from vqbet_course.demos import Demos, Normalizer
 
 
@@ -48,18 +50,33 @@ class Split:
             raise BadInput(f"split of {self.source}: none of the episodes to train on does this task; make it again")
         return replace(self, train=kept["train"], val=kept["val"], stress=kept["stress"])
 
-    def whole(self, demos: Demos) -> Demos:
-        """The demonstrations, if they are those that were split. Raises BadInput if they are not."""
-        if len(demos) != self.n_episodes:
+    def part(self, name: str) -> list[int]:
+        """The episodes that are held out as `val` or `stress`."""
+        return {"val": self.val, "stress": self.stress}[name]
+
+    def check_size(self, source: str, n_episodes: int) -> None:
+        """Raise BadInput unless a source has as many episodes as the one that was split."""
+        if n_episodes != self.n_episodes:
             raise BadInput(
-                f"{demos.source}: has {len(demos)} episodes, the split was made of {self.n_episodes} of "
+                f"{source}: has {n_episodes} episodes, the split was made of {self.n_episodes} of "
                 f"{self.source}; make it again"
             )
-        return demos
 
     def training(self, demos: Demos) -> Demos:
-        """The episodes to train on. Raises BadInput as `whole` does."""
-        return self.whole(demos).select(self.train)
+        """The episodes to train on. Raises BadInput as `check_size` does."""
+        self.check_size(demos.source, len(demos))
+        return demos.select(self.train)
+
+
+def same_source(first: str, second: str) -> bool:
+    """Whether two SOURCEs are the same demonstrations: by their place on the disk; where one of them is not there, by
+    its last name, so that data that were moved are not taken for others."""
+    if first == second:
+        return True
+    one, other = (DEMO_FOLDER if text == "demo" else Path(text) for text in (first, second))
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return one.name == other.name
 
 
 def read_split(path: Path) -> Split:
@@ -67,6 +84,19 @@ def read_split(path: Path) -> Split:
     if not path.is_file():
         raise BadInput(f"{path}: no such split; make one with: vqbet-course demos split SOURCE --out {path}")
     return read_json(path, lambda values: Split(**values))
+
+
+def stated_split(source: Source, parts: Sequence[str]) -> Split:
+    """The split that a source states itself: the names of its parts to train on, to validate, and for the stress test.
+
+    Raises BadInput for a name that it has not, and for parts that share episodes."""
+    if not 1 <= len(parts) <= 3:
+        raise BadInput(f"--parts {','.join(parts)}: give TRAIN,VAL or TRAIN,VAL,STRESS")
+    for name in parts:
+        if name not in source.splits:
+            raise BadInput(f"{source.path}: has no part {name}; its parts: {', '.join(source.splits) or 'none'}")
+    train, val, stress = [*(list(source.splits[name]) for name in parts), [], []][:3]
+    return Split(source.path, source.n_episodes, train, val, stress)
 
 
 def split_demos(demos: Demos, n_train: int, n_val: int, seed: int = 0) -> Split:

@@ -19,6 +19,12 @@ CODEC, PIXELS = "libsvtav1", "yuv420p"
 OPTIONS = {"g": "2", "crf": "30", "preset": "12"}
 """LeRobot 0.6's settings: every second frame can be decoded by itself, so that random access is quick."""
 
+FRAMES_PER_VIDEO = 3000
+"""Frames after which a video ends with the episode that it is in."""
+
+MIN_BLOCK = 4
+"""Frames that are stored at once, at least."""
+
 SIGNATURE = 8
 """Blocks along each side of an image whose means are its signature."""
 
@@ -32,18 +38,34 @@ Frame = dict[str, np.ndarray]
 class Storage(Protocol):
     """Where images go while a data file is written."""
 
+    block: int
+    """Frames that it takes at once: so many raw images are in memory."""
+
     frames: int
     """Frames that it has taken."""
+
+    @property
+    def full(self) -> bool:
+        """Whether the data file that it belongs to has to end."""
 
     def add(self, block: list[Frame]) -> dict[str, list[dict[str, Any]]]:
         """Keep the images of some frames; returns {camera: cells} for a table, empty where they are kept elsewhere."""
 
+    def places(self, first: int) -> dict[str, Any]:
+        """What meta/episodes says of where the images of an episode lie that began with frame `first`."""
+
 
 class PngCells:
-    """Keeps images as PNG in cells of a table, encoded by several threads."""
+    """Keeps images as PNG in cells of a table, encoded by several threads; the bytes of the table alone fill a file."""
 
-    def __init__(self, pool: ThreadPoolExecutor):
-        self.pool, self.frames = pool, 0
+    full = False
+
+    def __init__(self, pool: ThreadPoolExecutor, jobs: int):
+        self.pool, self.frames, self.block = pool, 0, max(MIN_BLOCK, 2 * jobs)
+
+    def places(self, first: int) -> dict[str, Any]:
+        """Nothing: images lie beside the numbers."""
+        return {}
 
     def add(self, block: list[Frame]) -> dict[str, list[dict[str, Any]]]:
         """The cells of some frames."""
@@ -55,10 +77,25 @@ class PngCells:
 
 
 class VideoFiles:
-    """Keeps the images of each camera in a video."""
+    """Keeps the images of each camera in a video of FRAMES_PER_VIDEO frames and the rest of an episode. `streams`
+    {camera: container and stream}; chunk, index: the numbers of the videos; fps: their rate."""
 
-    def __init__(self, streams: Mapping[str, Any]):
+    block = MIN_BLOCK
+
+    def __init__(self, streams: Mapping[str, Any], chunk: int, index: int, fps: float):
         self.streams, self.frames = streams, 0
+        self.chunk, self.index, self.fps = chunk, index, fps
+
+    @property
+    def full(self) -> bool:
+        """Whether the videos are as long as they become."""
+        return self.frames > FRAMES_PER_VIDEO
+
+    def places(self, first: int) -> dict[str, Any]:
+        """Which part of the videos an episode is: its frames first, first + 1, ... of them."""
+        span = {"from_timestamp": first / self.fps, "to_timestamp": self.frames / self.fps}
+        place = {"chunk_index": self.chunk, "file_index": self.index} | span
+        return {f"videos/{name}/{key}": value for name in self.streams for key, value in place.items()}
 
     def add(self, block: list[Frame]) -> dict[str, list[dict[str, Any]]]:
         """Encode some frames; there are no cells."""
@@ -113,7 +150,7 @@ def videos(
                     files[name].parent.mkdir(parents=True, exist_ok=True)
                     container = stack.enter_context(av.open(str(partial[name]), "w", format="mp4"))
                 streams[name] = container, video_stream(container, height, width, fps)
-            yield VideoFiles(streams)
+            yield VideoFiles(streams, chunk, index, fps)
             for name, (container, stream) in streams.items():
                 with in_plain_words(files[name]):
                     container.mux(stream.encode())

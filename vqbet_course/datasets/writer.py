@@ -11,9 +11,9 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,11 +42,9 @@ if TYPE_CHECKING:
 
 FILE_BYTES = 8e6  # of data, before they are compressed, after which a file is full: what a killed conversion loses
 GROUP_BYTES = 8e6  # after which a row group is written: about what is in memory at most
-FRAMES_PER_VIDEO = 3000  # after which a file with videos is full
 FILES_PER_CHUNK = 1000
-BLOCK = 32  # frames of pictures that make a table
 QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
-SAMPLED = 50  # pictures of an episode that its statistics look at
+SAMPLED = 50  # images of an episode that its statistics look at
 
 Rows = list[dict[str, Any]]
 """What meta/episodes says of each episode."""
@@ -70,7 +68,7 @@ def write_dataset(source: Source, out: Path, quiet: bool = False, videos: bool =
     begin(source, work, videos)
     try:
         with ThreadPoolExecutor(max(1, jobs)) as pool:
-            write_episodes(source, work, quiet, None if videos else pool)
+            write_episodes(source, work, quiet, lambda file: storage_of(source, work, file, videos, pool, jobs))
     except CannotWrite:
         if not meta_files(work):  # nothing to go on from
             shutil.rmtree(work)
@@ -93,22 +91,25 @@ MARK = "conversion.json"
 
 def with_safe_names(source: Source) -> Source:
     """The source with features whose names can be those of files: letters, digits, dots, dashes and underscores."""
-    features = [*next(source.episodes()).numbers, *source.image_sizes]
+    features = [*source.first.numbers, *source.image_sizes]
     unsafe = {name: re.sub(r"[^\w.\-]|^\.+|(?<=\.)\.+", "_", name, flags=re.ASCII) for name in features}
     unsafe = {name: safe for name, safe in unsafe.items() if name != safe}
     return renamed(source, unsafe) if unsafe else source
 
 
 def begin(source: Source, work: Path, videos: bool = False) -> None:
-    """Make the folder to work in, or keep the one there is if it belongs to this source as it is now."""
+    """Make the folder to work in, or keep the one there is if it belongs to this source as it is now and to what is
+    chosen of it now."""
     mark = {
         "source": source.path,
         "kind": source.kind,
         "fps": source.rate,
         "episodes": source.n_episodes,
-        "pictures": {name: list(size) for name, size in sorted(source.image_sizes.items())},
+        "images": {name: list(size) for name, size in sorted(source.image_sizes.items())},
         "videos": videos,
-        "features": sorted(next(source.episodes()).numbers),
+        "features": sorted(source.first.numbers),
+        "choice": source.choice,
+        "tasks": list(source.all_tasks),
         "changed": last_change(Path(source.path)),
     }
     file = work / MARK
@@ -135,9 +136,11 @@ def file_name(number: int) -> str:
 # --- data -------------------------------------------------------------------------------------------------------
 
 
-def write_episodes(source: Source, work: Path, quiet: bool, pool: ThreadPoolExecutor | None) -> None:
-    """Fill data files, one after the other, from the first episode that none of them holds. `pool`: threads that encode
-    PNGs; None: images go to videos."""
+def write_episodes(
+    source: Source, work: Path, quiet: bool, storage_of: Callable[[int], AbstractContextManager[Storage]]
+) -> None:
+    """Fill data files, one after the other, from the first episode that none of them holds. `storage_of`: where the
+    images of a data file go, by its number."""
     from tqdm import tqdm
 
     lengths, file = lengths_in(work), len(meta_files(work))
@@ -153,17 +156,19 @@ def write_episodes(source: Source, work: Path, quiet: bool, pool: ThreadPoolExec
     ) as bar:
         episodes = enumerate(bar, done)
         for first in episodes:
-            with image_storage(source, work, file, pool) as storage:
+            with storage_of(file) as storage:
                 rows = write_file(source, itertools.chain([first], episodes), work, file, frame, storage)
             write_parquet(work / "meta" / "episodes" / file_name(file), rows)
             frame, file = rows[-1]["dataset_to_index"], file + 1
 
 
 @contextmanager
-def image_storage(source: Source, work: Path, file: int, pool: ThreadPoolExecutor | None) -> Iterator[Storage]:
-    """Where the images of a data file go."""
-    if pool is not None:
-        yield PngCells(pool)
+def storage_of(
+    source: Source, work: Path, file: int, videos: bool, pool: ThreadPoolExecutor, jobs: int
+) -> Iterator[Storage]:
+    """Where the images of a data file go: to videos, or to PNGs that `jobs` threads of the pool encode."""
+    if not videos:
+        yield PngCells(pool, jobs)
         return
     with videos_of(work, source.image_sizes, *divmod(file, FILES_PER_CHUNK), source.rate) as files:
         yield files
@@ -188,37 +193,17 @@ def write_file(
                 for table in tables(episode, columns, source.image_sizes, samples, storage, firsts):
                     size += table.nbytes
                     put(table)
-                places = (
-                    {}
-                    if isinstance(storage, PngCells)
-                    else video_places(firsts, file, first, storage.frames, source.rate)
-                )
                 rows.append(
                     row_of(episode, number, start, file, source.tasks_of(episode))
-                    | places
+                    | storage.places(first)
                     | {f"first/{name}": means for name, means in firsts.items()}
                     | stats_of(columns, samples)
                 )
-                if size > FILE_BYTES or storage.frames > FRAMES_PER_VIDEO:
+                if size > FILE_BYTES or storage.full:
                     return
 
     write_atomically(work / "data" / file_name(file), write)
     return rows
-
-
-def video_places(cameras: Iterable[str], file: int, first: int, end: int, fps: float) -> dict[str, Any]:
-    """What meta/episodes says of where an episode lies in the videos: its frames first..end-1 of them."""
-    chunk, index = divmod(file, FILES_PER_CHUNK)
-    return {
-        f"videos/{name}/{key}": value
-        for name in cameras
-        for key, value in {
-            "chunk_index": chunk,
-            "file_index": index,
-            "from_timestamp": first / fps,
-            "to_timestamp": end / fps,
-        }.items()
-    }
 
 
 def clocks(episode: Episode, number: int, start: int, fps: float) -> dict[str, np.ndarray]:
@@ -247,8 +232,9 @@ def tables(
     import pyarrow as pa
 
     n = len(episode)
-    step = BLOCK if episode.images else n
+    step = storage.block if episode.images else n
     images = in_step(episode, sizes)
+    stored = pa.struct({"bytes": pa.binary(), "path": pa.string()})
     for begin in range(0, n, step):
         block = list(itertools.islice(images, step))
         for row, frame in enumerate(block, begin):
@@ -257,25 +243,26 @@ def tables(
                     firsts[name] = signature(image)
                 if row % -(-n // SAMPLED) == 0:
                     samples[name].append(thinned(image))
+        cells = storage.add(block)
+        block.clear()  # before the next is read
         arrays = {name: as_column(values[begin : begin + step]) for name, values in columns.items()}
-        stored = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-        yield pa.table(arrays | {name: pa.array(cells, stored) for name, cells in storage.add(block).items()})
+        yield pa.table(arrays | {name: pa.array(values, stored) for name, values in cells.items()})
 
 
 def in_step(episode: Episode, sizes: dict[str, tuple[int, ...]]) -> Iterator[dict[str, np.ndarray]]:
-    """The pictures {camera: (H, W, 3)} of each frame. Raises BadInput unless all have one size and there is one for
+    """The images {camera: (H, W, 3)} of each frame. Raises BadInput unless all have one size and there is one for
     each row."""
     cameras = {name: frames() for name, frames in episode.images.items()}
     for row in range(len(episode)):
-        pictures = {name: next(frames, None) for name, frames in cameras.items()}
-        for name, picture in pictures.items():
-            if picture is None:
-                raise BadInput(f"{episode.place}: {name} has only {row} pictures for {len(episode)} rows")
-            if picture.shape != sizes[name]:
-                raise BadInput(f"{episode.place}, row {row}: {name} has size {picture.shape}, elsewhere {sizes[name]}")
-        yield {name: picture for name, picture in pictures.items() if picture is not None}
+        images = {name: next(frames, None) for name, frames in cameras.items()}
+        for name, image in images.items():
+            if image is None:
+                raise BadInput(f"{episode.place}: {name} has only {row} images for {len(episode)} rows")
+            if image.shape != sizes[name]:
+                raise BadInput(f"{episode.place}, row {row}: {name} has size {image.shape}, elsewhere {sizes[name]}")
+        yield {name: image for name, image in images.items() if image is not None}
         if row == len(episode) - 1 and any(next(frames, None) is not None for frames in cameras.values()):
-            raise BadInput(f"{episode.place}: more pictures than its {len(episode)} rows")
+            raise BadInput(f"{episode.place}: more images than its {len(episode)} rows")
 
 
 def as_column(values: np.ndarray) -> "pa.Array":
@@ -287,10 +274,10 @@ def as_column(values: np.ndarray) -> "pa.Array":
     return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
 
 
-def thinned(picture: np.ndarray) -> np.ndarray:
-    """About 100 x 100 of its pixels, (n, 3)."""
-    step = max(1, min(picture.shape[:2]) // 100)
-    return picture[::step, ::step].reshape(-1, 3)
+def thinned(image: np.ndarray) -> np.ndarray:
+    """About 100 x 100 of its pixels, (n, 3); a copy, for a view would keep the whole image in memory."""
+    step = max(1, min(image.shape[:2]) // 100)
+    return image[::step, ::step].copy().reshape(-1, 3)
 
 
 @contextmanager
@@ -359,16 +346,23 @@ def row_of(episode: Episode, number: int, start: int, file: int, tasks: list[str
 
 
 def stats_of(columns: dict[str, np.ndarray], samples: dict[str, list[np.ndarray]]) -> dict[str, list[Any]]:
-    """{stats/feature/min: (size,) ...}; of pictures, per channel, as (3, 1, 1)."""
+    """{stats/feature/min: (size,) ...}; of images, per channel, as (3, 1, 1)."""
     stats: dict[str, list[Any]] = {}
-    for name, values in (columns | {name: np.concatenate(some) / 255 for name, some in samples.items()}).items():
-        values = values.astype(np.float64)
-        found = {"min": values.min(0), "max": values.max(0), "mean": values.mean(0), "std": values.std(0)}
-        found |= dict(zip(QUANTILES, np.quantile(values, list(QUANTILES.values()), axis=0), strict=True))
-        shape = (3, 1, 1) if name in samples else (-1,)
-        stats |= {f"stats/{name}/{kind}": value.reshape(shape).tolist() for kind, value in found.items()}
-        stats[f"stats/{name}/count"] = [len(samples[name]) if name in samples else len(values)]
+    for name, values in columns.items():
+        for kind, value in spread_of(values.astype(np.float64, copy=False)).items():
+            stats[f"stats/{name}/{kind}"] = value.tolist()
+        stats[f"stats/{name}/count"] = [len(values)]
+    for name, images in samples.items():
+        for kind, value in spread_of(np.concatenate(images)).items():  # as bytes: as float64 they are eight times that
+            stats[f"stats/{name}/{kind}"] = (value / 255).reshape(3, 1, 1).tolist()
+        stats[f"stats/{name}/count"] = [len(images)]
     return stats
+
+
+def spread_of(values: np.ndarray) -> dict[str, np.ndarray]:
+    """{min, max, mean, std and quantiles: (size,)} of values (n, size)."""
+    found = {"min": values.min(0), "max": values.max(0), "mean": values.mean(0), "std": values.std(0)}
+    return found | dict(zip(QUANTILES, np.quantile(values, list(QUANTILES.values()), axis=0), strict=True))
 
 
 def meta_files(work: Path) -> list[Path]:
@@ -393,11 +387,11 @@ def lengths_in(work: Path) -> list[int]:
     return column_in(work, "length")
 
 
-def read_rows(file: Path) -> Rows:
-    """The rows of a file of meta/episodes."""
+def read_rows(file: Path, columns: list[str] | None = None) -> Rows:
+    """The rows of a file of meta/episodes, of these columns; None: of all."""
     import pyarrow.parquet as pq
 
-    return pq.read_table(file).to_pylist()
+    return pq.read_table(file, columns=columns).to_pylist()
 
 
 def together(rows: Rows) -> dict[str, Any]:
@@ -513,10 +507,11 @@ def verify(source: Source, work: Path, loss: float) -> None:
     was in the source, and removes what was written."""
     try:
         found = 0
-        for episode in lerobot_dataset.open_source(work, Choice()).sound_episodes():
+        columns = ["episode_index", *(f"first/{name}" for name in source.image_sizes)]
+        known = (row for file in meta_files(work) for row in read_rows(file, columns))
+        for episode, firsts in zip(lerobot_dataset.open_source(work, Choice()).sound_episodes(), known, strict=False):
             for name, frames in episode.images.items():
-                image, written = next(frames()), column_in(work, f"first/{name}")[found]
-                off = np.abs(np.array(signature(image)) - np.array(written)).mean()
+                off = np.abs(np.array(signature(next(frames()))) - np.array(firsts[f"first/{name}"])).mean()
                 if off > loss:
                     raise BadInput(f"{episode.place}: the first image of {name} is {off:.1f} of 255 off")
             found += 1

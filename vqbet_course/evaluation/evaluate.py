@@ -15,11 +15,11 @@ from vqbet_course.core.progress import progress
 from vqbet_course.core.records import made_by
 from vqbet_course.core.specs import GOAL, Contract, TaskContract
 from vqbet_course.datasets.source import UNSTATED
-from vqbet_course.demos import Normalizer, load_demos
+from vqbet_course.demos import Normalizer
 from vqbet_course.evaluation.behaviour import behaviour, mode_entropy, recovery
 from vqbet_course.evaluation.failures import Known, failures_of, keep_persons_word
+from vqbet_course.evaluation.held_out import HeldOut, held_out, held_out_action_error, training_demos
 from vqbet_course.evaluation.latency import latency
-from vqbet_course.evaluation.offline import HeldOut, held_out, held_out_action_error
 from vqbet_course.evaluation.videos import video_frames, write_video
 from vqbet_course.goals import with_shown_goal
 from vqbet_course.rollout import (
@@ -30,7 +30,7 @@ from vqbet_course.rollout import (
     rollout_metrics,
     rollouts,
 )
-from vqbet_course.tasks import DEFAULT_TASK, as_task, get_task, open_source, own_task
+from vqbet_course.tasks import DEFAULT_TASK, as_task, get_task, own_task
 from vqbet_course.tasks.task import Task
 from vqbet_course.training.runs import Run
 
@@ -92,6 +92,7 @@ def evaluate(
         "schema": "vqbet_course/run/1",
         "task": task or run.plan.task or base.name,
         "contract": contract.to_dict(),
+        "success_progress": base.success_progress,
         "perturb": list(perturb),
         "goal_pose": goal_pose,
         "config": run.policy.config.to_dict(),
@@ -106,14 +107,14 @@ def evaluate(
     text = json.dumps(result, indent=2)
     write_text(out / "run.json", text + "\n")
     write_traces(out / "traces.parquet", played, numbers.data)
-    write_videos(out, played[:videos] if can_be_drawn(world) else [], world, quiet)
+    write_videos(out, played[:videos] if can_be_drawn(world) else [], world, contract.data.fps, quiet)
     return json.loads(text)
 
 
-def write_videos(out: Path, episodes: Sequence[Rollout], world: Task, quiet: bool) -> None:
-    """Write a video of each episode into a folder."""
+def write_videos(out: Path, episodes: Sequence[Rollout], world: Task, fps: float, quiet: bool) -> None:
+    """Write a video of each episode into a folder, at the rate of the task."""
     for episode in progress("videos", "video", episodes, quiet=quiet or not episodes):
-        write_video(out / f"episode-{episode.seed}.mp4", video_frames(episode, world))
+        write_video(out / f"episode-{episode.seed}.mp4", video_frames(episode, world), fps)
 
 
 def task_of_run(run: Run, name: str | None = None) -> Task:
@@ -173,9 +174,8 @@ def visited(run: Run, task: TaskContract) -> Known | None:
     """What the demonstrations that a run was trained on visited; None where they are not on this machine, or lack a number
     that the environment observes."""
     names = [name for name in task.data.observation if name != GOAL]
-    try:
-        demos = load_demos(open_source(run.plan.data, task=run.plan.task), names)
-    except BadInput:
+    demos = training_demos(run, names)
+    if demos is None:
         return None
     return Known.of(demos, run.normalizer if run.normalizer.bounds.keys() >= {*names} else Normalizer.fit(demos))
 

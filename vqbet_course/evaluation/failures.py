@@ -191,7 +191,8 @@ def failures_of(
 ) -> dict[str, dict[str, Any]]:
     """{environment seed: label, evidence, and room for a person's label} of the episodes that failed. `own_rules`: those
     of the task, which are tried first."""
-    found = {str(e.seed): failure_of(e, task, known, {**own_rules, **RULES}) for e in episodes if not e.success}
+    rules = {**own_rules, **RULES, **own_rules}  # own rules first, also where they replace a general one
+    found = {str(e.seed): failure_of(e, task, known, rules) for e in episodes if not e.success}
     return {seed: {"label": f.label, "evidence": f.evidence, "person": None} for seed, f in found.items()}
 
 

@@ -1,79 +1,221 @@
-"""Held-out episodes of a split: an evaluation starts where they start, and compares its actions with theirs."""
+"""Evaluation without a simulator: on demonstrations that were not trained on, a policy's chunks against what was done.
 
-from dataclasses import dataclass
+Open loop: what is observed comes from the demonstrations, whatever the policy would have done. A small error does not
+say that a robot succeeds, a large one says that it will not.
+"""
+
+import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.datasets.splits import Split, read_split
-from vqbet_course.demos import Demos, load_demos, make_windows
+from vqbet_course.core.io import write_atomically, write_json, write_text
+from vqbet_course.core.pages import render
+from vqbet_course.core.records import made_by
+from vqbet_course.datasets.source import UNSTATED, Source
+from vqbet_course.demos import Demos, Windows, as_seen, load_demos
+from vqbet_course.evaluation.held_out import Decisions, decide_along, held_out_episodes, training_demos, windows_of
 from vqbet_course.tasks import open_source
 from vqbet_course.training.runs import Run
 
+HISTORY = 2
+"""Actions before a decision that the baselines look at."""
 
-@dataclass(frozen=True)
-class HeldOut:
-    """A part, `val` or `stress`, of a split, and all the demonstrations that were split."""
-
-    split: Split
-    part: str
-    demos: Demos
-
-    @property
-    def episodes(self) -> list[int]:
-        """The numbers of its episodes."""
-        return self.split.val if self.part == "val" else self.split.stress
-
-    @property
-    def resets(self) -> str:
-        """What a task's contract says of resets when an evaluation starts where they start."""
-        return f"where the episodes for {self.part} of {self.split.source} start"
+TIMED = 200
+"""Steps at most whose latency is measured."""
 
 
-def held_out(file: Path, part: str, run: Run) -> HeldOut:
-    """A part of the split in a file. Raises BadInput where it is empty or was trained on."""
-    split = read_split(file)
-    found = HeldOut(split, part, split.whole(load_demos(open_source(split.source, task=run.plan.task))))
-    if not found.episodes:
-        raise BadInput(f"{file}: has no episodes for {part}; make another split")
-    own = run.path / "split.json"
-    trained = read_split(own) if own.exists() else None
-    seen = sorted(set(found.episodes) & set(trained.train)) if trained and trained.source == split.source else []
-    if seen:
-        raise BadInput(
-            f"{run.path}: was trained on {len(seen)} of the {len(found.episodes)} episodes for {part}, on "
-            f"episode {seen[0]} for one; train it with --split {file}"
-        )
+def evaluate_offline(run: Run, data: str, out: Path, split: Path | None = None, part: str = "val") -> dict[str, Any]:
+    """Compare a policy with held-out demonstrations; write offline.json, offline.html and chunks.png into `out`.
+
+    data: a SOURCE, of which `split` says what is held out; without it, what the run was not trained on. Raises BadInput
+    for a policy with goals, for data that do not fit the run, or where nothing is held out."""
+    config = run.policy.config
+    if config.goal_shape is not None:
+        raise BadInput(f"{run.path}: is given goals, which demonstrations do not state; evaluate it in its environment")
+    source = open_source(data, task=run.plan.task)
+    everything = load_demos(source, [*config.image_shapes, *config.observation_sizes])
+    check_like_training(run, everything)
+    episodes = held_out_episodes(run, source, split, part)
+    demos = everything.select(episodes)
+    windows = windows_of(run, demos)
+    found = decide_along(run, demos, windows, moments_to_decide(demos, windows))
+    before = demos.action[found.row[:, None] + np.arange(-HISTORY, 0)]
+    acted, milliseconds = act_along(run, demos)
+    result = {
+        "schema": "vqbet_course/offline/1",
+        "data": data,
+        "episodes": episodes,
+        "frames": len(demos.action),
+        "decisions": len(found.row),
+        "contract": run.contract.to_dict(),
+        "unit": run.contract.action.unit,
+        "joints": joint_names(source, config.action_dim),
+        "errors": errors_of(found, before),
+        "tokens": decided_codes(found.codes, config.vqvae_n_embed, known_codes(run)),
+        "latency_ms": step_latency(milliseconds, run.contract.fps),
+        "roughness": {"policy": roughness(acted), "demonstrations": roughness(demos.action[: len(acted)])},
+        "config": config.to_dict(),
+        "made_by": made_by(),
+    }
+    write_json(out / "offline.json", result)
+    write_figure(out / "chunks.png", demos, found, result)
+    write_page(out / "offline.html", result)
+    return result
+
+
+def check_like_training(run: Run, demos: Demos) -> None:
+    """Raise BadInput, naming the feature, unless the demonstrations are of what the run was trained on."""
+    differs = run.contract.difference(demos.contract.observing(run.contract.observation))
+    if differs:
+        hint = "; state units with: vqbet-course demos convert ... --unit FEATURE=UNIT" if UNSTATED in differs else ""
+        raise BadInput(f"{demos.source}: is not like what {run.path} was trained on; {differs}{hint}")
+
+
+def moments_to_decide(demos: Demos, windows: Windows) -> torch.Tensor:
+    """The windows (N,) that have HISTORY actions before them. Raises BadInput where there are none."""
+    now = windows.observation_index[:, -1].numpy()
+    episode = np.searchsorted(demos.episode_ends, now, side="right")
+    found = torch.from_numpy(np.flatnonzero(now - demos.episode_starts[episode] >= HISTORY))
+    if not len(found):
+        raise BadInput(f"{demos.source}: no held-out episode is as long as a window and {HISTORY} frames more")
     return found
 
 
-@torch.no_grad()
-def held_out_action_error(run: Run, held: HeldOut) -> float | None:
-    """The mean absolute difference per number, in the action's unit, between the actions that the policy would execute
-    and those demonstrated, over all moments of the held-out episodes. None for a policy with goals: a demonstration does
-    not say which it had."""
-    policy, c = run.policy.eval(), run.policy.config
-    if c.goal_shape is not None:
-        return None
-    demos = held.demos
-    if c.image_shapes:
-        source = open_source(held.split.source, task=run.plan.task)
-        demos = load_demos(source, [*c.image_shapes, *c.observation_sizes])
-    windows = make_windows(
-        demos.select(held.episodes),
-        run.normalizer,
-        c.n_obs_steps,
-        c.n_queries,
-        c.action_chunk_size,
-        c.use_relative_actions,
+def errors_of(decisions: Decisions, before: np.ndarray) -> dict[str, dict[str, list[float]]]:
+    """{steps ahead: {who: mean absolute error of each joint}} of the policy and of two baselines that look at nothing:
+    `stay`, the last action again, and `repeat`, the last move again. before (N, HISTORY, A): the actions before each
+    decision."""
+    n_steps = decisions.done.shape[1]
+    last, move = before[:, -1], before[:, -1] - before[:, -2]
+    found = {}
+    for ahead in sorted({1, max(1, n_steps // 2), n_steps}):
+        done = decisions.done[:, ahead - 1]
+        guesses = {"policy": decisions.decided[:, ahead - 1], "stay": last, "repeat": last + ahead * move}
+        found[str(ahead)] = {who: np.abs(guess - done).mean(0).tolist() for who, guess in guesses.items()}
+    return found
+
+
+def decided_codes(codes: np.ndarray, n_embed: int, known: set[tuple[int, ...]] | None) -> dict[str, Any]:
+    """Which codes (N, G) are decided: the share of each layer's that occur, the perplexity of the pairs, and the share
+    of decisions whose codes no demonstration of the training has; None where those cannot be read."""
+    rows, counts = np.unique(codes, axis=0, return_counts=True)
+    share = counts / counts.sum()
+    unseen = (
+        None
+        if known is None
+        else sum(int(n) for row, n in zip(rows.tolist(), counts, strict=True) if tuple(row) not in known) / len(codes)
     )
-    draws, wrong = torch.Generator().manual_seed(0), list[torch.Tensor]()
-    low, high = run.normalizer.bounds["action"]
-    for rows in torch.arange(len(windows.chunk_index)).split(c.batch_size if c.image_shapes else 1024):
-        features = policy.network.features(windows.seen(rows))[:, c.n_obs_steps - 1]  # the query of now
-        uniform = torch.rand(len(rows), c.vqvae_n_layers, generator=draws)
-        done = windows.chunks[windows.chunk_index[rows, c.n_obs_steps - 1]]
-        decided = policy.network.decide(features, uniform, policy.acting.temperature).actions
-        wrong.append((decided - done)[:, : policy.acting.n_action_steps].abs())
-    return (torch.cat(wrong) * (high - low) / 2).mean().item()
+    return {
+        "used": [len(np.unique(layer)) / n_embed for layer in codes.T],
+        "combinations": len(rows),
+        "perplexity": float(np.exp(-(share * np.log(share)).sum())),
+        "unseen": unseen,
+    }
+
+
+@torch.no_grad()
+def known_codes(run: Run) -> set[tuple[int, ...]] | None:
+    """The codes of all chunks that the run was trained on; None where its data are no longer there."""
+    demos = training_demos(run, [*run.policy.config.observation_sizes])
+    if demos is None:
+        return None
+    chunks = windows_of(run, demos).chunks
+    codes = torch.cat([run.policy.network.vqvae.encode(part) for part in chunks.split(4096)])
+    return set(map(tuple, torch.unique(codes, dim=0).tolist()))
+
+
+def act_along(run: Run, demos: Demos) -> tuple[np.ndarray, np.ndarray]:
+    """The actions (n, A) that the policy executes along the first held-out frames, and what each step takes (n,), ms."""
+    policy = run.policy.eval()
+    seen = {
+        name: as_seen(run.normalizer.normalize(name, torch.from_numpy(values[:TIMED])))
+        for name, values in demos.observation.items()
+    }
+    starts, acted, spent = set(demos.episode_starts.tolist()), [], []
+    for row in range(min(TIMED, len(demos.action))):
+        if row in starts:
+            policy.reset([torch.Generator().manual_seed(row)])
+        begin = time.perf_counter()
+        action = policy.select_action({name: values[row : row + 1] for name, values in seen.items()})
+        spent.append(1000 * (time.perf_counter() - begin))
+        acted.append(run.normalizer.unnormalize("action", action)[0].numpy())
+    return np.array(acted), np.array(spent)
+
+
+def step_latency(milliseconds: np.ndarray, fps: float) -> dict[str, float]:
+    """Half and 95 % of the steps take at most so long; the control period; the share of steps that take longer."""
+    period = 1000 / fps
+    return {
+        "p50": float(np.quantile(milliseconds, 0.5)),
+        "p95": float(np.quantile(milliseconds, 0.95)),
+        "period": period,
+        "late": float((milliseconds > period).mean()),
+    }
+
+
+def roughness(actions: np.ndarray) -> list[float]:
+    """The mean absolute second difference of actions (n, A), of each joint: 0 for an even move."""
+    return np.abs(np.diff(actions, n=2, axis=0)).mean(0).tolist() if len(actions) > 2 else [0.0] * actions.shape[1]
+
+
+def joint_names(source: Source, size: int) -> list[str]:
+    """The names of the action's numbers, numbered where the source states none."""
+    names = source.names.get("action", [])
+    return list(names) if len(names) == size else [f"action_{i}" for i in range(size)]
+
+
+def describe_offline(result: dict[str, Any]) -> list[str]:
+    """What is told of an offline.json, line by line."""
+    unit, lines = result["unit"], []
+    for ahead, errors in result["errors"].items():
+        means = {who: float(np.mean(values)) for who, values in errors.items()}
+        lines.append(
+            f"{ahead} steps ahead: error {means['policy']:.3g} {unit}; the last action again "
+            f"{means['stay']:.3g}, the last move again {means['repeat']:.3g}"
+        )
+    spent, tokens = result["latency_ms"], result["tokens"]
+    lines.append(
+        f"a step takes {spent['p50']:.1f} ms (p50), {spent['p95']:.1f} ms (p95); the control period is "
+        f"{spent['period']:.1f} ms, {spent['late']:.0%} of the steps take longer"
+    )
+    unseen = (
+        ""
+        if tokens["unseen"] is None
+        else f", {tokens['unseen']:.1%} of the decisions have codes no training chunk has"
+    )
+    return [*lines, f"{tokens['combinations']} combinations of codes, perplexity {tokens['perplexity']:.1f}{unseen}"]
+
+
+def write_figure(path: Path, demos: Demos, decisions: Decisions, result: dict[str, Any]) -> None:
+    """Draw, for each joint, what was done in the first held-out episode, and the chunks decided along it."""
+    from matplotlib.figure import Figure
+
+    end, joints = int(demos.episode_ends[0]), result["joints"]
+    figure = Figure(figsize=(11, 1.6 * len(joints) + 0.6), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(len(joints), 1, sharex=True))
+    n_steps = decisions.done.shape[1]
+    first = [i for i, row in enumerate(decisions.row) if row < end][:: max(1, n_steps)]
+    for joint, axes in enumerate(panels):
+        axes.plot(demos.action[:end, joint], color="0.3", lw=1.5, label="demonstrated")
+        for i in first:
+            axes.plot(
+                decisions.row[i] + np.arange(n_steps),
+                decisions.decided[i, :, joint],
+                color="#D55E00",
+                lw=1.2,
+                label="decided" if i == first[0] else None,
+            )
+        axes.set_ylabel(f"{joints[joint]}\n({result['unit']})", fontsize=8)
+    panels[-1].set_xlabel("frame")
+    panels[0].legend(fontsize=8, ncols=2)
+    write_atomically(path, lambda partial: figure.savefig(partial, dpi=90, format="png"))
+
+
+def write_page(path: Path, result: dict[str, Any]) -> None:
+    """Write the report as one page, with the figure beside it."""
+    page = render("offline_report.html", result=result, lines=describe_offline(result))
+    write_text(path, page)

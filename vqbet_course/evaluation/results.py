@@ -6,8 +6,7 @@ from typing import Any
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import read_json
-from vqbet_course.tasks import DEFAULT_TASK, every_task, get_task
-from vqbet_course.tasks.task import Task
+from vqbet_course.tasks import DEFAULT_TASK, TASKS, get_task
 
 SCHEMAS = (
     "vqbet_course/run/1",
@@ -111,19 +110,23 @@ def task_in_words(values: dict[str, Any]) -> str:
 
     A result from before contracts were written into it is of the default task: there was no other."""
     contract = values.get("contract") or get_task(DEFAULT_TASK).contract.to_dict()
-    robot, task = contract["robot"], task_of_result(values)
-    title = task.title if task else robot
+    name = task_name(values)
+    title = get_task(name).title if name in TASKS else contract["robot"]
     return "; ".join([title, *values.get("perturb", []), *contract["resets"].split("; ")[1:]])
 
 
-def task_of_result(values: dict[str, Any]) -> Task | None:
-    """The task that a result is about: the default one where no contract was written into it, None for an unknown one."""
-    if "contract" not in values:
-        return get_task(DEFAULT_TASK)
-    return next((task for task in every_task() if task.contract.robot == values["contract"]["robot"]), None)
+def task_name(values: dict[str, Any]) -> str:
+    """The name of the task that a result is about. A result from before it was written is of the default task, or of
+    an environment of somebody's own, whose name is what moves there."""
+    named = values.get("task") or values.get("settings", {}).get("task")
+    robot = get_task(DEFAULT_TASK).contract.robot
+    moves = values["contract"]["robot"] if "contract" in values else robot
+    return named or (DEFAULT_TASK if moves == robot else moves)
 
 
 def success_progress_of(values: dict[str, Any]) -> float:
-    """The progress that counts as success in a result."""
-    task = task_of_result(values)
-    return task.success_progress if task else 1.0
+    """The progress that counts as success in a result; where it was not written into it, that of its task."""
+    if "success_progress" in values:
+        return float(values["success_progress"])
+    name = task_name(values)
+    return get_task(name).success_progress if name in TASKS else 1.0

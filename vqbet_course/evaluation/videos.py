@@ -3,6 +3,7 @@
 import base64
 import html
 from collections.abc import Iterable
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -118,13 +119,15 @@ def video_frames(episode: Rollout, world: World = None) -> Iterable[np.ndarray]:
         yield draw_frame(np.asarray(env.render()), episode, step, task)
 
 
-def write_video(path: Path, frames: Iterable[np.ndarray], fps: int = 10) -> None:
-    """Write frames (H, W, 3) uint8 as an H.264 video, atomically."""
+def write_video(path: Path, frames: Iterable[np.ndarray], fps: float | None = None) -> None:
+    """Write frames (H, W, 3) uint8 as an H.264 video, atomically. `fps`: None is the rate of the default task."""
     import av
+
+    rate = Fraction(fps or as_task(None).contract.data.fps).limit_denominator(1001)
 
     def encode(partial: Path) -> None:
         with av.open(str(partial), "w", format="mp4") as container:
-            stream = container.add_stream("libx264", rate=fps, options={"crf": "26", "preset": "veryfast"})
+            stream = container.add_stream("libx264", rate=rate, options={"crf": "26", "preset": "veryfast"})
             for frame in frames:
                 stream.height, stream.width = frame.shape[:2]
                 stream.pix_fmt = "yuv420p"

@@ -22,15 +22,16 @@ from vqbet_course.core.io import read_json, write_json
 from vqbet_course.core.places import RESULTS
 from vqbet_course.core.progress import progress
 from vqbet_course.core.records import made_by
+from vqbet_course.core.specs import TaskContract
 from vqbet_course.demos import Demos, Normalizer, load_demos, make_windows
 from vqbet_course.evaluation.behaviour import behaviour
-from vqbet_course.experiments.panel import config_for, deadline, learn, source_of_task
+from vqbet_course.experiments.panel import config_for, deadline, learn
 from vqbet_course.policy import VQBeT, VQBeTPolicy
 from vqbet_course.rollout import rollout_metrics, rollouts
-from vqbet_course.tasks import DEFAULT_TASK, get_task
+from vqbet_course.tasks import DEFAULT_TASK, get_task, open_source
 from vqbet_course.tokens import kmeans, nearest_code
 from vqbet_course.train import run_randomness, run_stage, vqvae_stage
-from vqbet_course.training.data import prepare
+from vqbet_course.training.data import laptop_changes, prepare
 from vqbet_course.training.factory import build_network
 
 if TYPE_CHECKING:
@@ -91,10 +92,11 @@ class Ablation:
 METRICS = {
     "avg_max_reward": ("average max reward", max),
     "success_rate": ("success rate", max),
-    "jerk": ("jerk (px/step³)", min),
-    "reconstruction_px": ("reconstruction error (px)", min),
+    "jerk": ("jerk ({unit}/step³)", min),
+    "reconstruction_px": ("reconstruction error ({unit})", min),
 }
-"""Each metric in words, and which end of it is good."""
+"""Each metric in words, `unit` being that of the actions, and which end of it is good. `reconstruction_px` is in that
+unit, too, as it was called when there was PushT alone."""
 
 
 Results = dict[str, list[dict[str, Any]]]
@@ -247,6 +249,7 @@ def result_header(name: str, variant: Variant, seed: int, settings: dict[str, An
         "command": f"vqbet-course ablate {name} --task {settings['task']} --data {settings['data']} --seeds {seed} "
         f"{Budget(**settings['budget']).option} --episodes {settings['episodes']}",
         "contract": get_task(settings["task"]).contract.to_dict(),
+        "success_progress": get_task(settings["task"]).success_progress,
         "made_by": made_by(),
     }
 
@@ -263,7 +266,7 @@ def demonstrations_for(variant: Variant, seed: int, data: str, task: str, held_o
     """The demonstrations that a seed chooses for a variant, or the rest of them, held out.
 
     Raises BadInput where there are too few."""
-    demos, n = load_demos(source_of_task(data, task)), variant.demos
+    demos, n = load_demos(open_source(data, task=task)), variant.demos
     if len(demos) < n:
         raise BadInput(f"{data}: holds {len(demos)} demonstrations, {n} are needed")
     order = np.random.default_rng(seed).permutation(len(demos))
@@ -275,9 +278,9 @@ def train_variant(variant: Variant, seed: int, data: str, budget: Budget, task: 
     own, demos = get_task(task), demonstrations_for(variant, seed, data, task)
     if variant.unsteady:
         demos = concatenate_demos(demos, unsteady_demos(task, variant.unsteady))
+    changes = laptop_changes(demos.contract) | BATCH | variant.changes
     if own.augmentable(demos.contract):
-        demos = own.augment(demos, config_for("vqbet", demos, **variant.changes).action_chunk_size)
-    changes = dict(own.laptop) | BATCH | variant.changes
+        demos = own.augment(demos, config_for("vqbet", demos, **changes).action_chunk_size)
     if variant.view:
         demos = own.partial_demos(variant.view, demos, seed)
     config = config_for("vqbet", demos, **changes)
@@ -316,7 +319,7 @@ def reconstruct(variant: Variant, seed: int, data: str, budget: Budget, task: st
     """The error of a tokenizer's reconstruction, in the action's unit, on demonstrations that it was not trained on."""
     demos, held_out = (demonstrations_for(variant, seed, data, task, rest) for rest in (False, True))
     own = get_task(task)
-    config = config_for("vqbet", demos, **dict(own.laptop) | variant.changes)
+    config = config_for("vqbet", demos, **laptop_changes(demos.contract) | variant.changes)
     began = time.process_time()
     setup = prepare(demos, config, augment=own.augmentable(demos.contract))
     new = make_windows(
@@ -432,7 +435,7 @@ def full_config(variant: Variant, name: str = DEFAULT_TASK) -> VQBeTConfig:
         partial.begin(np.random.default_rng(0))
         first = next(iter(sizes))
         sizes[first] = len(partial(np.zeros(sizes[first])))
-    changes = dict(task.laptop) | ({} if variant.tokenizer else BATCH) | variant.changes
+    changes = laptop_changes(data) | ({} if variant.tokenizer else BATCH) | variant.changes
     return VQBeTConfig.laptop(observation_sizes=sizes, action_dim=int(np.prod(data.action.size)), **changes)
 
 
@@ -444,7 +447,9 @@ def stored_form(config: VQBeTConfig) -> dict[str, Any]:
 def check_config(values: dict[str, Any], variant: Variant, task: str = DEFAULT_TASK) -> None:
     """Raise BadInput for a result that was made with another configuration than the variant's."""
     if "config" not in values:
-        raise BadInput("has no configuration, as in version 0.1; add it with: python benchmarks/from_0_1.py FOLDER")
+        raise BadInput(
+            "has no configuration, as in version 0.1; add it with: python -m vqbet_course.experiments.from_0_1 FOLDER"
+        )
     made, now = VQBeTConfig.from_dict(values["config"]).to_dict(), stored_form(full_config(variant, task))
     for name in now:
         if made[name] != now[name]:
@@ -458,6 +463,13 @@ def metric_of(result: dict[str, Any], metric: str) -> float:
     """The metric of a result that an ablation asks about."""
     metrics = result["metrics"]
     return float(metrics["behaviour"]["jerk"] if metric == "jerk" else metrics[metric])
+
+
+def metric_in_words(metric: str, results: Results) -> str:
+    """A metric in words, with the unit of the actions in these results; of the default task's where there is none."""
+    made = [result for found in results.values() for result in found if "contract" in result]
+    contract = TaskContract.from_dict(made[0]["contract"]) if made else get_task(DEFAULT_TASK).contract
+    return METRICS[metric][0].format(unit=contract.data.action.unit)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
@@ -493,8 +505,7 @@ def conclusion(name: str, results: Results) -> str:
         for group, labels in groups_of(done).items()
     ]
     missing = [label for label in results if label not in done]
-    words, pick = METRICS[ablation.metric]
-    end = "Lowest" if pick is min else "Highest"
+    words, end = metric_in_words(ablation.metric, done), "Lowest" if METRICS[ablation.metric][1] is min else "Highest"
     return (
         f"{ablation.question} {end} {words}: {'; '.join(said)}. Means over {seeds_of(done)} training seed(s), "
         "95 % intervals." + (f" Not run: {', '.join(missing)}." if missing else "")
@@ -554,7 +565,7 @@ def draw_ablation(ax: "Axes", name: str, results: Results) -> None:
         yticks=range(len(results)),
         yticklabels=list(results),
         ylim=(len(results) - 0.5, -0.5),
-        xlabel=METRICS[ablation.metric][0] + spent,
+        xlabel=metric_in_words(ablation.metric, done) + spent,
     )
     ax.set_title(ablation.question, fontsize=10)
 

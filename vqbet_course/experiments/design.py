@@ -18,10 +18,11 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import write_text
 from vqbet_course.core.places import RESULTS
 from vqbet_course.evaluation.results import Row, rows_of
+from vqbet_course.rollout import max_reward
 
 EPISODE_METRICS: dict[str, Callable[[dict[str, Any], float], float]] = {
     "success_rate": lambda e, _: float(e["success"]),
-    "avg_max_reward": lambda e, success: min(1.0, e["max_coverage"] / success),
+    "avg_max_reward": lambda e, success: float(max_reward(e["max_coverage"], success)),
     "avg_max_coverage": lambda e, _: float(e["max_coverage"]),
     "avg_final_coverage": lambda e, _: float(e["final_coverage"]),
 }
@@ -116,9 +117,13 @@ def hypotheses(page: str) -> dict[str, Hypothesis]:
     return found
 
 
-def with_verdicts(page: str, rows: Sequence[Row]) -> str:
-    """The page with a verdict behind each hypothesis; verdicts of an earlier judgement are replaced."""
-    verdicts = {name: judge_hypothesis(hypothesis, rows) for name, hypothesis in hypotheses(page).items()}
+def judge_page(page: str, rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+    """The verdict on each hypothesis of a page, by name."""
+    return {name: judge_hypothesis(hypothesis, rows) for name, hypothesis in hypotheses(page).items()}
+
+
+def with_verdicts(page: str, verdicts: dict[str, dict[str, Any]]) -> str:
+    """The page with its verdict behind each hypothesis; those of an earlier judgement are replaced."""
     return LINE.sub(lambda m: f"- {m[1]}: `{m[2]}` — **{verdicts[m[1]]['verdict']}**: {verdicts[m[1]]['why']}", page)
 
 
@@ -208,9 +213,9 @@ def judge_design(name: str, out: Path, panel: Path) -> dict[str, dict[str, Any]]
     path = page_path(name, out)
     if not path.is_file():
         raise BadInput(f"{path}: no such design; make it with: vqbet-course design {name}")
-    page, rows = path.read_text(encoding="utf-8"), rows_of(panel)
-    verdicts = {key: judge_hypothesis(hypothesis, rows) for key, hypothesis in hypotheses(page).items()}
-    write_text(path, with_verdicts(page, rows))
+    page = path.read_text(encoding="utf-8")
+    verdicts = judge_page(page, rows_of(panel))
+    write_text(path, with_verdicts(page, verdicts))
     return verdicts
 
 

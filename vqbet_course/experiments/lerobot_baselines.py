@@ -3,11 +3,14 @@
 LeRobot scales actions by mean and deviation for ACT and to -1..1 for Diffusion; so do these, on the chunks.
 """
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor
 
 from vqbet_course.baselines import ChunkPolicy, without_codes
 from vqbet_course.core.configuration import VQBeTConfig
+from vqbet_course.core.errors import BadInput
 from vqbet_course.policy import AbsoluteFrame, Decision
 
 STATE, ENVIRONMENT = "observation.state", "observation.environment_state"
@@ -121,12 +124,21 @@ class Diffusion(LeRobotBaseline):
         return self.policy.forward(lerobot_window(window) | target((chunks[:, 0] - self.middle) / self.scale))[0]
 
 
+def check_observed(names: Collection[str]) -> None:
+    """Raise BadInput unless LeRobot's baselines can observe these features, and no other is left out."""
+    others = [name for name in names if name not in (STATE, ENVIRONMENT)]
+    if STATE not in names or others:
+        wrong = f"{', '.join(others)} would be left out" if others else f"there is no {STATE}"
+        raise BadInput(f"act and diffusion observe {STATE}, and {ENVIRONMENT} where there is one; {wrong}")
+
+
 def features(config: VQBeTConfig) -> dict:
     """Observations and action as LeRobot's features, on the CPU. Where only the robot's own state is observed,
-    LeRobot gets it twice, because it requires an image or the state of the environment."""
+    LeRobot gets it twice, because it requires an image or the state of the environment. Raises BadInput for others."""
     from lerobot.configs.types import FeatureType, PolicyFeature
 
     sizes = config.observation_sizes
+    check_observed(sizes)
     kinds = {
         STATE: (FeatureType.STATE, sizes[STATE]),
         ENVIRONMENT: (FeatureType.ENV, sizes.get(ENVIRONMENT, sizes[STATE])),

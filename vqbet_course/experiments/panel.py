@@ -7,7 +7,6 @@ continues with the jobs that are missing.
 
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -17,16 +16,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from vqbet_course.baselines import BC, BeT, ChunkPolicy, chunk_stage
+from vqbet_course.baselines import BC, BeT, ChunkPolicy, FlowMatching, chunk_stage
 from vqbet_course.core.budget import Budget, Clock
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
-from vqbet_course.core.executor import executor
+from vqbet_course.core.executor import completed, executor
 from vqbet_course.core.io import drop_partials, in_plain_words, read_json, write_atomically, write_json, write_text
 from vqbet_course.core.progress import progress
 from vqbet_course.core.records import made_by
 from vqbet_course.core.specs import TaskContract
-from vqbet_course.datasets.source import Source
 from vqbet_course.demos import Demos, Normalizer, load_demos
 from vqbet_course.evaluation.behaviour import ways_round
 from vqbet_course.evaluation.evaluate import assess, can_be_drawn
@@ -42,13 +40,17 @@ from vqbet_course.training.hooks import Deadline, Measurement
 
 SCHEMA = "vqbet_course/panel/2"
 
-POLICIES = ("bc", "bet", "act", "diffusion", "vqbet")
+POLICIES = ("bc", "bet", "act", "diffusion", "flow", "vqbet")
+
+LEROBOTS = ("act", "diffusion")
+"""Those of them that are LeRobot's."""
 
 HYPERPARAMETERS: dict[str, dict[str, Any]] = {
     "bc": {"n_obs_steps": 2, "action_chunk_size": 8, "n_action_steps": 4},
     "bet": {"n_obs_steps": 5, "action_chunk_size": 1, "n_action_steps": 1},
     "act": {"n_obs_steps": 1, "action_chunk_size": 16, "n_action_steps": 8, "batch_size": 64, "optimizer_lr": 5e-4},
     "diffusion": {"n_obs_steps": 2, "action_chunk_size": 16, "n_action_steps": 8, "batch_size": 64},
+    "flow": {"n_obs_steps": 2, "action_chunk_size": 16, "n_action_steps": 8},
 }
 """What each policy changes in VQ-BeT's laptop configuration: steps observed, predicted, executed; the optimizer."""
 
@@ -136,6 +138,7 @@ def build(policy: str, config: VQBeTConfig) -> nn.Module:
         "bet": BeT,
         "act": lerobot_baselines.ACT,
         "diffusion": lerobot_baselines.Diffusion,
+        "flow": FlowMatching,
     }
     return kinds[policy](config, build_frame(config))
 
@@ -225,6 +228,7 @@ def run_job(job: Job) -> list[dict[str, Any]]:
                 "job": job.name,
                 "settings": s.to_dict(),
                 "contract": task.contract.to_dict(),
+                "success_progress": task.success_progress,
                 "parameters": sum(p.numel() for p in learned.module.parameters()),
                 "chunk": {k: getattr(config, k) for k in ("n_obs_steps", "action_chunk_size", "n_action_steps")},
                 "training": {"steps": learned.steps, "seconds": learned.seconds, "curve": learned.curve},
@@ -261,9 +265,8 @@ def two_routes(policy: str, seed: int, budget: Budget, n: int = 40) -> dict[str,
     n rollouts that arrive on the left and on the right of the disc, and that do not arrive."""
     task = get_task("navigation")
     demos = load_demos(task.demonstrations(ROUTES_DEMOS, seed, walk_on=True))
-    config = config_for(
-        policy, demos, scheduler_warmup_steps=20, batch_size=64, vqvae_batch_size=256, **task.laptop
-    )  # small batches: many steps in little time
+    small = {"scheduler_warmup_steps": 20, "batch_size": 64, "vqvae_batch_size": 256}  # many steps in little time
+    config = config_for(policy, demos, **small | laptop_changes(demos.contract))
     setup = prepare(demos, config, augment=False)
     if budget.minutes is not None:
         budget = Budget(minutes=min(ROUTES_MINUTES, ROUTES_SHARE * budget.minutes))
@@ -295,12 +298,13 @@ def run_panel(
     what is finished stays.
     """
     check_panel(policies, seeds, settings, jobs)
-    demos, out = load_demos(source_of_task(settings.data, settings.task)), Path(out)
+    demos, out = load_demos(open_source(settings.data, task=settings.task)), Path(out)
     differs = demos.contract.difference(get_task(settings.task).contract.data)
     if differs:
         raise BadInput(f"{settings.data}: not the demonstrations of the panel's task; {differs}")
     if len(demos) < settings.demos:
         raise BadInput(f"{settings.data}: holds {len(demos)} demonstrations, --demos asks for {settings.demos}")
+    check_observations(policies, settings.data, demos)
     done = {result["job"] for result in results_of(out, settings)}
     missing = [job for job in jobs_of(policies, seeds, demos, settings) if job.name not in done]
     if missing:
@@ -321,9 +325,16 @@ def check_panel(policies: Sequence[str], seeds: Sequence[int], settings: Setting
         raise BadInput("demos, episodes and jobs must be at least 1, videos at least 0")
 
 
-def source_of_task(data: str, task: str) -> Source:
-    """A SOURCE as this task sees it; of the default task, by what it shows, as for training."""
-    return open_source(data, task=None if task == DEFAULT_TASK else task)
+def check_observations(policies: Sequence[str], data: str, demos: Demos) -> None:
+    """Raise BadInput for a policy that cannot observe what the demonstrations hold."""
+    from vqbet_course.experiments.lerobot_baselines import check_observed
+
+    asked = [name for name in policies if name in LEROBOTS]
+    if asked:
+        try:
+            check_observed(demos.observation)
+        except BadInput as error:
+            raise BadInput(f"{data}: {error}; leave {', '.join(asked)} out of --policies") from None
 
 
 def jobs_of(policies: Sequence[str], seeds: Sequence[int], demos: Demos, settings: Settings) -> list[Job]:
@@ -343,10 +354,10 @@ def run_missing(missing: Sequence[Job], out: Path, jobs: int, dask: str | None, 
     with executor(jobs, dask) as pool:
         with in_plain_words(out):  # before hours are spent on what cannot be kept
             (out / "jobs").mkdir(parents=True, exist_ok=True)
-        futures = {pool.submit(run_job, job): job for job in missing}
-        for future in progress("jobs", "job", as_completed(futures), total=len(futures), quiet=quiet):
+        ended = completed(pool, run_job, ((job, (job,)) for job in missing))
+        for job, future in progress("jobs", "job", ended, total=len(missing), quiet=quiet):
             try:
-                keep_job(out, futures[future].name, future.result())
+                keep_job(out, job.name, future.result())
             except Exception as error:
                 failed = failed or error
         if failed:
@@ -380,7 +391,7 @@ def results_of(out: Path, settings: Settings) -> list[dict[str, Any]]:
                     f"{path}: made with {other[0]} {theirs.get(other[0])}, not {mine[other[0]]}; choose another --out"
                 )
         found += results
-    order = [*POLICIES[:3], *SAMPLERS, POLICIES[4]]
+    order = [way for policy in POLICIES for way in (SAMPLERS if policy == "diffusion" else [policy])]
     return sorted(found, key=lambda r: (order.index(r["policy"]), r["seed"]))
 
 

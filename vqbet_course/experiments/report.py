@@ -23,6 +23,7 @@ COLOURS = {
     "act": "#009E73",
     "diffusion-ddpm100": "#CC79A7",
     "diffusion-ddim10": "#E69F00",
+    "flow": "#333333",
     "vqbet": "#D55E00",
 }
 
@@ -49,7 +50,7 @@ def rows(results: Results) -> list[dict[str, Any]]:
                 "success": wins / len(episodes),
                 "low": low,
                 "high": high,
-                "reward": float(np.clip(best / success_progress_of(own[0]), 0, 1).mean()),
+                "reward": float(np.mean([r["metrics"]["avg_max_reward"] for r in own])),
                 "max_coverage": float(best.mean()),
                 "final_coverage": float(np.mean([e["final_coverage"] for e in episodes])),
                 "latency": middle,
@@ -84,7 +85,11 @@ def learning_curves(results: Results) -> "Figure":
             label=None if name in named else name.removesuffix("-ddpm100"),
         )
         named.add(name)
-    ax.set(xlabel="training (s)", ylabel="error of the next action (px)", yscale="log")
+    ax.set(
+        xlabel="training (s)",
+        ylabel=f"error of the next action ({results[0]['contract']['data']['action']['unit']})",
+        yscale="log",
+    )
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_formatter("{x:g}")
     ax.minorticks_off()
@@ -117,7 +122,7 @@ def speed_and_quality(results: Results) -> "Figure":
     for row in rows(results):
         name = row["policy"]
         ax.plot(row["latency"]["p50"], row["reward"], "o", color=COLOURS[name], markersize=9, label=name)
-    ax.axvline(100, color="0.5", linestyle="--", linewidth=1)
+    ax.axvline(results[0]["contract"]["timing_budget_ms"], color="0.5", linestyle="--", linewidth=1)
     ax.set(
         xlabel="a decision takes (ms, p50); dashed: the budget",
         xscale="log",

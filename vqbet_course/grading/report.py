@@ -116,7 +116,7 @@ def write_feedback(rows: list[dict[str, Any]], out: Path) -> list[Path]:
                 if grade
                 else render("refused_report.html", student=row["student"], problem=row["problem"])
             )
-            folder, _, last = row["name"].rpartition("/")  # a learning platform finds them by the folder's name
-            paths.append(out / folder_of(out, folder.split("/")[0] or last).name / f"{folder_of(out, last).name}.html")
+            first, _, rest = row["name"].partition("/")  # a learning platform finds them by the first folder's name
+            paths.append(out / folder_of(out, first).name / f"{folder_of(out, rest or first).name}.html")
             write_text(paths[-1], page)
     return paths

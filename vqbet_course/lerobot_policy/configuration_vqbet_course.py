@@ -1,13 +1,18 @@
 """Our configuration as LeRobot's command line wants it: `--policy.type=vqbet_course`."""
 
 from dataclasses import dataclass, field, fields, make_dataclass
+from pathlib import Path
 from typing import Any
 
 from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature, PreTrainedConfig
+from lerobot.datasets import LeRobotDatasetMetadata
 from lerobot.optim import AdamWConfig, VQBeTSchedulerConfig
 
 from vqbet_course.core.configuration import LAPTOP, VQBeTConfig
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.io import read_json
+from vqbet_course.core.specs import Contract
+from vqbet_course.training.data import laptop_changes
 
 TOLD_BY_FEATURES = ("observation_sizes", "image_shapes", "action_dim")
 """Our fields that LeRobot knows from `input_features` and `output_features`."""
@@ -39,11 +44,21 @@ Fields: Any = make_dataclass(
 class VQBeTCourseConfig(Fields, PreTrainedConfig):
     """This course's VQ-BeT: numbers (`observation.state`, `observation.environment_state`), images, or both.
 
-    `action_bounds` clips what is sent to the robot, in its own units; None: nothing. Batch sizes are
-    lerobot-train's. `discover_packages_path` is here because LeRobot's parser takes its own flag for a field of the
-    policy when it stands beside `--policy.path`.
+    What is None here is fitted to the dataset when a training begins: `relative_chunks` is on where the dataset says
+    that `observation.state` and the action are the same quantities in one unit, and `crop_shape` is `crop_ratio` of the
+    camera's height and width (1: the whole image). `clip_actions`: no number of a command leaves `action_bounds`,
+    lowest and highest of all, in the robot's unit, or, where that is None, its own range in the demonstrations.
+    `batch_size` and `vqvae_batch_size` tell how an exported run was trained; here both stages take `lerobot-train
+    --batch_size`. `discover_packages_path` is here because LeRobot's parser takes its own flag for a field
+    of the policy when it stands beside `--policy.path`.
     """
 
+    relative_chunks: bool | None = None
+    crop_shape: tuple[int, int] | None = None
+    crop_ratio: float = 0.875
+    batch_size: int | None = None
+    vqvae_batch_size: int | None = None
+    clip_actions: bool = True
     action_bounds: tuple[float, float] | None = None
     discover_packages_path: str | None = None
     normalization_mapping: dict[str, NormalizationMode] = field(
@@ -69,6 +84,7 @@ class VQBeTCourseConfig(Fields, PreTrainedConfig):
         action = {"action": PolicyFeature(FeatureType.ACTION, (config.action_dim,))}
         return cls(
             **{theirs: getattr(config, ours) for ours, theirs in OWN_FIELDS.items()},
+            crop_ratio=1.0,  # the crop is fixed
             input_features=images | numbers,
             output_features=action,
             **lerobots,
@@ -84,12 +100,27 @@ class VQBeTCourseConfig(Fields, PreTrainedConfig):
             )
         images = {name: tuple(feature.shape) for name, feature in self.image_features.items()}
         numbers = {name: f.shape[0] for name, f in self.input_features.items() if name not in images}
+        own = {ours: getattr(self, theirs) for ours, theirs in OWN_FIELDS.items()}
+        own = {name: value for name, value in own.items() if value is not None or "batch_size" not in name}
         return VQBeTConfig(
-            **{ours: getattr(self, theirs) for ours, theirs in OWN_FIELDS.items()},
+            **own | {"use_relative_actions": bool(self.relative_chunks)},
             observation_sizes=numbers,
             image_shapes=images,
             action_dim=self.action_feature.shape[0],
         )
+
+    def fit_to(self, dataset: LeRobotDatasetMetadata) -> None:
+        """Settle `relative_chunks` and `crop_shape`, where they are None, by what a dataset says of itself.
+
+        Raises BadInput for batch sizes, which are not this policy's here."""
+        if self.batch_size is not None or self.vqvae_batch_size is not None:
+            raise BadInput("batch sizes are those of the trainer: give --batch_size instead of --policy.batch_size")
+        if self.relative_chunks is None:
+            self.relative_chunks = shares_unit(dataset)
+        for camera in [*self.image_features.values()][:1]:
+            if self.crop_shape is None and self.crop_ratio != 1:
+                height, width = (max(1, int(n * self.crop_ratio)) for n in camera.shape[1:])
+                self.crop_shape = (height, width)
 
     def validate_features(self) -> None:
         """Raise BadInput for features and values that do not fit together."""
@@ -97,8 +128,8 @@ class VQBeTCourseConfig(Fields, PreTrainedConfig):
 
     @property
     def observation_delta_indices(self) -> list[int]:
-        """The window; relative chunks of future queries also ask where the pusher is then."""
-        return list(range(1 - self.n_obs_steps, self.n_action_pred_token if self.relative_chunks else 1))
+        """The window; relative chunks of future queries also ask where the robot is then."""
+        return list(range(1 - self.n_obs_steps, 1 if self.relative_chunks is False else self.n_action_pred_token))
 
     @property
     def action_delta_indices(self) -> list[int]:
@@ -130,3 +161,13 @@ class VQBeTCourseConfig(Fields, PreTrainedConfig):
         return VQBeTSchedulerConfig(
             num_warmup_steps=self.scheduler_warmup_steps, num_vqvae_training_steps=self.n_vqvae_training_steps
         )
+
+
+def shares_unit(dataset: LeRobotDatasetMetadata) -> bool:
+    """Whether `observation.state` and the action are the same quantities in one unit: by the units that the dataset
+    states, as those do that this course writes, else by the names of its numbers, as `shoulder_pan.pos` for both."""
+    stated = Path(dataset.root) / "meta" / "contract.json"
+    if stated.exists():
+        return bool(laptop_changes(read_json(stated, Contract.from_dict))["use_relative_actions"])
+    state, action = (dataset.features.get(name, {}).get("names") for name in ("observation.state", "action"))
+    return isinstance(state, list) and state == action and all(str(name).endswith(".pos") for name in state)

@@ -3,10 +3,13 @@
 import copy
 from typing import Any
 
+import numpy as np
 import torch
+from lerobot.datasets import LeRobotDatasetMetadata
 from lerobot.policies.pretrained import PreTrainedPolicy
 from torch import Tensor
 
+from vqbet_course.datasets.choice import resized_frame
 from vqbet_course.lerobot_policy.configuration_vqbet_course import VQBeTCourseConfig
 from vqbet_course.policy import VQBeT, VQBeTPolicy
 from vqbet_course.train import ema_update
@@ -27,7 +30,9 @@ class VQBeTCoursePolicy(PreTrainedPolicy):
     name = "vqbet_course"
     steps: Tensor
 
-    def __init__(self, config: VQBeTCourseConfig, **_: Any):
+    def __init__(self, config: VQBeTCourseConfig, dataset_meta: LeRobotDatasetMetadata | None = None, **_: Any):
+        if dataset_meta is not None and not config.pretrained_path:
+            config.fit_to(dataset_meta)
         super().__init__(config)
         start = build_network if config.pretrained_path else start_network
         self.learning = start(config.course_config())
@@ -70,7 +75,8 @@ class VQBeTCoursePolicy(PreTrainedPolicy):
         """The loss of the stage that training is in. batch {name: (B, T, ...), "action": (B, Q + W - 1, A)}."""
         chunks = self.chunks(batch)  # (B, Q, W, A)
         if self.policy_steps < 0:
-            out = self.learning.vqvae(chunks.flatten(0, 1))
+            draws = torch.Generator().manual_seed(int(self.steps))  # a resumed run draws as one that was not stopped
+            out = self.learning.vqvae(chunks.flatten(0, 1), draws)
             return vqvae_loss(out), {
                 "reconstruction": out.recon_loss.item(),
                 "code_pairs": len(torch.unique(out.codes, dim=0)),
@@ -100,17 +106,35 @@ class VQBeTCoursePolicy(PreTrainedPolicy):
         """Forget the episode. LeRobot owns the draws: they come from torch's generator, which it seeds."""
         self.acting.reset()
 
+    def observed(self, batch: Batch) -> Batch:
+        """What the network observes of a batch, images in the size that it was trained on."""
+        seen = {name: batch[name] for name in self.config.input_features}
+        return seen | {name: resized_to_fit(seen[name], *f.shape[1:]) for name, f in self.config.image_features.items()}
+
     def select_action(self, batch: Batch, **_: Any) -> Tensor:
         """Normalised observations {name: (B, ...)} -> normalised action (B, A)."""
-        return self.acting.select_action({name: batch[name] for name in self.config.input_features})
+        return self.acting.select_action(self.observed(batch))
 
+    @torch.no_grad()
     def predict_action_chunk(self, batch: Batch, **_: Any) -> Tensor:
-        """Decide now, whatever is queued: the whole chunk (B, W, A)."""
-        self.acting.actions.clear()
-        self.select_action(batch)
-        self.acting.actions.clear()
-        assert self.acting.decision is not None
-        return self.acting.decision.actions
+        """The whole chunk (B, W, A) that would be decided if `batch` {name: (B, ...)} were observed next.
+
+        No queue changes: what `select_action` does afterwards does not depend on it, but for the draw."""
+        self.acting.encode_new()
+        ahead = VQBeTPolicy(self.acting.network, self.acting.acting)
+        ahead.tokens.extend(self.acting.tokens)
+        ahead.select_action(self.observed(batch))
+        assert ahead.decision is not None
+        return ahead.decision.actions
+
+
+def resized_to_fit(images: Tensor, height: int, width: int) -> Tensor:
+    """Images (B, 3, H, W), 0..1, resized as `vqbet-course demos convert --resize` does, where they have another size."""
+    if images.shape[-2:] == (height, width):
+        return images
+    frames = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    small = torch.from_numpy(np.stack([resized_frame(frame, height, width) for frame in frames]))
+    return small.to(images).permute(0, 3, 1, 2) / 255
 
 
 def wrap(policy: VQBeTPolicy, config: VQBeTCourseConfig) -> VQBeTCoursePolicy:

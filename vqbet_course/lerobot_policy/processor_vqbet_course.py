@@ -1,4 +1,4 @@
-"""Processors between LeRobot's environments and the policy: min-max to -1..1, back, and clipping to bounds."""
+"""Processors between LeRobot's environments or robots and the policy: min-max to -1..1, back, and clipping to bounds."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +11,7 @@ from lerobot.processor import (
     make_default_pre_post_processors,
 )
 
+from vqbet_course.demos import span_of
 from vqbet_course.lerobot_policy.configuration_vqbet_course import VQBeTCourseConfig
 
 Stats = dict[str, dict[str, torch.Tensor]]
@@ -20,14 +21,21 @@ Features = dict[PipelineFeatureType, dict[str, PolicyFeature]]
 @ProcessorStepRegistry.register("vqbet_course_clip_action")
 @dataclass
 class ClipAction(PolicyActionProcessorStep):
-    """Keep every number of an action within `low` and `high`, in the robot's units."""
+    """Keep every number of an action within `low` and `high`, its own or one for all, in the robot's units."""
 
-    low: float
-    high: float
+    low: float | list[float]
+    high: float | list[float]
 
     def action(self, action: torch.Tensor) -> torch.Tensor:
-        """The action within the bounds."""
-        return action.clamp(self.low, self.high)
+        """The action (..., A) within the bounds."""
+        low, high = (torch.as_tensor(bound).to(action) for bound in (self.low, self.high))
+        return action.clamp(low, high)
+
+    def in_words(self, unit: str) -> str:
+        """What a command is clipped to, in one line."""
+        low, high = (bound if isinstance(bound, list) else [bound] for bound in (self.low, self.high))
+        ranges = ", ".join(f"{least:g} to {most:g}" for least, most in zip(low, high, strict=True))
+        return f"commands are clipped to {ranges} {unit}"
 
     def get_config(self) -> dict[str, Any]:
         """The bounds, as a checkpoint stores them."""
@@ -48,11 +56,39 @@ def shared_bounds(stats: Stats) -> Stats:
     return stats | {name: stats[name] | {"min": low, "max": high} for name in ("action", "observation.state")}
 
 
+def with_spans(stats: Stats) -> Stats:
+    """The same statistics, in which an observed number that never changes has a maximum one above its minimum.
+
+    LeRobot divides by maximum - minimum, or by 1e-8: a change of 0.001 would become 200,000. Here it is divided by
+    `span_of`, 1 for such a number."""
+    wider = {}
+    for name, values in stats.items():
+        if name.startswith("observation.") and {"min", "max"} <= values.keys():
+            low, high = torch.as_tensor(values["min"]), torch.as_tensor(values["max"])
+            span = span_of(low, high)
+            wider[name] = values | {"max": torch.where(span == high - low, high, low + span)}
+    return stats | wider
+
+
+def clipping(config: VQBeTCourseConfig, stats: Stats | None) -> list[ClipAction]:
+    """The step that keeps an action within the configuration's bounds, else within the range of the demonstrations; none
+    where `clip_actions` is off or neither is known."""
+    if not config.clip_actions:
+        return []
+    if config.action_bounds is not None:
+        return [ClipAction(*([bound] * config.action_feature.shape[0] for bound in config.action_bounds))]
+    if stats is None or "action" not in stats:
+        return []
+    return [ClipAction(*(torch.as_tensor(stats["action"][what]).flatten().tolist() for what in ("min", "max")))]
+
+
 def make_vqbet_course_pre_post_processors(config: VQBeTCourseConfig, dataset_stats: Stats | None = None) -> Any:
-    """LeRobot's default pair of pipelines, with the bounds of actions where the configuration has some."""
+    """LeRobot's default pair of pipelines, with `clipping` at the end."""
+    clips = clipping(config, dataset_stats)
     if config.relative_chunks and dataset_stats is not None:
         dataset_stats = shared_bounds(dataset_stats)
+    if dataset_stats is not None:
+        dataset_stats = with_spans(dataset_stats)
     before, after = make_default_pre_post_processors(config, dataset_stats)
-    if config.action_bounds is not None:
-        after.steps = [*after.steps, ClipAction(*config.action_bounds)]
+    after.steps = [*after.steps, *clips]
     return before, after

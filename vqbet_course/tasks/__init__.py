@@ -7,8 +7,7 @@ until it is asked for.
 """
 
 import sys
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,7 @@ TASKS: dict[str, "str | Task"] = {
     "pusht": "vqbet_course.tasks.pusht.task:PushT",
     "navigation": "vqbet_course.tasks.navigation.task:Navigation",
 }
-"""{name: module:Class of a built-in task, or a task that was registered}."""
+"""{name, or module:Class of a task of one's own: module:Class of a task that was not asked for yet, or the task}."""
 
 DEFAULT_TASK = "pusht"
 """The task of results from before contracts were written into them, and where none is named."""
@@ -50,10 +49,10 @@ def get_task(name: str) -> "Task":
         return known
     if ":" not in known:
         raise BadInput(f"unknown task {name!r}; choose from {', '.join(TASKS)}, or give module:Class")
-    return imported_task(known)
+    task = TASKS[name] = imported_task(known)
+    return task
 
 
-@cache
 def imported_task(path: str) -> "Task":
     """The task of `module:Class`. Raises BadInput as `get_task` does."""
     from vqbet_course.tasks.task import EnvironmentTask, Task
@@ -70,9 +69,13 @@ def imported_task(path: str) -> "Task":
         raise BadInput(f"{path}: not an environment with a contract ({type(error).__name__}: {error})") from None
 
 
-def every_task() -> "Iterator[Task]":
-    """All tasks of the registry."""
-    return (get_task(name) for name in list(TASKS))
+def every_task() -> "list[Task]":
+    """All tasks that are known, the newest first: a task of one's own goes before the one that it was made from. What
+    is no more than an environment comes last."""
+    from vqbet_course.tasks.task import EnvironmentTask
+
+    known = [get_task(name) for name in reversed(list(TASKS))]
+    return sorted(known, key=lambda task: isinstance(task, EnvironmentTask))
 
 
 def task_of(contract: Contract) -> "Task | None":

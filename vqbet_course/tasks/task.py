@@ -49,11 +49,11 @@ class PartialObservation(Protocol):
 class Task:
     """One world: what is special about it, each with a default, so that a task is its contract and its environment.
 
-    name: as on the command line; title: as in a text; contract: what is observed, done and counted as success;
+    name: as on the command line; title: as in a text; instruction: what a demonstrator is told to do;
+    contract: what is observed, done and counted as success;
     data: the SOURCE of its demonstrations, None without; laptop: changes to `VQBeTConfig.laptop`;
     progress_key: the entry of `info` that says how much is achieved (0..1); without it, 1 for success;
     success_progress: the progress above which an episode is won, which counts as reward 1;
-    metrics: names of the metrics of an evaluation, in the order of tables;
     frame_size: (height, width, 3) of what `draw` draws, None where it draws nothing;
     perturbations: {name: Kind} beside those that fit every environment;
     failure_rules: {label: rule} tried before the general ones (`evaluation.failures`);
@@ -63,12 +63,12 @@ class Task:
 
     name: str
     title: str
+    instruction: str = UNSTATED
     contract: TaskContract
     data: str | None = None
     laptop: Mapping[str, Any] = {}
     progress_key: str = "coverage"
     success_progress: float = 1.0
-    metrics: tuple[str, ...] = ("success_rate", "avg_max_reward", "avg_max_coverage", "avg_final_coverage")
     frame_size: tuple[int, int, int] | None = None
     perturbations: Mapping[str, Kind] = {}
     failure_rules: Mapping[str, Callable[..., str | None]] = {}

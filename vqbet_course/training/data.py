@@ -3,8 +3,6 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import Contract
@@ -54,13 +52,8 @@ def with_goal(config: VQBeTConfig, goal: str) -> VQBeTConfig:
     return replace(config, goal_shape=goal_shape(goal, config.observation_sizes))
 
 
-def window_frames(config: VQBeTConfig) -> int:
-    """Frames of a demonstration that one window spans."""
-    return config.n_obs_steps + config.action_chunk_size - 1
-
-
 def check_fit(demos: Demos, config: VQBeTConfig) -> None:
-    """Raise BadInput unless the sizes agree and every episode is as long as a window."""
+    """Raise BadInput unless the sizes agree."""
     found = {
         name: shape[0] if len(shape) == 1 else shape
         for name, shape in ((name, values.shape[1:]) for name, values in demos.columns.items())
@@ -68,13 +61,6 @@ def check_fit(demos: Demos, config: VQBeTConfig) -> None:
     wanted = config.image_shapes | config.observation_sizes | {"action": config.action_dim}
     if found != wanted:
         raise BadInput(f"{demos.source}: holds {found}, the configuration expects {wanted}")
-    window = window_frames(config)
-    lengths = np.diff(demos.episode_ends, prepend=0)
-    if lengths.min() < window:
-        raise BadInput(
-            f"{demos.source}: episode {lengths.argmin()} has {lengths.min()} frames, a window needs "
-            f"{window}; drop that episode, or choose a smaller n_obs_steps or action_chunk_size"
-        )
 
 
 def prepare(demos: Demos, config: VQBeTConfig, augment: bool, goal: str = "none") -> Setup:

@@ -126,7 +126,5 @@ def check_contract(contract: Contract, config: VQBeTConfig, path: Path) -> None:
                 f"{path}: {name} is {found[name]}, config.json has {sizes[name]}; was one of them "
                 "copied from another run?"
             )
-        if not isinstance(found[name].unit, str):
-            raise BadInput(f"{path}: the unit of {name} is no text; copy it again or train again")
     if not 0 < contract.fps < 1e6:
         raise BadInput(f"{path}: {contract.fps} frames a second; copy it again or train again")

@@ -14,7 +14,7 @@ EVERY = 10
 """Steps from one line to the next."""
 
 DISTANCES = ("reconstruction", "offset_loss")
-"""Metrics that are distances between normalised actions; the log has them in pixels."""
+"""Metrics that are distances between normalised actions; the log has them in the action's unit."""
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -31,13 +31,23 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def in_action_unit(metrics: dict[str, Tensor], size: float, unit: str) -> dict[str, float]:
+    """The metrics of a step as numbers: distances multiplied by `size`, one normalised unit of action, with the name of
+    its `unit` behind theirs (`reconstruction_px`)."""
+    values = {name: round(value.item(), 6) for name, value in metrics.items()}
+    for name in DISTANCES:
+        if name in values:
+            values[f"{name}_{unit}"] = round(values.pop(name) * size, 3)
+    return values
+
+
 class TrainingLog(Hook):
     """Writes the metrics of every tenth step and of the last one to log.jsonl, and prints progress unless `quiet`.
 
-    Args: out, the run directory; action_unit, pixels of one normalised unit of action."""
+    Args: out, the run directory; action_unit, one normalised unit of action in the action's own, called `unit`."""
 
-    def __init__(self, out: Path, action_unit: float, quiet: bool):
-        self.path, self.action_unit, self.quiet = out / "log.jsonl", action_unit, quiet
+    def __init__(self, out: Path, action_unit: float, unit: str, quiet: bool):
+        self.path, self.action_unit, self.unit, self.quiet = out / "log.jsonl", action_unit, unit, quiet
 
     def begin(self, stage: TrainingStage, start: int) -> None:
         """Drop the lines of steps at or after `start`: a killed training wrote them and they will run again."""
@@ -50,10 +60,7 @@ class TrainingLog(Hook):
         self.bar.update()
         if (taken - 1) % EVERY and taken != stage.steps:
             return
-        values = {name: round(value.item(), 6) for name, value in metrics.items()}
-        for name in DISTANCES:
-            if name in values:
-                values[f"{name}_px"] = round(values.pop(name) * self.action_unit, 3)
+        values = in_action_unit(metrics, self.action_unit, self.unit)
         self.bar.set_postfix(values, refresh=False)
         append_text(self.path, json.dumps({"stage": stage.name, "step": taken - 1, **values}) + "\n")
 

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -13,6 +14,7 @@ from vqbet_course.core.specs import Contract
 from vqbet_course.datasets.splits import Split
 from vqbet_course.demos import Normalizer
 from vqbet_course.policy import VQBeTPolicy
+from vqbet_course.tasks import NO_TASK, get_task
 from vqbet_course.training.checkpoints import load_weights, save_weights
 from vqbet_course.training.data import Setup
 from vqbet_course.training.factory import build_network
@@ -75,8 +77,16 @@ def begin_run(out: Path, plan: TrainingPlan, config: VQBeTConfig, setup: Setup, 
 
 def read_plan(out: Path) -> tuple[TrainingPlan, VQBeTConfig]:
     """The plan and the configuration of a run directory. Raises BadInput for missing or damaged files."""
-    plan = read_json(out / "train_state.json", lambda values: typed(TrainingPlan, values))
+    plan = read_json(out / "train_state.json", plan_of)
     return plan, read_json(out / "config.json", VQBeTConfig.from_dict)
+
+
+def plan_of(values: dict[str, Any]) -> TrainingPlan:
+    """The plan that a JSON object holds; its task is known from here on. Raises BadInput for one that cannot be found."""
+    plan = typed(TrainingPlan, values)
+    if plan.task not in (None, NO_TASK):
+        get_task(plan.task)
+    return plan
 
 
 def finish_run(out: Path, network: nn.Module) -> None:

@@ -10,7 +10,7 @@ from vqbet_course.widgets.drive import Drive, drive_explorer, plot_drive, save_d
 from vqbet_course.widgets.layers import layers_explorer, plot_layers
 from vqbet_course.widgets.moves import Moves, move_explorer, moves_of, plot_move
 from vqbet_course.widgets.pairs import pair_usage_explorer, plot_pair_usage
-from vqbet_course.widgets.picture import as_image, explorer
+from vqbet_course.widgets.parts import as_image, explorer
 from vqbet_course.widgets.usage import DEAD, describe_usage, plot_token_usage, token_usage_explorer
 
 __all__ = [

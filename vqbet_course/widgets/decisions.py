@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.widgets.picture import BLUE, ORANGE, as_image, choice, draw_board, explorer, slider
+from vqbet_course.widgets.parts import BLUE, ORANGE, as_image, choice, draw_board, explorer, slider
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -13,17 +13,19 @@ if TYPE_CHECKING:
 
     from vqbet_course.training.runs import Run
 
-DRAWS = 24  # chunks drawn for the picture
+DRAWS = 24  # chunks drawn for the figure
 
 
 @dataclass(frozen=True)
 class Mind:
-    """A policy's features and logits at T steps of an episode: keypoints (T, 8, 2) and pusher (T, 2) in pixels, the
-    features (T, D) of each step, the logits (T, G, K) of its codes."""
+    """A policy's features and logits at T steps of an episode: keypoints (T, 8, 2) and pusher (T, 2) in pixels; of each
+    step what the policy sees, {name: (T, n_obs_steps, size)}, normalised, its features (T, D) and the logits (T, G, K)
+    of its codes."""
 
     run: "Run"
     corners: "Tensor"
     pusher: "Tensor"
+    seen: dict[str, "Tensor"]
     features: "Tensor"
     logits: "Tensor"
 
@@ -39,23 +41,22 @@ def mind_of(run: "Run", seen: dict[str, "Tensor"]) -> Mind:
     rows = (torch.arange(T)[:, None] + torch.arange(1 - network.config.n_obs_steps, 1)).clamp(min=0)
     with torch.no_grad():
         windows = {name: run.normalizer.normalize(name, values)[rows] for name, values in seen.items()}
-        features = network.at_queries(network.encode(windows))[:, -1]
+        features = network.features(windows)[:, network.config.n_obs_steps - 1]
         logits, _ = network.code_predictor(features, torch.full((T, network.config.vqvae_n_layers), 0.5), 0.0)
-    return Mind(run, corners.view(T, 8, 2), pusher, features, logits)
+    return Mind(run, corners.view(T, 8, 2), pusher, windows, features, logits)
 
 
 def drawn_chunks(mind: Mind, step: int, temperature: float) -> "Tensor":
     """Sampled chunks (DRAWS, W, 2) of a step in pixels; every temperature uses the same random numbers."""
     import torch
 
-    network, normalizer = mind.run.policy.network, mind.run.normalizer
+    network = mind.run.policy.network
     features = mind.features[step].expand(DRAWS, -1)
     uniform = torch.rand(DRAWS, network.config.vqvae_n_layers, generator=torch.Generator().manual_seed(0))
+    seen = {name: values[step : step + 1] for name, values in mind.seen.items()}
     with torch.no_grad():
-        chunks = network.decide(features, uniform, temperature).actions
-    if network.config.use_relative_actions:
-        chunks = chunks + normalizer.normalize("observation.state", mind.pusher[step])
-    return normalizer.unnormalize("action", chunks)
+        decision = network.frame.to_absolute(network.decide(features, uniform, temperature), seen)
+    return mind.run.normalizer.unnormalize("action", decision.actions)
 
 
 def plot_decision(mind: Mind, step: int, temperature: float) -> "Figure":

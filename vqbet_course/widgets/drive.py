@@ -13,7 +13,7 @@ import numpy as np
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import in_plain_words, write_json
 from vqbet_course.tasks import DEFAULT_TASK, get_task
-from vqbet_course.widgets.picture import BLUE, ORANGE, draw_scene, leave_by_tab
+from vqbet_course.widgets.parts import BLUE, ORANGE, draw_scene, leave_by_tab
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -155,7 +155,8 @@ def write_driven(episodes: Sequence[Numbers], out: Path, quiet: bool = True) -> 
         old.rename(out)
     before = list(open_source(str(out)).sound_episodes()) if out.exists() else []
     numbers = [*({name: episode.numbers[name] for name in episodes[0]} for episode in before), *episodes]
-    contract = get_task(DEFAULT_TASK).contract.data
+    task = get_task(DEFAULT_TASK)
+    contract = task.contract.data
     every = [Episode(episode, f"driven episode {number}") for number, episode in enumerate(numbers)]
     taken = any(episode["intervention"].any() for episode in numbers)
     source = Source(
@@ -165,7 +166,7 @@ def write_driven(episodes: Sequence[Numbers], out: Path, quiet: bool = True) -> 
         lambda start: iter(every[start:]),
         contract.fps,
         units=contract.units(),
-        task="Push the T onto its goal",
+        task=task.instruction,
         robot="2d pointer",
         operator=f"a policy, and where `intervention` is 1: {OPERATOR}" if taken else OPERATOR,
     )

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.widgets.picture import as_image, explorer, slider
+from vqbet_course.widgets.parts import as_image, explorer, slider
 
 if TYPE_CHECKING:
     from ipywidgets import VBox

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.widgets.pairs import draw_pairs
-from vqbet_course.widgets.picture import ORANGE, as_image, clickable, draw_board, explorer, slider
+from vqbet_course.widgets.parts import ORANGE, as_image, clickable, draw_board, explorer, slider
 
 if TYPE_CHECKING:
     from ipywidgets import VBox

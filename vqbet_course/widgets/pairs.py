@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.widgets.picture import ORANGE, as_image, choice, explorer
+from vqbet_course.widgets.parts import ORANGE, as_image, choice, explorer
 from vqbet_course.widgets.usage import describe_usage
 
 if TYPE_CHECKING:

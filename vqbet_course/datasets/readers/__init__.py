@@ -78,7 +78,7 @@ def fetching_videos(source: Source, repo_id: str) -> Source:
 def with_units(source: Source, stated: Sequence[str]) -> Source:
     """A source with units that it does not state itself, each as `FEATURE=UNIT`. Raises BadInput for another form, or a
     feature that it does not have."""
-    features = next(source.episodes()).numbers if stated else {}
+    features = source.first.numbers if stated else {}
     units = {}
     for text in stated:
         name, _, unit = text.partition("=")

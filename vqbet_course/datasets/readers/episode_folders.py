@@ -16,7 +16,7 @@ import numpy as np
 from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets.choice import Choice
 from vqbet_course.datasets.clock import clocks_in, rate_of, seconds_of
-from vqbet_course.datasets.images import decoded, film_frames, is_colour
+from vqbet_course.datasets.images import decode_video, decoded, is_colour
 from vqbet_course.datasets.readers.lerobot_dataset import as_array
 from vqbet_course.datasets.source import Episode, Frames, Source, readable
 
@@ -176,18 +176,20 @@ def cameras(folder: Path) -> tuple[dict[str, Frames], dict[str, str]]:
     videos = [p for p in files if p.suffix.lower() in VIDEOS]
     stems = [p.stem for p in videos]
     found = {
-        f"observation.images.{p.stem if stems.count(p.stem) == 1 else dotted(p.with_suffix(''), folder)}": film(p)
+        f"observation.images.{p.stem if stems.count(p.stem) == 1 else dotted(p.with_suffix(''), folder)}": frames_of_video(
+            p
+        )
         for p in videos
     }
     left_out = {f"*{p.suffix}": "such files are not read" for p in files if p.suffix.lower() not in (*IMAGES, *VIDEOS)}
     images = [p for p in files if p.suffix.lower() in IMAGES]
     for place, group in itertools.groupby(images, key=lambda p: p.parent):
-        for name, pictures in series(list(group)).items():
-            if not is_colour(pictures[0]):
-                left_out[pictures[0].parent.name] = "images that are not 8 bits a channel, like depth, are not read"
+        for name, paths in series(list(group)).items():
+            if not is_colour(paths[0]):
+                left_out[paths[0].parent.name] = "images that are not 8 bits a channel, like depth, are not read"
                 continue
             parts = [part for part in (dotted(place, folder), name) if part]
-            found[f"observation.images.{'.'.join(parts)}" if parts else "observation.image"] = stills(pictures)
+            found[f"observation.images.{'.'.join(parts)}" if parts else "observation.image"] = frames_of_images(paths)
     return found, left_out
 
 
@@ -218,24 +220,24 @@ def without_number(stem: str, place: int) -> str:
     return "".join(piece for i, piece in enumerate(pieces) if i != 2 * place + 1).strip("_-. ")
 
 
-def stills(pictures: list[Path]) -> Frames:
+def frames_of_images(paths: list[Path]) -> Frames:
     """Images in the order of their numbers. Raises BadInput for one that is missing or doubled."""
 
     def frames() -> Iterator[np.ndarray]:
         before: list[int] | None = None
-        for picture in pictures:
-            numbers = numbers_in(picture.stem)
+        for path in paths:
+            numbers = numbers_in(path.stem)
             if before is not None and sum(abs(a - b) for a, b in zip(numbers, before, strict=False)) != 1:
                 raise BadInput(
-                    f"{picture}: expected number {max(before, default=-1) + 1} here; an image is missing or doubled"
+                    f"{path}: expected number {max(before, default=-1) + 1} here; an image is missing or doubled"
                 )
             before = numbers
-            with readable(str(picture)):
-                yield decoded(picture.read_bytes())
+            with readable(str(path)):
+                yield decoded(path.read_bytes())
 
     return frames
 
 
-def film(file: Path) -> Frames:
+def frames_of_video(file: Path) -> Frames:
     """The images of a video."""
-    return lambda: (picture for _, picture in film_frames(file))
+    return lambda: (image for _, image in decode_video(file))

@@ -15,7 +15,7 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import read_json
 from vqbet_course.core.specs import Contract
 from vqbet_course.datasets.choice import Choice
-from vqbet_course.datasets.images import decoded, film_frames
+from vqbet_course.datasets.images import decode_video, decoded
 from vqbet_course.datasets.source import TASK_INDEX, UNSTATED, Episode, Frames, Source, is_state_or_action, readable
 
 KIND = "LeRobotDataset"
@@ -35,7 +35,7 @@ def open_source(path: Path, choice: Choice) -> Source:
     """A source of all its episodes. Raises BadInput for what cannot be read."""
     info = read_info(path)
     features = info["features"]
-    sizes = {n: picture_size(f) for n, f in features.items() if f["dtype"] in ("image", "video")}
+    sizes = {n: camera_size(f) for n, f in features.items() if f["dtype"] in ("image", "video")}
     left_out = {
         n: f"{' x '.join(map(str, size))}: only cameras of three channels are read"
         for n, size in sizes.items()
@@ -44,10 +44,11 @@ def open_source(path: Path, choice: Choice) -> Source:
     sizes = {n: size for n, size in sizes.items() if n not in left_out}
     left_out |= {n: "text, not numbers" for n, f in features.items() if f["dtype"] in ("string", "language")}
     columns = [n for n in features if n not in sizes and n not in left_out]
-    films = [n for n in sizes if features[n]["dtype"] == "video"]
-    promised = read_promises(path, films)
+    videos = [n for n in sizes if features[n]["dtype"] == "video"]
+    promised = read_promises(path, videos)
     if info["v3"] and not promised:
         raise BadInput(f"{path}: nothing in meta/episodes, which every LeRobotDataset v3 has; copy the dataset again")
+    check_checksums(path, promised)
     kept = kept_numbers(path, choice.drop_episodes) if choice.drop_episodes else None
     tasks = read_tasks(path)
 
@@ -64,8 +65,8 @@ def open_source(path: Path, choice: Choice) -> Source:
             check_promise(episode, promise)
             found, frames = found + 1, frames + len(episode)
             if found > first:
-                filmed = {n: film_of(path, info, n, number, promise, len(episode)) for n in films}
-                images = {n: filmed[n] if n in filmed else frames_of(parts, n) for n in sizes}
+                in_videos = {n: episode_in_video(path, info, n, number, promise, len(episode)) for n in videos}
+                images = {n: in_videos[n] if n in in_videos else frames_of(parts, n) for n in sizes}
                 yield Episode(episode.numbers, episode.place, images)
         if kept is None and (found, frames) != (info["total_episodes"], info["total_frames"]):
             raise BadInput(
@@ -161,7 +162,7 @@ def read_info(path: Path) -> dict[str, Any]:
             "total_frames": int(info["total_frames"]),
             "total_episodes": int(info["total_episodes"]),
             "v3": str(info.get("codebase_version")).startswith("v3"),
-            "film": str(info.get("video_path")),
+            "video_path": str(info.get("video_path")),
             "chunks_size": max(1, int(info.get("chunks_size", 1000))),
         }
         for name, feature in known["features"].items():
@@ -191,27 +192,53 @@ def read_facts(path: Path, info: dict[str, Any]) -> dict[str, Any]:
     return facts | {"license": stated[1] if stated else UNSTATED}
 
 
-def picture_size(feature: dict[str, Any]) -> tuple[int, ...]:
+def camera_size(feature: dict[str, Any]) -> tuple[int, ...]:
     """(height, width, channels), also where the channels are written first."""
     shape, names = feature["shape"], feature.get("names")
     first = str(names[0]).startswith("channel") if isinstance(names, list) and names else shape[:1] == [3] != shape[2:]
     return (*shape[1:], shape[0]) if len(shape) == 3 and first else tuple(shape)
 
 
-def read_promises(path: Path, films: list[str]) -> dict[int, dict[str, Any]]:
-    """{episode: what meta/episodes says of its length, its checksum and its place in the films}; v2 keeps the first
-    elsewhere and has a film per episode."""
+def read_promises(path: Path, videos: list[str]) -> dict[int, dict[str, Any]]:
+    """{episode: what meta/episodes says of its length, its checksum and its place in the videos}; v2 keeps the first
+    elsewhere and has a video per episode. Raises BadInput where number or length is missing, or a number is doubled."""
     import pyarrow.parquet as pq
 
     promised: dict[int, dict[str, Any]] = {}
-    filmed = [f"videos/{name}/{what}" for name in films for what in ("chunk_index", "file_index", "from_timestamp")]
+    columns = [f"videos/{name}/{what}" for name in videos for what in ("chunk_index", "file_index", "from_timestamp")]
     for file in sorted((path / "meta" / "episodes").glob("*/*.parquet")):
         with readable(str(file)):
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
-            wanted = ["episode_index", "length", "checksum", *filmed]
-            for row in parquet.read([n for n in wanted if n in parquet.schema_arrow.names]).to_pylist():
-                promised[row["episode_index"]] = row
+            known = parquet.schema_arrow.names
+            for name in ("episode_index", "length"):
+                if name not in known:
+                    raise BadInput(f"{file}: no column {name}; copy the dataset again")
+            wanted = ["episode_index", "length", "checksum", *columns]
+            for row in parquet.read([name for name in wanted if name in known]).to_pylist():
+                number = row["episode_index"]
+                if type(number) is not int or type(row["length"]) is not int:
+                    raise BadInput(
+                        f"{file}: episode_index {number} of length {row['length']}: both are whole numbers; "
+                        "copy the dataset again"
+                    )
+                if number in promised:
+                    raise BadInput(
+                        f"{file}: has episode {number} twice, or another file has it; copy the dataset again"
+                    )
+                promised[number] = row
     return promised
+
+
+def check_checksums(path: Path, promised: dict[int, dict[str, Any]]) -> None:
+    """Raise BadInput where a checksum is missing from a dataset that this course wrote: it has a meta/contract.json."""
+    if not (path / "meta" / "contract.json").exists():
+        return
+    without = next((number for number, row in promised.items() if not row.get("checksum")), None)
+    if without is not None or not promised:
+        raise BadInput(
+            f"{path}: meta/episodes has no checksum of episode {without or 0}; copy the dataset again, or remove "
+            "meta/contract.json if another tool changed the dataset on purpose"
+        )
 
 
 def pieces(path: Path, columns: list[str], features: set[str]) -> Iterator[tuple[int, Piece]]:
@@ -297,18 +324,18 @@ def check_promise(episode: Episode, promise: dict[str, Any]) -> None:
 
 
 def frames_of(parts: list[Piece], column: str) -> Frames:
-    """Pictures kept as PNG or JPEG inside the parquet files, a few at a time."""
+    """Images kept as PNG or JPEG inside the parquet files, a few at a time."""
 
     def frames() -> Iterator[np.ndarray]:
         for file, begin, end, _ in parts:
-            for data in encoded_pictures(file, column, begin, end):
+            for data in encoded_images(file, column, begin, end):
                 yield decoded(data)
 
     return frames
 
 
-def encoded_pictures(file: Path, column: str, begin: int, end: int) -> Iterator[bytes]:
-    """The encoded pictures of rows begin..end-1 of a parquet file, passing over the row groups before them."""
+def encoded_images(file: Path, column: str, begin: int, end: int) -> Iterator[bytes]:
+    """The encoded images of rows begin..end-1 of a parquet file, passing over the row groups before them."""
     import pyarrow.parquet as pq
 
     parquet, first = pq.ParquetFile(file), 0
@@ -318,7 +345,7 @@ def encoded_pictures(file: Path, column: str, begin: int, end: int) -> Iterator[
             row = first
             for batch in parquet.iter_batches(16, row_groups=[group], columns=[column]):
                 wanted = batch.slice(max(0, begin - row), max(0, end - max(row, begin)))
-                yield from (picture["bytes"] for picture in wanted.column(0).to_pylist())
+                yield from (image["bytes"] for image in wanted.column(0).to_pylist())
                 row += len(batch)
         first = last
 
@@ -339,13 +366,15 @@ def filled_in(template: str, place: str, **values: Any) -> str:
     return filled
 
 
-def film_of(path: Path, info: dict[str, Any], column: str, number: int, promise: dict[str, Any], n: int) -> Frames:
-    """The n pictures of an episode that are kept in a film: a part of one (v3), or one of its own (v2)."""
+def episode_in_video(
+    path: Path, info: dict[str, Any], column: str, number: int, promise: dict[str, Any], n: int
+) -> Frames:
+    """The n images of an episode that are kept in a video: a part of one (v3), or one of its own (v2)."""
 
     def frames() -> Iterator[np.ndarray]:
         at = {what: promise.get(f"videos/{column}/{what}") for what in ("chunk_index", "file_index")}
         file = path / filled_in(
-            info["film"],
+            info["video_path"],
             f"{path}/meta/info.json",
             video_key=column,
             **at,
@@ -354,24 +383,24 @@ def film_of(path: Path, info: dict[str, Any], column: str, number: int, promise:
         )
         begin = promise.get(f"videos/{column}/from_timestamp") or 0.0
         if not file.is_file():
-            raise BadInput(f"{file}: missing; it has the pictures of episode {number}, copy the dataset again")
-        yield from in_time(film_frames(file, begin), begin, info["fps"], n, f"{file}, episode {number}")
+            raise BadInput(f"{file}: missing; it has the images of episode {number}, copy the dataset again")
+        yield from in_time(decode_video(file, begin), begin, info["fps"], n, f"{file}, episode {number}")
 
     return frames
 
 
 def in_time(
-    film: Iterator[tuple[float, np.ndarray]], begin: float, fps: float, n: int, place: str
+    video: Iterator[tuple[float, np.ndarray]], begin: float, fps: float, n: int, place: str
 ) -> Iterator[np.ndarray]:
-    """The n pictures due at `begin`, begin + 1 / fps, ... Raises BadInput where the film has none at that time."""
+    """The n images due at `begin`, begin + 1 / fps, ... Raises BadInput where the video has none at that time."""
     row = 0
-    for time, picture in film:
+    for time, image in video:
         late = (time - begin) * fps - row
         if late > 0.5:
             break
         if late > -0.5:
-            yield picture
+            yield image
             row += 1
         if row == n:
             return
-    raise BadInput(f"{place}, row {row}: the film has no picture at {begin + row / fps:.3f} s; copy the dataset again")
+    raise BadInput(f"{place}, row {row}: the video has no image at {begin + row / fps:.3f} s; copy the dataset again")

@@ -1,4 +1,5 @@
-"""A robomimic HDF5 file: `data/demo_*/obs/*` and `data/demo_*/actions`. Isaac Lab writes such files, too."""
+"""A robomimic HDF5 file: `data/demo_*/obs/*` and `data/demo_*/actions`; `mask/*` are lists of demonstrations, such as those
+to train on. Isaac Lab writes such files, too."""
 
 import json
 from collections.abc import Iterator
@@ -42,7 +43,8 @@ def open_source(path: Path, choice: Choice) -> Source:
         first = file["data"][demos[0]]
         observations = part(first, OBSERVATIONS, str(path))
         states = {"observation.state": components(observations, states_of(observations))}
-        left_out = unread(first, observations, wanted)
+        splits, unusable = masks_of(file, demos)
+        left_out = unread(first, observations, wanted) | unusable
     settings = arguments.get("env_kwargs")
     settings = settings if isinstance(settings, dict) else {}
     robots = settings.get("robots", UNSTATED)
@@ -63,6 +65,7 @@ def open_source(path: Path, choice: Choice) -> Source:
         names=states,
         task=str(arguments.get("env_name", UNSTATED)),
         left_out=left_out,
+        splits=splits,
         robot=robots if isinstance(robots, str) else ", ".join(map(str, robots)),
     )
 
@@ -76,6 +79,23 @@ def demo_number(name: str) -> int | None:
 def by_number(name: str) -> int:
     """A key that puts demonstrations in the order of their numbers."""
     return demo_number(name) or 0
+
+
+def masks_of(file: Any, demos: list[str]) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    """{name: numbers of its demonstrations} of the masks of a file, and {mask: why it cannot be used} of the others."""
+    splits, unusable = dict[str, tuple[int, ...]](), dict[str, str]()
+    place = {name: number for number, name in enumerate(demos)}
+    for name, array in leaves(file.get("mask", {})).items():
+        if array.dtype.kind not in "OS" or array.ndim != 1:
+            unusable[f"mask/{name}"] = f"{array.dtype}, not the names of demonstrations"
+            continue
+        named = [text.decode(errors="replace") for text in array[:]]
+        missing = next((text for text in named if text not in place), None)
+        if missing is None:
+            splits[name] = tuple(sorted(place[text] for text in named))
+        else:
+            unusable[f"mask/{name}"] = f"names {missing}, which is not in the file"
+    return splits, unusable
 
 
 def arguments_of(path: Path, text: Any) -> dict[str, Any]:

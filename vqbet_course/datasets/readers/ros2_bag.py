@@ -6,6 +6,7 @@ header, where it has one, else that of its recording. Numbers of joints are matc
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,17 @@ IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 
 Message = tuple[float, Any]
 """Time in seconds, and what is deserialized."""
+
+
+@dataclass(frozen=True)
+class Topics:
+    """What every bag is read as: topics {feature: topic}, names {feature: those of its numbers}, by the first bag, the
+    features that are cameras, and the rate of the frames."""
+
+    topics: dict[str, str]
+    names: dict[str, list[str]]
+    cameras: list[str]
+    fps: float
 
 
 def folders_of(path: Path) -> list[Path]:
@@ -45,20 +57,21 @@ def open_source(path: Path, choice: Choice) -> Source:
     with readable(str(path)), reader([folders[0]]) as bag:
         types = {connection.topic: connection.msgtype for connection in bag.connections}
     check_topics(path, topics, types, choice.fps)
-    pictures = [name for name, topic in topics.items() if types[topic] in IMAGES]
+    cameras = [name for name, topic in topics.items() if types[topic] in IMAGES]
 
     def read(start: int) -> Iterator[Episode]:
         for number in range(start, len(folders)):
             with reader([folders[number]]) as bag:
-                yield episode_of(bag, reader, folders[number], number, topics, pictures, choice.fps or 1.0)
+                yield episode_of(bag, reader, folders[number], number, layout)
 
     with reader([folders[0]]) as bag:
         names = {
             name: parts
             for name, topic in topics.items()
-            if name not in pictures and (parts := names_of(next(messages(bag, topic))[1]))
+            if name not in cameras and (parts := names_of(next(messages(bag, topic))[1]))
         }
-        sizes = {name: image_of(next(messages(bag, topics[name]))[1]).shape for name in pictures}
+        sizes = {name: image_of(next(messages(bag, topics[name]))[1]).shape for name in cameras}
+    layout = Topics(topics, names, cameras, choice.fps or 1.0)
     left_out = {
         topic: f"not in --topics; take it with --topics FEATURE={topic}"
         for topic in types
@@ -110,13 +123,16 @@ def names_of(message: Any) -> list[str]:
 
 
 def numbers_of(message: Any, names: list[str], place: str) -> np.ndarray:
-    """The numbers (size,) of a message: positions of joints by name, an array's data, or all fields in order."""
-    if hasattr(message, "position") and hasattr(message, "name"):
+    """The numbers (size,) of a message: positions of joints by name, an array's data, or all fields in order. `names`:
+    those of the joints to take, empty where the first message of the first bag states none."""
+    if names and hasattr(message, "position"):
         found = dict(zip(names_of(message), message.position, strict=False))
         missing = next((name for name in names if name not in found), None)
         if missing is not None:
-            raise BadInput(f"{place}: a message has no joint {missing}, which the first one has")
+            raise BadInput(f"{place}: a message has no joint {missing}, which the first bag has")
         return np.array([found[name] for name in names], np.float64)
+    if hasattr(message, "position") and hasattr(message, "name"):
+        return np.array(message.position, np.float64)
     if hasattr(message, "data"):
         return np.atleast_1d(np.asarray(message.data, np.float64))
     return np.array(list(plain_numbers(message)), np.float64)
@@ -142,28 +158,25 @@ def image_of(message: Any) -> np.ndarray:
     if message.encoding not in ("rgb8", "bgr8"):
         raise BadInput(f"images are kept as {message.encoding}; only rgb8, bgr8 and compressed images are read")
     rows = np.frombuffer(bytes(message.data), np.uint8).reshape(message.height, message.step)
-    picture = rows[:, : 3 * message.width].reshape(message.height, message.width, 3)
-    return picture if message.encoding == "rgb8" else picture[:, :, ::-1]
+    image = rows[:, : 3 * message.width].reshape(message.height, message.width, 3)
+    return image if message.encoding == "rgb8" else image[:, :, ::-1]
 
 
-def episode_of(
-    bag: Any, reader: Any, folder: Path, number: int, topics: dict[str, str], pictures: list[str], fps: float
-) -> Episode:
+def episode_of(bag: Any, reader: Any, folder: Path, number: int, layout: Topics) -> Episode:
     """One bag as an episode, resampled by the rules above."""
     place = f"{folder}, episode {number}"
     times: dict[str, np.ndarray] = {}
     values: dict[str, np.ndarray] = {}
-    for name, topic in topics.items():
-        stamps, rows, names = [], [], None
+    for name, topic in layout.topics.items():
+        stamps, rows = [], []
         for time, message in messages(bag, topic):
             stamps.append(time)
-            if name not in pictures:
-                names = names_of(message) if names is None else names
-                rows.append(numbers_of(message, names, place))
+            if name not in layout.cameras:
+                rows.append(numbers_of(message, layout.names.get(name, []), place))
         times[name], values[name] = np.array(stamps), np.array(rows)
-    chosen = nearest_before(times, fps, place)
-    numbers = {name: values[name][chosen[name]] for name in topics if name not in pictures}
-    images = {name: frames_of(reader, folder, topics[name], chosen[name]) for name in pictures}
+    chosen = nearest_before(times, layout.fps, place)
+    numbers = {name: values[name][chosen[name]] for name in values if name not in layout.cameras}
+    images = {name: frames_of(reader, folder, layout.topics[name], chosen[name]) for name in layout.cameras}
     return Episode(numbers, place, images)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets.source import Episode, Source
 from vqbet_course.demos import Demos
-from vqbet_course.tasks.navigation.environment import MAX_STEP, NavigationEnv
+from vqbet_course.tasks.navigation.environment import INSTRUCTION, MAX_STEP, NavigationEnv
 
 BEHIND_THE_GOAL = 20
 """Steps that demonstrations walk on behind the goal where long chunks learn from them."""
@@ -139,7 +139,7 @@ def navigation_source(episodes: int, seed: int, walk_on: bool = False) -> Source
         read,
         contract.fps,
         units=contract.units(),
-        task="Get to the goal round the disc",
+        task=INSTRUCTION,
         robot="a point",
         operator="the scripted demonstrator of vqbet_course",
         license="apache-2.0",

@@ -8,6 +8,9 @@ import numpy as np
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import Contract, Field, TaskContract
 
+INSTRUCTION = "Get to the goal round the disc"
+"""The instruction of demonstrations, as LeRobot keeps one."""
+
 RADIUS = 0.25
 """Radius of a disc in metres."""
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets.source import Source
-from vqbet_course.tasks.navigation.environment import NavigationEnv, y_beside_disc
+from vqbet_course.tasks.navigation.environment import INSTRUCTION, NavigationEnv, y_beside_disc
 from vqbet_course.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Navigation(Task):
     """A point robot gets to its goal round one disc, on either side."""
 
-    name, title, contract = "navigation", "navigation", NavigationEnv().contract
+    name, title, instruction, contract = "navigation", "navigation", INSTRUCTION, NavigationEnv().contract
     laptop: Mapping[str, Any] = {"use_relative_actions": False}  # an action is a displacement already
 
     def make_env(self) -> gym.Env:

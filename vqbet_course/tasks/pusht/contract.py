@@ -23,7 +23,7 @@ PUSHT_TASK = TaskContract(
 )
 """PushT as this course evaluates it."""
 
-TASK_TEXT = "Push the T-shaped block onto the T-shaped target."
+INSTRUCTION = "Push the T-shaped block onto the T-shaped target."
 """The instruction of PushT's demonstrations, as LeRobot keeps one."""
 
 NAMES = {

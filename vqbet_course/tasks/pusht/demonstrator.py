@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets.source import Episode, Source
-from vqbet_course.tasks.pusht.contract import NAMES, PUSHT, SUCCESS_COVERAGE, TASK_TEXT
+from vqbet_course.tasks.pusht.contract import INSTRUCTION, NAMES, PUSHT, SUCCESS_COVERAGE
 from vqbet_course.tasks.pusht.geometry import GOAL_POSE, KEYPOINTS, OUTLINE, PUSHER_RADIUS, SIZE, block_keypoints
 
 Complex = NDArray[np.complex128]
@@ -469,7 +469,7 @@ def expert_source(
         PUSHT.fps,
         units=PUSHT.units(),
         names=NAMES | NEXT,
-        task=TASK_TEXT,
+        task=INSTRUCTION,
         robot="2d pointer",
         operator="the scripted expert of vqbet_course",
         license="apache-2.0",

@@ -1,5 +1,6 @@
 """PushT as a Gymnasium environment, with its contract, and the wrappers that start it and place its goal."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -116,6 +117,17 @@ class GoalPose(gym.Wrapper):
         setattr(self.unwrapped, "goal_pose", pose)
         self.goal = block_keypoints(pose[None])[0].astype(np.float32)
         return observation, info | {"goal_pose": np.copy(pose)}
+
+
+def make_changed_pusht(change: Callable[[np.ndarray], np.ndarray]) -> gym.Env:
+    """PushT with a robot that moves differently: `change` maps relative actions (1, 2) to those it executes, px."""
+    env = make_pusht()
+
+    def changed(action: np.ndarray) -> np.ndarray:
+        pusher = np.array(env.agent.position)
+        return pusher + np.asarray(change((action - pusher)[None].astype(np.float32)))[0]
+
+    return gym.wrappers.TransformAction(env, changed, env.action_space)
 
 
 def draw_pose(seed: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets.source import TASK_INDEX, UNSTATED, Episode, Source
-from vqbet_course.tasks.pusht.contract import NAMES, PUSHT, TASK_TEXT
+from vqbet_course.tasks.pusht.contract import INSTRUCTION, NAMES, PUSHT
 from vqbet_course.tasks.pusht.geometry import SIZE, block_keypoints, block_pose
 
 KEYPOINTS, PUSHER = PUSHT.observation
@@ -83,7 +83,7 @@ def with_keypoints(source: Source) -> Source:
         fps=source.fps or PUSHT.fps,
         units=PUSHT.units(),
         names=NAMES,
-        task=TASK_TEXT if source.task == UNSTATED else source.task,
+        task=INSTRUCTION if source.task == UNSTATED else source.task,
     )
 
 

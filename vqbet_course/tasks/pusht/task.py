@@ -12,7 +12,7 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import Contract
 from vqbet_course.datasets.source import Episode, Frames, Source
 from vqbet_course.tasks.perturbations import Kind
-from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK, SUCCESS_COVERAGE
+from vqbet_course.tasks.pusht.contract import INSTRUCTION, PUSHT, PUSHT_TASK, SUCCESS_COVERAGE
 from vqbet_course.tasks.pusht.forks import FORK_SEEDS, way_round
 from vqbet_course.tasks.pusht.geometry import GOAL_POSE, OUTLINE, PUSHER_RADIUS, SIZE, block_pose, to_world
 from vqbet_course.tasks.pusht.perturbations import PUSHT_KINDS
@@ -30,7 +30,7 @@ class PushT(Task):
     """A round pusher pushes a T-shaped block onto its goal."""
 
     name, title, contract = "pusht", "PushT", PUSHT_TASK
-    data = "demo"
+    instruction, data = INSTRUCTION, "demo"
     success_progress = SUCCESS_COVERAGE
     frame_size = (96, 96, 3)
     perturbations: Mapping[str, Kind] = PUSHT_KINDS

@@ -1,9 +1,10 @@
 """Bring result files of version 0.1 into the form of this version; nothing is measured again.
 
-    python benchmarks/from_0_1.py benchmarks/results benchmarks/results/ablations
+    python -m vqbet_course.experiments.from_0_1 FOLDER...
 
 An ablation gets the full configuration that it was made with: in 0.1 a file told only what it changed in the laptop's
-configuration, which has not changed since. A panel gets the names of 0.2, its tests and its claims.
+configuration, which has not changed since. A panel, and each of its jobs, gets the names of 0.2; a panel its tests and
+its claims. The folder of a panel's jobs is PANEL/jobs.
 """
 
 import json
@@ -20,7 +21,7 @@ from vqbet_course.experiments.verdicts import claims, paired_tests
 RENAMED = {"rollouts": "episodes", "films": "videos"}
 
 
-def renamed(values: dict[str, Any]) -> dict[str, Any]:
+def in_todays_words(values: dict[str, Any]) -> dict[str, Any]:
     """The same with the names of 0.2, in the same order."""
     return {RENAMED.get(name, name): value for name, value in values.items()}
 
@@ -31,9 +32,12 @@ def convert(values: dict[str, Any]) -> dict[str, Any]:
     if schema == "vqbet_course/ablation/1" and "config" not in values:
         return values | {"config": stored_form(full_config(Variant(**values["variant"])))}
     if schema == "vqbet_course/panel/1":
-        values = values | {"schema": SCHEMA, "settings": renamed(values["settings"])}
+        values = values | {"schema": SCHEMA}
+        if "settings" in values:  # a job's file has them in its results only
+            values["settings"] = in_todays_words(values["settings"])
         values["results"] = [
-            renamed(r) | {"schema": SCHEMA, "settings": renamed(r["settings"])} for r in values["results"]
+            in_todays_words(r) | {"schema": SCHEMA, "settings": in_todays_words(r["settings"])}
+            for r in values["results"]
         ]
         for result in values["results"]:
             result["videos"] = [path.replace("films/", "videos/") for path in result["videos"]]
@@ -44,7 +48,7 @@ def convert(values: dict[str, Any]) -> dict[str, Any]:
 
 @click.command()
 @click.argument("folders", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
-def main(folders: tuple[Path, ...]) -> None:
+def convert_folders(folders: tuple[Path, ...]) -> None:
     """Convert the result files in some folders."""
     for path in sorted(path for folder in folders for path in folder.glob("*.json")):
         text = path.read_text(encoding="utf-8")
@@ -56,4 +60,4 @@ def main(folders: tuple[Path, ...]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    convert_folders()
