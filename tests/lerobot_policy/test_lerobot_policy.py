@@ -516,7 +516,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda c: change_tensors(c, lambda t: t[HEAD].view(-1)[:1].fill_(float("nan"))),
         "policy.lm_head.weight is not finite",
     ),
-    "a damaged contract": (lambda c: (c / "contract.json").write_text("{"), "contract.json: damaged"),
+    "a damaged contract": (lambda c: replaced(c / "contract.json", b"{"), "contract.json: damaged"),
     "other normalisation": (lambda c: change_json(c / "policy_preprocessor.json", without_min_max), "MEAN_STD"),
     "pictures that are normalised": (lambda c: with_processors(c, VISUAL="MEAN_STD"), "observation.image by MEAN_STD"),
     "no normalisation": (lambda c: (c / "policy_preprocessor.json").unlink(), "policy_preprocessor.json"),

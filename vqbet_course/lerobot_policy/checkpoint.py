@@ -234,7 +234,9 @@ def as_trained(contract: Contract, folder: Path) -> Contract:
         return replace(contract, fps=fps)
     source = open_source(str(root))
     units = {name: source.units.get(name, UNSTATED) for name in contract.features()}
-    return replace(with_stated_units(contract, [f"{name}={unit}" for name, unit in units.items()]), fps=source.fps or fps)
+    return replace(
+        with_stated_units(contract, [f"{name}={unit}" for name, unit in units.items()]), fps=source.fps or fps
+    )
 
 
 def with_stated_units(contract: Contract, stated: Sequence[str]) -> Contract:
