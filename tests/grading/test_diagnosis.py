@@ -8,7 +8,7 @@ from wrong_answers import WRONG
 
 from vqbet_course.grading import judging
 from vqbet_course.grading.checks import Misconception, all_checks
-from vqbet_course.grading.diagnosis import known_relation, smallest_example
+from vqbet_course.grading.diagnosis import known_relation, outputs_of, smallest_example
 from vqbet_course.grading.grades import Verdict
 from vqbet_course.grading.lessons import lab_of
 from vqbet_course.grading.mutation import OFF_BY_ONE, SIGN, TRANSPOSE
@@ -17,7 +17,8 @@ from vqbet_course.grading.mutation import OFF_BY_ONE, SIGN, TRANSPOSE
 def diagnosed(exercise_id: str, edits: dict[str, str], seed: int) -> Verdict:
     """The verdict on the solution with these edits."""
     check, lab = all_checks()[exercise_id], lab_of(exercise_id)
-    outputs = judging.outputs_of(Misconception("", edits, ""), check, lab, check.inputs(seed))
+    source = Misconception("", edits, "").source(lab.exercises[exercise_id].solution)
+    outputs = outputs_of(source, check, vars(judging.released_module(lab)), check.inputs(seed))
     return judging.verdict(check, lab, seed, outputs)
 
 
