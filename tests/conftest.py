@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -10,6 +11,20 @@ import pytest
 REPO = Path(__file__).resolve().parent.parent
 
 Cell = str | tuple[str, str]  # code, or a tag and code
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Under `--dist loadfile`, the tests of a file run on one worker, which makes what they share once. The cells of
+    each lesson share nothing: they come last, where a worker is free."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class FilesThenLessons(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            alone = "::test_the_lessons_own_test_cells_pass[" in nodeid
+            return nodeid if alone else super()._split_scope(nodeid)
+
+    return FilesThenLessons(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(autouse=True)

@@ -3,13 +3,13 @@
 import os
 import shutil
 import site
-import subprocess
 import sys
 import venv
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from commands import output_of
 from conftest import REPO
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -41,21 +41,9 @@ class Installed:
 
 
 def run(*command: object, cwd: Path, **environment: str) -> str:
-    """Run a command away from the repository, assert that it succeeds, and return what it printed."""
+    """What a command prints that runs away from the repository."""
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        env=inherited | environment,
-        text=True,
-        timeout=800,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    assert done.returncode == 0, done.stdout[-6000:]
-    return done.stdout
+    return output_of(*command, cwd=cwd, timeout=800, environment=inherited | environment)
 
 
 @pytest.fixture(scope="module")

@@ -516,7 +516,7 @@ def feedback(grades: Path, out: Path) -> None:
     help="Which of a student's attempts counts.",
 )
 @click.option(
-    "--due", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]), help="When labs were due."
+    "--due", type=click.DateTime(["%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]), help="Day and time when labs were due."
 )
 @click.option(
     "--penalty",
@@ -533,6 +533,8 @@ def gradebook(grades: Path, kind: str, keep: str, due: datetime | None, penalty:
     from vqbet_course.grading import gradebook as books
 
     rows = books.existing(grades)
+    if penalty and due is None and not any(row["late"] for row in rows):
+        raise BadInput("--penalty needs --due: nothing else says which submissions were late")
     entries = books.book(rows, books.Rules(keep, due, penalty))
     if kind == "json":
         write_json(out, {"students": entries, "exercises": books.item_statistics(rows)})

@@ -2,12 +2,12 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+from commands import output_of
 from conftest import REPO
 
 from vqbet_course.course.profiles import CELL_TIMEOUT_S
@@ -22,20 +22,10 @@ every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: pat
 every_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 
 
-def run(*command: object, cwd: Path = REPO, timeout: float = LESSON_SECONDS) -> str:
-    """Run a command as the lessons are run, assert that it succeeds, and return what it printed."""
+def run(*command: object, cwd: Path = REPO) -> str:
+    """What a command prints that runs as the lessons do."""
     with lesson_environment():
-        done = subprocess.run(
-            [str(part) for part in command],
-            cwd=cwd,
-            timeout=timeout,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-    assert done.returncode == 0, done.stdout[-8000:]
-    return done.stdout
+        return output_of(*command, cwd=cwd, timeout=LESSON_SECONDS)
 
 
 @pytest.fixture

@@ -63,6 +63,16 @@ def test_held_out_episodes_are_compared_in_their_own_unit(arm: Path, capsys: pyt
     assert len(json.loads((arm / "val" / "offline.json").read_text())["episodes"]) == 1
 
 
+def test_each_part_of_a_split_has_its_folder(arm: Path) -> None:
+    asked = ["eval", str(arm / "run"), "--offline", str(arm / "data"), "--split", str(arm / "split.json")]
+    held_out = json.loads((arm / "split.json").read_text())
+    for part in ("val", "stress"):
+        assert cli.main([*asked, "--part", part]) == 0
+    for part in ("val", "stress"):
+        found = json.loads((arm / "run" / "eval" / f"offline-{part}" / "offline.json").read_text())
+        assert found["episodes"] == held_out[part]
+
+
 def test_data_under_another_name_are_the_same_data(arm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held = [e for e in range(6) if e not in json.loads((arm / "split.json").read_text())["train"]]
     (arm / "link").symlink_to(arm / "data")

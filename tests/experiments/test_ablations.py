@@ -267,7 +267,7 @@ def test_results_of_0_1_are_brought_into_the_form_of_now(tmp_path: Path, capsys:
         json.dumps({"schema": "vqbet_course/panel/1", "results": rows[:1]})
     )
     with pytest.raises(SystemExit) as ended:
-        import_module(command).main([str(tmp_path), str(tmp_path / "jobs")])
+        import_module(command).convert_folders([str(tmp_path), str(tmp_path / "jobs")])
     assert ended.value.code == 0 and capsys.readouterr().out.count("converted: ") == 2
     assert len(stored("layers", tmp_path)["2 layers"]) == 1
     (job,) = parse_job(json.loads((tmp_path / "jobs" / "bc-seed1.json").read_text()))

@@ -294,7 +294,7 @@ def test_a_person_overrules_a_label_and_the_report_keeps_both(
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["--policies", "bc,rt2"], "unknown policy 'rt2'; choose from bc, bet, act, diffusion, vqbet"),
+        (["--policies", "bc,rt2"], "unknown policy 'rt2'; choose from bc, bet, act, diffusion, flow, vqbet"),
         (["--policies", "bc,bc"], "each policy and each seed once"),
         (["--seeds", "1,1"], "each policy and each seed once"),
         (["--seeds=-1"], "at least 0"),

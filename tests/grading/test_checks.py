@@ -10,6 +10,7 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.core.notebooks import source_of
 from vqbet_course.grading import judging
 from vqbet_course.grading.checks import Misconception, all_checks
+from vqbet_course.grading.diagnosis import outputs_of
 from vqbet_course.grading.editions import LABS, blanked, pointing_home, student_edition
 from vqbet_course.grading.explanations import EXPLANATIONS
 from vqbet_course.grading.lessons import all_labs, lab_of
@@ -43,11 +44,13 @@ def test_a_lab_has_two_to_four_exercises_of_its_lesson(name: str) -> None:
 def test_the_solution_passes_and_every_misconception_is_recognised(exercise_id: str, seed: int) -> None:
     check, lab = all_checks()[exercise_id], lab_of(exercise_id)
     inputs = check.inputs(seed)
-    expected = ask(check.probe, getattr(judging.released_module(lab), check.answer), inputs)
+    names, solution = vars(judging.released_module(lab)), lab.exercises[exercise_id].solution
+    expected = ask(check.probe, names[check.answer], inputs)
     assert not any(value.isnan().any() for value in expected.values() if value.is_floating_point())
     assert judging.verdict(check, lab, seed, expected).status == "passed"
     for misconception in check.misconceptions:
-        found = judging.verdict(check, lab, seed, judging.outputs_of(misconception, check, lab, inputs))
+        wrong = outputs_of(misconception.source(solution), check, names, inputs)
+        found = judging.verdict(check, lab, seed, wrong)
         assert (found.status, found.misconception) == ("wrong", misconception.name)
         assert found.hint == misconception.hint
 

@@ -8,7 +8,7 @@ from wrong_answers import WRONG
 
 from vqbet_course.grading import judging
 from vqbet_course.grading.checks import Misconception, all_checks
-from vqbet_course.grading.diagnosis import known_relation
+from vqbet_course.grading.diagnosis import known_relation, outputs_of, smallest_example
 from vqbet_course.grading.grades import Verdict
 from vqbet_course.grading.lessons import lab_of
 from vqbet_course.grading.mutation import OFF_BY_ONE, SIGN, TRANSPOSE
@@ -17,7 +17,8 @@ from vqbet_course.grading.mutation import OFF_BY_ONE, SIGN, TRANSPOSE
 def diagnosed(exercise_id: str, edits: dict[str, str], seed: int) -> Verdict:
     """The verdict on the solution with these edits."""
     check, lab = all_checks()[exercise_id], lab_of(exercise_id)
-    outputs = judging.outputs_of(Misconception("", edits, ""), check, lab, check.inputs(seed))
+    source = Misconception("", edits, "").source(lab.exercises[exercise_id].solution)
+    outputs = outputs_of(source, check, vars(judging.released_module(lab)), check.inputs(seed))
     return judging.verdict(check, lab, seed, outputs)
 
 
@@ -69,3 +70,14 @@ def test_relations_hold_for_all_outputs_or_are_not_told() -> None:
     assert known_relation(right, {"0.a": right["0.a"].T, "0.b": right["0.b"] + 1})[0] == ""
     assert known_relation(right, right | {"0.a": 3 * right["0.a"]})[0].endswith("3 times what is expected")
     assert known_relation(right, right | {"0.b": torch.arange(6)})[0].startswith(OFF_BY_ONE)
+
+
+def test_an_example_is_of_numbers_and_says_no_shape_twice() -> None:
+    right = {"0.tokens": torch.arange(27), "0.count": torch.tensor(3), "0.is refused": torch.tensor(True)}
+    wrong = {"0.tokens": torch.ones(27, 4), "0.count": torch.tensor(4), "0.is refused": torch.tensor(False)}
+    differ = lambda one, other: one.shape != other.shape or not torch.equal(one.double(), other.double())
+    assert smallest_example({}, right, wrong, differ) == "`count`: expected 3, got 4"
+    del right["0.count"]
+    assert smallest_example({}, right, wrong, differ) == ""
+    del right["0.tokens"]
+    assert smallest_example({}, right, wrong, differ) == "`is refused`: expected True, got False"

@@ -48,6 +48,7 @@ ALL, NONE, MOST = grade_of(*["passed"] * 4), grade_of(*["missing"] * 4), grade_o
     [
         ("Ada Lovelace_12345_assignsubmission_file_/lab 1.ipynb", "Ada Lovelace", "12345", False),
         ("Ada Lovelace_12345_assignsubmission_file_01_tokens.ipynb", "Ada Lovelace", "12345", False),
+        ("Ada Lovelace_12345_assignsubmission_file/01_tokens.ipynb", "Ada Lovelace", "12345", False),
         ("lovelaceada_LATE_991_4711_01_tokens.ipynb", "lovelaceada", "991", True),
         ("lovelaceada_991_4711_01_tokens-2.ipynb", "lovelaceada", "991", False),
         ("12345-67890 - Ada Lovelace - Oct 3, 2026 1159 PM/01_tokens.ipynb", "Ada Lovelace", "12345", False),
@@ -322,3 +323,20 @@ def test_regrade_grades_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             tmp_path / "ada.ipynb", tmp_path / "out", options=grader.Options(execute=False), regrade=regrade, quiet=True
         )
     assert written == ["ada", "ada"]
+
+
+def test_files_of_one_name_in_one_students_folders_have_pages_of_their_own(tmp_path: Path) -> None:
+    with gradebook.opened(tmp_path / "grades") as store:
+        for name in ("Eve_7_assignsubmission_file_/a/lab", "Eve_7_assignsubmission_file_/b/lab", "a", "b/a"):
+            gradebook.keep(store, Submission(name, "Eve", "7"), name, MOST)
+    pages = report.write_feedback(gradebook.existing(tmp_path / "grades"), tmp_path / "out")
+    assert len(set(pages)) == 4 and all(page.exists() for page in pages)
+
+
+def test_a_penalty_without_a_due_time_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with gradebook.opened(tmp_path) as store:
+        gradebook.keep(store, Submission("ada", "Ada", "1"), "ada", MOST)
+    book = tmp_path / "book.csv"
+    assert main(["gradebook", str(tmp_path), "--penalty", "10", "--out", str(book)]) == 2
+    assert "--due" in capsys.readouterr().err and not book.exists()
+    assert main(["gradebook", str(tmp_path), "--penalty", "10", "--due", "2026-12-01", "--out", str(book)]) == 2

@@ -21,6 +21,7 @@ from vqbet_course.grading.sandbox import (
     bind,
     bubblewrap,
     bubblewrap_works,
+    in_a_session,
     interpreter,
     scratch_folder,
     where_it_runs,
@@ -67,16 +68,8 @@ def execute(data: bytes, lab: Lab, limits: Limits = LIMITS) -> tuple[bytes, str]
             "HF_HUB_OFFLINE": "1",
             "PYTHONPATH": str(PACKAGE.parent),
         }
-        process = subprocess.Popen(
-            [*command(), *map(str, inherited), json.dumps(asdict(where_it_runs(limits)))],
-            pass_fds=inherited,
-            env=environment,
-            cwd=home,
-            start_new_session=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        arguments = [*map(str, inherited), json.dumps(asdict(where_it_runs(limits)))]
+        process = in_a_session([*command(), *arguments], inherited, environment, home)
         try:
             process.wait(limits.wall + 5)  # the runner keeps the time; this is for one that no longer can
         except subprocess.TimeoutExpired:

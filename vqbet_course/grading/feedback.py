@@ -21,6 +21,7 @@ from vqbet_course.grading.grades import Ungradable, Verdict
 from vqbet_course.grading.judging import judge_answer, make_job
 from vqbet_course.grading.lessons import Lab, lab_of
 from vqbet_course.grading.limits import Limits
+from vqbet_course.grading.report import coded
 from vqbet_course.grading.sandbox import Sandbox, kept_sandbox
 from vqbet_course.grading.submissions import answers_to
 
@@ -47,7 +48,7 @@ class Card:
 
     def html(self) -> str:
         """The card as HTML."""
-        return render("check_card.html", card=self)
+        return render("check_card.html", card=self, coded=coded)
 
 
 def show_card(answer: Callable[..., Any]) -> None:

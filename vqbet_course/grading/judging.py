@@ -14,8 +14,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from vqbet_course.grading.answers import Answer
-from vqbet_course.grading.checks import Check, Misconception, all_checks
-from vqbet_course.grading.diagnosis import diagnose, smallest_example
+from vqbet_course.grading.checks import Check, all_checks
+from vqbet_course.grading.diagnosis import diagnose, gives, smallest_example
 from vqbet_course.grading.grades import Verdict
 from vqbet_course.grading.lessons import Lab, lab_of
 from vqbet_course.grading.runner import Outputs, ask, metadata_of
@@ -59,7 +59,7 @@ def judge_answer(exercise_id: str, seed: int, source: str, answer: bytes) -> Ver
     except Exception:  # whatever a damaged file makes the reader say
         return Verdict("error", "the code ended its process before it gave an answer")
     if status == "not attempted":
-        return Verdict("not attempted", "not attempted yet")
+        return Verdict("not attempted", "not attempted yet: write your code in place of `raise NotImplementedError`")
     if status == "error":
         return Verdict("error", error_message(error, line, name if name_in(name, source) else "", words))
     return verdict(all_checks()[exercise_id], lab_of(exercise_id), seed, got)
@@ -85,36 +85,29 @@ def error_message(error: str, line: str, name: str, words: str) -> str:
 
 def verdict(check: type[Check], lab: Lab, seed: int, got: Outputs) -> Verdict:
     """Compare outputs with the solution's; where they differ, find out what the mistake is."""
-    inputs, names = check.inputs(seed), dict(vars(released_module(lab)))
+    inputs, names = check.inputs(seed), vars(released_module(lab))
     expected = ask(check.probe, names[check.answer], inputs)
     wrong = difference(expected, got, check)
     if not wrong:
         return Verdict("passed", "passed")
-    for misconception in check.misconceptions:
-        if not difference(outputs_of(misconception, check, lab, inputs), got, check):
-            return Verdict("wrong", wrong, misconception.name, misconception.hint)
+
+    def differ(right: Outputs, mine: Outputs) -> bool:
+        return bool(difference(right, mine, check))
+
+    solution = lab.exercises[check.id].solution
+    for known in check.misconceptions:
+        if gives(known.source(solution), check, names, inputs, got, differ):
+            return Verdict("wrong", wrong, known.name, known.hint)
     kind, hint, example = "", "", ""
     try:
-        kind, hint = diagnose(
-            check, lab, names, inputs, expected, got, lambda right, mine: bool(difference(right, mine, check))
-        )
-        example = (
-            ""
-            if kind
-            else smallest_example(
+        kind, hint = diagnose(check, lab, names, inputs, expected, got, differ)
+        if not kind:
+            example = smallest_example(
                 inputs, expected, got, lambda right, mine: bool(tensor_difference(right, mine, check))
             )
-        )
     except Exception:  # whatever an answer holds: it is wrong, and only the words about it are missing
         pass
     return Verdict("wrong", wrong, kind, hint or check.hint, example)
-
-
-def outputs_of(misconception: Misconception, check: type[Check], lab: Lab, inputs: Outputs) -> Outputs:
-    """What a wrong implementation answers."""
-    names = dict(vars(released_module(lab)))
-    exec(misconception.source(lab.exercises[check.id].solution), names)
-    return ask(check.probe, names[check.answer], inputs)
 
 
 def difference(expected: Outputs, got: Outputs, check: type[Check]) -> str:

@@ -4,9 +4,12 @@ import csv
 import hashlib
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+from markupsafe import Markup, escape
 
 from vqbet_course.core.io import write_atomically, write_json, write_text
 from vqbet_course.core.pages import render
@@ -30,11 +33,21 @@ def folder_of(out: Path, student: str) -> Path:
     return out / "students" / name
 
 
+def coded(text: str) -> Markup:
+    """A text as HTML: what stands between backticks as code, all else escaped."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def student_page(student: str, grade: Grade, received: str = "") -> str:
+    """The page of a graded submission; `received`: when it was handed in, in words."""
+    return render("student_report.html", student=student, grade=grade, received=received, coded=coded)
+
+
 def write_student(folder: Path, student: str, grade: Grade) -> None:
     """A student's reports. report.json comes last: where it is, the grade is complete."""
     if grade.executed:
         write_atomically(folder / "executed.ipynb", lambda path: path.write_bytes(grade.executed))
-    write_text(folder / "report.html", render("student_report.html", student=student, grade=grade, received=""))
+    write_text(folder / "report.html", student_page(student, grade))
     write_json(folder / "report.json", grade.to_dict() | {"student": student, "digest": grade.digest})
 
 
@@ -99,11 +112,11 @@ def write_feedback(rows: list[dict[str, Any]], out: Path) -> list[Path]:
         if not row["left_out"]:
             grade = Grade.from_dict(json.loads(row["grade"])) if row["grade"] else None
             page = (
-                render("student_report.html", student=row["student"], grade=grade, received=received_in_words(row))
+                student_page(row["student"], grade, received_in_words(row))
                 if grade
                 else render("refused_report.html", student=row["student"], problem=row["problem"])
             )
-            folder, _, last = row["name"].rpartition("/")  # a learning platform finds them by the folder's name
-            paths.append(out / folder_of(out, folder.split("/")[0] or last).name / f"{folder_of(out, last).name}.html")
+            first, _, rest = row["name"].partition("/")  # a learning platform finds them by the first folder's name
+            paths.append(out / folder_of(out, first).name / f"{folder_of(out, rest or first).name}.html")
             write_text(paths[-1], page)
     return paths

@@ -228,6 +228,27 @@ def scratch_folder() -> Iterator[Path]:
 SCRATCH = "vqbet-course-grading"
 
 
+def in_a_session(
+    command: Sequence[str],
+    files: Sequence[int],
+    environment: dict[str, str],
+    cwd: str,
+    errors: int = subprocess.DEVNULL,
+) -> subprocess.Popen[bytes]:
+    """Start a command in a session of its own: it inherits these open files, reads nothing, and what it prints, but for
+    its errors, goes nowhere."""
+    return subprocess.Popen(
+        command,
+        pass_fds=files,
+        env=environment,
+        cwd=cwd,
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=errors,
+    )
+
+
 class Sandbox:
     """A process with torch loaded that runs the exercises of submissions of one lab, one after the other.
 
@@ -284,15 +305,8 @@ class Sandbox:
         with ExitStack() as files:
             command, inherited = self.command(files)
             command += [str(inside.fileno()), ahead, f"{root}/packages", f"{root}/course"]
-            self.process = subprocess.Popen(
-                command,
-                pass_fds=[inside.fileno(), *inherited],
-                env=ENVIRONMENT,
-                cwd=root or "/",
-                start_new_session=True,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
+            self.process = in_a_session(
+                command, [inside.fileno(), *inherited], ENVIRONMENT, root or "/", errors=subprocess.PIPE
             )
             inside.close()
             self.control.settimeout(STARTING_S)

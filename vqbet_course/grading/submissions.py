@@ -36,7 +36,7 @@ UNREADABLE = (OSError, EOFError, KeyError, RuntimeError, ValueError, zipfile.Bad
 HIDDEN = (".ipynb_checkpoints", "__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini", ".git", "__pycache__")
 """Files and folders that programs make, and nobody hands in."""
 
-MOODLE = re.compile(r"(?P<name>.+?)_(?P<number>\d+)_assignsubmission_\w+?_(?P<file>.*)")
+MOODLE = re.compile(r"(?P<name>.+?)_(?P<number>\d+)_assignsubmission_[a-z]+(_(?P<file>.*))?")
 BRIGHTSPACE = re.compile(
     r"(?P<number>\d+)-\d+ - (?P<name>.+?) - (?P<date>\w{3,9}\.? \d{1,2}, \d{4} .*?[AP]M)( - (?P<file>.*))?"
 )

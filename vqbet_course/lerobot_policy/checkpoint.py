@@ -27,11 +27,11 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import in_plain_words, read_json, write_json
 from vqbet_course.core.specs import Contract, Field
 from vqbet_course.datasets.source import UNSTATED
-from vqbet_course.demos import Normalizer, span_of
+from vqbet_course.demos import Normalizer
 from vqbet_course.lerobot_policy.bridge import policy_from_tensors, to_lerobot
 from vqbet_course.lerobot_policy.configuration_vqbet_course import VQBeTCourseConfig
 from vqbet_course.lerobot_policy.modeling_vqbet_course import wrap
-from vqbet_course.lerobot_policy.processor_vqbet_course import clipping
+from vqbet_course.lerobot_policy.processor_vqbet_course import clipping, with_spans
 from vqbet_course.policy import VQBeTPolicy
 from vqbet_course.tasks import open_source, task_of
 from vqbet_course.training.checkpoints import load_tensors
@@ -59,15 +59,16 @@ def export_run(run: Run, out: Path, kind: str = "vqbet_course", clip: bool = Tru
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadInput(f"{out}: exists already; remove it or name another folder")
+    stats = {name: {"min": low, "max": high} for name, (low, high) in run.normalizer.bounds.items()}
     if kind == "vqbet":
         policy: Any = to_lerobot(run.policy)
+        stats = with_spans(stats)  # the plugin's own processors do so themselves
     else:
         task = task_of(run.contract)
         bounds = task.contract.action_bounds if task else None
         started = replace(run.policy.config, pretrained_backbone_weights=None)  # else fetched when it is built
         config = VQBeTCourseConfig.of(started, action_bounds=bounds, clip_actions=clip, device="cpu", push_to_hub=False)
         policy = wrap(run.policy, config)
-    stats = processor_stats(run.normalizer)
     with in_plain_words(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
@@ -80,15 +81,6 @@ def export_run(run: Run, out: Path, kind: str = "vqbet_course", clip: bool = Tru
             os.replace(folder, out)
     clips = [] if kind == "vqbet" else clipping(policy.config, stats)
     return clips[0].in_words(run.contract.action.unit) if clips else "commands are not clipped"
-
-
-def processor_stats(normalizer: Normalizer) -> dict[str, dict[str, Tensor]]:
-    """Statistics with which LeRobot normalises as we do: it divides by the span even of a number that never changes."""
-    stats = {name: {"min": low, "max": high} for name, (low, high) in normalizer.bounds.items()}
-    for name in stats.keys() - {"action"}:
-        low, high = normalizer.bounds[name]
-        stats[name]["max"] = torch.where(span_of(low, high) == high - low, high, low + 1)
-    return stats
 
 
 def import_checkpoint(folder: Path, out: Path, units: Sequence[str] = (), fps: float | None = None) -> None:
@@ -242,7 +234,9 @@ def as_trained(contract: Contract, folder: Path) -> Contract:
         return replace(contract, fps=fps)
     source = open_source(str(root))
     units = {name: source.units.get(name, UNSTATED) for name in contract.features()}
-    return replace(with_stated_units(contract, [f"{name}={unit}" for name, unit in units.items()]), fps=source.rate)
+    return replace(
+        with_stated_units(contract, [f"{name}={unit}" for name, unit in units.items()]), fps=source.fps or fps
+    )
 
 
 def with_stated_units(contract: Contract, stated: Sequence[str]) -> Contract:

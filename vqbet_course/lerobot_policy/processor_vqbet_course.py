@@ -11,6 +11,7 @@ from lerobot.processor import (
     make_default_pre_post_processors,
 )
 
+from vqbet_course.demos import span_of
 from vqbet_course.lerobot_policy.configuration_vqbet_course import VQBeTCourseConfig
 
 Stats = dict[str, dict[str, torch.Tensor]]
@@ -55,6 +56,20 @@ def shared_bounds(stats: Stats) -> Stats:
     return stats | {name: stats[name] | {"min": low, "max": high} for name in ("action", "observation.state")}
 
 
+def with_spans(stats: Stats) -> Stats:
+    """The same statistics, in which an observed number that never changes has a maximum one above its minimum.
+
+    LeRobot divides by maximum - minimum, or by 1e-8: a change of 0.001 would become 200,000. Here it is divided by
+    `span_of`, 1 for such a number."""
+    wider = {}
+    for name, values in stats.items():
+        if name.startswith("observation.") and {"min", "max"} <= values.keys():
+            low, high = torch.as_tensor(values["min"]), torch.as_tensor(values["max"])
+            span = span_of(low, high)
+            wider[name] = values | {"max": torch.where(span == high - low, high, low + span)}
+    return stats | wider
+
+
 def clipping(config: VQBeTCourseConfig, stats: Stats | None) -> list[ClipAction]:
     """The step that keeps an action within the configuration's bounds, else within the range of the demonstrations; none
     where `clip_actions` is off or neither is known."""
@@ -72,6 +87,8 @@ def make_vqbet_course_pre_post_processors(config: VQBeTCourseConfig, dataset_sta
     clips = clipping(config, dataset_stats)
     if config.relative_chunks and dataset_stats is not None:
         dataset_stats = shared_bounds(dataset_stats)
+    if dataset_stats is not None:
+        dataset_stats = with_spans(dataset_stats)
     before, after = make_default_pre_post_processors(config, dataset_stats)
     after.steps = [*after.steps, *clips]
     return before, after
