@@ -83,7 +83,7 @@ def test_teachers_editions_have_the_solutions_of_all_lessons_folded(tmp_path: Pa
 def test_solutions_run_after_their_lesson(name: str, tmp_path: Path) -> None:
     notebook = read_notebook(LESSONS / f"{name}.ipynb")
     for solution in worked_solutions(name):
-        empty = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
+        empty: Cell = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
         notebook["cells"].append(empty | {"id": f"run-{solution.number}", "source": source_lines(solution.code)})
     copy = tmp_path / "nbs" / f"{name}.ipynb"
     copy.parent.mkdir()
