@@ -24,7 +24,7 @@ ASKED = re.compile(r"^(?:\*\*)?(\d+)\.(?:\*\*)? .*★", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class Solution:
+class WorkedSolution:
     """The solution of an exercise: its number (`1.2`, or `2` of those at a lesson's end), its title, why, and the code,
     empty where words answer."""
 
@@ -42,22 +42,22 @@ def asked(cells: list[Cell]) -> list[str]:
     ]
 
 
-def worked_solutions(lesson: str) -> list[Solution]:
+def worked_solutions(lesson: str) -> list[WorkedSolution]:
     """The solutions of the exercises at the end of a lesson (`01_tokens`), in order."""
     text = (WORKED / f"{lesson}.md").read_text(encoding="utf-8")
     return [
-        Solution(number, title.strip(), BLOCK.sub("", body).strip(), "\n\n".join(BLOCK.findall(body)).strip())
+        WorkedSolution(number, title.strip(), BLOCK.sub("", body).strip(), "\n\n".join(BLOCK.findall(body)).strip())
         for number, title, body in SECTION.findall(text)
     ]
 
 
-def graded_solution(exercise: Exercise) -> Solution:
+def graded_solution(exercise: Exercise) -> WorkedSolution:
     """The solution of a graded exercise: the lesson's own."""
     code = without_directives(exercise.solution, NBDEV).strip()
-    return Solution(exercise.id, "", EXPLANATIONS[exercise.id], code)
+    return WorkedSolution(exercise.id, "", EXPLANATIONS[exercise.id], code)
 
 
-def folded(solution: Solution) -> str:
+def folded(solution: WorkedSolution) -> str:
     """A solution as Markdown that unfolds."""
     title = f"{solution.number}, {solution.title}," if solution.title else solution.number
     parts = [f"<details><summary>Solution of {title} with an explanation</summary>", solution.explanation]
