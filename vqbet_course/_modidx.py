@@ -182,6 +182,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'vqbet_course.grading.report': {},
             'vqbet_course.grading.runner': {},
             'vqbet_course.grading.sandbox': {},
+            'vqbet_course.grading.solutions': {},
             'vqbet_course.grading.submissions': {},
             'vqbet_course.heads': { 'vqbet_course.heads.CodePredictor': ('heads.html#codepredictor', 'vqbet_course/heads.py'),
                                     'vqbet_course.heads.CodePredictor.__init__': ( 'heads.html#codepredictor.__init__',

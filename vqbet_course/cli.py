@@ -470,7 +470,7 @@ def grade(
     "--teacher",
     type=PATH,
     metavar="DIR",
-    help="Write the teacher's editions instead, with worked solutions, into this folder.",
+    help="Write all lessons with worked solutions, for teachers, into this folder instead.",
 )
 def labs(teacher: Path | None) -> None:
     """Make the student editions in labs/ from the lessons."""

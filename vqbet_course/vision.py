@@ -87,7 +87,10 @@ class ImageEncoder(nn.Module):
     def find_keypoints(self, images: Tensor) -> Tensor:
         """Keypoints (N, n_keypoints, 2) of images, x and y in -1..1 of the crop."""
         crop = self.random_crop if self.training else self.center_crop
-        return self.keypoints(self.backbone(crop(images)))
+        images = crop(images)
+        if len(images) == 1:  # a CPU is a fifth faster with this order of the numbers
+            images = images.contiguous(memory_format=torch.channels_last)
+        return self.keypoints(self.backbone(images))
 
 # %% ../nbs/12_vision.ipynb #00176b7d
 class CameraEncoder(nn.Module):

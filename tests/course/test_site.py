@@ -72,7 +72,8 @@ def test_every_entry_of_the_configuration_exists(site: Path) -> None:
 
 def test_every_page_is_rendered_and_every_lesson_is_in_the_sidebar(site: Path) -> None:
     rendered = {path for entry in CONFIG["project"]["render"] for path in site.glob(entry)}
-    assert rendered == {*notebooks(site), *(site / "pages" / "api").glob("*.qmd")}
+    written = [*(site / "pages" / "api").glob("*.qmd"), *(site / "pages" / "solutions").glob("*.md")]
+    assert rendered == {*notebooks(site), *written}
     listed = [Path(entry).name for entry in sidebar_entries(CONFIG["website"]["sidebar"]["contents"])]
     assert [name for name in listed if name in LESSONS] == LESSONS
     assert len(set(listed)) == len(listed) == len(notebooks(site)) + 1  # and the reference

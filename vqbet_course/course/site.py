@@ -43,7 +43,8 @@ def stage(executed: Path = EXECUTED, out: Path = PAGES) -> list[str]:
         if notebook.stem == "index":
             page["cells"].insert(0, HOME)  # the site's address leads here, and so does the sidebar's title
         write_text(out / notebook.name, json.dumps(page, indent=1, ensure_ascii=False) + "\n")
-    shutil.copytree(LESSONS / "images", out / "images", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    for name in ("images", "solutions"):
+        shutil.copytree(LESSONS / name, out / name, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     for name, text in api_pages():
         write_text(out / "api" / f"{name}.qmd", text)
     return unexecuted

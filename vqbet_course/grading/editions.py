@@ -16,8 +16,8 @@ from vqbet_course.core.io import write_json, write_text
 from vqbet_course.core.notebooks import Cell, notebook_text, source_lines, source_of, without_directives
 from vqbet_course.core.places import LABS
 from vqbet_course.grading.checks import Check, all_checks
-from vqbet_course.grading.explanations import EXPLANATIONS
-from vqbet_course.grading.lessons import NBDEV, Exercise, Lab, all_labs
+from vqbet_course.grading.lessons import NBDEV, Exercise, Lab, all_labs, all_lessons
+from vqbet_course.grading.solutions import LINK_CELL, folded, graded_solution, worked_solutions
 
 STARS = {1: "★", 2: "★★", 3: "★★★"}
 
@@ -39,7 +39,7 @@ def blanked(source: str, names: tuple[str, ...]) -> str:
 
 def pointing_home(text: str, labs: set[str]) -> str:
     """A lesson's prose with its links as they are seen from `labs/`."""
-    text = re.sub(r"(\]\(|src=\")(images/)", r"\1../nbs/\2", text)
+    text = re.sub(r"(\]\(|src=\")(images/|solutions/)", r"\1../nbs/\2", text)
     return re.sub(r"\]\(((\w+)\.ipynb)", lambda m: m[0] if m[2] in labs else f"](../nbs/{m[1]}", text)
 
 
@@ -70,19 +70,14 @@ def exercise_cells(lab: Lab, exercise: Exercise, check: type[Check]) -> list[Cel
     ]
 
 
-def solution_cells(lab: Lab, exercise: Exercise) -> list[Cell]:
-    """The worked solution of an exercise for teachers, with its explanation."""
-    source = without_directives(exercise.solution, NBDEV).strip()
-    text = (
-        f"<details><summary>Solution of {exercise.id}, with an explanation</summary>\n\n"
-        f"{EXPLANATIONS[exercise.id]}\n\n"
-        f"```python\n{source}\n```\n</details>"
-    )
-    return [cell("markdown", f"{exercise.cell_id}-solution", text)]
+def solution_cells(lesson: str) -> list[Cell]:
+    """The worked solutions of the exercises at the end of a lesson, folded."""
+    solutions = worked_solutions(lesson)
+    return [cell("markdown", f"{LINK_CELL}-{solution.number}", folded(solution)) for solution in solutions]
 
 
 def student_edition(lab: Lab, teacher: bool = False) -> str:
-    """The student edition of a lab, as the text of a notebook file; for a teacher with the solutions, folded."""
+    """The student edition of a lab, as the text of a notebook file; for a teacher with all solutions, folded."""
     exercises, labs = {e.cell_id: e for e in lab.exercises.values()}, set(all_labs())
     locked = {cell["id"] for cell in lab.locked}
     cells: list[Cell] = []
@@ -91,14 +86,18 @@ def student_edition(lab: Lab, teacher: bool = False) -> str:
         if original["id"] in exercises:
             exercise = exercises[original["id"]]
             cells += exercise_cells(lab, exercise, all_checks()[exercise.id])
-            cells += solution_cells(lab, exercise) if teacher else []
+            if teacher:
+                cells.append(cell("markdown", f"{exercise.cell_id}-solution", folded(graded_solution(exercise))))
+        elif teacher and original["id"] == LINK_CELL:
+            cells += solution_cells(lab.name)
         elif original["cell_type"] == "markdown":
             cells.append(cell("markdown", original["id"], pointing_home(source, labs), **about))
         elif source := without_directives(source, NBDEV):
             about |= {"deletable": False, "editable": False} if original["id"] in locked else {}
             cells.append(cell(original["cell_type"], original["id"], source, **about))
-    first = next(i for i, made in enumerate(cells) if made["id"] in locked)
-    cells.insert(first + 1, cell("code", "lab-check", "from vqbet_course.grading import check"))
+    if exercises:
+        first = next(i for i, made in enumerate(cells) if made["id"] in locked)
+        cells.insert(first + 1, cell("code", "lab-check", "from vqbet_course.grading import check"))
     kernel = {"display_name": "python3", "language": "python", "name": "python3"}
     metadata = {"kernelspec": kernel, "vqbet_course": {"lab": lab.name}}
     notebook = {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
@@ -114,10 +113,10 @@ def write_editions(out: Path = LABS) -> list[Path]:
 
 
 def write_teacher_editions(out: Path) -> list[Path]:
-    """Write the editions with solutions and explanations into a folder; returns their paths."""
-    paths = [out / f"{lab.name}.ipynb" for lab in all_labs().values()]
+    """Write all lessons with solutions and explanations into a folder; returns their paths."""
+    paths = [out / f"{lesson.name}.ipynb" for lesson in all_lessons().values()]
     for path in paths:
-        write_text(path, student_edition(all_labs()[path.stem], teacher=True))
+        write_text(path, student_edition(all_lessons()[path.stem], teacher=True))
     return paths
 
 

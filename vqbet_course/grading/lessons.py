@@ -83,19 +83,23 @@ class Lab:
         return sum(exercise.points for exercise in self.exercises.values())
 
 
-def read_lab(path: Path) -> Lab | None:
-    """The lab that a lesson is; None for a lesson without exercises."""
+def read_lab(path: Path) -> Lab:
+    """A lesson as a lab; one without graded exercises has none."""
     cells = read_notebook(path)["cells"]
     names = directives("\n".join(source_of(cell) for cell in cells))
-    lab = Lab(path.stem, names.get("default_exp", ""), cells)
-    return lab if lab.exercises else None
+    return Lab(path.stem, names.get("default_exp", ""), cells)
+
+
+@functools.cache
+def all_lessons(folder: Path = LESSONS) -> dict[str, Lab]:
+    """All lessons by name."""
+    return {path.stem: read_lab(path) for path in find_lessons(folder)}
 
 
 @functools.cache
 def all_labs(folder: Path = LESSONS) -> dict[str, Lab]:
-    """All labs by name."""
-    labs = [read_lab(path) for path in find_lessons(folder)]
-    return {lab.name: lab for lab in labs if lab is not None}
+    """All labs, the lessons with graded exercises, by name."""
+    return {name: lesson for name, lesson in all_lessons(folder).items() if lesson.exercises}
 
 
 def lab_of(exercise_id: str) -> Lab:
