@@ -150,3 +150,23 @@ def test_a_task_without_forks_has_no_claim_about_them() -> None:
 
 def test_claims_about_absent_policies_are_not_made() -> None:
     assert claims([result("bc", [0.5])]) == []
+
+
+def test_a_panel_in_which_nobody_gets_anywhere_confirms_and_refutes_nothing() -> None:
+    """Two policies that do equally badly: no lead, no two ways."""
+    nowhere: dict[str, Any] = {
+        "two_routes": {"left": 0.0, "right": 0.0, "crashed": 1.0},
+        "ways_round": {"both": 0.0, "left": 0.0, "right": 0.0, "neither": 1.0},
+    }
+    found = claims([result(name, [0.1] * 4) | nowhere for name in ("bc", "vqbet")])
+    assert [c["verdict"] for c in found] == ["inconclusive"] * 3
+
+
+@pytest.mark.parametrize(("ahead", "expected"), [(0.5, "confirmed"), (0.001, "inconclusive"), (-0.001, "refuted")])
+def test_a_lead_is_confirmed_beyond_chance_only(ahead: float, expected: str) -> None:
+    noise = np.random.default_rng(0).uniform(-0.05, 0.05, 12)
+    others, own = np.full(12, 0.3), 0.3 + ahead + (noise - noise.mean())
+    rows = [result("bet", list(others)), result("vqbet", list(own))]
+    for row, coverage in zip(rows, (others, own), strict=True):
+        row["metrics"]["avg_max_reward"] = float(np.mean(coverage))
+    assert claims(rows)[0]["verdict"] == expected
