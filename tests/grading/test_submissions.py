@@ -340,3 +340,9 @@ def test_a_penalty_without_a_due_time_is_refused(tmp_path: Path, capsys: pytest.
     assert main(["gradebook", str(tmp_path), "--penalty", "10", "--out", str(book)]) == 2
     assert "--due" in capsys.readouterr().err and not book.exists()
     assert main(["gradebook", str(tmp_path), "--penalty", "10", "--due", "2026-12-01", "--out", str(book)]) == 2
+
+
+def test_a_labs_median_lies_between_the_middle_two() -> None:
+    about = {"number": "", "lab": "01", "max_score": 10, "received": 0, "problem": "", "grade": '{"exercises": []}'}
+    rows = [about | {"name": str(i), "student": str(i), "score": s} for i, s in enumerate([10, 5, 10, 0, 3, 10])]
+    assert report.summary("01", rows)["median"] == pytest.approx(0.75)

@@ -122,7 +122,12 @@ class Rules:
 
 
 def book(rows: Iterable[dict[str, Any]], rules: Rules) -> list[dict[str, Any]]:
-    """One entry per student and lab: the points that count, the attempts, and the problems of files without a grade."""
+    """One entry per student and lab: the points that count, the attempts, and the problems of files without a grade.
+
+    Raises BadInput for a penalty where neither a due time nor the learning platform says what was late."""
+    rows = list(rows)
+    if rules.penalty and rules.due is None and not any(row["late"] for row in rows):
+        raise BadInput("a penalty needs a due time: nothing else says which submissions were late; give --due")
     by_student: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         if not row["left_out"]:

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+import statistics
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -74,13 +75,13 @@ def write_class(out: Path, rows: list[dict[str, Any]], present: dict[str, str], 
 
 def summary(lab: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What class.html shows of one lab."""
-    scores = sorted(row["score"] / max(1, row["max_score"]) for row in rows)
+    scores = [row["score"] / max(1, row["max_score"]) for row in rows]
     items = item_statistics(rows)
     misconceptions = [((item["id"], name), n) for item in items for name, n in item["misconceptions"]]
     return {
         "name": lab,
-        "reports": [{**row, "student": row["name"], "received": received_in_words(row)} for row in rows],
-        "median": scores[len(scores) // 2],
+        "reports": [{**row, "received": received_in_words(row)} for row in rows],
+        "median": statistics.median(scores),
         "mean": sum(scores) / len(scores),
         "bins": [sum(min(BINS - 1, int(score * BINS + 1e-9)) == b for score in scores) for b in range(BINS)],
         "exercises": sorted(items, key=lambda item: item["difficulty"]),
