@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from vqbet_course.core.configuration import VQBeTConfig
-from vqbet_course.train import train
+from vqbet_course.training.trainer import train
 
 KEYPOINTS = {"observation.environment_state": 16, "observation.state": 2}
 

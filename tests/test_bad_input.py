@@ -16,9 +16,10 @@ from conftest import REPO
 from small import CONFIG, arrays, small_run, write_npz
 
 from vqbet_course import cli
-from vqbet_course import train as training
 from vqbet_course.core import io as files
+from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
+from vqbet_course.training import trainer
 
 Say = Callable[..., str]
 
@@ -275,8 +276,8 @@ def test_a_disk_that_fills_up_while_training(
 ) -> None:
     """The write of one file fails; earlier files stay, and the run can be resumed once there is room."""
     data, out, whole = write_npz(tmp_path / "data.npz"), tmp_path / "run", tmp_path / "whole"
-    monkeypatch.setattr(training.VQBeTConfig, "laptop", lambda **_: CONFIG)
-    training.train(data, whole, CONFIG, steps=12, quiet=True)
+    monkeypatch.setattr(VQBeTConfig, "laptop", lambda **_: CONFIG)
+    trainer.train(data, whole, CONFIG, steps=12, quiet=True)
     replace = os.replace
 
     def full(source: Path, target: Path) -> None:
@@ -290,7 +291,7 @@ def test_a_disk_that_fills_up_while_training(
     assert "no space left" in line and name in line
     assert not (out / name).exists() and not list(out.glob(".*"))
     if name != "config.json":
-        training.resume(out, quiet=True)
+        trainer.resume(out, quiet=True)
         assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
@@ -326,7 +327,7 @@ def test_a_disk_that_is_really_full(
     tiny_disk: Path, refused: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = write_npz(tmp_path / "data.npz")
-    monkeypatch.setattr(training.VQBeTConfig, "laptop", lambda **_: CONFIG)
+    monkeypatch.setattr(VQBeTConfig, "laptop", lambda **_: CONFIG)
     line = refused("train", "--data", data, "--steps", 12, "--out", tiny_disk / "run")
     assert "no space left" in line
     assert not list((tiny_disk / "run").glob("*.safetensors")) and not list((tiny_disk / "run").glob(".*"))

@@ -28,8 +28,8 @@ from vqbet_course.tasks import open_source
 from vqbet_course.tasks.pusht import geometry as pusht
 from vqbet_course.tasks.pusht.augmentation import mirror_pusht
 from vqbet_course.tasks.pusht.contract import PUSHT
-from vqbet_course.train import resume, train
 from vqbet_course.training.data import fitting
+from vqbet_course.training.trainer import resume, train
 
 KEYPOINTS, PUSHER = "observation.environment_state", "observation.state"
 fewer = settings(max_examples=40, deadline=None)

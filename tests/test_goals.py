@@ -33,10 +33,10 @@ from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.tasks.pusht.environment import draw_pose, parse_pose, pusht_world
 from vqbet_course.tasks.pusht.task import PushT
 from vqbet_course.tasks.task import Task
-from vqbet_course.train import resume, train
 from vqbet_course.training.data import Setup, prepare
 from vqbet_course.training.factory import build_policy
 from vqbet_course.training.runs import load_run, read_plan
+from vqbet_course.training.trainer import resume, train
 
 GOALS = dataclasses.replace(CONFIG, goal_shape=(1, 16))
 

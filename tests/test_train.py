@@ -20,18 +20,19 @@ from safetensors.torch import load_file
 from small import CONFIG, arrays, same, write_npz
 from torch import nn
 
-from vqbet_course import train as training
 from vqbet_course.core.budget import Budget
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.hooks import Hook, TrainingStage
 from vqbet_course.demos import load_demos
 from vqbet_course.tasks import open_source
 from vqbet_course.tasks.pusht.contract import PUSHT
-from vqbet_course.train import Stage, batch_rows, ema_update, lr_factor, resume, train
-from vqbet_course.training import checkpoints
+from vqbet_course.train import Stage, batch_rows, ema_update, lr_factor
+from vqbet_course.training import checkpoints, trainer
 from vqbet_course.training.checkpoints import read_checkpoint
 from vqbet_course.training.data import prepare
 from vqbet_course.training.log import read_log
-from vqbet_course.training.runs import SHIPPED, load_run
+from vqbet_course.training.runs import SHIPPED, load_run, read_plan
+from vqbet_course.training.trainer import resume, train
 
 STEPS = 60  # 20 of the tokenizer, 40 of the policy
 
@@ -222,19 +223,19 @@ def test_an_episode_is_long_enough_when_it_has_a_window(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("seconds", "expected"), [((0.01, 0.1), 40 + 596), ((1.0, 1.0), 60)])
 def test_calibration_divides_the_time(seconds: tuple[float, float], expected: int, data: str) -> None:
     setup = prepare(load_demos(open_source(data)), CONFIG, augment=False)
-    with patch.object(training, "seconds_per_step", side_effect=seconds):
-        assert training.calibrated_steps(Budget(1.0), CONFIG, setup, seed=0) == expected
+    with patch.object(trainer, "seconds_per_step", side_effect=seconds):
+        assert trainer.calibrated_steps(Budget(1.0), CONFIG, setup, seed=0) == expected
 
 
 @pytest.mark.parametrize(("seconds", "chosen"), [((1.0, 0.9), 1), ((1.0, 5.0), 1), ((1.0, 0.6), 2)])
 def test_more_threads_are_taken_only_where_they_help(seconds: tuple[float, float], chosen: int, data: str) -> None:
     setup, before = prepare(load_demos(open_source(data)), CONFIG, augment=False), torch.random.get_rng_state()
     with (
-        patch.object(training, "seconds_per_step", side_effect=seconds),
-        patch.object(training.torch, "get_num_threads", return_value=2),
-        patch.object(training.torch, "set_num_threads"),
+        patch.object(trainer, "seconds_per_step", side_effect=seconds),
+        patch.object(trainer.torch, "get_num_threads", return_value=2),
+        patch.object(trainer.torch, "set_num_threads"),
     ):
-        assert training.calibrated_threads(CONFIG, setup, seed=0) == chosen
+        assert trainer.calibrated_threads(CONFIG, setup, seed=0) == chosen
     assert torch.equal(before, torch.random.get_rng_state())
 
 
@@ -277,10 +278,25 @@ def test_resuming_a_finished_run_changes_nothing(data: str, straight: Path) -> N
     assert (straight / "log.jsonl").read_text() == log
 
 
-def test_resuming_uses_the_threads_of_the_plan(straight: Path) -> None:
-    torch.set_num_threads(2)
-    resume(straight, quiet=True)
-    assert torch.get_num_threads() == 1
+class Threads(Hook):
+    """Notes with how many threads each stage trains."""
+
+    def __init__(self) -> None:
+        self.found: list[int] = []
+
+    def begin(self, stage: TrainingStage, start: int) -> None:
+        self.found.append(torch.get_num_threads())
+
+
+@pytest.mark.parametrize("asked", [None, 1, 2])
+def test_a_plans_threads_train_and_the_callers_are_left_alone(asked: int | None, data: str, tmp_path: Path) -> None:
+    """Without a number, steps are trained with one thread, so that they give the same weights again."""
+    torch.set_num_threads(3)
+    begun, continued = Threads(), Threads()
+    train(data, tmp_path / "run", CONFIG, steps=3, quiet=True, threads=asked, hooks=[begun])
+    resume(tmp_path / "run", quiet=True, hooks=[continued])
+    assert {*begun.found, *continued.found} == {asked or 1}
+    assert torch.get_num_threads() == 3 and read_plan(tmp_path / "run")[0].threads == (asked or 1)
 
 
 KILLS = """
@@ -289,7 +305,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from small import CONFIG
-from vqbet_course import train as training
+from vqbet_course.training import trainer
 from vqbet_course.core.budget import Budget
 
 from vqbet_course.training import checkpoints
@@ -301,9 +317,9 @@ data, out, steps, draw = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), rando
 
 def work():
     if (out / "train_state.json").exists():
-        training.resume(out, quiet=True)
+        trainer.resume(out, quiet=True)
     else:
-        training.train(data, out, CONFIG, steps=steps, quiet=True)
+        trainer.train(data, out, CONFIG, steps=steps, quiet=True)
 
 
 def reached(stage, step):

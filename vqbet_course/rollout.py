@@ -177,8 +177,7 @@ def wilson(wins: int, n: int, level: float = 0.95) -> tuple[float, float]:
 
 # %% ../nbs/09_rollout.ipynb #4e1626b8
 def max_reward(coverage: Any, success_progress: float) -> Any:
-    """The best reward of episodes, 0..1, as LeRobot counts it: best coverage, a number or (n,), divided by the progress
-    that counts as success."""
+    """The best reward, 0..1, as LeRobot counts it, of episodes with this best coverage, a number or (n,)."""
     return np.clip(coverage / success_progress, 0, 1)
 
 

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['epoch_order', 'batch_rows', 'lr_factor', 'adamw', 'ema_update', 'optimizer_step', 'run_randomness', 'Stage',
-           'run_stage', 'vqvae_stage', 'label_codes', 'policy_stage', 'split_steps', 'calibrated_threads',
-           'calibrated_steps', 'run_plan', 'augmentable', 'train', 'resume']
+           'run_stage', 'vqvae_stage', 'label_codes', 'policy_stage', 'split_steps']
 
 # %% ../nbs/08_train.ipynb #e8f05198
 import copy
@@ -13,30 +12,17 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 # %% ../nbs/08_train.ipynb #8a5e0001
-from .core.budget import Budget
 from .core.configuration import VQBeTConfig
-from .core.io import drop_partials
-from .datasets.choice import episodes_of_task
-from .datasets.splits import Split, read_split
-from .demos import Demos, Windows, load_demos
-from .policy import VQBeT, VQBeTPolicy
-from .tasks import open_source, task_of
-from .training.calibration import seconds_per_step, steps_within
-from .training.checkpoints import SaveCheckpoints, load_tensors, read_checkpoint
-from .training.data import Setup, fitting, prepare, with_goal
-from .training.factory import build_network, start_network
-from .training.hooks import Hook
-from .training.integrity import locked, verify_checksums
-from .training.log import TrainingLog
-from .training.runs import TrainingPlan, begin_run, check_start, finish_run, read_plan
+from .core.hooks import Hook
+from .demos import Windows
+from .policy import VQBeT
 from .vqvae import vqvae_loss
 
 # %% ../nbs/08_train.ipynb #210730c7
@@ -192,107 +178,3 @@ def policy_stage(network: VQBeT, windows: Windows, steps: int) -> Stage:
 def split_steps(steps: int, config: VQBeTConfig) -> int:
     """How many of `steps` go to stage 1: what the configuration says, but at most a third."""
     return max(1, min(config.n_vqvae_training_steps, steps // 3))
-
-
-def calibrated_threads(config: VQBeTConfig, setup: Setup, seed: int) -> int:
-    """One thread, or as many as PyTorch may use, where a trial shows that these train a quarter faster.
-
-    More threads than idle cores make training many times slower: they wait for each other."""
-    most = torch.get_num_threads()
-    if most == 1:
-        return 1
-    with run_randomness(seed):
-        stage = policy_stage(build_network(config), setup.windows, 100)
-        seconds = []
-        for threads in (1, most):
-            torch.set_num_threads(threads)
-            seconds.append(seconds_per_step(stage, seed))
-    return most if seconds[0] > 1.25 * seconds[1] else 1
-
-
-def calibrated_steps(budget: Budget, config: VQBeTConfig, setup: Setup, seed: int) -> int:
-    """The steps of a budget; for one in minutes, as many as they take on this machine, timed on a scratch network."""
-    if budget.seconds is None:
-        return int(budget.steps or 0)
-    with run_randomness(seed):
-        network = build_network(config)
-        first, second = (seconds_per_step(make(network, setup.windows, 100), seed)
-                         for make in (vqvae_stage, policy_stage))
-    return steps_within(budget.seconds, first, second, most=config.n_vqvae_training_steps)
-
-# %% ../nbs/08_train.ipynb #9e5b6501
-def run_plan(plan: TrainingPlan, config: VQBeTConfig, setup: Setup, out: Path, quiet: bool,
-             hooks: Sequence[Hook] = ()) -> VQBeTPolicy:
-    """Both stages, from wherever the run directory stands; then the weights that act go to model.safetensors."""
-    saved = read_checkpoint(out)
-    with run_randomness(plan.seed):
-        network = build_network(config) if saved else start_network(config)
-        if saved:
-            load_tensors(network, saved.part("policy"), saved.path)
-        steps = (plan.vqvae_steps, plan.steps - plan.vqvae_steps)
-        for number in range(saved.stage if saved else 0, 2):
-            stage = (vqvae_stage, policy_stage)[number](network, setup.windows, steps[number])
-            start = saved.restore(stage) if saved and number == saved.stage else 0
-            log = TrainingLog(out, setup.action_unit, setup.contract.action.unit, quiet)
-            run_stage(stage, plan.seed, start, [log, SaveCheckpoints(out, network, number), *hooks])
-    acting = stage.acting()
-    assert isinstance(acting, VQBeT)
-    finish_run(out, acting)
-    return VQBeTPolicy(acting.eval())
-
-# %% ../nbs/08_train.ipynb #9e5b6502
-def augmentable(demos: Demos) -> bool:
-    """Whether the task of these demonstrations can make more of them."""
-    task = task_of(demos.contract)
-    return task is not None and task.augmentable(demos.contract)
-
-# %% ../nbs/08_train.ipynb #e8411de1
-def train(data: str, out: Path, config: VQBeTConfig | None = None, steps: int | None = None,
-          minutes: float | None = None, seed: int = 0, augment: bool | None = None, split: Path | None = None,
-          goal: str = "none", quiet: bool = False, observe: Sequence[str] | None = None,
-          weights: str | None = None, task: str | None = None, only_task: str | None = None,
-          changes: dict[str, Any] | None = None, threads: int | None = None,
-          hooks: Sequence[Hook] = ()) -> VQBeTPolicy:
-    """Train both stages on a SOURCE into a run directory, and return the policy that acts.
-
-    Args: config, by default `fitting`; steps or minutes, exactly one of them; augment, add what the task makes of its
-    demonstrations, by default where it can; split, the file that says on which episodes to train; goal, how goals
-    are drawn (lesson 11); observe, the names that the policy sees, by default all numbers; weights, those of torchvision
-    that its camera starts from; task, whose demonstrations they are (`tasks.open_source`); only_task, which of the
-    tasks of its episodes to train on; changes, fields of the configuration to set; threads of PyTorch, by default
-    `calibrated_threads`; hooks, called in both stages. Raises BadInput for unusable data or an `out` that already
-    holds a run.
-    """
-    out, budget = Path(out), Budget(minutes, steps)
-    check_start(out, seed)
-    source = open_source(data, task=task)
-    demos = load_demos(source, observe)
-    parts = read_split(split) if split else Split(data, len(demos), list(range(len(demos))))
-    if only_task is not None:
-        parts = parts.keeping(episodes_of_task(source, only_task))
-    demos = parts.training(demos)
-    config = with_goal(replace(config or fitting(demos, weights), **(changes or {})), goal)
-    with run_randomness(seed):
-        start_network(config)  # weights that are not to be had are found out before anything is written
-    augment = augmentable(demos) if augment is None else augment
-    setup = prepare(demos, config, augment, goal)
-    torch.set_num_threads(threads or calibrated_threads(config, setup, seed))
-    steps = calibrated_steps(budget, config, setup, seed)
-    plan = TrainingPlan(data, steps, split_steps(steps, config), seed, augment, torch.get_num_threads(), goal, task)
-    with locked(out):
-        check_start(out, seed)  # another training may have begun in the meantime
-        begin_run(out, plan, config, setup, parts)
-        return run_plan(plan, config, setup, out, quiet, hooks)
-
-# %% ../nbs/08_train.ipynb #58aee277
-def resume(out: Path, quiet: bool = False, hooks: Sequence[Hook] = ()) -> VQBeTPolicy:
-    """Continue a run that was interrupted; it ends with the weights of one that was not."""
-    out = Path(out)
-    plan, config = read_plan(out)
-    torch.set_num_threads(plan.threads)
-    demos = load_demos(open_source(plan.data, task=plan.task), [*config.image_shapes, *config.observation_sizes])
-    setup = prepare(read_split(out / "split.json").training(demos), config, plan.augment, plan.goal)
-    with locked(out):
-        verify_checksums(out)
-        drop_partials(out)
-        return run_plan(plan, config, setup, out, quiet, hooks)

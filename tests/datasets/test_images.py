@@ -13,7 +13,7 @@ import pytest
 import torch
 from small import CONFIG, arrays, same, write_npz
 
-from vqbet_course import cli, train
+from vqbet_course import cli
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import Field
 from vqbet_course.datasets.writer import write_dataset
@@ -25,7 +25,7 @@ from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
 from vqbet_course.tasks.pusht.environment import make_pusht
 from vqbet_course.tasks.pusht.observation_wrappers import WithCamera
 from vqbet_course.tasks.task import IMAGE
-from vqbet_course.training import checkpoints
+from vqbet_course.training import checkpoints, trainer
 from vqbet_course.training.data import fitting, prepare
 from vqbet_course.training.factory import for_cameras
 from vqbet_course.training.runs import Run, load_run
@@ -56,7 +56,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> str:
 def run(images: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A policy that sees, trained for a moment."""
     out = tmp_path_factory.mktemp("seeing") / "run"
-    train.train(images, out, SEEING, steps=6, quiet=True, observe=SEES)
+    trainer.train(images, out, SEEING, steps=6, quiet=True, observe=SEES)
     return load_run(out)
 
 
@@ -113,9 +113,9 @@ def test_a_run_that_sees_resumes_to_the_last_bit(images: str, run: Run, tmp_path
 
     with patch.object(checkpoints, "write_checkpoint", killed), patch.object(checkpoints, "SECONDS_BETWEEN", -1.0):
         with pytest.raises(KeyboardInterrupt):
-            train.train(images, out, SEEING, steps=6, quiet=True, observe=SEES)
+            trainer.train(images, out, SEEING, steps=6, quiet=True, observe=SEES)
     assert not (out / "model.safetensors").exists()
-    train.resume(out, quiet=True)
+    trainer.resume(out, quiet=True)
     assert same(dict(load_run(out).policy.network.state_dict()), dict(run.policy.network.state_dict()))
 
 
@@ -158,7 +158,7 @@ def test_weights_that_are_not_to_be_had_are_found_out_before_anything_is_written
     assert not (tmp_path / "run").exists()
     with patch("torchvision.models._api.load_state_dict_from_url", side_effect=AssertionError("fetched")):
         with pytest.raises(BadInput, match="a policy that observes images"):
-            train.train(images, tmp_path / "run", steps=3, quiet=True, weights=WEIGHTS)
+            trainer.train(images, tmp_path / "run", steps=3, quiet=True, weights=WEIGHTS)
 
 
 def test_weights_that_are_asked_for_are_where_training_starts(images: str) -> None:
@@ -167,6 +167,6 @@ def test_weights_that_are_asked_for_are_where_training_starts(images: str) -> No
     donor = torchvision.models.resnet18()
     config = dataclasses.replace(SEEING, pretrained_backbone_weights=WEIGHTS, use_group_norm=False)
     with patch("torchvision.models._api.load_state_dict_from_url", return_value=donor.state_dict()):
-        encoder = train.start_network(config).encoder.get_submodule("images")
+        encoder = trainer.start_network(config).encoder.get_submodule("images")
     assert isinstance(encoder, ImageEncoder)
     assert torch.equal(encoder.backbone.get_parameter("layer1.0.conv1.weight"), donor.layer1[0].conv1.weight)

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from small import CONFIG, same, small_run
 
-from vqbet_course.train import resume
 from vqbet_course.training.checkpoints import read_checkpoint
 from vqbet_course.training.runs import load_run
+from vqbet_course.training.trainer import resume
 
 FIELDS_OF_0_1 = {
     "n_obs_steps",

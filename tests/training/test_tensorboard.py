@@ -8,10 +8,11 @@ import pytest
 from small import CONFIG, write_npz
 
 from vqbet_course.cli import main
-from vqbet_course.train import Stage, resume, train
+from vqbet_course.train import Stage
 from vqbet_course.training import tensorboard
 from vqbet_course.training.log import read_log
 from vqbet_course.training.tensorboard import TensorBoard
+from vqbet_course.training.trainer import resume, train
 
 Scalars = dict[tuple[str, str, int], float]
 """{(stage, metric, step): value}"""

@@ -3,11 +3,11 @@
 from typing import Any
 
 import numpy as np
-import torch
 
 from vqbet_course.demos import Normalizer
 from vqbet_course.rollout import Policy, World, rollouts
 from vqbet_course.tasks import as_task
+from vqbet_course.training.calibration import using_threads
 
 
 def percentiles(values: np.ndarray) -> dict[str, float]:
@@ -21,17 +21,14 @@ def latency(
 ) -> dict[str, Any]:
     """Milliseconds from observation to action in whole episodes of one environment, with one thread: p50 and p95 of the
     steps at which a decision is due and of all steps, and the share of all steps beyond the contract's budget."""
-    own, threads = as_task(task), torch.get_num_threads()
+    own = as_task(task)
     budget = own.contract.timing_budget_ms
     spent, decided = list[float](), list[bool]()
-    torch.set_num_threads(1)
-    try:
+    with using_threads(1):
         while sum(decided) <= decisions:
             episode = rollouts(policy, normalizer, [seed], own)[0]
             spent, decided = spent + episode.latency_ms, decided + episode.decided
             seed += 1
-    finally:
-        torch.set_num_threads(threads)
     steps, due = np.array(spent[1:]), np.array(decided[1:])  # the first call is slower: it warms the caches
     return {
         "latency_ms": percentiles(steps[due]),

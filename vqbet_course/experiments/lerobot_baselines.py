@@ -3,6 +3,7 @@
 LeRobot scales actions by mean and deviation for ACT and to -1..1 for Diffusion; so do these, on the chunks.
 """
 
+import dataclasses
 from collections.abc import Collection
 
 import torch
@@ -158,3 +159,12 @@ def lerobot_window(window: dict[str, Tensor]) -> dict[str, Tensor]:
 def target(chunk: Tensor) -> dict[str, Tensor]:
     """LeRobot's batch fields for a target chunk (B, W, A) without padding."""
     return {"action": chunk, "action_is_pad": torch.zeros(chunk.shape[:2], dtype=torch.bool)}
+
+
+def changed_defaults(policy: ACT | Diffusion) -> str:
+    """What a baseline changes in LeRobot's configuration, as text: each field with its value, LeRobot's in brackets."""
+    ours, used = policy.config, policy.policy.config
+    known = {f.name: f.default for f in dataclasses.fields(used) if f.default is not dataclasses.MISSING}
+    changed = [f"{key} {getattr(used, key)} ({was})" for key, was in known.items() if getattr(used, key) != was]
+    learning = f"learning rate {ours.optimizer_lr:g} ({used.optimizer_lr:g}), batches of {ours.batch_size}"
+    return ", ".join([*changed, learning])

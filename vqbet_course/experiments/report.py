@@ -64,6 +64,14 @@ def rows(results: Results) -> list[dict[str, Any]]:
     return table
 
 
+def row_in_words(row: dict[str, Any]) -> str:
+    """A row of `rows` as a line of text, the policy in front."""
+    return (
+        f"{row['policy']:>17}: success {row['success']:4.0%} ({row['low']:3.0%} to {row['high']:3.0%}), max reward "
+        f"{row['reward']:.3f}, final coverage {row['final_coverage']:.3f}, {row['latency']['p50']:6.1f} ms a decision"
+    )
+
+
 def mean(values: list[float | None]) -> float | None:
     """The mean; None where a policy does not have this metric."""
     return None if None in values else float(np.mean([v for v in values if v is not None]))

@@ -1,7 +1,11 @@
-"""Calibration: how many training steps fit into a time budget on this machine."""
+"""Calibration: how many training steps fit into a time budget on this machine, and with how many threads."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
+
+import torch
 
 
 class Steppable(Protocol):
@@ -30,3 +34,14 @@ def steps_within(seconds: float, first: float, second: float, most: int) -> int:
     if steps < 3 * most:
         steps = seconds / (first / 3 + second * 2 / 3)
     return max(3, round(steps))
+
+
+@contextmanager
+def using_threads(threads: int) -> Iterator[None]:
+    """PyTorch works with so many threads inside, and with those of its caller afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

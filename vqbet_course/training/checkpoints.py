@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.hooks import Hook, TrainingStage
 from vqbet_course.core.io import write_atomically
-from vqbet_course.training.hooks import Hook, TrainingStage
 from vqbet_course.training.integrity import check_finite
 
 SECONDS_BETWEEN = 20.0

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
+from vqbet_course.core.hooks import Hook, TrainingStage
 from vqbet_course.core.io import append_text, write_text
 from vqbet_course.core.progress import progress
-from vqbet_course.training.hooks import Hook, TrainingStage
 
 EVERY = 10
 """Steps from one line to the next."""

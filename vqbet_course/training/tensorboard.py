@@ -6,10 +6,10 @@ from typing import Any
 from torch import Tensor
 
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.hooks import Hook, TrainingStage
 from vqbet_course.core.io import read_json
 from vqbet_course.core.specs import Contract
 from vqbet_course.demos import Normalizer
-from vqbet_course.training.hooks import Hook, TrainingStage
 from vqbet_course.training.integrity import NORMALIZER
 from vqbet_course.training.log import EVERY, in_action_unit
 

@@ -1,0 +1,145 @@
+"""A training from a SOURCE to a run directory: `train` starts one, `resume` continues it (lesson 08)."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vqbet_course.core.budget import Budget
+from vqbet_course.core.configuration import VQBeTConfig
+from vqbet_course.core.hooks import Hook
+from vqbet_course.core.io import drop_partials
+from vqbet_course.datasets.choice import episodes_of_task
+from vqbet_course.datasets.splits import Split, read_split
+from vqbet_course.demos import Demos, load_demos
+from vqbet_course.policy import VQBeT, VQBeTPolicy
+from vqbet_course.tasks import open_source, task_of
+from vqbet_course.train import policy_stage, run_randomness, run_stage, split_steps, vqvae_stage
+from vqbet_course.training.calibration import seconds_per_step, steps_within, using_threads
+from vqbet_course.training.checkpoints import SaveCheckpoints, load_tensors, read_checkpoint
+from vqbet_course.training.data import Setup, fitting, prepare, with_goal
+from vqbet_course.training.factory import build_network, start_network
+from vqbet_course.training.integrity import locked, verify_checksums
+from vqbet_course.training.log import TrainingLog
+from vqbet_course.training.runs import TrainingPlan, begin_run, check_start, finish_run, read_plan
+
+
+def calibrated_threads(config: VQBeTConfig, setup: Setup, seed: int) -> int:
+    """One thread, or as many as PyTorch may use, where a trial shows that these train a quarter faster.
+
+    More threads than idle cores make training many times slower: they wait for each other."""
+    most = torch.get_num_threads()
+    if most == 1:
+        return 1
+    with run_randomness(seed):
+        stage = policy_stage(build_network(config), setup.windows, 100)
+        seconds = []
+        for threads in (1, most):
+            with using_threads(threads):
+                seconds.append(seconds_per_step(stage, seed, steps=5))
+    return most if seconds[0] > 1.25 * seconds[1] else 1
+
+
+def calibrated_steps(budget: Budget, config: VQBeTConfig, setup: Setup, seed: int) -> int:
+    """The steps of a budget; for one in minutes, as many as they take on this machine, timed on a scratch network."""
+    if budget.seconds is None:
+        return int(budget.steps or 0)
+    with run_randomness(seed):
+        network = build_network(config)
+        first, second = (
+            seconds_per_step(make(network, setup.windows, 100), seed) for make in (vqvae_stage, policy_stage)
+        )
+    return steps_within(budget.seconds, first, second, most=config.n_vqvae_training_steps)
+
+
+def run_plan(
+    plan: TrainingPlan, config: VQBeTConfig, setup: Setup, out: Path, quiet: bool, hooks: Sequence[Hook] = ()
+) -> VQBeTPolicy:
+    """Both stages, from wherever the run directory stands; then the weights that act go to model.safetensors."""
+    saved = read_checkpoint(out)
+    with run_randomness(plan.seed):
+        network = build_network(config) if saved else start_network(config)
+        if saved:
+            load_tensors(network, saved.part("policy"), saved.path)
+        steps = (plan.vqvae_steps, plan.steps - plan.vqvae_steps)
+        for number in range(saved.stage if saved else 0, 2):
+            stage = (vqvae_stage, policy_stage)[number](network, setup.windows, steps[number])
+            start = saved.restore(stage) if saved and number == saved.stage else 0
+            log = TrainingLog(out, setup.action_unit, setup.contract.action.unit, quiet)
+            run_stage(stage, plan.seed, start, [log, SaveCheckpoints(out, network, number), *hooks])
+    acting = stage.acting()
+    assert isinstance(acting, VQBeT)
+    finish_run(out, acting)
+    return VQBeTPolicy(acting.eval())
+
+
+def augmentable(demos: Demos) -> bool:
+    """Whether the task of these demonstrations can make more of them."""
+    task = task_of(demos.contract)
+    return task is not None and task.augmentable(demos.contract)
+
+
+def train(
+    data: str,
+    out: Path,
+    config: VQBeTConfig | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    augment: bool | None = None,
+    split: Path | None = None,
+    goal: str = "none",
+    quiet: bool = False,
+    observe: Sequence[str] | None = None,
+    weights: str | None = None,
+    task: str | None = None,
+    only_task: str | None = None,
+    changes: dict[str, Any] | None = None,
+    threads: int | None = None,
+    hooks: Sequence[Hook] = (),
+) -> VQBeTPolicy:
+    """Train both stages on a SOURCE into a run directory, and return the policy that acts.
+
+    Args: config, by default `fitting`; steps or minutes, exactly one of them; augment, add what the task makes of its
+    demonstrations, by default where it can; split, the file that says on which episodes to train; goal, how goals
+    are drawn (lesson 11); observe, the names that the policy sees, by default all numbers; weights, those of torchvision
+    that its camera starts from; task, whose demonstrations they are (`tasks.open_source`); only_task, which of the
+    tasks of its episodes to train on; changes, fields of the configuration to set; threads of PyTorch, by default
+    `calibrated_threads` for minutes, and 1 for steps, which then give the same weights again; hooks, called in both
+    stages. Raises BadInput for unusable data or an `out` that already holds a run.
+    """
+    out, budget = Path(out), Budget(minutes, steps)
+    check_start(out, seed)
+    source = open_source(data, task=task)
+    demos = load_demos(source, observe)
+    parts = read_split(split) if split else Split(data, len(demos), list(range(len(demos))))
+    if only_task is not None:
+        parts = parts.keeping(episodes_of_task(source, only_task))
+    demos = parts.training(demos)
+    config = with_goal(replace(config or fitting(demos, weights), **(changes or {})), goal)
+    with run_randomness(seed):
+        start_network(config)  # weights that are not to be had are found out before anything is written
+    augment = augmentable(demos) if augment is None else augment
+    setup = prepare(demos, config, augment, goal)
+    threads = threads or (1 if minutes is None else calibrated_threads(config, setup, seed))
+    with using_threads(threads):
+        steps = calibrated_steps(budget, config, setup, seed)
+    plan = TrainingPlan(data, steps, split_steps(steps, config), seed, augment, threads, goal, task)
+    with using_threads(threads), locked(out):
+        check_start(out, seed)  # another training may have begun in the meantime
+        begin_run(out, plan, config, setup, parts)
+        return run_plan(plan, config, setup, out, quiet, hooks)
+
+
+def resume(out: Path, quiet: bool = False, hooks: Sequence[Hook] = ()) -> VQBeTPolicy:
+    """Continue a run that was interrupted; it ends with the weights of one that was not."""
+    out = Path(out)
+    plan, config = read_plan(out)
+    demos = load_demos(open_source(plan.data, task=plan.task), [*config.image_shapes, *config.observation_sizes])
+    setup = prepare(read_split(out / "split.json").training(demos), config, plan.augment, plan.goal)
+    with using_threads(plan.threads), locked(out):
+        verify_checksums(out)
+        drop_partials(out)
+        return run_plan(plan, config, setup, out, quiet, hooks)
