@@ -723,9 +723,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         return cli.main(argv, prog_name="vqbet-course", standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError as alone:
+        alone.show()  # the list of commands
+        return alone.exit_code
     except click.ClickException as problem:
-        problem.show()
-        return problem.exit_code
+        return refuse(usage_line(problem))
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return 130
@@ -736,6 +738,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             where = f" for {problem.filename}" if problem.filename else ""
             return refuse(f"no space left on device{where}: free some and run it again, nothing is lost")
         raise
+
+
+def usage_line(problem: click.ClickException) -> str:
+    """What is wrong with a command line, and where its help is."""
+    context = problem.ctx if isinstance(problem, click.UsageError) else None
+    said = problem.format_message().rstrip(".")
+    command = context.command_path if context else "vqbet-course COMMAND"
+    return f"{said}{'' if said.endswith('?') else ';'} see: {command} --help"
 
 
 def refuse(why: str) -> int:
