@@ -162,26 +162,37 @@ class ClassRun:
         self.problems: dict[str, str] = {}
         self.left_out: dict[str, str] = {}
         self.present: dict[str, str] = {}
+        self.kept = self.graded = 0
+        self.bar = tqdm(disable=True)
 
     def grade(self, submissions: Sequence[Submission], jobs: int, dask: str | None, quiet: bool) -> None:
         """Grade all that have no grade; each report is written as soon as its grade is there."""
-        calls = self.missing(submissions)
-        first = next(calls, None)
-        if first is None:
-            return
-        with executor(jobs, dask) as pool:
-            done = completed(pool, grade_submission, chain([first], calls))
-            shown = tqdm(
-                done,
-                total=len(submissions),
-                desc="grading",
-                unit="submission",
-                disable=quiet,
-                dynamic_ncols=True,
-                file=sys.stderr,
-            )
-            for submission, future in shown:
-                self.keep(submission, future)
+        self.bar = tqdm(
+            total=len(submissions),
+            desc="grading",
+            unit="file",
+            disable=quiet,
+            dynamic_ncols=True,
+            file=sys.stderr,
+        )
+        with self.bar:
+            calls = self.missing(submissions)
+            first = next(calls, None)
+            if first is not None:  # processes are started for those alone that need them
+                with executor(jobs, dask) as pool:
+                    for submission, future in completed(pool, grade_submission, chain([first], calls)):
+                        self.keep(submission, future)
+        if not quiet:
+            print(self.summary(), file=sys.stderr)
+
+    def summary(self) -> str:
+        """How many files there were, and what became of them."""
+        total = self.graded + self.kept + len(self.problems) + len(self.left_out)
+        parts = [f"{self.graded} graded"]
+        parts += [f"{self.kept} had their grade"] if self.kept else []
+        parts += [f"{len(self.problems)} not graded"] if self.problems else []
+        parts += [f"{len(self.left_out)} left out, made by programs"] if self.left_out else []
+        return f"{total} file{'' if total == 1 else 's'}: {', '.join(parts)}"
 
     def missing(self, submissions: Sequence[Submission]) -> Iterator[tuple[Submission, tuple[bytes, Options]]]:
         """The submissions without a grade, with the arguments of `grade_submission`; each is read when it is asked for,
@@ -194,7 +205,10 @@ class ClassRun:
                 continue
             self.present[submission.name] = digest_of(data)
             written = (report.folder_of(self.out, submission.name) / "report.json").is_file()
-            if not written or (submission.name, self.present[submission.name]) not in self.done:
+            if written and (submission.name, self.present[submission.name]) in self.done:
+                self.kept += 1
+                self.bar.update()
+            else:
                 yield submission, (data, self.options)
 
     def keep(self, submission: Submission, future: "Future[Grade]") -> None:
@@ -202,8 +216,11 @@ class ClassRun:
         digest = self.present[submission.name]
         try:
             grade = future.result()
-            report.write_student(report.folder_of(self.out, submission.name), submission.name, grade)
+            folder = report.folder_of(self.out, submission.name)
+            report.write_student(folder, submission.name, grade, submission.student)
             gradebook.keep(self.store, submission, digest, grade, lessons=lessons_digest())
+            self.graded += 1
+            self.bar.update()
         except Ungradable as problem:
             self.refuse(submission, digest, str(problem))
         except (BrokenProcessPool, CancelledError):
@@ -217,3 +234,4 @@ class ClassRun:
         gradebook.keep(self.store, submission, digest, None, why)
         self.present[submission.name] = digest
         (self.left_out if submission.left_out else self.problems)[submission.name] = why
+        self.bar.update()
