@@ -290,8 +290,8 @@ def test_a_submission_that_would_fill_the_memory_is_not_read(tmp_path: Path) -> 
 def test_without_bubblewrap_it_says_what_is_not_enforced_or_refuses(
     two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (sandbox, grader, execution):
-        monkeypatch.setattr(module, "bubblewrap_works", lambda: False)
+    monkeypatch.setattr(sandbox, "sandbox_problem", lambda: "it is not installed")
+    monkeypatch.setattr(grader, "sandbox_problem", lambda: "it is not installed")
     with pytest.raises(BadInput, match="bubblewrap"):
         grader.grade(two, tmp_path / "out", require_sandbox=True)
     data = json.dumps(solved_with(LAB, {"1.4": "while True: pass"})).encode()

@@ -130,7 +130,7 @@ def grades_csv(graded: list[dict[str, Any]], problems: dict[str, str]) -> str:
 def write_feedback(rows: list[dict[str, Any]], out: Path, rules: Rules) -> tuple[list[Path], list[Path]]:
     """A page for every submission to hand back, in folders named as the submissions came; returns their paths, and
     those of pages of an earlier run that were removed. Raises BadInput as `attempts` and `replace_files` do."""
-    standing = {}
+    standing: dict[tuple[str, str], list[str]] = {}
     for own in attempts(rows, rules):
         counted = next(attempt for attempt in own if attempt.counts)
         standing |= {(a.row["name"], a.row["digest"]): standing_in_words(a, counted, rules) for a in own}
