@@ -40,6 +40,10 @@ SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 HELD = ("torch", "numpy", "einops", "safetensors", "torchvision", "scipy", "matplotlib", "tqdm", "gymnasium")
 """The packages that a student's code may import; safetensors carries inputs in and answers out."""
 
+AHEAD = {"torch.optim": "torch._dynamo", "torchvision": "torchvision"}
+"""What a sandbox imports before the first exercise, for labs that hold a text: an optimizer imports the first when it is
+made; both take seconds, which no student's limit should pay."""
+
 STARTING_S = 600
 """How long a sandbox may take to import torch, on a busy machine."""
 
@@ -316,6 +320,10 @@ class Sandbox:
         write_modules(self.lab, folder)
         return folder
 
+    def mentions(self, text: str) -> bool:
+        """Whether the lab's exported cells hold a text."""
+        return any(text in source_of(cell) for cell in self.lab.exported)
+
     def command(self, files: ExitStack) -> tuple[list[str], list[int]]:
         """What starts the runner, without its arguments, and the open files that it inherits; `files` closes them."""
         python = os.path.realpath(sys.executable)
@@ -341,9 +349,7 @@ class Sandbox:
         self.stop()
         self.control, inside = socket.socketpair()
         root = "" if bubblewrap_works() else str(self.folder)
-        optimizes = any("torch.optim" in source_of(cell) for cell in self.lab.exported)
-        # an optimizer imports this when it is first made; it takes seconds, which no student's limit should pay
-        ahead = "torch._dynamo" if optimizes else "torch"
+        ahead = next((module for text, module in AHEAD.items() if self.mentions(text)), "torch")
         with ExitStack() as files:
             command, inherited = self.command(files)
             command += [str(inside.fileno()), ahead, f"{root}/packages", f"{root}/course"]
