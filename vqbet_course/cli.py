@@ -7,7 +7,6 @@ A command that cannot go on raises `BadInput`; `main` makes one line and exit st
 import errno
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -487,55 +486,82 @@ def release(numbers: str | None, out: Path) -> None:
     """Write the student editions of this version into a folder to hand out, with their checksums."""
     from vqbet_course.grading.editions import release as release_labs
 
-    for path in release_labs(out, numbers.split(",") if numbers else None):
+    written, removed = release_labs(out, numbers.split(",") if numbers else None)
+    say_removed(removed)
+    for path in written:
         click.echo(f"written: {path}")
 
 
 GRADES = click.argument("grades", type=PATH, metavar="GRADES")
 
 
+def say_removed(removed: list[Path]) -> None:
+    """Name the files of an earlier run of the same command that it removed."""
+    for path in removed:
+        click.echo(f"removed, of an earlier run: {path}", err=True)
+
+
+RULES = (
+    click.option(
+        "--keep",
+        type=click.Choice(["best", "last"]),
+        default="best",
+        show_default=True,
+        help="Which of a student's attempts counts.",
+    ),
+    click.option(
+        "--due", type=click.DateTime(["%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]), help="Day and time when labs were due."
+    ),
+    click.option(
+        "--penalty",
+        type=click.FloatRange(0, 100),
+        default=0.0,
+        show_default=True,
+        help="Percent of the points that each day begun after that costs.",
+    ),
+)
+
+
+def by_rules[F: Callable[..., Any]](command: F) -> F:
+    """Give a command the options that say how attempts become a grade; they are the arguments of `Rules`."""
+    for option in reversed(RULES):
+        command = option(command)
+    return command
+
+
 @cli.command()
 @GRADES
+@by_rules
 @click.option("--out", type=PATH, required=True, metavar="DIR")
-def feedback(grades: Path, out: Path) -> None:
-    """Write a page for every submission to hand back. GRADES is the folder that `grade --out` wrote."""
-    from vqbet_course.grading.gradebook import existing
+def feedback(grades: Path, out: Path, **rules: Any) -> None:
+    """Write a page for every submission to hand back. GRADES is the folder that `grade --out` wrote. Give the options of
+    `gradebook`, so that pages and grade book say the same."""
+    from vqbet_course.grading.gradebook import Rules, existing
     from vqbet_course.grading.report import write_feedback
 
-    click.echo(f"written: {len(write_feedback(existing(grades), out))} pages below {out}")
+    written, removed = write_feedback(existing(grades), out, Rules(**rules))
+    say_removed(removed)
+    click.echo(f"written: {len(written)} pages below {out}")
 
 
 @cli.command()
 @GRADES
 @click.option("--format", "kind", type=click.Choice(["moodle", "canvas", "json"]), default="moodle", show_default=True)
-@click.option(
-    "--keep",
-    type=click.Choice(["best", "last"]),
-    default="best",
-    show_default=True,
-    help="Which of a student's attempts counts.",
-)
-@click.option(
-    "--due", type=click.DateTime(["%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]), help="Day and time when labs were due."
-)
-@click.option(
-    "--penalty",
-    type=click.FloatRange(0, 100),
-    default=0.0,
-    show_default=True,
-    help="Percent of the points that each day begun after that costs.",
-)
+@click.option("--lab", metavar="NN", help="Only this lab, by number.  [default: all; Moodle takes one]")
+@by_rules
 @click.option("--out", type=PATH, required=True, metavar="FILE")
-def gradebook(grades: Path, kind: str, keep: str, due: datetime | None, penalty: float, out: Path) -> None:
+def gradebook(grades: Path, kind: str, lab: str | None, out: Path, **rules: Any) -> None:
     """Write the grade book of a class for Moodle or Canvas, or all that is known as JSON. GRADES is the folder that
     `grade --out` wrote."""
     from vqbet_course.core.io import write_json, write_text
     from vqbet_course.grading import gradebook as books
 
     rows = books.existing(grades)
-    entries = books.book(rows, books.Rules(keep, due, penalty))
+    entries = books.book(rows, books.Rules(**rules))
+    entries = entries if lab is None else books.of_lab(entries, lab)
     if kind == "json":
-        write_json(out, {"students": entries, "exercises": books.item_statistics(rows)})
+        exercises = [e for e in books.item_statistics(rows) if lab is None or e["lab"].split("_")[0] == lab]
+        write_json(out, {"students": entries, "exercises": exercises})
     else:
         write_text(out, books.as_csv(entries, kind))
     click.echo(f"written: {out}")
@@ -723,9 +749,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         return cli.main(argv, prog_name="vqbet-course", standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError as alone:
+        alone.show()  # the list of commands
+        return alone.exit_code
     except click.ClickException as problem:
-        problem.show()
-        return problem.exit_code
+        return refuse(usage_line(problem))
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return 130
@@ -736,6 +764,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             where = f" for {problem.filename}" if problem.filename else ""
             return refuse(f"no space left on device{where}: free some and run it again, nothing is lost")
         raise
+
+
+def usage_line(problem: click.ClickException) -> str:
+    """What is wrong with a command line, and where its help is."""
+    context = problem.ctx if isinstance(problem, click.UsageError) else None
+    said = problem.format_message().rstrip(".")
+    command = context.command_path if context else "vqbet-course COMMAND"
+    return f"{said}{'' if said.endswith('?') else ';'} see: {command} --help"
 
 
 def refuse(why: str) -> int:
