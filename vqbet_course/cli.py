@@ -140,6 +140,13 @@ def course(profile: str, only: str | None, out: Path) -> None:
     type=click.IntRange(min=1),
     help="Threads of PyTorch. [default: 1; with --minutes all, where a trial shows that they train faster]",
 )
+@click.option("--resize", metavar="HxW", help="Height and width to give to the images that are observed.")
+@click.option(
+    "--cache",
+    type=PATH,
+    metavar="DIR",
+    help="Keep decoded images here for other runs. [default: RUN/images, until the run has trained]",
+)
 @click.option("--out", type=PATH, metavar="RUN", help="The run directory to make.")
 @click.option("--only-task", metavar="TEXT", help="Train on the episodes in which this task is done.")
 @click.option("--resume", type=PATH, metavar="RUN", help="The interrupted run to continue.")

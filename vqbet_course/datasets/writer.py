@@ -24,8 +24,9 @@ from vqbet_course.core.io import drop_partials, in_plain_words, write_atomically
 from vqbet_course.core.specs import Contract, Field
 from vqbet_course.datasets.card import data_card
 from vqbet_course.datasets.choice import Choice, renamed
+from vqbet_course.datasets.images import in_step
 from vqbet_course.datasets.readers import lerobot_dataset
-from vqbet_course.datasets.source import TASK_INDEX, UNSTATED, Episode, Source, check_cameras
+from vqbet_course.datasets.source import TASK_INDEX, UNSTATED, Episode, Source, check_cameras, last_change
 from vqbet_course.datasets.storage import (
     LOSS,
     VIDEO_PATH,
@@ -119,12 +120,6 @@ def begin(source: Source, work: Path, videos: bool = False) -> None:
             write_text(file, json.dumps(mark))
         for chunk in work.glob("**/chunk-*"):
             drop_partials(chunk)
-
-
-def last_change(path: Path) -> float:
-    """When the newest file of a source was written; 0 for what is no path, like `demo`."""
-    files = [path, *path.rglob("*")] if path.is_dir() else [path]
-    return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
 
 
 def file_name(number: int) -> str:
@@ -247,22 +242,6 @@ def tables(
         block.clear()  # before the next is read
         arrays = {name: as_column(values[begin : begin + step]) for name, values in columns.items()}
         yield pa.table(arrays | {name: pa.array(values, stored) for name, values in cells.items()})
-
-
-def in_step(episode: Episode, sizes: dict[str, tuple[int, ...]]) -> Iterator[dict[str, np.ndarray]]:
-    """The images {camera: (H, W, 3)} of each frame. Raises BadInput unless all have one size and there is one for
-    each row."""
-    cameras = {name: frames() for name, frames in episode.images.items()}
-    for row in range(len(episode)):
-        images = {name: next(frames, None) for name, frames in cameras.items()}
-        for name, image in images.items():
-            if image is None:
-                raise BadInput(f"{episode.place}: {name} has only {row} images for {len(episode)} rows")
-            if image.shape != sizes[name]:
-                raise BadInput(f"{episode.place}, row {row}: {name} has size {image.shape}, elsewhere {sizes[name]}")
-        yield {name: image for name, image in images.items() if image is not None}
-        if row == len(episode) - 1 and any(next(frames, None) is not None for frames in cameras.values()):
-            raise BadInput(f"{episode.place}: more images than its {len(episode)} rows")
 
 
 def as_column(values: np.ndarray) -> "pa.Array":
