@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import patch
 
@@ -15,10 +15,12 @@ from sources import MAKERS, csv_folder, lerobot_videos, photos
 
 from vqbet_course import cli
 from vqbet_course.core.errors import BadInput
+from vqbet_course.datasets.source import Episode, Frames, Source
 from vqbet_course.datasets.splits import Split
 from vqbet_course.datasets.stored_images import ImageCache, ImageFiles, StoredImages, alone, stored_in
 from vqbet_course.demos import Demos, load_demos
 from vqbet_course.tasks import open_source
+from vqbet_course.training.data import fitting, prepare
 
 WRIST = "observation.images.wrist"
 
@@ -125,6 +127,32 @@ def test_one_process_at_a_time_decodes(tmp_path: Path) -> None:
         assert waiting.is_alive() and not list((tmp_path / "cache").glob("*.bytes"))
     waiting.join(20)
     assert np.array_equal(found[0], photos().transpose(0, 3, 1, 2))
+
+
+def anonymous_bytes() -> int:
+    """Memory of this process that no file stands behind."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_images_take_no_memory_however_many_there_are(tmp_path: Path) -> None:
+    n, size = 1000, (120, 120, 3)
+
+    def episodes(start: int) -> Iterator[Episode]:
+        for number in range(start, 4):
+            numbers = np.random.default_rng(number).normal(size=(n, 2)).astype(np.float32)
+            images: dict[str, Frames] = {WRIST: lambda: (np.full(size, t % 256, np.uint8) for t in range(n))}
+            yield Episode({"observation.state": numbers, "action": numbers}, f"episode {number}", images)
+
+    source = Source("made", "made", 4, episodes, 10.0, {WRIST: size})
+    before = most = anonymous_bytes()
+    demos = load_demos(source, [WRIST, "observation.state"], ImageCache(tmp_path, 2, quiet=True))
+    windows = prepare(demos, fitting(demos), augment=False).windows
+    for rows in torch.randperm(len(windows.chunk_index))[:2000].split(4):
+        assert windows.seen(rows)[WRIST].shape[2:] == (3, 120, 120)
+        most = max(most, anonymous_bytes())
+    assert most - before < 0.3 * 4 * n * np.prod(size)
 
 
 @pytest.fixture
