@@ -46,6 +46,17 @@ def test_the_images_of_every_kind_of_source_are_those_that_were_kept(kind: str, 
         assert np.array_equal(stored, images.transpose(0, 3, 1, 2))
 
 
+def test_threads_that_read_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """An array in an .npz is read in order: each thread has a place of its own in it."""
+    images, ends = photos(600, 32, 32), np.arange(20, 601, 20)
+    numbers = np.zeros((600, 2), np.float32)
+    np.savez_compressed(tmp_path / "d.npz", state=numbers, action=numbers, img=images, episode_ends=ends)
+    demos = load_demos(
+        open_source(str(tmp_path / "d.npz"), 10), ["observation.image"], ImageCache(tmp_path / "c", 8, True)
+    )
+    assert np.array_equal(read(demos, "observation.image"), images.transpose(0, 3, 1, 2))
+
+
 def test_choosing_rows_reads_nothing_and_reading_takes_only_their_episodes(tmp_path: Path) -> None:
     demos = loaded(csv_folder(tmp_path)[0], tmp_path / "cache").select([1])
     assert not (tmp_path / "cache").exists()

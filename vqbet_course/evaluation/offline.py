@@ -136,19 +136,16 @@ def act_along(run: Run, demos: Demos) -> tuple[np.ndarray, np.ndarray]:
     """The actions (n, A) that the policy executes along the first held-out frames, and what each step takes (n,), ms."""
     policy = run.policy.eval()
     seen = {
-        name: as_seen(
-            values[:TIMED]
-            if isinstance(values, StoredImages)
-            else run.normalizer.normalize(name, torch.from_numpy(values[:TIMED]))
-        )
+        name: values if isinstance(values, StoredImages) else run.normalizer.normalize(name, torch.from_numpy(values))
         for name, values in demos.observation.items()
     }
     starts, acted, spent = set(demos.episode_starts.tolist()), [], []
     for row in range(min(TIMED, len(demos.action))):
         if row in starts:
             policy.reset([torch.Generator().manual_seed(row)])
+        observation = {name: as_seen(values[row : row + 1]) for name, values in seen.items()}
         begin = time.perf_counter()
-        action = policy.select_action({name: values[row : row + 1] for name, values in seen.items()})
+        action = policy.select_action(observation)
         spent.append(1000 * (time.perf_counter() - begin))
         acted.append(run.normalizer.unnormalize("action", action)[0].numpy())
     return np.array(acted), np.array(spent)
