@@ -97,6 +97,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'vqbet_course.datasets.source': {},
             'vqbet_course.datasets.splits': {},
             'vqbet_course.datasets.storage': {},
+            'vqbet_course.datasets.stored_images': {},
             'vqbet_course.datasets.writer': {},
             'vqbet_course.demos': { 'vqbet_course.demos.Demos': ('demos.html#demos', 'vqbet_course/demos.py'),
                                     'vqbet_course.demos.Demos.__len__': ('demos.html#demos.__len__', 'vqbet_course/demos.py'),

@@ -139,6 +139,13 @@ def course(profile: str, only: str | None, out: Path) -> None:
     type=click.IntRange(min=1),
     help="Threads of PyTorch. [default: 1; with --minutes all, where a trial shows that they train faster]",
 )
+@click.option("--resize", metavar="HxW", help="Height and width to give to the images that are observed.")
+@click.option(
+    "--cache",
+    type=PATH,
+    metavar="DIR",
+    help="Keep decoded images here for other runs. [default: RUN/images, until the run has trained]",
+)
 @click.option("--out", type=PATH, metavar="RUN", help="The run directory to make.")
 @click.option("--only-task", metavar="TEXT", help="Train on the episodes in which this task is done.")
 @click.option("--resume", type=PATH, metavar="RUN", help="The interrupted run to continue.")
@@ -612,7 +619,7 @@ def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, t
 @click.option("--out", type=PATH, required=True, metavar="DIR")
 @click.option("--render", is_flag=True, help="Draw the states, where the source has no images and its task can.")
 @click.option("--videos", is_flag=True, help="Write images as MP4, in LeRobot's way, instead of PNG.")
-@click.option("--jobs", type=int, default=1, show_default=True, help="Threads that encode PNGs.")
+@click.option("--jobs", type=int, default=1, show_default=True, help="Processes that read and encode.")
 @choosing
 @TASK
 @click.option("--unit", "units", multiple=True, metavar="FEATURE=UNIT", help="A unit that the source does not state.")
@@ -627,21 +634,21 @@ def convert(
     **chosen: Any,
 ) -> None:
     """Write a source, or several end to end, as a LeRobotDataset v3. The same command goes on where it was interrupted."""
-    from vqbet_course.datasets.choice import choice_of, joined
-    from vqbet_course.datasets.readers import with_units
+    from functools import partial
+
+    from vqbet_course.datasets.choice import choice_of
     from vqbet_course.datasets.writer import what_was_verified, write_dataset
-    from vqbet_course.tasks import open_source, with_drawings
+    from vqbet_course.tasks import open_sources
 
     if len(sources) > 1 and chosen["drop_episodes"]:
         raise BadInput(
             "--drop-episodes: numbers are those of one source; convert the sources one by one, then join them"
         )
-    choice = choice_of(**chosen)
-    opened = with_units(joined([open_source(source, task=task, choice=choice) for source in sources]), units)
+    reopen = partial(open_sources, sources, task, choice_of(**chosen), units, render)
+    opened = reopen()
     for name, why in opened.left_out.items():
         click.echo(f"left out: {name}: {why}", err=True)
-    opened = with_drawings(opened) if render else opened
-    write_dataset(opened, out, videos=videos, jobs=jobs)
+    write_dataset(opened, out, videos=videos, jobs=jobs, reopen=reopen)
     click.echo(f"written and verified: {out} (compared: {what_was_verified(opened, videos)})")
 
 

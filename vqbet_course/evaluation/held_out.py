@@ -11,8 +11,8 @@ from torch import Tensor
 from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets.source import Source
 from vqbet_course.datasets.splits import Split, read_split, same_source
+from vqbet_course.datasets.stored_images import ImageCache
 from vqbet_course.demos import Demos, Windows, load_demos, make_windows
-from vqbet_course.tasks import open_source
 from vqbet_course.training.runs import Run
 
 BATCH = 1024
@@ -41,7 +41,7 @@ class HeldOut:
 def held_out(file: Path, part: str, run: Run) -> HeldOut:
     """A part of the split in a file. Raises BadInput where it is empty or was trained on."""
     split = read_split(file)
-    source = open_source(split.source, task=run.plan.task)
+    source = run.plan.open(split.source)
     held_out_episodes(run, source, file, part)
     return HeldOut(split, part, load_demos(source))
 
@@ -92,7 +92,7 @@ def training_demos(run: Run, names: Sequence[str]) -> Demos | None:
     have changed."""
     split = split_of(run)
     try:
-        demos = load_demos(open_source(run.plan.data, task=run.plan.task), names)
+        demos = load_demos(run.plan.open(), names)
         return split.training(demos) if split else demos
     except BadInput:
         return None
@@ -142,8 +142,9 @@ def held_out_action_error(run: Run, held: HeldOut) -> float | None:
         return None
     demos = held.demos
     if c.image_shapes:
-        source = open_source(held.split.source, task=run.plan.task)
-        demos = load_demos(source, [*c.image_shapes, *c.observation_sizes])
+        source = run.plan.open(held.split.source)
+        cache = ImageCache(Path(run.plan.cache), quiet=True) if run.plan.cache else None
+        demos = load_demos(source, [*c.image_shapes, *c.observation_sizes], cache)
     demos = demos.select(held.episodes)
     windows = windows_of(run, demos)
     found = decide_along(run, demos, windows, torch.arange(len(windows.chunk_index)))

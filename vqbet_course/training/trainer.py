@@ -1,6 +1,8 @@
 """A training from a SOURCE to a run directory: `train` starts one, `resume` continues it (lesson 08)."""
 
+import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +11,15 @@ import torch
 
 from vqbet_course.core.budget import Budget
 from vqbet_course.core.configuration import VQBeTConfig
+from vqbet_course.core.errors import BadInput
 from vqbet_course.core.hooks import Hook
 from vqbet_course.core.io import drop_partials
 from vqbet_course.datasets.choice import episodes_of_task
 from vqbet_course.datasets.splits import Split, read_split
+from vqbet_course.datasets.stored_images import ImageCache
 from vqbet_course.demos import Demos, load_demos
 from vqbet_course.policy import VQBeT, VQBeTPolicy
-from vqbet_course.tasks import open_source, task_of
+from vqbet_course.tasks import task_of
 from vqbet_course.train import policy_stage, run_randomness, run_stage, split_steps, vqvae_stage
 from vqbet_course.training.calibration import seconds_per_step, steps_within, using_threads
 from vqbet_course.training.checkpoints import SaveCheckpoints, load_tensors, read_checkpoint
@@ -23,7 +27,7 @@ from vqbet_course.training.data import Setup, fitting, prepare, with_goal
 from vqbet_course.training.factory import build_network, start_network
 from vqbet_course.training.integrity import locked, verify_checksums
 from vqbet_course.training.log import TrainingLog
-from vqbet_course.training.runs import TrainingPlan, begin_run, check_start, finish_run, read_plan
+from vqbet_course.training.runs import IMAGES, TrainingPlan, begin_run, check_start, finish_run, open_resized, read_plan
 
 
 def calibrated_threads(config: VQBeTConfig, setup: Setup, seed: int) -> int:
@@ -72,6 +76,7 @@ def run_plan(
     acting = stage.acting()
     assert isinstance(acting, VQBeT)
     finish_run(out, acting)
+    shutil.rmtree(out / IMAGES, ignore_errors=True)  # a cache of one's own stays
     return VQBeTPolicy(acting.eval())
 
 
@@ -79,6 +84,16 @@ def augmentable(demos: Demos) -> bool:
     """Whether the task of these demonstrations can make more of them."""
     task = task_of(demos.contract)
     return task is not None and task.augmentable(demos.contract)
+
+
+def prepare_in(out: Path, demos: Demos, config: VQBeTConfig, augment: bool, goal: str) -> Setup:
+    """What `prepare` makes for a new run directory, which does not stay behind, empty, where that is not possible."""
+    try:
+        return prepare(demos, config, augment, goal)
+    except BadInput:
+        with suppress(OSError):
+            out.rmdir()
+        raise
 
 
 def train(
@@ -98,6 +113,8 @@ def train(
     only_task: str | None = None,
     changes: dict[str, Any] | None = None,
     threads: int | None = None,
+    resize: str | None = None,
+    cache: Path | None = None,
     hooks: Sequence[Hook] = (),
 ) -> VQBeTPolicy:
     """Train both stages on a SOURCE into a run directory, and return the policy that acts.
@@ -107,13 +124,14 @@ def train(
     are drawn (lesson 11); observe, the names that the policy sees, by default all numbers; weights, those of torchvision
     that its camera starts from; task, whose demonstrations they are (`tasks.open_source`); only_task, which of the
     tasks of its episodes to train on; changes, fields of the configuration to set; threads of PyTorch, by default
-    `calibrated_threads` for minutes, and 1 for steps, which then give the same weights again; hooks, called in both
-    stages. Raises BadInput for unusable data or an `out` that already holds a run.
+    `calibrated_threads` for minutes, and 1 for steps, which then give the same weights again; resize, height x width that
+    images get; cache, the folder of decoded images, by default one in `out` that is removed at the end; hooks, called in
+    both stages. Raises BadInput for unusable data or an `out` that already holds a run.
     """
     out, budget = Path(out), Budget(minutes, steps)
     check_start(out, seed)
-    source = open_source(data, task=task)
-    demos = load_demos(source, observe)
+    source, place = open_resized(data, task, resize), str(cache.absolute()) if cache else None
+    demos = load_demos(source, observe, ImageCache(Path(place or out / IMAGES), quiet=quiet))
     parts = read_split(split) if split else Split(data, len(demos), list(range(len(demos))))
     if only_task is not None:
         parts = parts.keeping(episodes_of_task(source, only_task))
@@ -122,11 +140,11 @@ def train(
     with run_randomness(seed):
         start_network(config)  # weights that are not to be had are found out before anything is written
     augment = augmentable(demos) if augment is None else augment
-    setup = prepare(demos, config, augment, goal)
+    setup = prepare_in(out, demos, config, augment, goal)
     threads = threads or (1 if minutes is None else calibrated_threads(config, setup, seed))
     with using_threads(threads):
         steps = calibrated_steps(budget, config, setup, seed)
-    plan = TrainingPlan(data, steps, split_steps(steps, config), seed, augment, threads, goal, task)
+    plan = TrainingPlan(data, steps, split_steps(steps, config), seed, augment, threads, goal, task, resize, place)
     with using_threads(threads), locked(out):
         check_start(out, seed)  # another training may have begun in the meantime
         begin_run(out, plan, config, setup, parts)
@@ -137,7 +155,8 @@ def resume(out: Path, quiet: bool = False, hooks: Sequence[Hook] = ()) -> VQBeTP
     """Continue a run that was interrupted; it ends with the weights of one that was not."""
     out = Path(out)
     plan, config = read_plan(out)
-    demos = load_demos(open_source(plan.data, task=plan.task), [*config.image_shapes, *config.observation_sizes])
+    observe = [*config.image_shapes, *config.observation_sizes]
+    demos = load_demos(plan.open(), observe, plan.image_cache(out, quiet))
     setup = prepare(read_split(out / "split.json").training(demos), config, plan.augment, plan.goal)
     with using_threads(plan.threads), locked(out):
         verify_checksums(out)
