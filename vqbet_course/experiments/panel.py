@@ -6,6 +6,7 @@ continues with the jobs that are missing.
 """
 
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -157,20 +158,32 @@ def learn(
     measure: Callable[[nn.Module], float] | None = None,
 ) -> Trained:
     """Train a policy from scratch within the budget. VQ-BeT spends at most a third of it on its tokenizer."""
-    most = budget.steps or 10**9
     with run_randomness(seed):
-        module, first = build(policy, config), 0
-        if isinstance(module, VQBeT):
-            tokenizer = vqvae_stage(module, setup.windows, split_steps(most, config))
-            clock = Clock()
-            first = run_stage(tokenizer, seed, hooks=deadline(clock, budget, share=1 / 3))
-            stage = policy_stage(module, setup.windows, most - first)
-        else:
-            stage = chunk_stage(cast(ChunkPolicy, module), setup.windows, most)
-            clock = Clock()
-        ends = deadline(clock, budget)
-        measured = [Measurement(clock, measure, CURVE_POINTS, *ends)] if measure else []
-        steps = run_stage(stage, seed, hooks=[*ends, *measured])
+        return learn_module(build(policy, config), setup, budget, seed, measure)
+
+
+def learn_module(
+    module: nn.Module,
+    setup: Setup,
+    budget: Budget,
+    seed: int,
+    measure: Callable[[nn.Module], float] | None = None,
+    now: Callable[[], float] = time.perf_counter,
+) -> Trained:
+    """Train a module of `build` within the budget, inside `run_randomness`. `now`: the clock of a budget in minutes,
+    in seconds; `time.process_time` does not count what other processes take."""
+    first, most = 0, budget.steps or 10**9
+    if isinstance(module, VQBeT):
+        tokenizer = vqvae_stage(module, setup.windows, split_steps(most, module.config))
+        clock = Clock(now)
+        first = run_stage(tokenizer, seed, hooks=deadline(clock, budget, share=1 / 3))
+        stage = policy_stage(module, setup.windows, most - first)
+    else:
+        stage = chunk_stage(cast(ChunkPolicy, module), setup.windows, most)
+        clock = Clock(now)
+    ends = deadline(clock, budget)
+    measured = [Measurement(clock, measure, CURVE_POINTS, *ends)] if measure else []
+    steps = run_stage(stage, seed, hooks=[*ends, *measured])
     curve = measured[0].curve if measured else []
     return Trained(stage.acting().eval(), setup.normalizer, curve, first + steps, clock.seconds())
 
