@@ -19,10 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .core.configuration import VQBeTConfig
+from .core.frames import AbsoluteFrame, Decision, StateFrame
 from .demos import Windows
 from .gpt import GPT
 from .heads import CodePredictor, OffsetHead, draw_uniform, focal_loss
-from .policy import AbsoluteFrame, Decision, StateEncoder, StateFrame
+from .policy import StateEncoder
 from .tokens import kmeans, nearest_code
 from .train import Stage, adamw
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from vqbet_course.baselines import ChunkPolicy, without_codes
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
-from vqbet_course.policy import AbsoluteFrame, Decision
+from vqbet_course.core.frames import AbsoluteFrame, Decision
 
 SMALL_ACT: dict[str, Any] = {
     "dim_model": 96,
