@@ -127,7 +127,7 @@ class Diffusion(LeRobotBaseline):
         model, own = self.policy.diffusion, self.generators
         condition = model._prepare_global_conditioning(lerobot_window(window))
         size = (self.config.action_chunk_size, self.config.action_dim)
-        noise = None if own is None else torch.stack([torch.randn(size, generator=g) for g in own])
+        noise = None if own is None else torch.stack([torch.randn(size, generator=g) for g in own]).to(self.scale)
         sample = model.conditional_sample(len(condition), condition, list(own) if own is not None else None, noise)
         chunk = sample * self.scale + self.middle
         if self.config.use_relative_actions:  # relative to the first observation; others to the last
@@ -172,7 +172,7 @@ def lerobot_window(window: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def target(chunk: Tensor) -> dict[str, Tensor]:
     """LeRobot's batch fields for a target chunk (B, W, A) without padding."""
-    return {"action": chunk, "action_is_pad": torch.zeros(chunk.shape[:2], dtype=torch.bool)}
+    return {"action": chunk, "action_is_pad": torch.zeros(chunk.shape[:2], dtype=torch.bool, device=chunk.device)}
 
 
 def changed_defaults(policy: ACT | Diffusion) -> str:
