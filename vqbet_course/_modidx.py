@@ -347,6 +347,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'vqbet_course.training.calibration': {},
             'vqbet_course.training.checkpoints': {},
             'vqbet_course.training.data': {},
+            'vqbet_course.training.devices': {},
             'vqbet_course.training.factory': {},
             'vqbet_course.training.hooks': {},
             'vqbet_course.training.integrity': {},

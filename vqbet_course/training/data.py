@@ -11,18 +11,24 @@ from vqbet_course.core.specs import Contract
 from vqbet_course.datasets.stored_images import stored_in
 from vqbet_course.demos import Demos, Normalizer, Windows, make_windows
 from vqbet_course.tasks import augmented, task_of
+from vqbet_course.training.devices import CPU, Computing
 from vqbet_course.training.factory import for_cameras
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a run trains on: the windows, their normalizer and contract, and one normalised unit of action in the
-    action's own unit (pixels on PushT)."""
+    """What a run trains on: the windows, their normalizer and contract, one normalised unit of action in the action's own
+    unit (pixels on PushT), and where and how its network computes."""
 
     windows: Windows
     normalizer: Normalizer
     contract: Contract
     action_unit: float
+    computing: Computing = CPU
+
+    def on(self, computing: Computing) -> "Setup":
+        """The same, for a network that computes so."""
+        return replace(self, windows=computing.windows(self.windows), computing=computing)
 
 
 def laptop_changes(contract: Contract) -> dict[str, Any]:
