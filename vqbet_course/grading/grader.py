@@ -6,7 +6,6 @@ processes that grade do.
 """
 
 import functools
-import hashlib
 import json
 import secrets
 import sqlite3
@@ -28,6 +27,7 @@ from vqbet_course.grading import gradebook, report
 from vqbet_course.grading.answers import Answer
 from vqbet_course.grading.execution import execute
 from vqbet_course.grading.grades import Grade, Marked, Ungradable, Verdict
+from vqbet_course.grading.handout import digest_of
 from vqbet_course.grading.lessons import Lab, all_labs
 from vqbet_course.grading.limits import Limits
 from vqbet_course.grading.sandbox import Sandbox, bubblewrap_works, kept_sandbox, sandbox_problem, unenforced
@@ -107,11 +107,6 @@ def stopped(ended: str, limits: Limits) -> Verdict | None:
 
 
 # --- grading a class ----------------------------------------------------------------------------------------
-
-
-def digest_of(data: bytes) -> str:
-    """A checksum of a submission."""
-    return hashlib.sha256(data).hexdigest()
 
 
 @functools.cache

@@ -44,7 +44,9 @@ def locked(out: Path) -> Iterator[None]:
 
 def record_checksums(out: Path) -> None:
     """Write the checksums of the weights and the normalizer, of those that are there."""
-    write_json(out / CHECKSUMS, {name: file_checksum(out / name) for name in (WEIGHTS, NORMALIZER) if (out / name).exists()})
+    write_json(
+        out / CHECKSUMS, {name: file_checksum(out / name) for name in (WEIGHTS, NORMALIZER) if (out / name).exists()}
+    )
 
 
 def verify_checksums(out: Path) -> None:
