@@ -683,13 +683,21 @@ def convert(
 
     from vqbet_course.datasets.choice import choice_of
     from vqbet_course.datasets.writer import what_was_verified, write_dataset
-    from vqbet_course.tasks import open_sources
+    from vqbet_course.tasks import open_sources, task_before_renaming
 
     if len(sources) > 1 and chosen["drop_episodes"]:
         raise BadInput(
             "--drop-episodes: numbers are those of one source; convert the sources one by one, then join them"
         )
-    reopen = partial(open_sources, sources, task, choice_of(**chosen), units, render)
+    choice = choice_of(**chosen)
+    lost = task_before_renaming(sources, choice) if task is None else None
+    if lost:
+        click.echo(
+            f"note: by the names that --rename gives it is not recognised as demonstrations of {lost.title}, which would "
+            "give it units, rate and drawings; leave --rename out to keep them",
+            err=True,
+        )
+    reopen = partial(open_sources, sources, task, choice, units, render)
     opened = reopen()
     for name, why in opened.left_out.items():
         click.echo(f"left out: {name}: {why}", err=True)

@@ -181,8 +181,7 @@ def parts_of(lengths: Sequence[int], n: int) -> list[Part]:
 def write_parts(source: Source, reopen: Callable[[], Source], work: Path, videos: bool, jobs: int, quiet: bool) -> None:
     """Write all episodes by several processes. Raises BadInput as `write_part` does; then no process goes on."""
     parts = parts_of([len(episode) for episode in source.sound_episodes()], jobs)
-    bar = progress("converting", "episode", total=source.n_episodes, quiet=quiet)
-    with processes(len(parts)) as pool:
+    with processes(len(parts)) as pool, progress("converting", "episode", total=source.n_episodes, quiet=quiet) as bar:
         running = {pool.submit(write_reopened, reopen, work, videos, part) for part in parts}
         try:
             while running:
@@ -194,7 +193,6 @@ def write_parts(source: Source, reopen: Callable[[], Source], work: Path, videos
             if not isinstance(error, CannotWrite):
                 (work / MARK).unlink(missing_ok=True)
             raise
-    bar.close()
 
 
 def write_reopened(reopen: Callable[[], Source], work: Path, videos: bool, part: Part) -> None:

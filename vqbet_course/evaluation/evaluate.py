@@ -14,11 +14,10 @@ from vqbet_course.core.io import write_atomically, write_json, write_text
 from vqbet_course.core.progress import progress
 from vqbet_course.core.records import made_by
 from vqbet_course.core.specs import GOAL, Contract, TaskContract
-from vqbet_course.datasets.source import UNSTATED
 from vqbet_course.demos import Normalizer
 from vqbet_course.evaluation.behaviour import behaviour, mode_entropy, recovery
 from vqbet_course.evaluation.failures import Known, failures_of, keep_persons_word
-from vqbet_course.evaluation.held_out import HeldOut, held_out, held_out_action_error, training_demos
+from vqbet_course.evaluation.held_out import HeldOut, held_out, held_out_action_error, training_demos, unit_remedy
 from vqbet_course.evaluation.latency import latency
 from vqbet_course.evaluation.videos import video_frames, write_video
 from vqbet_course.goals import with_shown_goal
@@ -140,8 +139,7 @@ def checked_contract(world: Task, run: Run) -> TaskContract:
     contract = replace(contract, data=contract.data.observing(run.contract.observation))
     differs = run.contract.difference(contract.data)
     if differs:
-        hint = "; state units with: vqbet-course demos convert ... --unit FEATURE=UNIT" if UNSTATED in differs else ""
-        raise BadInput(f"{run.path}: trained on other data than {world.name} gives; {differs}{hint}")
+        raise BadInput(f"{run.path}: trained on other data than {world.name} gives; {differs}{unit_remedy(differs)}")
     return contract
 
 

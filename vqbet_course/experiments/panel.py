@@ -261,7 +261,8 @@ def run_job(job: Job) -> list[dict[str, Any]]:
                 "made_by": made_by(),
                 "episodes": [e.summary() | {"failure": failures.get(str(e.seed))} for e in episodes],
                 "videos": {
-                    f"{name}-seed{job.seed}-{e.seed}.mp4": video_bytes(video_frames(e, task)) for e in episodes[:videos]
+                    f"{name}-seed{job.seed}-{e.seed}.mp4": video_bytes(video_frames(e, task), task.contract.data.fps)
+                    for e in episodes[:videos]
                 },
             }
         )
@@ -276,10 +277,10 @@ def ways(module: nn.Module, policy: str) -> dict[str, Callable[[], None]]:
     return {name: partial(sample_with, *how) for name, how in SAMPLERS.items()}
 
 
-def video_bytes(frames: Iterable[np.ndarray]) -> bytes:
-    """The bytes of an H.264 video of some frames (H, W, 3)."""
+def video_bytes(frames: Iterable[np.ndarray], fps: float) -> bytes:
+    """The bytes of an H.264 video of some frames (H, W, 3), `fps` a second."""
     with tempfile.TemporaryDirectory() as folder:
-        write_video(Path(folder) / "video.mp4", frames)
+        write_video(Path(folder) / "video.mp4", frames, fps)
         return (Path(folder) / "video.mp4").read_bytes()
 
 

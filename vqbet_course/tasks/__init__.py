@@ -135,6 +135,13 @@ def open_sources(
     return drawn if choice.resize is None else resized(drawn, *choice.resize)
 
 
+def task_before_renaming(texts: Sequence[str], choice: "Choice") -> "Task | None":
+    """The task that SOURCEs are of by their own names, where they are of none by those that `choice` gives them."""
+    if not choice.rename or task_of(open_sources(texts, None, choice).contract):
+        return None
+    return task_of(open_sources(texts, None, replace(choice, rename=())).contract)
+
+
 def augmented(demos: "Demos", chunk_size: int) -> "Demos":
     """The demonstrations, followed by what their task makes of them. Raises BadInput where it can make nothing."""
     task = task_of(demos.contract)
