@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
 import gymnasium as gym
@@ -80,6 +81,19 @@ class Task:
     behaviours: tuple[str, ...] = ()
     milestones: Mapping[str, Callable[[np.ndarray], bool]] = {}
     needs: Mapping[str, str] = {}
+
+    # what it needs
+
+    def missing(self) -> list[str]:
+        """The requirements of `needs` that are not installed."""
+        return [requirement for module, requirement in self.needs.items() if find_spec(module) is None]
+
+    def check_installed(self) -> None:
+        """Raise BadInput, with the remedy, where something of `needs` is not installed."""
+        if self.missing():
+            raise BadInput(
+                f"{self.title} needs what is not installed; install it with: pip install {' '.join(self.missing())}"
+            )
 
     # environment
 
