@@ -184,7 +184,9 @@ def visited(run: Run, task: TaskContract) -> Known | None:
     demos = demos_trained_on(run, task)
     if demos is None:
         return None
-    return Known.of(demos, run.normalizer if run.normalizer.bounds.keys() >= {*demos.observation} else Normalizer.fit(demos))
+    return Known.of(
+        demos, run.normalizer if run.normalizer.bounds.keys() >= {*demos.observation} else Normalizer.fit(demos)
+    )
 
 
 def can_be_drawn(task: Task) -> bool:

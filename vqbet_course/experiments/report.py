@@ -67,7 +67,9 @@ def rows(results: Results) -> list[dict[str, Any]]:
 
 def ways_row(metrics: list[dict[str, Any]]) -> dict[str, float | None]:
     """{milestone, or behaviour entropy: mean over training seeds} of a policy on a task that defines them, else {}."""
-    shares = {name: float(np.mean([m["milestones"][name] for m in metrics])) for name in metrics[0].get("milestones", {})}
+    shares = {
+        name: float(np.mean([m["milestones"][name] for m in metrics])) for name in metrics[0].get("milestones", {})
+    }
     if "behaviours" not in metrics[0]:
         return {**shares}
     entropies = {

@@ -24,8 +24,11 @@ def properties_of(task: Task) -> dict[str, str]:
         "observes": "; ".join(observed),
         "does": f"{contract.data.action}, {low:g} to {high:g}, {contract.data.fps:g} a second, at most {task.horizon} steps",
         "success": contract.success,
-        "needs": ", ".join(task.needs.values()) + (f" (missing: {', '.join(task.missing())})" if task.missing() else ""),
-        "demonstrations": f"--data {task.data}" if task.data else f"vqbet-course demos make --task {task.name} --out DIR",
+        "needs": ", ".join(task.needs.values())
+        + (f" (missing: {', '.join(task.missing())})" if task.missing() else ""),
+        "demonstrations": f"--data {task.data}"
+        if task.data
+        else f"vqbet-course demos make --task {task.name} --out DIR",
         "perturbations": ", ".join(task.perturbations),
         "behaviours": "; ".join(task.behaviours),
     }

@@ -18,7 +18,9 @@ def augment_block_push(demos: Demos) -> Demos:
     """The demonstrations and their mirror images, then all of these with the blocks' colours exchanged: four times as
     many. Raises BadInput for demonstrations that are not block_push's."""
     if demos.contract.observing(BLOCK_PUSH.observation).features() != BLOCK_PUSH.features():
-        raise BadInput(f"{demos.source}: not demonstrations of block_push, so nothing can be augmented; leave --augment out")
+        raise BadInput(
+            f"{demos.source}: not demonstrations of block_push, so nothing can be augmented; leave --augment out"
+        )
     both = with_mirror_images(demos, (1.0, 0.0), SIZE / 2, {})
     twice = {name: np.concatenate([values, values]) for name, values in both.columns.items()}
     twice[BLOCKS] = np.concatenate([both.observation[BLOCKS], both.observation[BLOCKS][:, EXCHANGED]])

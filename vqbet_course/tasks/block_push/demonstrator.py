@@ -101,7 +101,7 @@ def heading(pusher: complex, aim: complex, blocks: list[complex]) -> complex:
     for block in sorted(blocks, key=lambda b: abs(b - pusher)):
         to_block = block - pusher
         seen = to_block * way.conjugate() / max(length, 1e-9)  # its real part along the way, its imaginary one aside
-        if not 0 < seen.real < length + CLEAR or abs(seen.imag) >= CLEAR or abs(aim - block) < 1e-9:
+        if not 0 < seen.real < length + CLEAR or abs(seen.imag) >= CLEAR:
             continue
         if seen.real > length and abs(aim - block) >= CLEAR:
             continue

@@ -28,9 +28,7 @@ AT_WALL = BLOCK_RADIUS + 2
 STANDING, STANDING_STEPS = 15.0, 40
 """A pusher that stays within so many pixels for the last so many steps is stuck."""
 
-BEHAVIOURS = tuple(
-    f"{block} first, {target}" for block, target in product(BLOCK_NAMES, TARGET_NAMES)
-)
+BEHAVIOURS = tuple(f"{block} first, {target}" for block, target in product(BLOCK_NAMES, TARGET_NAMES))
 """The four behaviours: which block goes first, into which target. The other block then goes into the other target."""
 
 
