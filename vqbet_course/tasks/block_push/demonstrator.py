@@ -139,8 +139,11 @@ def deliver(seed: int, noise: float = NOISE) -> Delivery:
     hand = BlockPusher(*(int(choice) for choice in generator.integers(2, size=2)))
     env = BlockPushEnv()
     observation, _ = env.reset(seed=seed)
-    states, actions, brought = [], [], []
-    shake, left = np.zeros(2), AFTER
+    states: list[Float] = []
+    actions: list[NDArray[np.float32]] = []
+    brought: list[tuple[float, bool]] = []
+    shake: Float = np.zeros(2)
+    left = AFTER
     while left and len(states) < BLOCK_PUSH_TASK.horizon:
         state = np.concatenate([observation["environment_state"], observation["agent_pos"]])
         aim = hand.act(complex(*state[4:]), [complex(*state[:2]), complex(*state[2:4])])

@@ -26,7 +26,7 @@ COLOURS = dict(zip(BLOCK_NAMES, ("#E69F00", "#0072B2"), strict=True))
 """Of the blocks."""
 
 
-def draw_board(pusher: np.ndarray, blocks: np.ndarray, size: int = SIZE) -> np.ndarray:
+def board_image(pusher: np.ndarray, blocks: np.ndarray, size: int = SIZE) -> np.ndarray:
     """A moment of block_push, (size, size, 3) uint8: the targets, the blocks (2, 2) and the pusher (2,), in pixels of the
     board."""
     from PIL import Image, ImageDraw
@@ -51,7 +51,7 @@ def drawn_states(episode: Episode, size: int) -> Frames:
 
     def drawn() -> Iterator[np.ndarray]:
         for blocks, pusher in zip(episode.numbers[BLOCKS], episode.numbers[PUSHER], strict=True):
-            yield draw_board(pusher.astype(float), blocks.reshape(2, 2).astype(float), size)
+            yield board_image(pusher.astype(float), blocks.reshape(2, 2).astype(float), size)
 
     return drawn
 

@@ -31,7 +31,7 @@ PASSAGE = 2 * BLOCK_RADIUS + 15
 Step = tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]
 
 
-class BlockPushEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
+class BlockPushEnv(gym.Env[dict[str, Any], np.ndarray]):
     """A round pusher, two round blocks, two targets; any block may go into any target, in any order.
 
     Observation: environment_state (4,), centres of the orange and the blue block, and agent_pos (2,), float64 pixels;
@@ -117,9 +117,9 @@ class BlockPushEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
 
     def render(self) -> np.ndarray:
         """A drawing of this moment, (512, 512, 3) uint8."""
-        from vqbet_course.tasks.block_push.drawing import draw_board
+        from vqbet_course.tasks.block_push.drawing import board_image
 
-        return draw_board(np.array(self.pusher.position), self.positions())
+        return board_image(np.array(self.pusher.position), self.positions())
 
 
 def add_walls(space: pymunk.Space) -> None:
