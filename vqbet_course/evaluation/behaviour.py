@@ -140,10 +140,11 @@ def ways_in_words(metrics: dict[str, Any]) -> list[str]:
     lines = [f"{name}: {share:.0%} of the episodes" for name, share in metrics.get("milestones", {}).items()]
     if "behaviours" in metrics:
         own = metrics["behaviours"]
-        bits = {key: "unknown" if own[key] is None else f"{own[key]:.2f}" for key in ("entropy", "demonstrations")}
-        counted = ", ".join(f"{label} {n}" for label, n in own["counts"].items())
-        lines.append(
-            f"behaviour entropy of the successful episodes: {bits['entropy']} bits (demonstrations "
-            f"{bits['demonstrations']}, at most {np.log2(len(own['counts'])):.2f}): {counted}"
-        )
+        shown = "unknown" if own["demonstrations"] is None else f"{own['demonstrations']:.2f}"
+        among = f"demonstrations {shown}, at most {np.log2(len(own['counts'])):.2f}"
+        counted = "; ".join(f"{label}: {n}" for label, n in own["counts"].items())
+        if own["entropy"] is None:
+            lines.append(f"behaviour entropy: none, for no episode succeeded ({among})")
+        else:
+            lines.append(f"behaviour entropy of the successful episodes: {own['entropy']:.2f} bits ({among}): {counted}")
     return lines
