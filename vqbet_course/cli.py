@@ -216,6 +216,15 @@ def config_() -> None:
         click.echo(line)
 
 
+@cli.command()
+def tasks() -> None:
+    """List the tasks: what each observes and does, what it needs, its demonstrations, perturbations and behaviours."""
+    from vqbet_course.tasks.listing import listing_of_tasks
+
+    for line in listing_of_tasks():
+        click.echo(line)
+
+
 @cli.command("eval")
 @click.argument("run")
 @click.option("--episodes", type=int, default=50, show_default=True)
@@ -226,8 +235,8 @@ def config_() -> None:
     "--perturb",
     multiple=True,
     metavar="NAME[=VALUE]",
-    help="A perturbation: observation-noise, frozen-frames, delayed-actions, action-noise; on PushT also "
-    "shove and friction.",
+    help="A perturbation: observation-noise, frozen-frames, delayed-actions, action-noise, and those of the task, "
+    "which `vqbet-course tasks` lists.",
 )
 @click.option(
     "--goal-pose", metavar="X,Y,ANGLE", help="Where the goal is, on PushT in pixels and radians, or `random`."
@@ -379,6 +388,7 @@ def compare(
     """Train several policies on the same demonstrations and evaluate them alike. Continues an interrupted panel."""
     from vqbet_course.core.budget import Budget
     from vqbet_course.experiments import panel
+    from vqbet_course.experiments.report import ways_lines
     from vqbet_course.training.devices import Computing
 
     numbers, at = whole_numbers("--seeds", seeds), Computing.asked(device, precision)
@@ -388,6 +398,8 @@ def compare(
         data, demos, episodes, budget, videos, task=task, device=at.device, precision=at.precision
     )
     result = panel.run_panel(policies.split(","), numbers, settings, out, jobs, dask)
+    for line in ways_lines(result["results"]):
+        click.echo(line)
     for claim in result["claims"]:
         click.echo(f"{claim['verdict']:>13}: {claim['claim']}: {claim['why']}")
     click.echo(f"written: {out / 'panel.json'} and {out / 'report.html'}")
@@ -744,7 +756,7 @@ def split(
 @click.option("--task", default=DEFAULT_TASK, show_default=True, metavar="TASK", help="Whose demonstrator.")
 @click.option("--episodes", type=int, default=200, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="The first seed.")
-@click.option("--noise", type=float, help="On PushT: how far the hand is shaken, in pixels.  [default: 3]")
+@click.option("--noise", type=float, help="How far the hand is shaken, in pixels.  [default: the task's]")
 @click.option(
     "--style",
     type=click.Choice(["left", "right", "mixed"]),

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
 import gymnasium as gym
@@ -58,7 +59,10 @@ class Task:
     perturbations: {name: Kind} beside those that fit every environment;
     failure_rules: {label: rule} tried before the general ones (`evaluation.failures`);
     partial_observations: {name: makes a PartialObservation}, in which a policy can be trained and evaluated;
-    fork_seeds: environment seeds from which demonstrators go either way (`way_taken`).
+    fork_seeds: environment seeds from which demonstrators go either way (`way_taken`);
+    behaviours: the ways in which demonstrators solve the task, whose entropy is measured (`behaviour_of`);
+    milestones: {name: whether a trace (T, size) reaches it}, each a part of the task, reported beside success;
+    needs: {module: requirement of pip} that the environment imports beside those of every task.
     """
 
     name: str
@@ -74,6 +78,22 @@ class Task:
     failure_rules: Mapping[str, Callable[..., str | None]] = {}
     partial_observations: Mapping[str, Callable[[], PartialObservation]] = {}
     fork_seeds: tuple[int, ...] = ()
+    behaviours: tuple[str, ...] = ()
+    milestones: Mapping[str, Callable[[np.ndarray], bool]] = {}
+    needs: Mapping[str, str] = {}
+
+    # what it needs
+
+    def missing(self) -> list[str]:
+        """The requirements of `needs` that are not installed."""
+        return [requirement for module, requirement in self.needs.items() if find_spec(module) is None]
+
+    def check_installed(self) -> None:
+        """Raise BadInput, with the remedy, where something of `needs` is not installed."""
+        if self.missing():
+            raise BadInput(
+                f"{self.title} needs what is not installed; install it with: pip install {' '.join(self.missing())}"
+            )
 
     # environment
 
@@ -163,6 +183,10 @@ class Task:
     def way_taken(self, observations: np.ndarray, contacts: Sequence[int | None]) -> str:
         """Which way an episode goes, by what was so (T, size) and by its contacts: `left`, `right` or `neither`."""
         raise NotImplementedError(f"{type(self).__name__}.way_taken")
+
+    def behaviour_of(self, truth: np.ndarray) -> str | None:
+        """Which of `behaviours` an episode shows, by what was so (T, size); None for none of them."""
+        raise NotImplementedError(f"{type(self).__name__}.behaviour_of")
 
     # demonstrations
 

@@ -33,6 +33,7 @@ class PushT(Task):
     instruction, data = INSTRUCTION, "demo"
     success_progress = SUCCESS_COVERAGE
     frame_size = (96, 96, 3)
+    needs: Mapping[str, str] = {"gym_pusht": "gym-pusht"}
     perturbations: Mapping[str, Kind] = PUSHT_KINDS
     fork_seeds = FORK_SEEDS
 
