@@ -63,14 +63,17 @@ def check_fit(demos: Demos, config: VQBeTConfig) -> None:
         raise BadInput(f"{demos.source}: holds {found}, the configuration expects {wanted}")
 
 
-def prepare(demos: Demos, config: VQBeTConfig, augment: bool, goal: str = "none") -> Setup:
+def prepare(
+    demos: Demos, config: VQBeTConfig, augment: bool, goal: str = "none", normalizer: Normalizer | None = None
+) -> Setup:
     """The windows of demonstrations, made once for the whole run; `goal` says how goals are drawn (lesson 11).
+    `normalizer`: that of the weights to train on (lesson 15), by default one that fits the demonstrations.
 
     Raises BadInput when they do not fit the configuration."""
     check_fit(demos, config)
     contract = demos.contract
     demos = augmented(demos, config.action_chunk_size) if augment else demos
-    normalizer = Normalizer.fit(demos, relative=config.use_relative_actions)
+    normalizer = normalizer or Normalizer.fit(demos, relative=config.use_relative_actions)
     windows = make_windows(
         demos, normalizer, config.n_obs_steps, config.n_queries, config.action_chunk_size, config.use_relative_actions
     )

@@ -34,7 +34,9 @@ SHIPPED = Path(vqbet_course.__file__).parent / "data" / "shipped"
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """The plan of a training, fixed before it starts. The same plan and configuration give the same weights."""
+    """The plan of a training, fixed before it starts. The same plan and configuration give the same weights.
+
+    start: the run whose weights, tokenizer and normalizer it continues with (lesson 15); None: it starts anew."""
 
     data: str
     steps: int
@@ -44,6 +46,7 @@ class TrainingPlan:
     threads: int
     goal: str = "none"
     task: str | None = None
+    start: str | None = None
 
 
 @dataclass(frozen=True)
