@@ -48,7 +48,7 @@ EXPERT = "expert"
 HOW = ("take-over", "label")
 """How the expert corrects: it acts where the policy gets nowhere (HG-DAgger), or says what it would do (DAgger)."""
 
-EVERY = 24
+EVERY = 12
 """Steps from one labelled state to the next."""
 
 FIRST_SEED = 200_000
