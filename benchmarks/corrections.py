@@ -10,10 +10,11 @@ demonstrations come from 200000 on. Run directories are in _runs/corrections; wh
 results/corrections.json is written after each part.
 """
 
+import itertools
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,10 @@ from vqbet_course.training.trainer import train
 RESULT = Path(__file__).parent / "results" / "corrections.json"
 ARMS = ("take-over", "demonstrations", "label")
 DEMOS, EPISODES, ROUNDS, STARTS = 60, 12, 3, range(100_000, 100_050)
-FIRST_STEPS, MORE_STEPS, TOKENIZER_STEPS = 2500, 1250, 300
+FIRST_STEPS, MORE_STEPS, TOKENIZER_STEPS = 2500, 800, 300
 CHANGES = {"action_chunk_size": 4, "batch_size": 128, "n_action_steps": 2}
 FIRST_SEED, SEEDS_EACH, FIRST_DEMONSTRATION = 200_000, 1000, 500
+SCHEMA = "vqbet_course/corrections_benchmark/1"
 Part = dict[str, Any]
 
 
@@ -114,7 +116,7 @@ def tokenizer_errors(run: Run) -> Part:
             back = network.vqvae.eval()(windows.chunks).reconstruction
         return (back - windows.chunks).norm(dim=-1).mean().item() * setup.action_unit
 
-    parts = {"first": demos.select(range(DEMOS)), "added": demos.select(range(DEMOS, len(demos)))}
+    parts = {"first": demos.select(list(range(DEMOS))), "added": demos.select(list(range(DEMOS, len(demos))))}
     frozen = {name: error(part) for name, part in parts.items()}
     network.vqvae.requires_grad_(True)
     with run_randomness(0):
@@ -122,23 +124,23 @@ def tokenizer_errors(run: Run) -> Part:
     return {"frozen_px": frozen, "trained_further_px": {name: error(part) for name, part in parts.items()}}
 
 
-def parts_of(seed: int, out: Path, done: set[tuple[int, str, int]]) -> Iterator[Part]:
-    """The entries of a training seed that are missing, as they come."""
-    runs = out / f"seed-{seed}"
-    last = dict.fromkeys(ARMS, first_run(runs / "first", seed))
-    added = dict.fromkeys(ARMS, 0)
-    if (seed, "first", 0) not in done:
-        yield evaluated(last["label"], seed, "first", 0, 0, {})
-    for number in range(1, ROUNDS + 1):
-        for arm in ARMS:
-            how = arm if arm == "label" else "take-over"
-            asked = Asked("", how=how, episodes=EPISODES, steps=MORE_STEPS, seed=FIRST_SEED + SEEDS_EACH * seed)
-            last[arm] = next_round(runs, arm, number, last[arm], asked)
-            found = read_json(runs / arm / f"round-{number}" / "round.json", dict)
-            added[arm] += found["corrected_steps"]
-            if (seed, arm, number) not in done:
-                part = evaluated(last[arm], seed, arm, number, added[arm], found)
-                yield part | ({"tokenizer": tokenizer_errors(load_run(last[arm].path))} if number == ROUNDS else {})
+def missing_parts(seeds: Sequence[int], out: Path, done: set[tuple[int, str, int]]) -> Iterator[Part]:
+    """The entries that are missing, as they come: all seeds of a round before the next round."""
+    runs = {seed: out / f"seed-{seed}" for seed in seeds}
+    last = {(seed, arm): first_run(runs[seed] / "first", seed) for seed in seeds for arm in ARMS}
+    added = dict.fromkeys(last, 0)
+    for seed in seeds:
+        if (seed, "first", 0) not in done:
+            yield evaluated(last[seed, ARMS[0]], seed, "first", 0, 0, {})
+    for number, seed, arm in itertools.product(range(1, ROUNDS + 1), seeds, ARMS):
+        how = arm if arm == "label" else "take-over"
+        asked = Asked("", how=how, episodes=EPISODES, steps=MORE_STEPS, seed=FIRST_SEED + SEEDS_EACH * seed)
+        last[seed, arm] = run = next_round(runs[seed], arm, number, last[seed, arm], asked)
+        found = read_json(run.path / "round.json", dict)
+        added[seed, arm] += found["corrected_steps"]
+        if (seed, arm, number) not in done:
+            part = evaluated(run, seed, arm, number, added[seed, arm], found)
+            yield part | ({"tokenizer": tokenizer_errors(load_run(run.path))} if number == ROUNDS else {})
 
 
 def key(part: Part) -> tuple[int, str, int]:
@@ -153,27 +155,17 @@ def main(seeds: str, out: Path) -> None:
     torch.set_num_threads(1)
     command = " ".join(["python", *sys.argv])
     parts = json.loads(RESULT.read_text())["parts"] if RESULT.exists() else []
-    for seed in map(int, seeds.split(",")):
-        for part in parts_of(seed, out, set(map(key, parts))):
-            parts.append(part)
-            settings = {
-                "demos": DEMOS,
-                "episodes": EPISODES,
-                "steps": [FIRST_STEPS, MORE_STEPS],
-                "config": CHANGES,
-                "seeds": seeds,
-            }
-            write_json(
-                RESULT,
-                {
-                    "schema": "vqbet_course/corrections_benchmark/1",
-                    "command": command,
-                    "settings": settings,
-                    "made_by": made_by(),
-                    "parts": parts,
-                },
-            )
-            click.echo(f"{key(part)}, {part['added_steps']} steps more: {metrics_in_words(part['metrics'])}")
+    settings = {
+        "demos": DEMOS,
+        "episodes": EPISODES,
+        "steps": [FIRST_STEPS, MORE_STEPS],
+        "config": CHANGES,
+    }
+    made = {"schema": SCHEMA, "command": command, "settings": settings, "made_by": made_by()}
+    for part in missing_parts([int(seed) for seed in seeds.split(",")], out, set(map(key, parts))):
+        parts.append(part)
+        write_json(RESULT, made | {"parts": parts})
+        click.echo(f"{key(part)}, {part['added_steps']} steps more: {metrics_in_words(part['metrics'])}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Steps', 'Columns', 'expert_chunk', 'Corrected', 'never', 'window_reach', 'corrected_rollouts', 'interventions',
-           'recoveries', 'stuck', 'Gate', 'corrections_of', 'as_columns', 'aggregate', 'retrain']
+           'recoveries', 'corrections_of', 'as_columns', 'aggregate', 'retrain', 'stuck', 'Gate']
 
 # %% ../nbs/15_corrections.ipynb #15a00001
 import copy
@@ -30,12 +30,13 @@ Steps = list[tuple[Any, np.ndarray]]
 
 
 def expert_chunk(task: Task, env: Any, expert: Demonstrator, observation: Any, n: int) -> Steps:
-    """The expert's next n steps from here, in a copy of the environment; fewer where the
-    episode ends. Neither `env` nor `expert` changes."""
-    env, expert, steps, over = task.copy_env(env), copy.copy(expert), Steps(), False
-    while len(steps) < n and not over:
+    """The expert's next n steps from here, in a copy of the environment, beyond a success, too;
+    fewer where it fails. Neither `env` nor `expert` changes."""
+    env, expert, steps, lost = task.copy_env(env), copy.copy(expert), Steps(), False
+    while len(steps) < n and not lost:
         steps.append((observation, expert(observation)))
-        observation, _, over, _, _ = env.step(steps[-1][1])
+        observation, _, over, _, info = env.step(steps[-1][1])
+        lost = over and not task.success(info)
     return steps
 
 # %% ../nbs/15_corrections.ipynb #15a00011
@@ -107,29 +108,6 @@ def recoveries(taken: Sequence[bool], progress: Sequence[float]) -> int:
     return sum(max(progress[end:following], default=0.0) > max(progress[:end])
                for (_, end), (following, _) in pairwise(spans))
 
-# %% ../nbs/15_corrections.ipynb #15a00015
-def stuck(progress: Sequence[float], patience: int) -> bool:
-    """Whether the last `patience` steps brought no more progress than the steps before."""
-    return len(progress) > patience and max(progress[-patience:]) <= max(progress[:-patience])
-
-
-@dataclass(frozen=True)
-class Gate:
-    """When a scripted expert takes over: after `patience` steps without progress. It hands
-    back when it has acted for `least` steps and got further, or for `most` steps."""
-
-    patience: int = 40
-    least: int = 16
-    most: int = 80
-
-    def __call__(self, episode: Corrected) -> bool:
-        """Whether the expert acts next."""
-        start, end = (interventions(episode.taken) or [(0, 0)])[-1]
-        if end < len(episode.taken) or end == 0:  # the policy acts
-            return len(episode.taken) - end >= self.patience and stuck(episode.progress, self.patience)
-        further = max(episode.progress[start:]) > max(episode.progress[:start], default=0.0)
-        return end - start < (self.least if further else self.most)
-
 # %% ../nbs/15_corrections.ipynb #15a00016
 Columns = dict[str, np.ndarray]
 """A correction of n steps: {feature: (n, size)}, what was observed and `action`."""
@@ -167,3 +145,26 @@ def retrain(network: VQBeT, windows: Windows, steps: int, seed: int) -> VQBeT:
     acting = stage.acting().eval()
     assert isinstance(acting, VQBeT)
     return acting
+
+# %% ../nbs/15_corrections.ipynb #15a00015
+def stuck(progress: Sequence[float], patience: int) -> bool:
+    """Whether the last `patience` steps brought no more progress than the steps before."""
+    return len(progress) > patience and max(progress[-patience:]) <= max(progress[:-patience])
+
+
+@dataclass(frozen=True)
+class Gate:
+    """When a scripted expert takes over: after `patience` steps without progress. It hands
+    back when it has acted for `least` steps and got further, or for `most` steps."""
+
+    patience: int = 40
+    least: int = 16
+    most: int = 150
+
+    def __call__(self, episode: Corrected) -> bool:
+        """Whether the expert acts next."""
+        start, end = (interventions(episode.taken) or [(0, 0)])[-1]
+        if end < len(episode.taken) or end == 0:  # the policy acts
+            return len(episode.taken) - end >= self.patience and stuck(episode.progress, self.patience)
+        further = max(episode.progress[start:]) > max(episode.progress[:start], default=0.0)
+        return end - start < (self.least if further else self.most)

@@ -80,7 +80,7 @@ def correct(asked: Asked, rounds: int, out: Path | None = None, quiet: bool = Fa
     check_numbers(asked, rounds)
     run = load_run(asked.run)
     task, demos = correctable(run)
-    collect = collector(asked, run, task)
+    collect = collector(asked, run, task, quiet)
     out = out or (Path("_runs/shipped-corrected") if run.path == SHIPPED else Path(f"{run.path}-corrected"))
     begin_rounds(out, asked)
     with locked(out):
@@ -120,21 +120,21 @@ def correctable(run: Run) -> tuple[Task, Demos]:
     return task, demos
 
 
-def collector(asked: Asked, run: Run, task: Task) -> Callable[..., Collected]:
+def collector(asked: Asked, run: Run, task: Task, quiet: bool) -> Callable[..., Collected]:
     """The function that collects the corrections of a round, (run, number=N). Raises BadInput where there are none."""
     if asked.by != EXPERT:
         found = corrections_in(asked.by, run, task)
         return lambda run, number: found
     task.demonstrator(0)  # a task without one is refused here
-    return partial(corrections_by_expert, task=task, asked=asked)
+    return partial(corrections_by_expert, task=task, asked=asked, quiet=quiet)
 
 
-def corrections_by_expert(run: Run, number: int, task: Task, asked: Asked) -> Collected:
+def corrections_by_expert(run: Run, number: int, task: Task, asked: Asked, quiet: bool = True) -> Collected:
     """The corrections of round `number` by the scripted demonstrator."""
     first = asked.seed + (number - 1) * asked.episodes
     how: dict[str, Any] = {"gate": Gate()} if asked.how == "take-over" else {"every": EVERY}
     episodes = corrected_rollouts(
-        run.policy, run.normalizer, task, range(first, first + asked.episodes), **how, quiet=False
+        run.policy, run.normalizer, task, range(first, first + asked.episodes), **how, quiet=quiet
     )
     parts = [part for episode in episodes for part in corrections_of(episode, run.policy.network.config)]
     taken = [episode.taken for episode in episodes]
@@ -229,6 +229,8 @@ def source_of_demos(demos: Demos, run: Run) -> Source:
 def begin_rounds(out: Path, asked: Asked) -> None:
     """Write what the rounds of a folder are made with. Raises BadInput where they were made with something else."""
     file = out / "corrections.json"
+    if (out / "train_state.json").exists():
+        raise BadInput(f"{out}: holds a run; choose another --out")
     if not file.exists():
         write_json(file, {"schema": SCHEMA, "settings": asdict(asked), "rounds": [], "made_by": made_by()})
     made = read_json(file, lambda values: Asked(**values["settings"]))
