@@ -125,14 +125,15 @@ def tokenizer_errors(run: Run) -> Part:
 
 
 def missing_parts(seeds: Sequence[int], out: Path, done: set[tuple[int, str, int]]) -> Iterator[Part]:
-    """The entries that are missing, as they come: all seeds of a round before the next round."""
+    """The entries that are missing, as they come: all seeds of a round before the next round, and the labels last."""
     runs = {seed: out / f"seed-{seed}" for seed in seeds}
     last = {(seed, arm): first_run(runs[seed] / "first", seed) for seed in seeds for arm in ARMS}
     added = dict.fromkeys(last, 0)
     for seed in seeds:
         if (seed, "first", 0) not in done:
             yield evaluated(last[seed, ARMS[0]], seed, "first", 0, 0, {})
-    for number, seed, arm in itertools.product(range(1, ROUNDS + 1), seeds, ARMS):
+    jobs = itertools.product(range(1, ROUNDS + 1), seeds, ARMS)
+    for number, seed, arm in sorted(jobs, key=lambda job: job[2] == ARMS[-1]):
         how = arm if arm == "label" else "take-over"
         asked = Asked("", how=how, episodes=EPISODES, steps=MORE_STEPS, seed=FIRST_SEED + SEEDS_EACH * seed)
         last[seed, arm] = run = next_round(runs[seed], arm, number, last[seed, arm], asked)
