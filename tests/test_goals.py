@@ -17,6 +17,7 @@ from vqbet_course.baselines import BC, chunk_stage
 from vqbet_course.cli import main
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.frames import StateFrame
 from vqbet_course.core.specs import GOAL
 from vqbet_course.demos import Demos, load_demos
 from vqbet_course.evaluation.evaluate import evaluate
@@ -24,7 +25,6 @@ from vqbet_course.evaluation.results import rows_of
 from vqbet_course.experiments.design import Hypothesis, judge_hypothesis
 from vqbet_course.experiments.panel import as_policy, build
 from vqbet_course.goals import ShownGoal, goal_rows, goal_shape, with_shown_goal
-from vqbet_course.policy import StateFrame
 from vqbet_course.rollout import rollouts
 from vqbet_course.tasks import get_task, navigation, open_source
 from vqbet_course.tasks.pusht import geometry as pusht

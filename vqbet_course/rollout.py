@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .core.frames import Decision
 from .core.progress import progress
 from .core.specs import TaskContract
 from .demos import Normalizer
-from .policy import Decision
 from .tasks import as_task
 from .tasks.task import Task
 

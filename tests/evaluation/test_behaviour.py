@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from vqbet_course.core.frames import Decision
 from vqbet_course.demos import Normalizer
 from vqbet_course.evaluation.behaviour import ways_round
-from vqbet_course.policy import Decision
 from vqbet_course.rollout import Rollout
 from vqbet_course.tasks import get_task
 from vqbet_course.tasks.pusht.contract import PUSHT

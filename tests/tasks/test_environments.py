@@ -19,8 +19,6 @@ from vqbet_course.tasks.pusht.observation_wrappers import PARTIAL_OBSERVATIONS
 from vqbet_course.tasks.pusht.perturbations import PUSHT_KINDS
 from vqbet_course.tasks.task import IMAGE, Task
 
-pytestmark = pytest.mark.fast
-
 PUSHT, NAVIGATION = get_task("pusht"), get_task("navigation")
 
 

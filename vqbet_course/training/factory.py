@@ -6,7 +6,8 @@ from torch import nn
 
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
-from vqbet_course.policy import AbsoluteFrame, StateEncoder, VQBeT, VQBeTPolicy
+from vqbet_course.core.frames import AbsoluteFrame
+from vqbet_course.policy import StateEncoder, VQBeT, VQBeTPolicy
 
 
 def build_policy(config: VQBeTConfig) -> VQBeTPolicy:

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.frames import AbsoluteFrame, Decision
 from vqbet_course.core.specs import GOAL, Contract
 from vqbet_course.demos import Normalizer, Windows
-from vqbet_course.policy import AbsoluteFrame, Decision
 from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.tasks.pusht.geometry import SIZE
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from vqbet_course.core.configuration import VQBeTConfig
+    from vqbet_course.core.frames import AbsoluteFrame
     from vqbet_course.demos import Demos, Normalizer, Windows
-    from vqbet_course.policy import AbsoluteFrame
 
 
 class PushT(Task):
