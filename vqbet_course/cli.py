@@ -304,6 +304,39 @@ def evaluate(
 
 @cli.command()
 @click.argument("run")
+@click.option("--rounds", type=int, required=True, help="Rounds: collect corrections, add them, train further.")
+@click.option(
+    "--by",
+    default="expert",
+    show_default=True,
+    metavar="expert|DIR",
+    help="Whose corrections: those of the task's scripted demonstrator, or a folder that was recorded at the board.",
+)
+@click.option(
+    "--how",
+    type=click.Choice(["take-over", "label"]),
+    default="take-over",
+    show_default=True,
+    help="The expert acts where the policy gets nowhere (HG-DAgger), or says what it would do (DAgger).",
+)
+@click.option("--episodes", type=int, default=20, show_default=True, help="Rollouts that are corrected in a round.")
+@click.option("--steps", type=int, default=1000, show_default=True, help="Steps of training after each round.")
+@click.option("--seed", type=int, default=200_000, show_default=True, help="The first environment seed.")
+@click.option("--out", type=PATH, metavar="DIR", help="Where the rounds go.  [default: RUN-corrected]")
+def correct(run: str, rounds: int, out: Path | None, **asked: Any) -> None:
+    """Correct a policy where it fails: DAgger and HG-DAgger. Continues where it was interrupted; RUN stays as it is."""
+    from vqbet_course.experiments import correct as correcting
+
+    report = correcting.correct(correcting.Asked(run, **asked), rounds, out)
+    for line in correcting.round_lines(report):
+        click.echo(line)
+    click.echo(
+        f"written: {report['folder']}; see how it does with: vqbet-course eval {report['folder']}/round-{rounds}"
+    )
+
+
+@cli.command()
+@click.argument("run")
 @click.option("--out", type=PATH, metavar="DIR", help="[default: RUN/pretrained_model]")
 @click.option(
     "--type",
