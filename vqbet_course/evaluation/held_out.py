@@ -135,14 +135,15 @@ def windows_of(run: Run, demos: Demos) -> Windows:
 def decide_along(run: Run, demos: Demos, windows: Windows, wanted: Tensor) -> Decisions:
     """The decisions of a policy without goals in these windows (N,) of demonstrations."""
     policy, c = run.policy.eval(), run.policy.config
+    device = policy.network.action_query.device
     draws, decided, codes = torch.Generator().manual_seed(0), [], []
     for rows in wanted.split(c.batch_size if c.image_shapes else BATCH):
-        seen = windows.seen(rows)
+        seen = {name: values.to(device) for name, values in windows.seen(rows).items()}
         features = policy.network.features(seen)[:, c.n_obs_steps - 1]  # the query of now
-        uniform = torch.rand(len(rows), c.vqvae_n_layers, generator=draws)
+        uniform = torch.rand(len(rows), c.vqvae_n_layers, generator=draws).to(device)
         decision = policy.network.decide(features, uniform, policy.acting.temperature)
-        actions = policy.network.frame.to_absolute(decision, seen).actions
-        decided.append(run.normalizer.unnormalize("action", actions))
+        decision = policy.network.frame.to_absolute(decision, seen).cpu()
+        decided.append(run.normalizer.unnormalize("action", decision.actions))
         codes.append(decision.codes)
     row = windows.observation_index[wanted, -1].numpy()
     done = demos.action[row[:, None] + np.arange(c.action_chunk_size)]

@@ -133,8 +133,8 @@ def known_codes(run: Run) -> set[tuple[int, ...]] | None:
     demos = training_demos(run, [*run.policy.config.observation_sizes])
     if demos is None:
         return None
-    chunks = windows_of(run, demos).chunks
-    codes = torch.cat([run.policy.network.vqvae.encode(part) for part in chunks.split(4096)])
+    chunks, network = windows_of(run, demos).chunks, run.policy.network
+    codes = torch.cat([network.vqvae.encode(part.to(network.action_query.device)) for part in chunks.split(4096)])
     return set(map(tuple, torch.unique(codes, dim=0).tolist()))
 
 

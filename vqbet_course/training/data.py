@@ -11,18 +11,24 @@ from vqbet_course.core.specs import Contract
 from vqbet_course.datasets.stored_images import stored_in
 from vqbet_course.demos import Demos, Normalizer, Windows, make_windows
 from vqbet_course.tasks import augmented, task_of
+from vqbet_course.training.devices import CPU, Computing
 from vqbet_course.training.factory import for_cameras
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a run trains on: the windows, their normalizer and contract, and one normalised unit of action in the
-    action's own unit (pixels on PushT)."""
+    """What a run trains on: the windows, their normalizer and contract, one normalised unit of action in the action's own
+    unit (pixels on PushT), and where and how its network computes."""
 
     windows: Windows
     normalizer: Normalizer
     contract: Contract
     action_unit: float
+    computing: Computing = CPU
+
+    def on(self, computing: Computing) -> "Setup":
+        """The same, for a network that computes so."""
+        return replace(self, windows=computing.windows(self.windows), computing=computing)
 
 
 def laptop_changes(contract: Contract) -> dict[str, Any]:
@@ -79,15 +85,18 @@ def decode_images(demos: Demos, config: VQBeTConfig) -> None:
         images.fill()
 
 
-def prepare(demos: Demos, config: VQBeTConfig, augment: bool, goal: str = "none") -> Setup:
+def prepare(
+    demos: Demos, config: VQBeTConfig, augment: bool, goal: str = "none", normalizer: Normalizer | None = None
+) -> Setup:
     """The windows of demonstrations, made once for the whole run; `goal` says how goals are drawn (lesson 11).
+    `normalizer`: that of the weights to train on (lesson 15), by default one that fits the demonstrations.
 
     Raises BadInput when they do not fit the configuration."""
     check_fit(demos, config)
     decode_images(demos, config)
     contract = demos.contract
     demos = augmented(demos, config.action_chunk_size) if augment else demos
-    normalizer = Normalizer.fit(demos, relative=config.use_relative_actions)
+    normalizer = normalizer or Normalizer.fit(demos, relative=config.use_relative_actions)
     windows = make_windows(
         demos, normalizer, config.n_obs_steps, config.n_queries, config.action_chunk_size, config.use_relative_actions
     )

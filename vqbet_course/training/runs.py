@@ -20,6 +20,7 @@ from vqbet_course.policy import VQBeTPolicy
 from vqbet_course.tasks import NO_TASK, get_task, open_source
 from vqbet_course.training.checkpoints import load_weights, save_weights
 from vqbet_course.training.data import Setup
+from vqbet_course.training.devices import CPU, Computing
 from vqbet_course.training.factory import build_network
 from vqbet_course.training.integrity import (
     NORMALIZER,
@@ -42,7 +43,8 @@ IMAGES = "images"
 class TrainingPlan:
     """The plan of a training, fixed before it starts. The same plan and configuration give the same weights.
 
-    resize: height x width that images get, as on the command line; cache: the folder of decoded images, None: IMAGES."""
+    resize: height x width that images get, as on the command line; cache: the folder of decoded images, None: IMAGES;
+    start: the run whose weights, tokenizer and normalizer it continues with (lesson 15), None: it starts anew."""
 
     data: str
     steps: int
@@ -54,6 +56,9 @@ class TrainingPlan:
     task: str | None = None
     resize: str | None = None
     cache: str | None = None
+    device: str = "cpu"
+    precision: str = "float32"
+    start: str | None = None
 
     def open(self, data: str | None = None) -> Source:
         """A SOURCE, by default the one to train on, as this training sees it."""
@@ -66,13 +71,14 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class Run:
-    """A trained policy with its normalizer, contract and plan."""
+    """A trained policy with its normalizer, contract and plan, and where and how the policy computes."""
 
     path: Path
     policy: VQBeTPolicy
     normalizer: Normalizer
     contract: Contract
     plan: TrainingPlan
+    computing: Computing = CPU
 
 
 def open_resized(data: str, task: str | None, resize: str | None) -> Source:
@@ -119,8 +125,9 @@ def finish_run(out: Path, network: nn.Module) -> None:
     record_checksums(out)
 
 
-def load_run(source: str | Path) -> Run:
-    """A run directory, or `shipped`, the policy that comes with the course. Raises BadInput for anything else."""
+def load_run(source: str | Path, computing: Computing = CPU) -> Run:
+    """A run directory, or `shipped`, the policy that comes with the course, with a policy that computes so. Raises
+    BadInput for anything else."""
     path = SHIPPED if str(source) == "shipped" else Path(source)
     if not path.is_dir():
         raise BadInput(f"{path}: no such run directory; train one with: vqbet-course train --minutes 15 --out {path}")
@@ -135,4 +142,4 @@ def load_run(source: str | Path) -> Run:
     contract = read_json(path / "contract.json", Contract.from_dict)
     check_contract(contract, config, path / "contract.json")
     verify_checksums(path)
-    return Run(path, VQBeTPolicy(network.eval()), normalizer, contract, plan)
+    return Run(path, VQBeTPolicy(computing.place(network).eval()), normalizer, contract, plan, computing)
