@@ -158,7 +158,9 @@ def graded_by_two_workers(folder: Path, out: Path, submissions: int) -> dict[str
 def torch_alone() -> dict[str, int]:
     """Memory, in MB, of a Python that has imported torch and nothing else."""
     with psutil.Popen(
-        [sys.executable, "-c", "import sys, torch; print(flush=True); sys.stdin.read()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", "import sys, torch; print(flush=True); sys.stdin.read()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     ) as process:
         process.stdout.readline()
         return {f"{kind}_mb": round(size / 1e6) for kind, size in memory(process).items()}

@@ -39,6 +39,21 @@ def of_task[F: Callable[..., Any]](default: str) -> Callable[[F], F]:
 
 OF_TASK = of_task(f"the task that the data show, else {DEFAULT_TASK}")
 
+DEVICE = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="cpu",
+    show_default=True,
+    help="Where the policy computes; auto: the first of cuda, mps and cpu that is there.",
+)
+PRECISION = click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16", "auto"]),
+    default="float32",
+    show_default=True,
+    help="Precision of the matrix products; auto: bfloat16 where a trial shows that it is faster.",
+)
+
 CHOICE = (
     click.option(
         "--features", metavar="NAME,NAME", help="Features of numbers to take, `none` for none. [default: all]"
@@ -139,6 +154,13 @@ def course(profile: str, only: str | None, out: Path) -> None:
     type=click.IntRange(min=1),
     help="Threads of PyTorch. [default: 1; with --minutes all, where a trial shows that they train faster]",
 )
+@click.option("--resize", metavar="HxW", help="Height and width to give to the images that are observed.")
+@click.option(
+    "--cache",
+    type=PATH,
+    metavar="DIR",
+    help="Keep decoded images here for other runs. [default: RUN/images, until the run has trained]",
+)
 @click.option("--out", type=PATH, metavar="RUN", help="The run directory to make.")
 @click.option("--only-task", metavar="TEXT", help="Train on the episodes in which this task is done.")
 @click.option("--resume", type=PATH, metavar="RUN", help="The interrupted run to continue.")
@@ -147,6 +169,8 @@ def course(profile: str, only: str | None, out: Path) -> None:
     is_flag=True,
     help="Also write the metrics for TensorBoard, into RUN/tensorboard. With --resume, too.",
 )
+@DEVICE
+@PRECISION
 @TASK
 def train(
     data: str,
@@ -156,24 +180,30 @@ def train(
     tensorboard: bool,
     config: Path | None,
     settings: tuple[str, ...],
+    device: str,
+    precision: str,
     **options: Any,
 ) -> None:
     """Train a VQ-BeT: first the tokenizer, then the policy."""
     from vqbet_course.core.hyperparameters import changes_from
     from vqbet_course.training import trainer
+    from vqbet_course.training.devices import Computing
     from vqbet_course.training.tensorboard import TensorBoard
 
     run = out or resume
     if run is None or (out and resume):
         raise click.UsageError("give --out RUN for a new run or --resume RUN for an interrupted one")
-    if resume and (given := given_options(click.get_current_context().params.keys() - {"resume", "tensorboard"})):
+    free = {"resume", "tensorboard", "device", "precision"}
+    if resume and (given := given_options(click.get_current_context().params.keys() - free)):
         raise BadInput(f"--resume takes all else from the run; leave {', '.join(given)} out")
     hooks = [TensorBoard(run)] if tensorboard else []
     if resume:
-        trainer.resume(run, hooks=hooks)
+        device_given, precision_given = (bool(given_options({name})) for name in ("device", "precision"))
+        trainer.resume(run, False, hooks, device if device_given else None, precision if precision_given else None)
     else:
         seen, changes = observe.split(",") if observe is not None else None, changes_from(config, settings)
-        trainer.train(data, run, observe=seen, changes=changes, hooks=hooks, **options)
+        computing = Computing.asked(device, precision)
+        trainer.train(data, run, observe=seen, changes=changes, computing=computing, hooks=hooks, **options)
     click.echo(f"trained: {run}; see how it does with: vqbet-course eval {run}")
 
 
@@ -226,17 +256,29 @@ def config_() -> None:
     metavar="DIR",
     help="[default: RUN/eval/ and a name made of what was asked]",
 )
-def evaluate(run: str, split: Path | None, part: str, offline: str | None, out: Path | None, **asked: Any) -> None:
+@DEVICE
+@PRECISION
+def evaluate(
+    run: str,
+    split: Path | None,
+    part: str,
+    offline: str | None,
+    out: Path | None,
+    device: str,
+    precision: str,
+    **asked: Any,
+) -> None:
     """Evaluate a policy, and write its metrics, traces, failure labels and videos. RUN: a run directory or `shipped`."""
     from vqbet_course.evaluation import evaluate as evaluation
     from vqbet_course.evaluation import offline as comparison
+    from vqbet_course.training.devices import Computing
     from vqbet_course.training.runs import load_run
 
     if split is None and given_options({"part"}):
         raise BadInput("--part says which episodes of a split; give --split FILE, too, or leave it out")
     if offline is not None and (given := given_options(asked)):
         raise BadInput(f"--offline needs no environment; leave {', '.join(given)} out")
-    loaded = load_run(run)
+    loaded = load_run(run, Computing.asked(device, precision))
     folder = (Path("_runs/shipped") if run == "shipped" else loaded.path) / "eval"
     if offline is not None:
         out = out or folder / (f"offline-{part}" if split else "offline")
@@ -268,16 +310,19 @@ def evaluate(run: str, split: Path | None, part: str, offline: str | None, out: 
     show_default=True,
     help="No number of a command leaves the bounds of the run's task or, without a task, its range in the demonstrations.",
 )
-def export(run: str, out: Path | None, kind: str, clip: bool) -> None:
-    """Write a run as a LeRobot checkpoint. RUN is a run directory or `shipped`."""
+@DEVICE
+@PRECISION
+def export(run: str, out: Path | None, kind: str, clip: bool, device: str, precision: str) -> None:
+    """Write a run as a LeRobot checkpoint. RUN is a run directory or `shipped`. LeRobot loads it to --device."""
     from vqbet_course.lerobot_policy import export_run
+    from vqbet_course.training.devices import Computing
     from vqbet_course.training.runs import load_run
 
     if run == "shipped" and out is None:
         out = Path("_runs/shipped/pretrained_model")
     loaded = load_run(run)
     out = out or loaded.path / "pretrained_model"
-    clipped = export_run(loaded, out, kind, clip)
+    clipped = export_run(loaded, out, kind, clip, Computing.asked(device, precision))
     click.echo(f"written: {out}; {clipped}")
 
 
@@ -313,6 +358,8 @@ def import_(folder: Path, out: Path, units: tuple[str, ...], fps: float | None) 
     metavar="DIR",
     help="Where the panel goes; what is finished there is not done again.",
 )
+@DEVICE
+@PRECISION
 def compare(
     policies: str,
     task: str | None,
@@ -326,15 +373,20 @@ def compare(
     jobs: int,
     dask: str | None,
     out: Path,
+    device: str,
+    precision: str,
 ) -> None:
     """Train several policies on the same demonstrations and evaluate them alike. Continues an interrupted panel."""
     from vqbet_course.core.budget import Budget
     from vqbet_course.experiments import panel
+    from vqbet_course.training.devices import Computing
 
-    numbers = whole_numbers("--seeds", seeds)
+    numbers, at = whole_numbers("--seeds", seeds), Computing.asked(device, precision)
     budget = Budget(5.0 if minutes is None and steps is None else minutes, steps)
     task, data = task_and_data(task, data)
-    settings = panel.Settings(data, demos, episodes, budget, videos, task=task)
+    settings = panel.Settings(
+        data, demos, episodes, budget, videos, task=task, device=at.device, precision=at.precision
+    )
     result = panel.run_panel(policies.split(","), numbers, settings, out, jobs, dask)
     for claim in result["claims"]:
         click.echo(f"{claim['verdict']:>13}: {claim['claim']}: {claim['why']}")
@@ -612,7 +664,7 @@ def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, t
 @click.option("--out", type=PATH, required=True, metavar="DIR")
 @click.option("--render", is_flag=True, help="Draw the states, where the source has no images and its task can.")
 @click.option("--videos", is_flag=True, help="Write images as MP4, in LeRobot's way, instead of PNG.")
-@click.option("--jobs", type=int, default=1, show_default=True, help="Threads that encode PNGs.")
+@click.option("--jobs", type=int, default=1, show_default=True, help="Processes that read and encode.")
 @choosing
 @TASK
 @click.option("--unit", "units", multiple=True, metavar="FEATURE=UNIT", help="A unit that the source does not state.")
@@ -627,21 +679,21 @@ def convert(
     **chosen: Any,
 ) -> None:
     """Write a source, or several end to end, as a LeRobotDataset v3. The same command goes on where it was interrupted."""
-    from vqbet_course.datasets.choice import choice_of, joined
-    from vqbet_course.datasets.readers import with_units
+    from functools import partial
+
+    from vqbet_course.datasets.choice import choice_of
     from vqbet_course.datasets.writer import what_was_verified, write_dataset
-    from vqbet_course.tasks import open_source, with_drawings
+    from vqbet_course.tasks import open_sources
 
     if len(sources) > 1 and chosen["drop_episodes"]:
         raise BadInput(
             "--drop-episodes: numbers are those of one source; convert the sources one by one, then join them"
         )
-    choice = choice_of(**chosen)
-    opened = with_units(joined([open_source(source, task=task, choice=choice) for source in sources]), units)
+    reopen = partial(open_sources, sources, task, choice_of(**chosen), units, render)
+    opened = reopen()
     for name, why in opened.left_out.items():
         click.echo(f"left out: {name}: {why}", err=True)
-    opened = with_drawings(opened) if render else opened
-    write_dataset(opened, out, videos=videos, jobs=jobs)
+    write_dataset(opened, out, videos=videos, jobs=jobs, reopen=reopen)
     click.echo(f"written and verified: {out} (compared: {what_was_verified(opened, videos)})")
 
 

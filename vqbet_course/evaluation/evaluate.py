@@ -98,6 +98,7 @@ def evaluate(
         "config": run.policy.config.to_dict(),
         "data": run.plan.data,
         "training": asdict(run.plan),
+        "computing": asdict(run.computing),
         "seed": seeds[0],
         "split": {"file": str(split), "part": part} if held else None,
         "metrics": metrics,
