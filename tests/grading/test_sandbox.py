@@ -87,6 +87,26 @@ def test_without_bubblewrap_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
+    "said, remedy",
+    [
+        ("bwrap: No permissions to create new namespace", "max_user_namespaces"),
+        ("bwrap: setting up uid map: Permission denied", "apparmor_restrict_unprivileged_userns"),
+        ("bwrap: loopback: Failed RTM_NEWADDR: Operation not permitted", "apparmor_restrict_unprivileged_userns"),
+        ("bwrap: execvp /home/ada/python: Permission denied", "/usr"),
+        ("python: error while loading shared libraries: libz.so.1", "/usr"),
+    ],
+)
+def test_each_way_in_which_bubblewrap_fails_has_its_remedy(
+    said: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bwrap").write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 1\n")
+    (tmp_path / "bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    problem = sandbox.sandbox_problem.__wrapped__()
+    assert said in problem and remedy in problem.replace(said, "") and "\n" not in problem
+
+
+@pytest.mark.parametrize(
     "maps, users",
     [
         (["0 0 4294967295"] * 2, range(2_000_000, 3_000_000)),

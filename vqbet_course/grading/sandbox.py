@@ -206,7 +206,7 @@ def sandbox_problem() -> str:
     if done.returncode == 0:
         return ""
     said = " ".join(done.stderr.decode(errors="replace").split())[-200:] or f"exit status {done.returncode}"
-    if "amespace" in said:
+    if said.startswith("bwrap:") and "execvp" not in said:  # bubblewrap itself, before it ran anything
         return (
             f"this machine refuses namespaces ({said}); allow them (sysctl -w user.max_user_namespaces=15000 and, "
             "where there is one, kernel.apparmor_restrict_unprivileged_userns=0), or grade as root or in a virtual machine"
