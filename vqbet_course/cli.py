@@ -216,6 +216,15 @@ def config_() -> None:
         click.echo(line)
 
 
+@cli.command()
+def tasks() -> None:
+    """List the tasks: what each observes and does, what it needs, its demonstrations, perturbations and behaviours."""
+    from vqbet_course.tasks.listing import listing_of_tasks
+
+    for line in listing_of_tasks():
+        click.echo(line)
+
+
 @cli.command("eval")
 @click.argument("run")
 @click.option("--episodes", type=int, default=50, show_default=True)
@@ -226,8 +235,8 @@ def config_() -> None:
     "--perturb",
     multiple=True,
     metavar="NAME[=VALUE]",
-    help="A perturbation: observation-noise, frozen-frames, delayed-actions, action-noise; on PushT also "
-    "shove and friction.",
+    help="A perturbation: observation-noise, frozen-frames, delayed-actions, action-noise, and those of the task, "
+    "which `vqbet-course tasks` lists.",
 )
 @click.option(
     "--goal-pose", metavar="X,Y,ANGLE", help="Where the goal is, on PushT in pixels and radians, or `random`."
@@ -291,6 +300,39 @@ def evaluate(
         lines = [*evaluation.summary_lines(result), f"written: {out / 'run.json'}"]
     for line in lines:
         click.echo(line)
+
+
+@cli.command()
+@click.argument("run")
+@click.option("--rounds", type=int, required=True, help="Rounds: collect corrections, add them, train further.")
+@click.option(
+    "--by",
+    default="expert",
+    show_default=True,
+    metavar="expert|DIR",
+    help="Whose corrections: those of the task's scripted demonstrator, or a folder that was recorded at the board.",
+)
+@click.option(
+    "--how",
+    type=click.Choice(["take-over", "label"]),
+    default="take-over",
+    show_default=True,
+    help="The expert acts where the policy gets nowhere (HG-DAgger), or says what it would do (DAgger).",
+)
+@click.option("--episodes", type=int, default=20, show_default=True, help="Rollouts that are corrected in a round.")
+@click.option("--steps", type=int, default=1000, show_default=True, help="Steps of training after each round.")
+@click.option("--seed", type=int, default=200_000, show_default=True, help="The first environment seed.")
+@click.option("--out", type=PATH, metavar="DIR", help="Where the rounds go.  [default: RUN-corrected]")
+def correct(run: str, rounds: int, out: Path | None, **asked: Any) -> None:
+    """Correct a policy where it fails: DAgger and HG-DAgger. Continues where it was interrupted; RUN stays as it is."""
+    from vqbet_course.experiments import correct as correcting
+
+    report = correcting.correct(correcting.Asked(run, **asked), rounds, out)
+    for line in correcting.round_lines(report):
+        click.echo(line)
+    click.echo(
+        f"written: {report['folder']}; see how it does with: vqbet-course eval {report['folder']}/round-{rounds}"
+    )
 
 
 @cli.command()
@@ -379,6 +421,7 @@ def compare(
     """Train several policies on the same demonstrations and evaluate them alike. Continues an interrupted panel."""
     from vqbet_course.core.budget import Budget
     from vqbet_course.experiments import panel
+    from vqbet_course.experiments.report import ways_lines
     from vqbet_course.training.devices import Computing
 
     numbers, at = whole_numbers("--seeds", seeds), Computing.asked(device, precision)
@@ -388,6 +431,8 @@ def compare(
         data, demos, episodes, budget, videos, task=task, device=at.device, precision=at.precision
     )
     result = panel.run_panel(policies.split(","), numbers, settings, out, jobs, dask)
+    for line in ways_lines(result["results"]):
+        click.echo(line)
     for claim in result["claims"]:
         click.echo(f"{claim['verdict']:>13}: {claim['claim']}: {claim['why']}")
     click.echo(f"written: {out / 'panel.json'} and {out / 'report.html'}")
@@ -683,13 +728,21 @@ def convert(
 
     from vqbet_course.datasets.choice import choice_of
     from vqbet_course.datasets.writer import what_was_verified, write_dataset
-    from vqbet_course.tasks import open_sources
+    from vqbet_course.tasks import open_sources, task_before_renaming
 
     if len(sources) > 1 and chosen["drop_episodes"]:
         raise BadInput(
             "--drop-episodes: numbers are those of one source; convert the sources one by one, then join them"
         )
-    reopen = partial(open_sources, sources, task, choice_of(**chosen), units, render)
+    choice = choice_of(**chosen)
+    lost = task_before_renaming(sources, choice) if task is None else None
+    if lost:
+        click.echo(
+            f"note: by the names that --rename gives it is not recognised as demonstrations of {lost.title}, which would "
+            "give it units, rate and drawings; leave --rename out to keep them",
+            err=True,
+        )
+    reopen = partial(open_sources, sources, task, choice, units, render)
     opened = reopen()
     for name, why in opened.left_out.items():
         click.echo(f"left out: {name}: {why}", err=True)
@@ -736,7 +789,7 @@ def split(
 @click.option("--task", default=DEFAULT_TASK, show_default=True, metavar="TASK", help="Whose demonstrator.")
 @click.option("--episodes", type=int, default=200, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="The first seed.")
-@click.option("--noise", type=float, help="On PushT: how far the hand is shaken, in pixels.  [default: 3]")
+@click.option("--noise", type=float, help="How far the hand is shaken, in pixels.  [default: the task's]")
 @click.option(
     "--style",
     type=click.Choice(["left", "right", "mixed"]),

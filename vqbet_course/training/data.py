@@ -85,15 +85,18 @@ def decode_images(demos: Demos, config: VQBeTConfig) -> None:
         images.fill()
 
 
-def prepare(demos: Demos, config: VQBeTConfig, augment: bool, goal: str = "none") -> Setup:
+def prepare(
+    demos: Demos, config: VQBeTConfig, augment: bool, goal: str = "none", normalizer: Normalizer | None = None
+) -> Setup:
     """The windows of demonstrations, made once for the whole run; `goal` says how goals are drawn (lesson 11).
+    `normalizer`: that of the weights to train on (lesson 15), by default one that fits the demonstrations.
 
     Raises BadInput when they do not fit the configuration."""
     check_fit(demos, config)
     decode_images(demos, config)
     contract = demos.contract
     demos = augmented(demos, config.action_chunk_size) if augment else demos
-    normalizer = Normalizer.fit(demos, relative=config.use_relative_actions)
+    normalizer = normalizer or Normalizer.fit(demos, relative=config.use_relative_actions)
     windows = make_windows(
         demos, normalizer, config.n_obs_steps, config.n_queries, config.action_chunk_size, config.use_relative_actions
     )

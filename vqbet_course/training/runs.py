@@ -43,7 +43,8 @@ IMAGES = "images"
 class TrainingPlan:
     """The plan of a training, fixed before it starts. The same plan and configuration give the same weights.
 
-    resize: height x width that images get, as on the command line; cache: the folder of decoded images, None: IMAGES."""
+    resize: height x width that images get, as on the command line; cache: the folder of decoded images, None: IMAGES;
+    start: the run whose weights, tokenizer and normalizer it continues with (lesson 15), None: it starts anew."""
 
     data: str
     steps: int
@@ -57,6 +58,7 @@ class TrainingPlan:
     cache: str | None = None
     device: str = "cpu"
     precision: str = "float32"
+    start: str | None = None
 
     def open(self, data: str | None = None) -> Source:
         """A SOURCE, by default the one to train on, as this training sees it."""

@@ -13,22 +13,31 @@ from vqbet_course.core.budget import Budget
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.hooks import Hook
-from vqbet_course.core.io import drop_partials
+from vqbet_course.core.io import drop_partials, read_json
 from vqbet_course.datasets.choice import episodes_of_task
 from vqbet_course.datasets.splits import Split, read_split
 from vqbet_course.datasets.stored_images import ImageCache
-from vqbet_course.demos import Demos, load_demos
+from vqbet_course.demos import Demos, Normalizer, load_demos
 from vqbet_course.policy import VQBeT, VQBeTPolicy
 from vqbet_course.tasks import task_of
 from vqbet_course.train import policy_stage, run_randomness, run_stage, split_steps, vqvae_stage
 from vqbet_course.training.calibration import seconds_per_step, steps_within, using_threads
-from vqbet_course.training.checkpoints import SaveCheckpoints, load_tensors, read_checkpoint
+from vqbet_course.training.checkpoints import SaveCheckpoints, load_tensors, load_weights, read_checkpoint
 from vqbet_course.training.data import Setup, fitting, prepare, with_goal
 from vqbet_course.training.devices import CPU, Computing, set_precision
 from vqbet_course.training.factory import build_network, start_network
-from vqbet_course.training.integrity import locked, verify_checksums
+from vqbet_course.training.integrity import NORMALIZER, WEIGHTS, locked, verify_checksums
 from vqbet_course.training.log import TrainingLog
-from vqbet_course.training.runs import IMAGES, TrainingPlan, begin_run, check_start, finish_run, open_resized, read_plan
+from vqbet_course.training.runs import (
+    IMAGES,
+    Run,
+    TrainingPlan,
+    begin_run,
+    check_start,
+    finish_run,
+    open_resized,
+    read_plan,
+)
 
 
 def calibrated_threads(config: VQBeTConfig, setup: Setup, seed: int) -> int:
@@ -65,12 +74,14 @@ def run_plan(
     """Both stages, from wherever the run directory stands; then the weights that act go to model.safetensors."""
     saved = read_checkpoint(out)
     with run_randomness(plan.seed):
-        network = build_network(config) if saved else start_network(config)
+        network = build_network(config) if saved or plan.start else start_network(config)
         if saved:
             load_tensors(network, saved.part("policy"), saved.path)
+        elif plan.start:
+            load_weights(network, Path(plan.start) / WEIGHTS)
         setup.computing.place(network)
         steps = (plan.vqvae_steps, plan.steps - plan.vqvae_steps)
-        for number in range(saved.stage if saved else 0, 2):
+        for number in range(saved.stage if saved else int(plan.start is not None), 2):
             stage = (vqvae_stage, policy_stage)[number](network, setup.windows, steps[number])
             start = saved.restore(stage) if saved and number == saved.stage else 0
             log = TrainingLog(out, setup.action_unit, setup.contract.action.unit, quiet)
@@ -158,6 +169,22 @@ def train(
         return run_plan(plan, config, setup, out, quiet, hooks)
 
 
+def train_further(run: Run, data: str, out: Path, steps: int, seed: int = 0, quiet: bool = False) -> VQBeTPolicy:
+    """Train the policy of a finished run further, on a SOURCE, into a run directory of its own (lesson 15).
+
+    It starts from the run's weights, with a warm-up of the learning rate; tokenizer and normalizer stay, so that codes
+    and numbers keep their meaning. Configuration, augmentation and goals are those of the run. Raises BadInput as
+    `train` does."""
+    check_start(out, seed)
+    config, was = run.policy.network.config, run.plan
+    demos = load_demos(was.open(data), [*config.image_shapes, *config.observation_sizes], was.image_cache(out, quiet))
+    setup = prepare(demos, config, was.augment, was.goal, run.normalizer).on(Computing.asked(was.device, was.precision))
+    plan = replace(was, data=data, steps=steps, vqvae_steps=0, seed=seed, threads=1, start=str(run.path))
+    with using_threads(1), locked(out):
+        begin_run(out, plan, config, setup, Split(data, len(demos), list(range(len(demos)))))
+        return run_plan(plan, config, setup, out, quiet)
+
+
 def resume(
     out: Path,
     quiet: bool = False,
@@ -172,7 +199,9 @@ def resume(
     observe = [*config.image_shapes, *config.observation_sizes]
     demos = load_demos(plan.open(), observe, plan.image_cache(out, quiet))
     computing = Computing.asked(device or plan.device, precision or plan.precision)
-    setup = prepare(read_split(out / "split.json").training(demos), config, plan.augment, plan.goal).on(computing)
+    demos = read_split(out / "split.json").training(demos)
+    normalizer = read_json(out / NORMALIZER, Normalizer.from_dict) if plan.start else None
+    setup = prepare(demos, config, plan.augment, plan.goal, normalizer).on(computing)
     with using_threads(plan.threads), locked(out):
         verify_checksums(out)
         drop_partials(out)
