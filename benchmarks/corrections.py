@@ -148,7 +148,7 @@ def missing_parts(seeds: Sequence[int], out: Path, done: set[tuple[int, str, int
         added[seed, arm] += found["corrected_steps"]
         if (seed, arm, number) not in done:
             part = evaluated(run, seed, arm, number, added[seed, arm], found)
-            yield part | ({"tokenizer": tokenizer_errors(load_run(run.path))} if number == ROUNDS else {})
+            yield part | ({"tokenizer": tokenizer_errors(load_run(run.path))} if arm == "take-over" else {})
 
 
 def key(part: Part) -> tuple[int, str, int]:
