@@ -94,8 +94,8 @@ def main(data: str, steps: int, seeds: str, episodes: int) -> None:
             error = first_action_error(network, job.held_out, setup.normalizer)
             acting = list(evaluated(network, setup, episodes))
             rows.append(key | metrics | {"held_out_action_error": error, "acting": acting})
-            command = " ".join(["python", "benchmarks/precision.py", *sys.argv[1:]])
-            write_json(RESULT, {"command": command, "data": data, "trainings": rows, "made_by": made_by()})
+            command = " ".join(["python", "benchmarks/precision.py", *sys.argv[1:]]).replace(data, Path(data).name)
+            write_json(RESULT, {"command": command, "data": Path(data).name, "trainings": rows, "made_by": made_by()})
             found = ", ".join(f"{way['success_rate']:.0%} {way['avg_max_reward']:.3f}" for way in acting)
             click.echo(f"seed {seed}, {precision}: loss {metrics['loss']:.3f}, error {error:.1f} px; {found}")
 

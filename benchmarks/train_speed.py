@@ -98,8 +98,8 @@ WORKER = Path(__file__).parent / "train_speed_worker.py"
 class Worker:
     """A process that trains with the package in a folder, as many steps as it is asked for."""
 
-    def __init__(self, package: Path, data: str):
-        environment = os.environ | {"PYTHONPATH": str(package)}
+    def __init__(self, package: Path, data: str, variables: dict[str, str] | None = None):
+        environment = os.environ | {"PYTHONPATH": str(package)} | (variables or {})
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         command = [sys.executable, str(WORKER), data]
         self.process = subprocess.Popen(command, env=environment, cwd=package, text=True, **pipes)

@@ -3,6 +3,9 @@
 import copy
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -205,3 +208,11 @@ def test_a_panel_of_before_is_one_on_the_cpu_in_float32() -> None:
 
     settings = Settings("demo", 4, 1, Budget(steps=9))
     assert settings.computing == devices.CPU and settings.to_dict()["precision"] == "float32"
+
+
+def test_threads_that_wait_do_not_spin() -> None:
+    code = "import os, vqbet_course; print(os.environ['OMP_WAIT_POLICY'])"
+    free = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    for given, found in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+        done = subprocess.run([sys.executable, "-c", code], env=free | given, capture_output=True, text=True)
+        assert done.stdout.strip() == found
