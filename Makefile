@@ -22,7 +22,8 @@ export JUPYTER_PREFER_ENV_PATH := 1
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1:/p' Makefile | awk -F: '{ printf "%-16s%s\n", $$1, $$2 }'
 
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4
+# Three, as a test often waits for a process of its own; large files first, in the order of their names.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3
 
 course: $(READY) ## run every lesson and write _runs/course/report.html (ARGS="--profile full --only 01,02")
 	@$(BIN)/vqbet-course course $(ARGS)
@@ -34,7 +35,7 @@ check: $(READY) ## a minute: ruff, mypy, and the fast tests, the one of imports 
 	@echo "make check: all passed - ruff, mypy, and the fast tests, with the contract of imports."
 
 test: $(READY) ## all tests but the slow ones: units, package and lessons in step, the lessons' own cells (ARGS="-k tokens")
-	@$(PYTEST) --dist loadfile -m "not slow" $(ARGS)
+	@$(PYTEST) --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 	@echo "make test: all passed - units, package and lessons in step, the lessons' own test cells."
 
 test-slow: $(READY) ## the slow tests that make test leaves out

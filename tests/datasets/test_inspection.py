@@ -15,8 +15,6 @@ from vqbet_course.datasets.inspection import inspect_source, longest_run, plot, 
 from vqbet_course.demos import Normalizer, load_demos, make_windows
 from vqbet_course.tasks import open_source
 
-pytestmark = pytest.mark.fast
-
 SMALL = VQBeTConfig.laptop(observation_sizes={"observation.state": 2}, action_chunk_size=3, n_action_steps=3)
 
 

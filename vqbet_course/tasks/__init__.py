@@ -7,7 +7,8 @@ until it is asked for.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 TASKS: dict[str, "str | Task"] = {
     "pusht": "vqbet_course.tasks.pusht.task:PushT",
     "navigation": "vqbet_course.tasks.navigation.task:Navigation",
+    "block_push": "vqbet_course.tasks.block_push.task:BlockPush",
 }
 """{name, or module:Class of a task of one's own: module:Class of a task that was not asked for yet, or the task}."""
 
@@ -42,6 +44,15 @@ def register(task: "Task") -> None:
 
 def get_task(name: str) -> "Task":
     """The task of this name, or of `module:Class`: a `Task`, or a Gymnasium environment with a `contract`.
+
+    Raises BadInput as `known_task` does, and for a task that needs a package that is not installed."""
+    task = known_task(name)
+    task.check_installed()
+    return task
+
+
+def known_task(name: str) -> "Task":
+    """As `get_task`, whether its packages are installed or not: to recognise its data, they need not be.
 
     Raises BadInput for an unknown name, a module that cannot be imported, or an environment without contract."""
     known = TASKS.get(name, name)
@@ -74,7 +85,7 @@ def every_task() -> "list[Task]":
     is no more than an environment comes last."""
     from vqbet_course.tasks.task import EnvironmentTask
 
-    known = [get_task(name) for name in reversed(list(TASKS))]
+    known = [known_task(name) for name in reversed(list(TASKS))]
     return sorted(known, key=lambda task: isinstance(task, EnvironmentTask))
 
 
@@ -116,6 +127,29 @@ def open_source(
         assert adapted is not None
         return adapted
     return next((found for found in (task.adapt(opened) for task in every_task()) if found is not None), opened)
+
+
+def open_sources(
+    texts: Sequence[str], task: str | None, choice: "Choice", units: Sequence[str] = (), render: bool = False
+) -> "Source":
+    """Several SOURCEs, opened as `open_source` does and joined; `units`: units that they do not state, as FEATURE=UNIT;
+    `render`: with drawings of their states, which `choice` resizes, too. Raises BadInput for what cannot be."""
+    from vqbet_course.datasets.choice import joined, resized
+    from vqbet_course.datasets.readers import with_units
+
+    stored = replace(choice, resize=None) if render else choice
+    opened = with_units(joined([open_source(text, task=task, choice=stored) for text in texts]), units)
+    if not render:
+        return opened
+    drawn = with_drawings(opened)
+    return drawn if choice.resize is None else resized(drawn, *choice.resize)
+
+
+def task_before_renaming(texts: Sequence[str], choice: "Choice") -> "Task | None":
+    """The task that SOURCEs are of by their own names, where they are of none by those that `choice` gives them."""
+    if not choice.rename or task_of(open_sources(texts, None, choice).contract):
+        return None
+    return task_of(open_sources(texts, None, replace(choice, rename=())).contract)
 
 
 def augmented(demos: "Demos", chunk_size: int) -> "Demos":

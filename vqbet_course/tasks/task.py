@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
 import gymnasium as gym
@@ -46,6 +47,14 @@ class PartialObservation(Protocol):
         """The field (size,) of the next step as the policy sees it."""
 
 
+class Demonstrator(Protocol):
+    """A scripted demonstrator, asked step by step in whatever state the environment is. It remembers what it plans, so
+    one demonstrator is for one episode; `copy.copy` gives another one with the same plan."""
+
+    def __call__(self, observation: Any, /) -> np.ndarray:
+        """What the environment observes now -> the action (A,) that the demonstrator would take, in its unit."""
+
+
 class Task:
     """One world: what is special about it, each with a default, so that a task is its contract and its environment.
 
@@ -58,7 +67,10 @@ class Task:
     perturbations: {name: Kind} beside those that fit every environment;
     failure_rules: {label: rule} tried before the general ones (`evaluation.failures`);
     partial_observations: {name: makes a PartialObservation}, in which a policy can be trained and evaluated;
-    fork_seeds: environment seeds from which demonstrators go either way (`way_taken`).
+    fork_seeds: environment seeds from which demonstrators go either way (`way_taken`);
+    behaviours: the ways in which demonstrators solve the task, whose entropy is measured (`behaviour_of`);
+    milestones: {name: whether a trace (T, size) reaches it}, each a part of the task, reported beside success;
+    needs: {module: requirement of pip} that the environment imports beside those of every task.
     """
 
     name: str
@@ -74,6 +86,22 @@ class Task:
     failure_rules: Mapping[str, Callable[..., str | None]] = {}
     partial_observations: Mapping[str, Callable[[], PartialObservation]] = {}
     fork_seeds: tuple[int, ...] = ()
+    behaviours: tuple[str, ...] = ()
+    milestones: Mapping[str, Callable[[np.ndarray], bool]] = {}
+    needs: Mapping[str, str] = {}
+
+    # what it needs
+
+    def missing(self) -> list[str]:
+        """The requirements of `needs` that are not installed."""
+        return [requirement for module, requirement in self.needs.items() if find_spec(module) is None]
+
+    def check_installed(self) -> None:
+        """Raise BadInput, with the remedy, where something of `needs` is not installed."""
+        if self.missing():
+            raise BadInput(
+                f"{self.title} needs what is not installed; install it with: pip install {' '.join(self.missing())}"
+            )
 
     # environment
 
@@ -164,6 +192,10 @@ class Task:
         """Which way an episode goes, by what was so (T, size) and by its contacts: `left`, `right` or `neither`."""
         raise NotImplementedError(f"{type(self).__name__}.way_taken")
 
+    def behaviour_of(self, truth: np.ndarray) -> str | None:
+        """Which of `behaviours` an episode shows, by what was so (T, size); None for none of them."""
+        raise NotImplementedError(f"{type(self).__name__}.behaviour_of")
+
     # demonstrations
 
     def owns(self, contract: Contract) -> bool:
@@ -200,6 +232,14 @@ class Task:
     def demonstrations(self, episodes: int, seed: int, **options: Any) -> Source:
         """Episodes by a scripted demonstrator. Raises BadInput for a task that has none."""
         raise BadInput(f"{self.title} has no scripted demonstrator")
+
+    def demonstrator(self, seed: int) -> Demonstrator:
+        """The scripted demonstrator for one episode; `seed` seeds its draws. Raises BadInput for a task that has none."""
+        raise BadInput(f"{self.title} has no scripted demonstrator")
+
+    def copy_env(self, env: gym.Env) -> gym.Env:
+        """Another environment in the same state, to try actions in."""
+        return copy.deepcopy(env)
 
     def augmentable(self, contract: Contract) -> bool:
         """Whether training augments demonstrations of this contract unless it is told not to."""

@@ -148,6 +148,20 @@ class GoalPose(gym.Wrapper):
         return observation, info | {"goal_pose": np.copy(pose)}
 
 
+def copied(env: gym.Env) -> PushTEnv:
+    """A PushT whose pusher and T lie and move as in `env`; it goes on as `env` would. (The physics cannot be copied by
+    Python's `copy`.)"""
+    world, other = pusht_world(env), make_pusht()
+    other.reset(seed=0)
+    other.goal_pose = np.copy(world.goal_pose)
+    for name in ("agent", "block"):
+        body, twin = getattr(world, name), getattr(other, name)
+        twin.angle, twin.position = body.angle, body.position
+        twin.angular_velocity, twin.velocity = body.angular_velocity, body.velocity
+        other.space.reindex_shapes_for_body(twin)
+    return other
+
+
 def make_changed_pusht(change: Callable[[np.ndarray], np.ndarray]) -> gym.Env:
     """PushT with a robot that moves differently: `change` maps relative actions (1, 2) to those it executes, px."""
     env = make_pusht()
