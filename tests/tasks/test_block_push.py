@@ -83,7 +83,7 @@ def test_success_needs_a_block_in_each_target_whichever() -> None:
     env.place(pusher, np.array([[200.0, 300.0], [300.0, 300.0]]))
     env.move_block(0, TARGETS[1] + [12.0, -15.0])
     assert env.info()["progress"] == pytest.approx(0.5) and env.info()["blocks_in_targets"] == 1
-    env.move_block(0, TARGETS[1] + [15.0, -15.0])  # a part of it lies outside
+    env.move_block(0, TARGETS[1] + [20.0, -17.0])  # a part of it lies outside
     assert 0.4 < env.info()["progress"] < 0.5 and env.info()["blocks_in_targets"] == 0
     with pytest.raises(BadInput, match="two finite numbers"):
         env.step(np.array([np.nan, 0.0]))
@@ -92,17 +92,22 @@ def test_success_needs_a_block_in_each_target_whichever() -> None:
 # --- the demonstrator -------------------------------------------------------------------------------------------------
 
 
-def test_the_demonstrator_solves_its_seeds_without_touching_the_other_block() -> None:
-    episodes = [deliver(seed) for seed in range(200_000, 200_030)]
+def test_the_demonstrator_solves_its_seeds_in_four_ways_though_its_hand_shakes() -> None:
+    episodes = [deliver(seed) for seed in range(200_000, 200_025)]
     assert all(episode.success[-1] for episode in episodes)
+    assert {first_delivery(episode.states) for episode in episodes} == set(BEHAVIOURS)
     for episode in episodes:
+        assert np.linalg.norm(episode.actions - episode.states[:, 4:], axis=1).max() < 12.5  # steady, below 20 px
+
+
+@pytest.mark.fast
+def test_a_steady_hand_does_not_touch_the_other_block() -> None:
+    for seed in range(200_000, 200_006):
+        episode = deliver(seed, noise=0)
         label, blocks = first_delivery(episode.states), blocks_of(episode.states)
         assert label is not None
-        other = int(label.startswith("orange"))
-        delivered = int(np.argmax(episode.progress >= 0.5))
-        assert np.abs(blocks[:delivered, other] - blocks[0, other]).max() < 0.5
-        assert np.linalg.norm(episode.actions - episode.states[:, 4:], axis=1).max() < 12.5  # steady, below 20 px
-    assert len({first_delivery(episode.states) for episode in episodes}) == 4
+        other, delivered = int(label.startswith("orange")), int(np.argmax(episode.progress >= 0.5))
+        assert delivered > 10 and np.array_equal(blocks[:delivered, other], blocks[[0] * delivered, other])
 
 
 @pytest.mark.fast
@@ -202,7 +207,7 @@ def test_a_failure_is_labelled_by_its_trace(label: str) -> None:
 
 @pytest.mark.fast
 def test_a_block_against_the_wall_is_named() -> None:
-    episode = trace(START, ([26.0, 300.0], START[1], ASIDE))
+    episode = trace(START, ([31.0, 300.0], START[1], ASIDE))
     episode.actions, episode.latency_ms = [np.array(ASIDE)] * 2, [1.0] * 2
     found = failures_of([episode], TASK.contract, None, TASK.failure_rules)["7"]
     assert found["label"] == "pushed away" and "orange block ends against a wall" in found["evidence"]

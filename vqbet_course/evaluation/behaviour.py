@@ -146,5 +146,7 @@ def ways_in_words(metrics: dict[str, Any]) -> list[str]:
         if own["entropy"] is None:
             lines.append(f"behaviour entropy: none, for no episode succeeded ({among})")
         else:
-            lines.append(f"behaviour entropy of the successful episodes: {own['entropy']:.2f} bits ({among}): {counted}")
+            lines.append(
+                f"behaviour entropy of the successful episodes: {own['entropy']:.2f} bits ({among}): {counted}"
+            )
     return lines

@@ -25,6 +25,10 @@ BLOCKS, PUSHER = BLOCK_PUSH.observation
 SUBSTEPS = 10
 """Physics steps in a step of the environment."""
 
+FRICTION = 0.7
+"""Coefficient between pusher and block: a block goes where it is pushed as long as the pusher is behind it, within 35
+degrees; else it slips off."""
+
 PASSAGE = 2 * BLOCK_RADIUS + 15
 """Pixels between a block's straight way to a target and the centre of the other block, at least."""
 
@@ -56,7 +60,9 @@ class BlockPushEnv(gym.Env[dict[str, Any], np.ndarray]):
         self.space.damping = 0.0  # a velocity lasts for one physics step: a push is a displacement
         add_walls(self.space)
         self.pusher = pymunk.Body(body_type=pymunk.Body.KINEMATIC)
-        self.space.add(self.pusher, pymunk.Circle(self.pusher, PUSHER_RADIUS))
+        rim = pymunk.Circle(self.pusher, PUSHER_RADIUS)
+        rim.friction = 1.0  # of two shapes, the product counts
+        self.space.add(self.pusher, rim)
         self.blocks = [add_block(self.space) for _ in range(2)]
 
     def reset(
@@ -131,9 +137,11 @@ def add_walls(space: pymunk.Space) -> None:
 
 
 def add_block(space: pymunk.Space) -> pymunk.Body:
-    """A round block in a space."""
-    block = pymunk.Body(1.0, pymunk.moment_for_circle(1.0, 0.0, BLOCK_RADIUS))
-    space.add(block, pymunk.Circle(block, BLOCK_RADIUS))
+    """A round block in a space, which does not turn: the ground resists."""
+    block = pymunk.Body(1.0, float("inf"))
+    rim = pymunk.Circle(block, BLOCK_RADIUS)
+    rim.friction = FRICTION
+    space.add(block, rim)
     return block
 
 
@@ -141,7 +149,7 @@ def draw_blocks(generator: np.random.Generator) -> np.ndarray:
     """Positions (2, 2) in pixels from which either block can go first, straight to either target."""
     while True:
         blocks = generator.uniform((100, 200), (SIZE - 100, 330), (2, 2))
-        if np.linalg.norm(blocks[0] - blocks[1]) > 110 and all(
+        if np.linalg.norm(blocks[0] - blocks[1]) > 2 * BLOCK_RADIUS + 60 and all(
             min(gap(blocks[b], TARGETS[t], blocks[1 - b]), gap(blocks[1 - b], TARGETS[1 - t], TARGETS[t])) > PASSAGE
             for b in range(2)
             for t in range(2)
