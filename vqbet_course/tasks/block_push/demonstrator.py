@@ -135,7 +135,8 @@ def deliver(seed: int, noise: float = NOISE) -> Delivery:
     """Solve the environment of this seed, or try until the horizon. The same arguments give the same episode.
 
     `noise`, in pixels, shakes the hand (Laskey et al. 2017, "DART"), and seldom it is nudged: what is done drifts off
-    from what was wanted and recorded, so that the demonstrations show how to come back. Raises BadInput for a noise that is no such number."""
+    from what was wanted and recorded, so that the demonstrations show how to come back. Raises BadInput for a noise
+    that is no such number."""
     if not 0 <= noise < SIZE:
         raise BadInput(f"noise {noise} is no number of pixels: choose one from 0 to about 5")
     generator = np.random.default_rng((seed, 1))
