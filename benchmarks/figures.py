@@ -1,7 +1,7 @@
-"""Write the measured figures of benchmarks/results into the front page, or check that they are there.
+"""Write the measured figures of benchmarks/results into the pages that show them, or check that they are there.
 
-    python benchmarks/figures.py            rewrites the table in nbs/index.ipynb; then: make readme
-    python benchmarks/figures.py --check    exit status 1 if the table differs from the result files
+    python benchmarks/figures.py            rewrites nbs/index.ipynb and nbs/results.ipynb; then: make readme
+    python benchmarks/figures.py --check    exit status 1 if a page differs from the result files
 
 The result files are made by benchmarks/pusht.py, one for each set of demonstrations and training seed, and by
 benchmarks/panel.py.
@@ -21,11 +21,12 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import write_text
 
 RESULTS = Path(__file__).parent / "results"
-INDEX = Path(__file__).parent.parent / "nbs" / "index.ipynb"
+NBS = Path(__file__).parent.parent / "nbs"
 DATA = {"human": "206 human demonstrations", "demo": "the 200 embedded demonstrations"}
 SEEDS = (0, 1, 2)
 PANEL = "panel_human.json"
 BLOCK = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- /figures -->)", re.DOTALL)
+"""What stands between the marks of a page's figures."""
 
 
 def read_runs(name: str, results: Path) -> list[dict[str, Any]]:
@@ -92,10 +93,10 @@ def table(results: Path = RESULTS) -> str:
         "|---|---|---|---|---|---|",
         *(row(name, runs[name]) for name in DATA),
     ]
-    return "\n".join(lines) + "\n" + measured_on([run for name in DATA for run in runs[name]]) + panel_table(results)
+    return "\n".join(lines) + "\n" + measured_on([run for name in DATA for run in runs[name]])
 
 
-def panel_table(results: Path) -> str:
+def panel_table(results: Path = RESULTS) -> str:
     """The policies of the 15-minute panel, best reward first, and which differences are significant; empty where it was
     not measured."""
     path = results / PANEL
@@ -104,7 +105,7 @@ def panel_table(results: Path) -> str:
     panel = json.loads(path.read_text(encoding="utf-8"))
     budget = "{demos} of the human demonstrations, {episodes} starts".format(**panel["settings"])
     lines = [
-        f"\nThe [panel](10_compare.ipynb): {panel['settings']['budget']['minutes']:g} minutes each on {budget}.\n",
+        f"{panel['settings']['budget']['minutes']:g} minutes of training each, on {budget}.\n",
         "| policy | average max reward | success, 95 % interval | ms a decision |",
         "|---|---|---|---|",
     ]
@@ -142,18 +143,22 @@ def figures_cell(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return cells[0]
 
 
-def update(index: Path = INDEX, results: Path = RESULTS, check: bool = False) -> bool:
-    """Bring the figures of the front page in step with the result files; returns whether they were.
+PAGES: dict[str, Callable[[Path], str]] = {"index.ipynb": table, "results.ipynb": panel_table}
+"""The pages with figures, and what makes them."""
+
+
+def update(page: Path, results: Path = RESULTS, check: bool = False) -> bool:
+    """Bring the figures of a page in step with the result files; returns whether they were.
 
     With `check` nothing is written.
     """
-    notebook = nbformat.read(index, as_version=4)
+    notebook = nbformat.read(page, as_version=4)
     cell = figures_cell(notebook)
-    wanted = updated(cell.source, table(results))
+    wanted = updated(cell.source, PAGES[page.name](results))
     in_step = wanted == cell.source
     if not in_step and not check:
         cell.source = wanted
-        write_text(index, nbformat.writes(notebook) + "\n")
+        write_text(page, nbformat.writes(notebook) + "\n")
     return in_step
 
 
@@ -161,12 +166,12 @@ def update(index: Path = INDEX, results: Path = RESULTS, check: bool = False) ->
 @click.option("--check", is_flag=True, help="Write nothing; exit status 1 if the figures differ.")
 def main(check: bool) -> None:
     try:
-        in_step = update(check=check)
+        changed = [name for name in PAGES if not update(NBS / name, check=check)]
     except BadInput as problem:
         sys.exit(f"error: {problem}")
-    if check and not in_step:
-        sys.exit("nbs/index.ipynb: its figures differ from benchmarks/results; run benchmarks/figures.py, make readme")
-    click.echo("the figures are in step" if in_step else "nbs/index.ipynb: figures rewritten; now: make readme")
+    if check and changed:
+        sys.exit(f"{', '.join(changed)}: differs from benchmarks/results; run benchmarks/figures.py, make readme")
+    click.echo(f"rewritten: {', '.join(changed)}; now: make readme" if changed else "the figures are in step")
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
 import errno
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from vqbet_course import cli
@@ -91,10 +92,47 @@ def test_a_bug_shows_its_traceback(failing: Failing) -> None:
         failing(ZeroDivisionError())
 
 
-@pytest.mark.parametrize("arguments", [["course", "--profile", "huge"], ["cours"], ["course", "extra"]])
-def test_bad_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def commands_below(group: click.Group, *names: str) -> Iterator[tuple[str, ...]]:
+    """The names of all commands, each with those of its groups."""
+    for name, command in group.commands.items():
+        yield (*names, name)
+        if isinstance(command, click.Group):
+            yield from commands_below(command, *names, name)
+
+
+@pytest.mark.parametrize("command", [(), *commands_below(cli.cli)], ids=" ".join)
+def test_bad_usage_of_every_command_is_one_line_that_says_where_help_is(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*command, "--no-such-option"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1 and "--no-such-option" in said
+    assert " ".join(["vqbet-course", *command, "--help"]) in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["course", "--profile", "huge"], "quick"),
+        (["cours"], "cours"),
+        (["course", "extra"], "extra"),
+        (["course", "--only"], "--help"),
+        (["release"], "--out"),
+        (["grade"], "SUBMISSION|FOLDER|ZIP"),
+        (["gradebook", "grades", "--due", "tomorrow", "--out", "book.csv"], "tomorrow"),
+        (["train"], "--resume RUN"),
+    ],
+)
+def test_bad_usage_says_what_is_wrong(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(arguments) == 2
-    assert "Error:" in capsys.readouterr().err
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and said in line
+
+
+@pytest.mark.parametrize("group", [[], ["demos"]])
+def test_a_group_alone_lists_its_commands(group: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(group) == 2
+    assert "Commands:" in capsys.readouterr().err
 
 
 def test_an_unknown_lesson_is_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,7 +57,7 @@ class ChunkQueue(nn.Module):
         """Action (B, A) for {name: (B, size)} of now. Decides when none is queued."""
         self.observations.extend([observation] * (1 if self.observations else self.config.n_obs_steps))
         if not self.actions:
-            self.decision = self.act_once()
+            self.decision = self.act_once().cpu()
             self.actions.extend(self.decision.actions[:, :self.config.steps_per_decision].unbind(1))
         return self.actions.popleft()
     def act_once(self) -> Decision:
@@ -75,7 +75,8 @@ class ChunkPolicy(ChunkQueue):
 
     def act_once(self) -> Decision:
         """Decide from the queued observations."""
-        window = stack_steps(self.observations)
+        device = next(self.parameters()).device
+        window = {k: v.to(device) for k, v in stack_steps(self.observations).items()}
         return self.frame.to_absolute(self.decide(self.frame.observe(window)), window)
 
     @abstractmethod
@@ -149,7 +150,7 @@ class BeT(BeTParts):
     def decide(self, window: dict[str, Tensor]) -> Decision:
         """A bin for each row, drawn by its generator, decoded (B, 1, A) and corrected."""
         features = self.features(window)[:, -1]
-        uniform = draw_uniform(len(features), 1, self.generators)
+        uniform = draw_uniform(len(features), 1, self.generators).to(features.device)
         logits, codes = self.bin_predictor(features, uniform, self.temperature)
         decoded, offset = self.bins[codes], self.offset_head(features, codes)  # (B, 1, A)
         return Decision(decoded + offset, codes, logits, decoded, offset)
@@ -227,8 +228,8 @@ class FlowMatching(ChunkPolicy):
 
     def loss(self, window: dict[str, Tensor], chunks: Tensor) -> Tensor:
         """The mean squared error of the velocity at a random place between noise and the chunk that begins now."""
-        chunk, t = chunks[:, -1] / self.scale, torch.rand(len(chunks), 1, device=chunks.device)
-        x, velocity = on_the_way(torch.randn_like(chunk), chunk, t)
+        chunk, t = chunks[:, -1] / self.scale, torch.rand(len(chunks), 1).to(chunks.device)
+        x, velocity = on_the_way(torch.randn(chunk.shape).to(chunk.device), chunk, t)
         return F.mse_loss(self.velocity(window, x, t), velocity)
 
     def decide(self, window: dict[str, Tensor]) -> Decision:

@@ -7,7 +7,6 @@ A command that cannot go on raises `BadInput`; `main` makes one line and exit st
 import errno
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,21 @@ def of_task[F: Callable[..., Any]](default: str) -> Callable[[F], F]:
 
 
 OF_TASK = of_task(f"the task that the data show, else {DEFAULT_TASK}")
+
+DEVICE = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="cpu",
+    show_default=True,
+    help="Where the policy computes; auto: the first of cuda, mps and cpu that is there.",
+)
+PRECISION = click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16", "auto"]),
+    default="float32",
+    show_default=True,
+    help="Precision of the matrix products; auto: bfloat16 where a trial shows that it is faster.",
+)
 
 CHOICE = (
     click.option(
@@ -140,6 +154,13 @@ def course(profile: str, only: str | None, out: Path) -> None:
     type=click.IntRange(min=1),
     help="Threads of PyTorch. [default: 1; with --minutes all, where a trial shows that they train faster]",
 )
+@click.option("--resize", metavar="HxW", help="Height and width to give to the images that are observed.")
+@click.option(
+    "--cache",
+    type=PATH,
+    metavar="DIR",
+    help="Keep decoded images here for other runs. [default: RUN/images, until the run has trained]",
+)
 @click.option("--out", type=PATH, metavar="RUN", help="The run directory to make.")
 @click.option("--only-task", metavar="TEXT", help="Train on the episodes in which this task is done.")
 @click.option("--resume", type=PATH, metavar="RUN", help="The interrupted run to continue.")
@@ -148,6 +169,8 @@ def course(profile: str, only: str | None, out: Path) -> None:
     is_flag=True,
     help="Also write the metrics for TensorBoard, into RUN/tensorboard. With --resume, too.",
 )
+@DEVICE
+@PRECISION
 @TASK
 def train(
     data: str,
@@ -157,24 +180,30 @@ def train(
     tensorboard: bool,
     config: Path | None,
     settings: tuple[str, ...],
+    device: str,
+    precision: str,
     **options: Any,
 ) -> None:
     """Train a VQ-BeT: first the tokenizer, then the policy."""
     from vqbet_course.core.hyperparameters import changes_from
     from vqbet_course.training import trainer
+    from vqbet_course.training.devices import Computing
     from vqbet_course.training.tensorboard import TensorBoard
 
     run = out or resume
     if run is None or (out and resume):
         raise click.UsageError("give --out RUN for a new run or --resume RUN for an interrupted one")
-    if resume and (given := given_options(click.get_current_context().params.keys() - {"resume", "tensorboard"})):
+    free = {"resume", "tensorboard", "device", "precision"}
+    if resume and (given := given_options(click.get_current_context().params.keys() - free)):
         raise BadInput(f"--resume takes all else from the run; leave {', '.join(given)} out")
     hooks = [TensorBoard(run)] if tensorboard else []
     if resume:
-        trainer.resume(run, hooks=hooks)
+        device_given, precision_given = (bool(given_options({name})) for name in ("device", "precision"))
+        trainer.resume(run, False, hooks, device if device_given else None, precision if precision_given else None)
     else:
         seen, changes = observe.split(",") if observe is not None else None, changes_from(config, settings)
-        trainer.train(data, run, observe=seen, changes=changes, hooks=hooks, **options)
+        computing = Computing.asked(device, precision)
+        trainer.train(data, run, observe=seen, changes=changes, computing=computing, hooks=hooks, **options)
     click.echo(f"trained: {run}; see how it does with: vqbet-course eval {run}")
 
 
@@ -236,17 +265,29 @@ def tasks() -> None:
     metavar="DIR",
     help="[default: RUN/eval/ and a name made of what was asked]",
 )
-def evaluate(run: str, split: Path | None, part: str, offline: str | None, out: Path | None, **asked: Any) -> None:
+@DEVICE
+@PRECISION
+def evaluate(
+    run: str,
+    split: Path | None,
+    part: str,
+    offline: str | None,
+    out: Path | None,
+    device: str,
+    precision: str,
+    **asked: Any,
+) -> None:
     """Evaluate a policy, and write its metrics, traces, failure labels and videos. RUN: a run directory or `shipped`."""
     from vqbet_course.evaluation import evaluate as evaluation
     from vqbet_course.evaluation import offline as comparison
+    from vqbet_course.training.devices import Computing
     from vqbet_course.training.runs import load_run
 
     if split is None and given_options({"part"}):
         raise BadInput("--part says which episodes of a split; give --split FILE, too, or leave it out")
     if offline is not None and (given := given_options(asked)):
         raise BadInput(f"--offline needs no environment; leave {', '.join(given)} out")
-    loaded = load_run(run)
+    loaded = load_run(run, Computing.asked(device, precision))
     folder = (Path("_runs/shipped") if run == "shipped" else loaded.path) / "eval"
     if offline is not None:
         out = out or folder / (f"offline-{part}" if split else "offline")
@@ -259,6 +300,39 @@ def evaluate(run: str, split: Path | None, part: str, offline: str | None, out: 
         lines = [*evaluation.summary_lines(result), f"written: {out / 'run.json'}"]
     for line in lines:
         click.echo(line)
+
+
+@cli.command()
+@click.argument("run")
+@click.option("--rounds", type=int, required=True, help="Rounds: collect corrections, add them, train further.")
+@click.option(
+    "--by",
+    default="expert",
+    show_default=True,
+    metavar="expert|DIR",
+    help="Whose corrections: those of the task's scripted demonstrator, or a folder that was recorded at the board.",
+)
+@click.option(
+    "--how",
+    type=click.Choice(["take-over", "label"]),
+    default="take-over",
+    show_default=True,
+    help="The expert acts where the policy gets nowhere (HG-DAgger), or says what it would do (DAgger).",
+)
+@click.option("--episodes", type=int, default=20, show_default=True, help="Rollouts that are corrected in a round.")
+@click.option("--steps", type=int, default=1000, show_default=True, help="Steps of training after each round.")
+@click.option("--seed", type=int, default=200_000, show_default=True, help="The first environment seed.")
+@click.option("--out", type=PATH, metavar="DIR", help="Where the rounds go.  [default: RUN-corrected]")
+def correct(run: str, rounds: int, out: Path | None, **asked: Any) -> None:
+    """Correct a policy where it fails: DAgger and HG-DAgger. Continues where it was interrupted; RUN stays as it is."""
+    from vqbet_course.experiments import correct as correcting
+
+    report = correcting.correct(correcting.Asked(run, **asked), rounds, out)
+    for line in correcting.round_lines(report):
+        click.echo(line)
+    click.echo(
+        f"written: {report['folder']}; see how it does with: vqbet-course eval {report['folder']}/round-{rounds}"
+    )
 
 
 @cli.command()
@@ -278,16 +352,19 @@ def evaluate(run: str, split: Path | None, part: str, offline: str | None, out: 
     show_default=True,
     help="No number of a command leaves the bounds of the run's task or, without a task, its range in the demonstrations.",
 )
-def export(run: str, out: Path | None, kind: str, clip: bool) -> None:
-    """Write a run as a LeRobot checkpoint. RUN is a run directory or `shipped`."""
+@DEVICE
+@PRECISION
+def export(run: str, out: Path | None, kind: str, clip: bool, device: str, precision: str) -> None:
+    """Write a run as a LeRobot checkpoint. RUN is a run directory or `shipped`. LeRobot loads it to --device."""
     from vqbet_course.lerobot_policy import export_run
+    from vqbet_course.training.devices import Computing
     from vqbet_course.training.runs import load_run
 
     if run == "shipped" and out is None:
         out = Path("_runs/shipped/pretrained_model")
     loaded = load_run(run)
     out = out or loaded.path / "pretrained_model"
-    clipped = export_run(loaded, out, kind, clip)
+    clipped = export_run(loaded, out, kind, clip, Computing.asked(device, precision))
     click.echo(f"written: {out}; {clipped}")
 
 
@@ -323,6 +400,8 @@ def import_(folder: Path, out: Path, units: tuple[str, ...], fps: float | None) 
     metavar="DIR",
     help="Where the panel goes; what is finished there is not done again.",
 )
+@DEVICE
+@PRECISION
 def compare(
     policies: str,
     task: str | None,
@@ -336,16 +415,21 @@ def compare(
     jobs: int,
     dask: str | None,
     out: Path,
+    device: str,
+    precision: str,
 ) -> None:
     """Train several policies on the same demonstrations and evaluate them alike. Continues an interrupted panel."""
     from vqbet_course.core.budget import Budget
     from vqbet_course.experiments import panel
     from vqbet_course.experiments.report import ways_lines
+    from vqbet_course.training.devices import Computing
 
-    numbers = whole_numbers("--seeds", seeds)
+    numbers, at = whole_numbers("--seeds", seeds), Computing.asked(device, precision)
     budget = Budget(5.0 if minutes is None and steps is None else minutes, steps)
     task, data = task_and_data(task, data)
-    settings = panel.Settings(data, demos, episodes, budget, videos, task=task)
+    settings = panel.Settings(
+        data, demos, episodes, budget, videos, task=task, device=at.device, precision=at.precision
+    )
     result = panel.run_panel(policies.split(","), numbers, settings, out, jobs, dask)
     for line in ways_lines(result["results"]):
         click.echo(line)
@@ -499,55 +583,82 @@ def release(numbers: str | None, out: Path) -> None:
     """Write the student editions of this version into a folder to hand out, with their checksums."""
     from vqbet_course.grading.editions import release as release_labs
 
-    for path in release_labs(out, numbers.split(",") if numbers else None):
+    written, removed = release_labs(out, numbers.split(",") if numbers else None)
+    say_removed(removed)
+    for path in written:
         click.echo(f"written: {path}")
 
 
 GRADES = click.argument("grades", type=PATH, metavar="GRADES")
 
 
+def say_removed(removed: list[Path]) -> None:
+    """Name the files of an earlier run of the same command that it removed."""
+    for path in removed:
+        click.echo(f"removed, of an earlier run: {path}", err=True)
+
+
+RULES = (
+    click.option(
+        "--keep",
+        type=click.Choice(["best", "last"]),
+        default="best",
+        show_default=True,
+        help="Which of a student's attempts counts.",
+    ),
+    click.option(
+        "--due", type=click.DateTime(["%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]), help="Day and time when labs were due."
+    ),
+    click.option(
+        "--penalty",
+        type=click.FloatRange(0, 100),
+        default=0.0,
+        show_default=True,
+        help="Percent of the points that each day begun after that costs.",
+    ),
+)
+
+
+def by_rules[F: Callable[..., Any]](command: F) -> F:
+    """Give a command the options that say how attempts become a grade; they are the arguments of `Rules`."""
+    for option in reversed(RULES):
+        command = option(command)
+    return command
+
+
 @cli.command()
 @GRADES
+@by_rules
 @click.option("--out", type=PATH, required=True, metavar="DIR")
-def feedback(grades: Path, out: Path) -> None:
-    """Write a page for every submission to hand back. GRADES is the folder that `grade --out` wrote."""
-    from vqbet_course.grading.gradebook import existing
+def feedback(grades: Path, out: Path, **rules: Any) -> None:
+    """Write a page for every submission to hand back. GRADES is the folder that `grade --out` wrote. Give the options of
+    `gradebook`, so that pages and grade book say the same."""
+    from vqbet_course.grading.gradebook import Rules, existing
     from vqbet_course.grading.report import write_feedback
 
-    click.echo(f"written: {len(write_feedback(existing(grades), out))} pages below {out}")
+    written, removed = write_feedback(existing(grades), out, Rules(**rules))
+    say_removed(removed)
+    click.echo(f"written: {len(written)} pages below {out}")
 
 
 @cli.command()
 @GRADES
 @click.option("--format", "kind", type=click.Choice(["moodle", "canvas", "json"]), default="moodle", show_default=True)
-@click.option(
-    "--keep",
-    type=click.Choice(["best", "last"]),
-    default="best",
-    show_default=True,
-    help="Which of a student's attempts counts.",
-)
-@click.option(
-    "--due", type=click.DateTime(["%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]), help="Day and time when labs were due."
-)
-@click.option(
-    "--penalty",
-    type=click.FloatRange(0, 100),
-    default=0.0,
-    show_default=True,
-    help="Percent of the points that each day begun after that costs.",
-)
+@click.option("--lab", metavar="NN", help="Only this lab, by number.  [default: all; Moodle takes one]")
+@by_rules
 @click.option("--out", type=PATH, required=True, metavar="FILE")
-def gradebook(grades: Path, kind: str, keep: str, due: datetime | None, penalty: float, out: Path) -> None:
+def gradebook(grades: Path, kind: str, lab: str | None, out: Path, **rules: Any) -> None:
     """Write the grade book of a class for Moodle or Canvas, or all that is known as JSON. GRADES is the folder that
     `grade --out` wrote."""
     from vqbet_course.core.io import write_json, write_text
     from vqbet_course.grading import gradebook as books
 
     rows = books.existing(grades)
-    entries = books.book(rows, books.Rules(keep, due, penalty))
+    entries = books.book(rows, books.Rules(**rules))
+    entries = entries if lab is None else books.of_lab(entries, lab)
     if kind == "json":
-        write_json(out, {"students": entries, "exercises": books.item_statistics(rows)})
+        exercises = [e for e in books.item_statistics(rows) if lab is None or e["lab"].split("_")[0] == lab]
+        write_json(out, {"students": entries, "exercises": exercises})
     else:
         write_text(out, books.as_csv(entries, kind))
     click.echo(f"written: {out}")
@@ -598,7 +709,7 @@ def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, t
 @click.option("--out", type=PATH, required=True, metavar="DIR")
 @click.option("--render", is_flag=True, help="Draw the states, where the source has no images and its task can.")
 @click.option("--videos", is_flag=True, help="Write images as MP4, in LeRobot's way, instead of PNG.")
-@click.option("--jobs", type=int, default=1, show_default=True, help="Threads that encode PNGs.")
+@click.option("--jobs", type=int, default=1, show_default=True, help="Processes that read and encode.")
 @choosing
 @TASK
 @click.option("--unit", "units", multiple=True, metavar="FEATURE=UNIT", help="A unit that the source does not state.")
@@ -613,21 +724,29 @@ def convert(
     **chosen: Any,
 ) -> None:
     """Write a source, or several end to end, as a LeRobotDataset v3. The same command goes on where it was interrupted."""
-    from vqbet_course.datasets.choice import choice_of, joined
-    from vqbet_course.datasets.readers import with_units
+    from functools import partial
+
+    from vqbet_course.datasets.choice import choice_of
     from vqbet_course.datasets.writer import what_was_verified, write_dataset
-    from vqbet_course.tasks import open_source, with_drawings
+    from vqbet_course.tasks import open_sources, task_before_renaming
 
     if len(sources) > 1 and chosen["drop_episodes"]:
         raise BadInput(
             "--drop-episodes: numbers are those of one source; convert the sources one by one, then join them"
         )
     choice = choice_of(**chosen)
-    opened = with_units(joined([open_source(source, task=task, choice=choice) for source in sources]), units)
+    lost = task_before_renaming(sources, choice) if task is None else None
+    if lost:
+        click.echo(
+            f"note: by the names that --rename gives it is not recognised as demonstrations of {lost.title}, which would "
+            "give it units, rate and drawings; leave --rename out to keep them",
+            err=True,
+        )
+    reopen = partial(open_sources, sources, task, choice, units, render)
+    opened = reopen()
     for name, why in opened.left_out.items():
         click.echo(f"left out: {name}: {why}", err=True)
-    opened = with_drawings(opened) if render else opened
-    write_dataset(opened, out, videos=videos, jobs=jobs)
+    write_dataset(opened, out, videos=videos, jobs=jobs, reopen=reopen)
     click.echo(f"written and verified: {out} (compared: {what_was_verified(opened, videos)})")
 
 
@@ -735,9 +854,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         return cli.main(argv, prog_name="vqbet-course", standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError as alone:
+        alone.show()  # the list of commands
+        return alone.exit_code
     except click.ClickException as problem:
-        problem.show()
-        return problem.exit_code
+        return refuse(usage_line(problem))
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return 130
@@ -748,6 +869,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             where = f" for {problem.filename}" if problem.filename else ""
             return refuse(f"no space left on device{where}: free some and run it again, nothing is lost")
         raise
+
+
+def usage_line(problem: click.ClickException) -> str:
+    """What is wrong with a command line, and where its help is."""
+    context = problem.ctx if isinstance(problem, click.UsageError) else None
+    said = problem.format_message().rstrip(".")
+    command = context.command_path if context else "vqbet-course COMMAND"
+    return f"{said}{'' if said.endswith('?') else ';'} see: {command} --help"
 
 
 def refuse(why: str) -> int:

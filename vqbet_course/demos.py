@@ -17,8 +17,8 @@ from torch import Tensor
 
 from .core.errors import BadInput
 from .core.specs import GOAL, Contract
-from .datasets.images import chosen
 from .datasets.source import Source, check_frames, is_state_or_action
+from .datasets.stored_images import ImageCache, StoredImages, observed
 
 # %% ../nbs/07_demos.ipynb #96e32204
 def frames_of(starts: np.ndarray, ends: np.ndarray,
@@ -34,7 +34,7 @@ class Demos:
     """Demonstrations, end to end.
 
     observation {name: (N, size)} and action (N, A), float32 in the source's units, images
-    (N, 3, height, width) uint8; episode_ends (E,), the frame after the last of each; fps,
+    (N, 3, height, width) uint8, on the disk; episode_ends (E,), the frame after the last of each; fps,
     frames a second; source, where they are from; units {name: unit}, where it states them.
     """
 
@@ -73,17 +73,19 @@ class Demos:
         return replace(self, action=columns.pop("action"), observation=columns, episode_ends=ends)
 
 # %% ../nbs/07_demos.ipynb #fb410517
-def load_demos(source: Source, observe: Sequence[str] | None = None) -> Demos:
-    """All demonstrations of an opened source, in memory.
+def load_demos(source: Source, observe: Sequence[str] | None = None,
+               cache: ImageCache | None = None) -> Demos:
+    """All demonstrations of an opened source: numbers in memory, images on the disk.
 
-    `observe`: the observations to load, images (lesson 12) among them; None: all that are numbers. Raises BadInput,
-    naming file, episode and row, for data that cannot be used."""
+    `observe`: the observations to load, images (lesson 12) among them; None: all that are numbers. `cache`: where
+    images lie once they are decoded; None: a folder that is removed when the process ends. Raises BadInput, naming file,
+    episode and row, for data that cannot be used."""
     fps, episodes = source.rate, list(source.sound_episodes())
     columns = {name: np.concatenate([episode.numbers[name] for episode in episodes])
                for name in filter(is_state_or_action, episodes[0].numbers)}
     action, ends = columns.pop("action"), np.cumsum([len(episode) for episode in episodes])
     if observe is not None:
-        columns = chosen(source, episodes, columns, observe)
+        columns = observed(source, episodes, columns, observe, cache)
     return Demos(columns, action, ends, fps, source.path, source.units)
 
 # %% ../nbs/07_demos.ipynb #5d0c17a1
@@ -138,21 +140,21 @@ class Normalizer:
         return cls({k: (torch.tensor(v["min"]), torch.tensor(v["max"])) for k, v in values.items()})
 
 # %% ../nbs/07_demos.ipynb #1d1372b4
-def as_seen(values: Tensor) -> Tensor:
-    """Images, which are kept as bytes, as numbers 0..1; other values as they are."""
-    return values / 255 if values.dtype == torch.uint8 else values
+def as_seen(values: Tensor | StoredImages) -> Tensor:
+    """Images, which lie on the disk as bytes, as numbers 0..1; other values as they are."""
+    return torch.from_numpy(values.read()) / 255 if isinstance(values, StoredImages) else values
 
 # %% ../nbs/07_demos.ipynb #1d1372b5
 @dataclass(frozen=True)
 class Windows:
     """All training windows, precomputed: V of them, each named after its last observed frame.
 
-    observation {name: (N, size)}, all frames, normalised, images as bytes; observation_index (V, T), its rows within
+    observation {name: (N, size)}, all frames, normalised, images on the disk; observation_index (V, T), its rows within
     the episode; chunks (M, W, A), normalised, each distinct chunk once; chunk_index (V, Q), the chunk of each query;
     goals: rows (B,) of the last observed frames -> goals (B, size), normalised (lesson 11); None: no goals.
     """
 
-    observation: dict[str, Tensor]
+    observation: dict[str, Any]
     observation_index: Tensor
     chunks: Tensor
     chunk_index: Tensor
@@ -198,7 +200,8 @@ def make_windows(demos: Demos, normalizer: Normalizer, n_obs_steps: int, n_queri
         asked.append(rows[2] + n_chunks)
         n_chunks += len(rows[1])
     seen_rows, chunk_rows, index = (torch.from_numpy(np.concatenate(rows)) for rows in (seen, done, asked))
-    normalised = {k: normalizer.normalize(k, torch.from_numpy(v)) for k, v in demos.columns.items()}
+    columns = {k: v if isinstance(v, StoredImages) else torch.from_numpy(v) for k, v in demos.columns.items()}
+    normalised = {k: normalizer.normalize(k, v) for k, v in columns.items()}
     chunks = normalised.pop("action")[chunk_rows]
     if relative:
         chunks = chunks - normalised["observation.state"][chunk_rows[:, :1]]

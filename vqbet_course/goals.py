@@ -60,8 +60,10 @@ class GoalEncoder(nn.Module):
 
 # %% ../nbs/11_goals.ipynb #11a0000e
 def goal_rows(kind: str, n: int, now: Tensor, first: Tensor, last: Tensor, uniform: Tensor) -> Tensor:
-    """The frames that serve as goals of the frames `now`, (B, n).
+    """The frames that serve as goals of the frames `now`, (B, n), all in the episode of `now`.
 
+    future: now + 1 + the whole part of uniform * (last - now), at most last; final: the last frame; sequence: the
+    frames nearest to shares 1/n, 2/n, ..., 1 of the way from first to last. future and final are the same n times.
     Args: now, and the first and the last frame of its episode, each (B,); uniform (B,) in [0, 1), a draw for each.
     """
     if kind == "future":

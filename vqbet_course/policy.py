@@ -132,7 +132,7 @@ class VQBeT(nn.Module):
         true chunk (B, Q, W, A) and its codes (B, Q, G)."""
         c, features = self.config, self.features(observation).flatten(0, 1)
         chunks, codes = chunks.flatten(0, 1), codes.flatten(0, 1)
-        uniform = torch.rand(codes.shape, device=features.device)
+        uniform = torch.rand(codes.shape).to(features.device)  # the same on every device
         logits, sampled = self.code_predictor(features, uniform, c.bet_softmax_temperature)
         corrects = codes if c.offset_code == "ground_truth" else sampled
         decoded, offset = self.chunk_of(features, corrects)
@@ -185,10 +185,11 @@ class VQBeTPolicy:
     @torch.no_grad()
     def select_action(self, observation: dict[str, Tensor]) -> Tensor:
         """{name: (B, ...)} of one moment -> action (B, A). Decides anew when no action is queued."""
-        moment = {name: values.unsqueeze(1).clone() for name, values in observation.items()}
+        device = self.network.action_query.device
+        moment = {name: values.unsqueeze(1).to(device, copy=True) for name, values in observation.items()}
         self.new.append(moment)
         if not self.actions:
-            self.decision = self.decide(moment)
+            self.decision = self.decide(moment).cpu()
             self.actions.extend(self.actions_of(self.decision.actions))
         return self.actions.popleft()
 

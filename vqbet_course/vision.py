@@ -20,7 +20,10 @@ from .core.errors import BadInput
 
 # %% ../nbs/12_vision.ipynb #6c85db32
 def pixel_grid(height: int, width: int) -> Tensor:
-    """Positions x, y of a map's pixels, (height * width, 2); corners at -1 and 1."""
+    """Positions x, y of a map's pixels, row after row, (height * width, 2).
+
+    The middles of the corner pixels lie at -1 and 1; x is to the right, y down.
+    """
     y, x = (torch.linspace(-1, 1, n, dtype=torch.float64) for n in (height, width))
     return torch.cartesian_prod(y, x).flip(1).float()
 

@@ -23,7 +23,7 @@ from vqbet_course import cli
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import Contract, Field
 from vqbet_course.datasets import storage, writer
-from vqbet_course.datasets.choice import Choice
+from vqbet_course.datasets.choice import Choice, resized_frame
 from vqbet_course.datasets.source import Source
 from vqbet_course.demos import load_demos
 from vqbet_course.tasks import open_source, with_drawings
@@ -218,7 +218,7 @@ def test_lerobot_reads_the_same_and_trains_on_it(tmp_path: Path) -> None:
 def test_many_files_hold_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "FILE_BYTES", 1)
     monkeypatch.setattr(writer, "GROUP_BYTES", 1)
-    monkeypatch.setattr(storage, "MIN_BLOCK", 2)
+    monkeypatch.setattr(storage.PngCells, "block", 2)
     path, truth = MAKERS["aloha"](tmp_path)
     out = writer.write_dataset(open_source(str(path)), tmp_path / "out", quiet=True)
     assert len(list(out.glob("data/*/*.parquet"))) == len(list(out.glob("meta/episodes/*/*.parquet"))) == 2
@@ -299,6 +299,24 @@ def test_the_card_tells_what_is_there(tmp_path: Path) -> None:
     out = writer.write_dataset(open_source(str(npz(tmp_path)[0])), tmp_path / "out", quiet=True)
     card = (out / "README.md").read_text()
     assert "2, of 4 to 6 frames, median 5" in card and "10 at 10 a second" in card and "license: " not in card
+
+
+def test_a_name_by_which_a_task_is_no_longer_recognised_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["demos", "convert", "demo", "--rename"]
+    for new, said in (("observation.pusher", True), ("observation.state", False)):
+        assert cli.main([*command, f"observation.state={new}", "--out", str(tmp_path / new)]) == 0
+        assert ("not recognised as demonstrations of PushT" in capsys.readouterr().err) == said
+
+
+def test_drawings_are_resized(tmp_path: Path) -> None:
+    path, _ = npz(tmp_path)
+    asked = ["demos", "convert", str(path), "--render", "--resize", "24x32", "--out", str(tmp_path / "out")]
+    assert cli.main(asked) == 0
+    drawn = next(with_drawings(open_source(str(path))).episodes()).images["observation.image"]
+    small = next(open_source(str(tmp_path / "out")).episodes()).images["observation.image"]
+    assert np.array_equal(next(small()), resized_frame(next(drawn()), 24, 32))
 
 
 def test_states_can_be_drawn(tmp_path: Path) -> None:
@@ -413,6 +431,45 @@ def test_a_killed_conversion_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert begun[-1] == 1
     check(open_source(str(out)), truth)
     assert not (tmp_path / ".out.partial").exists() and not list(out.rglob("*.partial"))
+
+
+def test_parts_hold_every_episode_once_in_files_of_their_own() -> None:
+    parts = writer.parts_of([10] * 1500 + [500] * 40, 4)
+    assert [part.first for part in parts] == [0, *(part.last for part in parts[:-1])] and parts[-1].last == 1540
+    assert [part.frame for part in parts] == [10 * min(p.first, 1500) + 500 * max(0, p.first - 1500) for p in parts]
+    chunks = [chunk for part in parts for chunk in part.chunks]
+    assert chunks == sorted(set(chunks)) and parts[0].chunks == range(0, 1)
+    assert max(p.last - p.first for p in parts) <= 1000 * max(len(p.chunks) for p in parts)
+    assert writer.parts_of([5, 7], 8) == [writer.Part(0, 1), writer.Part(1, 2, 5, 1000)]
+
+
+def test_several_processes_go_on_where_they_stopped_and_write_what_one_does(tmp_path: Path) -> None:
+    path, truth = MAKERS["csv_folder"](tmp_path)
+    source, out, work = open_source(str(path)), tmp_path / "out", tmp_path / ".out.partial"
+    writer.begin(source, work, jobs=2)
+    writer.write_part(source, work, False, writer.parts_of([6, 4], 2)[1], quiet=True)
+    written = work / "data" / "chunk-001" / "file-000.parquet"
+    before = written.stat().st_mtime_ns
+    assert cli.main(["demos", "convert", str(path), "--jobs", "2", "--out", str(out)]) == 0
+    check(open_source(str(out)), truth)
+    assert (out / "data" / "chunk-001" / "file-000.parquet").stat().st_mtime_ns == before
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    camera = "observation.images.wrist"
+    theirs = LeRobotDataset("local/out", root=out)
+    seen = np.stack([theirs[i][camera].numpy() for i in range(10)])
+    assert np.array_equal((seen * 255).round(), truth.images[camera].transpose(0, 3, 1, 2))
+    assert [int(theirs[i]["index"]) for i in range(10)] == list(range(10))
+
+
+def test_a_bad_episode_ends_all_processes_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, _ = MAKERS["csv_folder"](tmp_path)
+    (path / "episode_001" / "wrist" / "3.png").unlink()
+    assert cli.main(["demos", "convert", str(path), "--jobs", "2", "--out", str(tmp_path / "out")]) == 2
+    assert "episode 1: observation.images.wrist has only 3 images for 4 rows" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*out*")) and not list(tmp_path.glob(".out*"))
 
 
 def test_a_source_that_changed_is_converted_from_the_beginning(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_images_are_loaded_when_they_are_asked_for(images: str) -> None:
     demos = load_demos(open_source(images), [STATE, IMAGE])
     drawn = [frame for e in open_source(images).episodes() for frame in e.images[IMAGE]()]
     assert [*demos.observation] == [STATE, IMAGE]
-    assert np.array_equal(demos.observation[IMAGE].transpose(0, 2, 3, 1), drawn)
+    assert np.array_equal(demos.observation[IMAGE], np.transpose(drawn, (0, 3, 1, 2)))
     assert demos.contract.observation == {STATE: PUSHT.observation[STATE], IMAGE: Field((96, 96, 3))}
     assert np.array_equal(demos.select([1]).observation[IMAGE], demos.observation[IMAGE][20:])
 
@@ -86,7 +86,7 @@ def test_windows_show_images_of_their_own_frames_from_0_to_1(images: str) -> Non
     windows = prepare(demos, SEEING, augment=False).windows
     rows = torch.tensor([0, 11, len(windows.chunk_index) - 1])
     seen = windows.seen(rows)
-    wanted = torch.from_numpy(demos.observation[IMAGE])[windows.observation_index[rows]].float() / 255
+    wanted = torch.from_numpy(np.asarray(demos.observation[IMAGE]))[windows.observation_index[rows]].float() / 255
     assert torch.equal(seen[IMAGE], wanted) and 0.5 < seen[IMAGE].max() <= 1
     assert seen[STATE].min() >= -1 and seen[STATE].shape == (3, 2, 2)
 

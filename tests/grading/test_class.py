@@ -23,6 +23,7 @@ from vqbet_course.grading.answers import Answer
 from vqbet_course.grading.checks import all_checks
 from vqbet_course.grading.editions import blanked
 from vqbet_course.grading.grades import Grade, Marked, Ungradable, Verdict
+from vqbet_course.grading.handout import digest_of
 from vqbet_course.grading.lessons import all_labs
 from vqbet_course.grading.limits import Limits
 from vqbet_course.grading.report import folder_of
@@ -136,7 +137,7 @@ def passed(data: bytes, options: grader.Options) -> Grade:
         raise ZeroDivisionError
     lab = read_notebook_of(data).lab
     marked = [Marked(e.id, e.points, Verdict("passed", "passed")) for e in lab.exercises.values()]
-    return Grade(lab.name, marked, digest=grader.digest_of(data))
+    return Grade(lab.name, marked, digest=digest_of(data))
 
 
 @contextmanager
@@ -179,6 +180,32 @@ def test_a_grade_is_given_once_and_anew_when_the_submission_changed(
     (two / "bob.ipynb").write_text(json.dumps(solved(LAB)))
     grade()
     assert cheap[2:] == ["bob"]
+
+
+def test_the_bar_ends_at_all_files_and_a_line_sums_up(
+    two: Path, cheap: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (two / "mallory.ipynb").write_text("{")
+    (two / "notes.pdf").write_text("%PDF")
+    (two / ".DS_Store").write_text("")
+    grader.grade(two, tmp_path / "out", options=NO_COPY)
+    said = capsys.readouterr().err
+    assert "5/5" in said
+    assert said.endswith("\n5 files: 2 graded, 2 not graded, 1 left out, made by programs\n")
+    grader.grade(two, tmp_path / "out", options=NO_COPY)
+    again = capsys.readouterr().err
+    assert "5/5" in again and again.endswith(
+        "0 graded, 2 had their grade, 2 not graded, 1 left out, made by programs\n"
+    )
+
+
+def test_a_report_calls_the_student_by_name(two: Path, cheap: list[str], tmp_path: Path) -> None:
+    moodle = two / "Ada Lovelace_12_assignsubmission_file_" / "lab 1.ipynb"
+    moodle.parent.mkdir()
+    (two / "ada.ipynb").rename(moodle)
+    grader.grade(two, tmp_path / "out", options=NO_COPY, quiet=True)
+    [page] = (tmp_path / "out").glob("students/Ada Lovelace_12_assignsubmission_file_ - lab 1*/report.html")
+    assert "<h1>Ada Lovelace: " in page.read_text()
 
 
 def test_an_interrupted_class_goes_on_where_it_stopped(two: Path, cheap: list[str], tmp_path: Path) -> None:
@@ -264,8 +291,8 @@ def test_a_submission_that_would_fill_the_memory_is_not_read(tmp_path: Path) -> 
 def test_without_bubblewrap_it_says_what_is_not_enforced_or_refuses(
     two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (sandbox, grader, execution):
-        monkeypatch.setattr(module, "bubblewrap_works", lambda: False)
+    monkeypatch.setattr(sandbox, "sandbox_problem", lambda: "it is not installed")
+    monkeypatch.setattr(grader, "sandbox_problem", lambda: "it is not installed")
     with pytest.raises(BadInput, match="bubblewrap"):
         grader.grade(two, tmp_path / "out", require_sandbox=True)
     data = json.dumps(solved_with(LAB, {"1.4": "while True: pass"})).encode()

@@ -81,3 +81,11 @@ def test_an_example_is_of_numbers_and_says_no_shape_twice() -> None:
     assert smallest_example({}, right, wrong, differ) == ""
     del right["0.tokens"]
     assert smallest_example({}, right, wrong, differ) == "`is refused`: expected True, got False"
+
+
+def test_an_example_is_of_values_where_they_are_wrong_and_not_of_their_gradients() -> None:
+    right = {"0.tokens": torch.arange(9.0), "0.gradient at the parameters": torch.tensor([1.0])}
+    wrong = {"0.tokens": torch.ones(9), "0.gradient at the parameters": torch.tensor([2.0])}
+    differ = lambda one, other: not torch.equal(one, other)
+    assert smallest_example({}, right, wrong, differ).startswith("`tokens`[0]: expected 0, got 1")
+    assert "gradient" in smallest_example({}, right, wrong | {"0.tokens": right["0.tokens"]}, differ)

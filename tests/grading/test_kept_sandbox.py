@@ -88,6 +88,18 @@ def test_a_sandbox_is_kept_for_the_next_submission_of_the_lab_alone() -> None:
         assert process.poll() is not None, "another lab ends it: each holds torch"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["08_train", "12_vision"])
+def test_what_an_import_leaves_in_the_temporary_folder_does_not_end_the_sandbox(name: str) -> None:
+    """A new sandbox for each exercise would cost ten seconds each."""
+    first = next(iter(all_labs()[name].exercises))
+    with Sandbox(all_labs()[name]) as box:
+        box.start()
+        process = box.process
+        ended, _ = box.run(make_job(first, 1, Answer("raise LookupError")), LIMITS)
+        assert ended == "finished" and process is not None and box.process is process
+
+
 def test_a_sandbox_that_was_killed_is_started_again() -> None:
     with kept_sandbox(LAB) as box:
         box.start()

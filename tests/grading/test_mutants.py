@@ -113,6 +113,19 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "self.offset_head(features, codes.unsqueeze(1)).squeeze(1) -> ": "no other axis has length 1",
         "0 -> -1": "there is one layer",
     },
+    "11.1": {"-1 -> 1": "of one step there are two axes, so that the last is number 1"},
+    "11.2": {
+        "torch.arange(1, n + 1, device=now.device) -> ": "the check runs on the processor alone",
+        "(first[:, None] + share * (last - first)[:, None]).round().long() -> ": LENIENT,
+    },
+    "12.1": {
+        "torch.linspace(-1, 1, n, dtype=torch.float64) -> ": "the difference is one of rounding",
+        "torch.cartesian_prod(y, x).flip(1).float() -> ": LENIENT,
+    },
+    "12.2": {
+        "pixel_grid(*maps.shape[2:]).to(maps) -> ": "all numbers that are asked have the default type",
+        "maps -> ": "only its type is used",
+    },
 }
 """{exercise: {how a change begins, as `before -> after`: why it is no mistake}}."""
 

@@ -5,6 +5,8 @@ import io
 import json
 import sqlite3
 import struct
+import subprocess
+import sys
 import unicodedata
 import zipfile
 from collections.abc import Mapping
@@ -18,7 +20,7 @@ from grading_labs import notebook_of, solved
 
 from vqbet_course.cli import main
 from vqbet_course.core.errors import BadInput
-from vqbet_course.grading import gradebook, grader, report
+from vqbet_course.grading import gradebook, grader, handout, report
 from vqbet_course.grading.editions import release
 from vqbet_course.grading.grades import Grade, Marked, Ungradable, Verdict
 from vqbet_course.grading.lessons import all_labs
@@ -213,7 +215,7 @@ def test_attempts_and_penalties(rules: gradebook.Rules, points: float, grades: P
 @pytest.mark.parametrize(
     "kind, columns",
     [
-        ("moodle", {"Identifier": "Participant 1", "Full name": "Ada", LAB: "10"}),
+        ("moodle", {"Identifier": "Participant 1", "Full name": "Ada", "Grade": "10"}),
         ("canvas", {"Student": "Ada", "ID": "1", LAB: "10"}),
     ],
 )
@@ -248,6 +250,135 @@ def test_a_page_says_when_it_was_handed_in_and_how_that_is_known(grades: Path, t
     assert main(["feedback", str(grades), "--out", str(tmp_path / "back")]) == 0
     pages = {path.stem: path.read_text() for path in (tmp_path / "back").rglob("*.html")}
     assert "2026-12-01 12:00 (the date in the zip file)" in pages["dan"]
+
+
+DUE = ["--due", "2026-12-01T12:00", "--penalty", "25"]
+
+
+def pages_of(grades: Path, out: Path, *options: str) -> dict[str, str]:
+    """The pages to hand back, by their names."""
+    assert main(["feedback", str(grades), "--out", str(out), *options]) == 0
+    return {path.stem: path.read_text() for path in out.rglob("*.html")}
+
+
+def test_a_page_says_the_penalty_and_which_attempt_counts(grades: Path, tmp_path: Path) -> None:
+    best, last = (pages_of(grades, tmp_path / keep, *DUE, "--keep", keep) for keep in ("best", "last"))
+    assert "Ada: 8 of 10 points" in best["ada1"] and "Attempt 1 of 2: this one counts" in best["ada1"]
+    assert "Ada: 5 of 10 points" in best["ada2"] and "50 % of the points" in best["ada2"]
+    assert "Attempt 2 of 2: attempt 1 counts, with 8 of 10 points" in best["ada2"]
+    assert "attempt 2 counts, with 5 of 10 points" in last["ada1"] and "this one counts" in last["ada2"]
+    assert "Late by 1 day" in best["bob"] and "Attempt" not in best["bob"]
+    assert "Late" not in best["ada1"] and "Attempt" not in best["eve"]
+
+
+def test_pages_without_a_penalty_have_the_score(grades: Path, tmp_path: Path) -> None:
+    pages = pages_of(grades, tmp_path / "back")
+    assert "Ada: 10 of 10 points" in pages["ada2"] and "Late" not in pages["ada2"]
+    assert main(["feedback", str(grades), "--penalty", "10", "--out", str(tmp_path / "b")]) == 0  # Bob's is late anyway
+
+
+def test_each_version_of_a_file_has_its_page(grades: Path, tmp_path: Path) -> None:
+    with gradebook.opened(grades) as store:
+        gradebook.keep(store, Submission("bob", "=Bob", "2", received=2e9), "fedcba9876", ALL)
+    pages = pages_of(grades, tmp_path / "back")
+    assert "10 of 10" in pages["bob"] and "0 of 10" in pages["bob ~bob"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["José Ñandú_7_assignsubmission_file_/lab 1", "O'Neil, Ada (2)_7_assignsubmission_file_/lab 1", "学生/lab 1"],
+)
+def test_a_students_name_stands_in_the_folder_as_it_is(name: str, tmp_path: Path) -> None:
+    with gradebook.opened(tmp_path / "grades") as store:
+        gradebook.keep(store, Submission(name, "Ada", "7"), "d", ALL)
+    [page], _ = report.write_feedback(gradebook.existing(tmp_path / "grades"), tmp_path / "back", gradebook.Rules())
+    assert page == tmp_path / "back" / f"{name}.html" and page.exists()
+    assert report.folder_of(tmp_path, name).name.startswith(name.replace("/", " - "))
+
+
+def test_pages_of_an_earlier_run_are_replaced_and_nothing_else(grades: Path, tmp_path: Path) -> None:
+    pages_of(grades, tmp_path / "back")
+    (tmp_path / "back" / "ada1" / "my words.txt").write_text("well done")
+    with sqlite3.connect(grades / "grades.sqlite") as store:
+        store.execute("DELETE FROM grades WHERE name IN ('ada1', 'bob')")
+    assert set(pages_of(grades, tmp_path / "back")) == {"ada2", "eve"}
+    assert [path.name for path in (tmp_path / "back" / "ada1").iterdir()] == ["my words.txt"]
+    assert not (tmp_path / "back" / "bob").exists()
+
+
+def test_a_page_that_a_teacher_changed_is_not_replaced(
+    grades: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pages_of(grades, tmp_path / "back")
+    mine = tmp_path / "back" / "ada1" / "ada1.html"
+    mine.write_text("my words")
+    before = (tmp_path / "back" / "bob" / "bob.html").read_text()
+    capsys.readouterr()
+    assert main(["feedback", str(grades), "--out", str(tmp_path / "back"), *DUE]) == 2
+    said = capsys.readouterr().err
+    assert "ada1.html" in said and "another --out" in said and said.count("\n") == 1
+    assert mine.read_text() == "my words" and (tmp_path / "back" / "bob" / "bob.html").read_text() == before
+
+
+def test_a_release_replaces_an_earlier_one_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["release", "--out", str(tmp_path), "--labs"]
+    assert main([*command, "01,02"]) == main([*command, "01,02"]) == 0
+    (tmp_path / "welcome.txt").write_text("welcome")
+    assert main([*command, "03"]) == 0
+    kept = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")}
+    assert kept == {"03_vqvae.ipynb", "SHA256SUMS", "release.json", "welcome.txt"}
+    assert "removed" in capsys.readouterr().err
+    (tmp_path / "01_tokens.ipynb").write_text("somebody's own")
+    assert main([*command, "01"]) == 2
+    assert "01_tokens.ipynb" in capsys.readouterr().err
+    assert (tmp_path / "01_tokens.ipynb").read_text() == "somebody's own" and (tmp_path / "03_vqvae.ipynb").exists()
+
+
+def test_a_run_that_was_killed_while_it_wrote_can_be_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(path: Path, text: str) -> None:
+        if path.name == "b":
+            raise KeyboardInterrupt
+        path.write_text(text)
+
+    handout.replace_files(tmp_path, {"a": "old", "c": "old"})
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(handout, "write_text", killed)
+        handout.replace_files(tmp_path, {"a": "new", "b": "new"})
+    assert handout.replace_files(tmp_path, {"a": "newer", "b": "newer"}) == [tmp_path / "c"]
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b", handout.WRITTEN}
+
+
+@pytest.mark.parametrize("listed", ["{", '{"../outside": ["x"]}', '{"/etc/outside": ["x"]}'])
+def test_a_damaged_list_of_what_was_written_is_refused(listed: str, tmp_path: Path) -> None:
+    (tmp_path / handout.WRITTEN).write_text(listed)
+    with pytest.raises(BadInput, match="damaged"):
+        handout.replace_files(tmp_path, {"a": "new"})
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_moodle_worksheet_is_of_one_lab_and_has_the_columns_that_moodle_asks_for(
+    grades: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with gradebook.opened(grades) as store:
+        gradebook.keep(store, Submission("bob3", "=Bob", "2"), "n", Grade("03_vqvae", ALL.exercises))
+    command = ["gradebook", str(grades), "--format", "moodle", "--out", str(tmp_path / "book.csv")]
+    assert main(command) == 2
+    assert "--lab 01" in capsys.readouterr().err
+    assert main([*command, "--lab", "07"]) == 2
+    assert "01, 03" in capsys.readouterr().err and not (tmp_path / "book.csv").exists()
+    assert main([*command, "--lab", "03"]) == 0
+    rows = {row["Identifier"]: row for row in csv.DictReader((tmp_path / "book.csv").read_text().splitlines())}
+    assert rows["Participant 2"]["Grade"] == "10" and "not a notebook" in rows["Participant 3"]["Feedback comments"]
+    assert datetime.fromisoformat(rows["Participant 2"]["Last modified (grade)"]) and "Participant 1" not in rows
+
+
+def test_a_moodle_worksheet_without_moodles_names_is_refused(tmp_path: Path) -> None:
+    with gradebook.opened(tmp_path) as store:
+        gradebook.keep(store, Submission("ada", "ada"), "ada", ALL)
+    with pytest.raises(BadInput, match="canvas or json"):
+        gradebook.as_csv(gradebook.book(gradebook.existing(tmp_path), gradebook.Rules()), "moodle")
 
 
 def test_graded_again_by_other_lessons_it_is_the_same_attempt(grades: Path) -> None:
@@ -289,6 +420,33 @@ def test_a_killed_writer_loses_no_row(grades: Path) -> None:
     assert len(gradebook.existing(grades)) == 5
 
 
+WRITES_ON = """
+import sys
+from pathlib import Path
+from vqbet_course.grading import gradebook
+from vqbet_course.grading.grades import Grade
+from vqbet_course.grading.submissions import Submission
+with gradebook.opened(Path(sys.argv[1])) as store:
+    for number in range(10**9):
+        gradebook.keep(store, Submission(f"s{number}", "Ada"), "d", Grade("01_tokens", []))
+        print(number, flush=True)
+"""
+
+
+def test_a_grader_that_is_killed_while_it_writes_loses_nothing_that_it_had_finished(tmp_path: Path) -> None:
+    for at in (1, 7):
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITES_ON, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        ) as writer:
+            assert writer.stdout is not None
+            while int(writer.stdout.readline()) < at:
+                pass
+            writer.kill()
+        kept = {row["name"] for row in gradebook.existing(tmp_path)}
+        assert {f"s{number}" for number in range(at + 1)} <= kept
+        assert all(json.loads(row["grade"])["lab"] == LAB for row in gradebook.existing(tmp_path))
+
+
 def test_what_holds_no_grades_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="grades.sqlite"):
         gradebook.existing(tmp_path / "nowhere")
@@ -298,7 +456,8 @@ def test_what_holds_no_grades_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_release_has_checksums(tmp_path: Path) -> None:
-    paths = release(tmp_path, ["01", "02"])
+    paths, removed = release(tmp_path, ["01", "02"])
+    assert not removed
     assert [path.name for path in paths] == ["01_tokens.ipynb", "02_residual_vq.ipynb", "SHA256SUMS", "release.json"]
     about: dict[str, Any] = json.loads((tmp_path / "release.json").read_text())
     assert all(
@@ -314,7 +473,7 @@ def test_regrade_grades_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(grader, "grade_submission", passed)
     monkeypatch.setattr(grader, "executor", threads)
     written: list[str] = []
-    monkeypatch.setattr(report, "write_student", lambda out, name, grade: written.append(name))
+    monkeypatch.setattr(report, "write_student", lambda out, name, *rest: written.append(name))
     monkeypatch.setattr(report, "folder_of", lambda out, name: tmp_path)
     (tmp_path / "report.json").write_text("{}")
     (tmp_path / "ada.ipynb").write_text(json.dumps(solved(LAB)))
@@ -329,7 +488,7 @@ def test_files_of_one_name_in_one_students_folders_have_pages_of_their_own(tmp_p
     with gradebook.opened(tmp_path / "grades") as store:
         for name in ("Eve_7_assignsubmission_file_/a/lab", "Eve_7_assignsubmission_file_/b/lab", "a", "b/a"):
             gradebook.keep(store, Submission(name, "Eve", "7"), name, MOST)
-    pages = report.write_feedback(gradebook.existing(tmp_path / "grades"), tmp_path / "out")
+    pages, _ = report.write_feedback(gradebook.existing(tmp_path / "grades"), tmp_path / "out", gradebook.Rules())
     assert len(set(pages)) == 4 and all(page.exists() for page in pages)
 
 

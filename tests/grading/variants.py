@@ -190,5 +190,64 @@ ALGORITHMS: dict[str, list[str]] = {
         "    a = normalizer.unnormalize('action', policy.select_action(seen)).numpy()\n"
         "    return np.clip(a, bounds[0], bounds[1])"
     ],
+    "11.1": [
+        "class GoalEncoder(nn.Module):\n    def __init__(self, shape, width):\n        super().__init__()\n"
+        "        self.n, self.size = shape\n        self.project = nn.Linear(self.size, width)\n\n"
+        "    def forward(self, observation):\n        row = observation[GOAL][:, observation[GOAL].shape[1] - 1]\n"
+        "        return torch.stack([self.project(goal) for goal in row.split(self.size, dim=1)], dim=1)",
+        "from einops import rearrange\n\nclass GoalEncoder(nn.Module):\n    def __init__(self, shape, width):\n"
+        "        super().__init__()\n        self.shape, self.layer = shape, nn.Linear(shape[1], width)\n\n"
+        "    def forward(self, o):\n        tokens = self.layer(rearrange(o[GOAL], 'b t (n s) -> b t n s', n=self.shape[0]))\n"
+        "        return tokens[:, -1]",
+    ],
+    "11.2": [
+        "def goal_rows(kind, n, now, first, last, uniform):\n    rows = []\n"
+        "    for t, a, b, u in zip(now.tolist(), first.tolist(), last.tolist(), uniform.tolist()):\n"
+        "        if kind == 'future':\n            rows.append([min(b, t + 1 + int(u * (b - t)))] * n)\n"
+        "        elif kind == 'final':\n            rows.append([b] * n)\n        else:\n"
+        "            rows.append([round(a + (i + 1) / n * (b - a)) for i in range(n)])\n    return rows",
+        "def goal_rows(kind, n, now, first, last, uniform):\n    if kind == 'sequence':\n"
+        "        share = torch.linspace(1 / n, 1, n, dtype=torch.float64)\n"
+        "        return torch.floor(torch.outer(last - first, share) + 0.5) + first.unsqueeze(1)\n"
+        "    found = last if kind == 'final' else torch.clamp(now + 1 + torch.floor(uniform * (last - now)), max=last)\n"
+        "    return found.reshape(-1, 1).repeat(1, n)",
+    ],
+    "11.3": [
+        "@dataclass(frozen=True)\nclass Hindsight:\n    kind: str\n    n: int\n    frames: Tensor\n    first: Tensor\n"
+        "    last: Tensor\n\n    def __call__(self, now):\n        draws = torch.tensor([torch.rand(()).item() for _ in now])\n"
+        "        rows = goal_rows(self.kind, self.n, now, self.first[now], self.last[now], draws)\n"
+        "        return torch.cat([self.frames[column] for column in rows.T], dim=1)"
+    ],
+    "12.1": [
+        "def pixel_grid(height, width):\n    return torch.tensor([[2 * j / (width - 1) - 1, 2 * i / (height - 1) - 1] "
+        "for i in range(height) for j in range(width)])",
+        "def pixel_grid(height, width):\n    y, x = torch.meshgrid(torch.linspace(-1, 1, height), "
+        "torch.linspace(-1, 1, width), indexing='ij')\n    return torch.stack([x, y], -1).reshape(-1, 2)",
+        "def pixel_grid(height, width):\n    y, x = np.mgrid[-1:1:height * 1j, -1:1:width * 1j]\n"
+        "    return np.stack([x.ravel(), y.ravel()], 1)",
+    ],
+    "12.2": [
+        "class SpatialSoftmax(nn.Module):\n    def __init__(self, channels, n_keypoints):\n        super().__init__()\n"
+        "        self.mix = nn.Conv2d(channels, n_keypoints, 1)\n\n    def forward(self, features):\n"
+        "        maps = self.mix(features)\n        N, n, H, W = maps.shape\n"
+        "        p = maps.reshape(N, n, H * W).softmax(2).view(N, n, H, W)\n"
+        "        x, y = torch.linspace(-1, 1, W), torch.linspace(-1, 1, H)\n"
+        "        return torch.stack([(p * x).sum((2, 3)), (p * y[:, None]).sum((2, 3))], dim=-1)",
+        "class SpatialSoftmax(nn.Module):\n    def __init__(self, channels, n_keypoints):\n        super().__init__()\n"
+        "        self.mix = nn.Conv2d(channels, n_keypoints, 1)\n\n    def forward(self, features):\n"
+        "        maps = self.mix(features).flatten(2)\n        weights = (maps - maps.amax(2, keepdim=True)).exp()\n"
+        "        grid = pixel_grid(*features.shape[2:])\n"
+        "        return torch.einsum('nkp,pd->nkd', weights / weights.sum(2, keepdim=True), grid)",
+    ],
+    "12.3": [
+        "class CameraEncoder(nn.Module):\n    def __init__(self, images, cameras, width, state=None):\n"
+        "        super().__init__()\n        self.images, self.cameras, self.state = images, list(cameras), state\n"
+        "        self.project = nn.Linear(images.out.out_features, width)\n\n    def forward(self, observation):\n"
+        "        tokens = []\n        for name in self.cameras:\n            seen = observation[name]\n"
+        "            steps = [self.project(self.images(seen[:, t])) for t in range(seen.shape[1])]\n"
+        "            tokens.append(torch.stack(steps, dim=1).unsqueeze(2))\n"
+        "        if self.state is not None:\n            tokens.append(self.state(observation))\n"
+        "        return torch.cat(tokens, dim=2)"
+    ],
 }
 """Other ways to compute the same, by exercise."""

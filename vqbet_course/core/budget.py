@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -41,18 +41,20 @@ class Budget:
 
 
 class Clock:
-    """A clock: seconds since it was made, without those spent inside `pause`."""
+    """A clock: seconds since it was made, without those spent inside `pause`. Args: now, a function that tells the
+    time in seconds."""
 
-    def __init__(self) -> None:
-        self.start, self.paused = time.perf_counter(), 0.0
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self.now, self.paused = now, 0.0
+        self.start = now()
 
     def seconds(self) -> float:
         """Seconds so far."""
-        return time.perf_counter() - self.start - self.paused
+        return self.now() - self.start - self.paused
 
     @contextmanager
     def pause(self) -> Iterator[None]:
         """Stop the clock while the block runs."""
-        before = time.perf_counter()
+        before = self.now()
         yield
-        self.paused += time.perf_counter() - before
+        self.paused += self.now() - before

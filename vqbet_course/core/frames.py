@@ -14,6 +14,10 @@ class Decision(NamedTuple):
     decoded: Tensor
     offset: Tensor
 
+    def cpu(self) -> "Decision":
+        """The same decision on the CPU, where actions are executed."""
+        return Decision(*(part.cpu() for part in self))
+
 
 class AbsoluteFrame:
     """The coordinate frame of absolute actions: nothing is changed. Another frame overrides what it changes."""

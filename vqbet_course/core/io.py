@@ -4,9 +4,9 @@ import errno
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from vqbet_course.core.errors import BadInput, CannotWrite
 
@@ -55,6 +55,25 @@ def drop_partials(folder: Path) -> None:
     """Remove partial files that a killed process left."""
     for partial in folder.glob(".*.partial"):
         partial.unlink(missing_ok=True)
+
+
+def try_lock(file: IO[str]) -> bool:
+    """Lock an open file for this process; False where another one has it."""
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with suppress(FileNotFoundError):
+                return os.fstat(file.fileno()).st_ino == os.stat(file.name).st_ino  # its last owner may remove it
+            return False
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

@@ -733,6 +733,62 @@ def metric_dots(groups: Mapping[str, Sequence[Mapping[str, Any]]], metrics: Mapp
     show()
 
 
+# --- lesson 15: corrections ---------------------------------------------------------------------------------------------
+
+
+def navigation_panels(groups: Mapping[str, tuple[Sequence[Any], Sequence[bool] | None]], draw: Any) -> None:
+    """{title: (paths (T, 2) in metres, whether each is lost)}, a panel each, two in a row; `draw` draws the world and
+    paths into axes (`navigation.plot_paths`)."""
+    rows = -(-len(groups) // 2)
+    _, axes = panels(rows, 2, 2.6 * rows, squeeze=False)
+    for ax, (title, (paths, lost)) in zip(axes.flat, groups.items(), strict=False):
+        draw(ax, list(paths), lost)
+        ax.set_title(title)
+    show()
+
+
+def growth(groups: Mapping[str, Sequence[Any]], ylabel: str) -> None:
+    """{name: a series (T,) of each rollout}: thin lines, and their mean over the rollouts that still run."""
+    _, ax = panels(height=2.8)
+    for (name, series), color in zip(groups.items(), (GOAL, FAILURE), strict=False):
+        for values in series:
+            ax.plot(values, color=color, alpha=0.2, linewidth=1)
+        steps = range(max(map(len, series), default=0))
+        mean = [np.mean([values[step] for values in series if len(values) > step]) for step in steps]
+        ax.plot(mean, color=color, linewidth=3, label=f"{name} ({len(series)})")
+    ax.set(xlabel="step", ylabel=ylabel, ylim=(0, None))
+    legend(ax)
+    show()
+
+
+def taken_over(progress: Sequence[float], spans: Sequence[tuple[int, int]], success: float) -> None:
+    """The coverage of one episode, with bands over the steps from start to end that were taken from the policy."""
+    _, ax = panels(height=2.8)
+    ax.plot(progress, color=POLICY, label="coverage")
+    ax.axhline(success, color=GOAL, linestyle="--", linewidth=1, label="success")
+    for i, (start, end) in enumerate(spans):
+        ax.axvspan(start, end, color=CODE, alpha=0.3, linewidth=0, label=None if i else "the expert acts")
+    ax.set(xlabel="step", ylabel="coverage", ylim=(0, 1))
+    legend(ax)
+    show()
+
+
+def against_steps(ways: Mapping[str, Sequence[Mapping[str, Any]]], metrics: Mapping[str, str]) -> None:
+    """{way: parts, each with `round`, `added_steps` and `metrics`}; {metric: words}, a panel for each. A dot is a training
+    seed, a line goes through the means of the rounds."""
+    _, axes = panels(1, len(metrics), height=3.0)
+    for ax, (metric, words) in zip(axes, metrics.items(), strict=True):
+        for i, ((way, parts), color) in enumerate(zip(ways.items(), (CODE, OFFSET, DEMO), strict=False)):
+            rounds = sorted({part["round"] for part in parts})
+            of = [[(p["added_steps"], p["metrics"][metric]) for p in parts if p["round"] == n] for n in rounds]
+            ax.plot(*np.concatenate(of).T, MARKERS[i], color=color, alpha=0.35, markersize=5)
+            ax.plot(*np.array([np.mean(points, axis=0) for points in of]).T, DASHES[i], color=color, label=way)
+        ax.set(xlabel="steps that were added", ylabel=words)
+    handles, names = axes[0].get_legend_handles_labels()
+    axes[0].figure.legend(handles, names, loc="outside lower center", ncols=3)
+    show()
+
+
 # --- lesson 07: demonstrations --------------------------------------------------------------------------------------
 
 

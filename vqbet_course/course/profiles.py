@@ -37,6 +37,9 @@ VISION_STEPS: dict[str, int] = {"quick": 60, "full": 600}
 #: Training steps of lesson 12's policy that sees, both stages together.
 SEEING_STEPS: dict[str, int] = {"quick": 12, "full": 200}
 
+#: Training steps of lesson 15's policy, and of each round of corrections.
+CORRECTION_STEPS: dict[str, int] = {"quick": 300, "full": 2000}
+
 #: Steps of LeRobot's own VQ-BeT in lesson 13, both stages together.
 LEROBOT_STEPS: dict[str, int] = {"quick": 4, "full": 100}
 

@@ -1,15 +1,14 @@
 """Images: from arrays of any number type, encoded or not."""
 
 import io
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.datasets.source import Episode, Frames, Source, believable, check_cameras, readable
+from vqbet_course.datasets.source import Episode, Frames, believable, readable
 
 BLOCK_BYTES = 16e6  # of images that are read at once
 
@@ -91,50 +90,17 @@ def decode_video(file: Path, begin: float = 0.0) -> Iterator[tuple[float, np.nda
             yield float(frame.time or 0.0), frame.to_ndarray(format="rgb24")
 
 
-def chosen(
-    source: Source, episodes: Sequence[Episode], numbers: dict[str, np.ndarray], observe: Sequence[str]
-) -> dict[str, np.ndarray]:
-    """The observations that are asked for, of all N frames: `numbers` {name: (N, size)}, and images
-    (N, 3, height, width) uint8. Raises BadInput, naming it, for one that the source has not."""
-    for name in observe:
-        if name not in numbers and name not in source.image_sizes:
-            known = ", ".join([*numbers, *source.image_sizes])
-            hint = (
-                ""
-                if source.image_sizes
-                else ("; a task that can draw its states does: vqbet-course demos convert SOURCE --render --out DIR")
-            )
-            raise BadInput(f"{source.path}: has no {name!r}, but {known}{hint}")
-    return {
-        name: numbers[name] if name in numbers else in_memory(episodes, name, source.image_sizes[name])
-        for name in observe
-    }
-
-
-def in_memory(episodes: Sequence[Episode], name: str, size: tuple[int, ...]) -> np.ndarray:
-    """All images of a camera end to end, (N, 3, height, width) uint8. Raises BadInput, naming the episode, where one
-    has no such camera, or images of another size or number than it has rows."""
-    height, width, channels = size
-    for episode in episodes:
-        check_cameras(
-            replace(episode, images={name: episode.images[name]} if name in episode.images else {}), {name: size}
-        )
-    first = next(episodes[0].images[name](), np.empty(0))
-    if first.shape != size:  # before memory is asked for that a declared size would take
-        raise BadInput(f"{episodes[0].place}, row 0: {name} has size {first.shape}, elsewhere {size}")
-    images = np.empty((sum(map(len, episodes)), channels, height, width), np.uint8)
-    row = 0
-    for episode in episodes:
-        end = row + len(episode)
-        for frame in episode.images[name]():
-            if row == end or frame.shape != size:
-                raise BadInput(
-                    f"{episode.place}: {name} has images of other sizes, or more than its {len(episode)} rows"
-                )
-            images[row] = frame.transpose(2, 0, 1)
-            row += 1
-        if row != end:
-            raise BadInput(
-                f"{episode.place}: {name} has only {row - end + len(episode)} images for {len(episode)} rows"
-            )
-    return images
+def in_step(episode: Episode, sizes: dict[str, tuple[int, ...]]) -> Iterator[dict[str, np.ndarray]]:
+    """The images {camera: (H, W, 3)} of each frame. Raises BadInput unless all have one size and there is one for
+    each row."""
+    cameras = {name: frames() for name, frames in episode.images.items()}
+    for row in range(len(episode)):
+        images = {name: next(frames, None) for name, frames in cameras.items()}
+        for name, image in images.items():
+            if image is None:
+                raise BadInput(f"{episode.place}: {name} has only {row} images for {len(episode)} rows")
+            if image.shape != sizes[name]:
+                raise BadInput(f"{episode.place}, row {row}: {name} has size {image.shape}, elsewhere {sizes[name]}")
+        yield {name: image for name, image in images.items() if image is not None}
+        if row == len(episode) - 1 and any(next(frames, None) is not None for frames in cameras.values()):
+            raise BadInput(f"{episode.place}: more images than its {len(episode)} rows")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -256,6 +257,12 @@ def check_gaps(episode: Episode) -> None:
             f"others {usual:.3g} s ({len(late)} such rows); leave the episode out with --drop-episodes, "
             "or take the rows as evenly spaced: vqbet-course demos convert ... --ignore-gaps"
         )
+
+
+def last_change(path: Path) -> float:
+    """When the newest file of a source was written; 0 for what is no path, like `demo`."""
+    files = [path, *path.rglob("*")] if path.is_dir() else [path]
+    return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
 
 
 def believable(place: str, shape: Sequence[int], itemsize: int) -> None:

@@ -3,7 +3,6 @@
 import io
 import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,8 +21,8 @@ OPTIONS = {"g": "2", "crf": "30", "preset": "12"}
 FRAMES_PER_VIDEO = 3000
 """Frames after which a video ends with the episode that it is in."""
 
-MIN_BLOCK = 4
-"""Frames that are stored at once, at least."""
+BLOCK = 4
+"""Frames that are stored at once."""
 
 SIGNATURE = 8
 """Blocks along each side of an image whose means are its signature."""
@@ -56,12 +55,12 @@ class Storage(Protocol):
 
 
 class PngCells:
-    """Keeps images as PNG in cells of a table, encoded by several threads; the bytes of the table alone fill a file."""
+    """Keeps images as PNG in cells of a table; the bytes of the table alone fill a file."""
 
-    full = False
+    full, block = False, BLOCK
 
-    def __init__(self, pool: ThreadPoolExecutor, jobs: int):
-        self.pool, self.frames, self.block = pool, 0, max(MIN_BLOCK, 2 * jobs)
+    def __init__(self) -> None:
+        self.frames = 0
 
     def places(self, first: int) -> dict[str, Any]:
         """Nothing: images lie beside the numbers."""
@@ -71,7 +70,7 @@ class PngCells:
         """The cells of some frames."""
         self.frames += len(block)
         return {
-            name: [{"bytes": data, "path": None} for data in self.pool.map(as_png, [frame[name] for frame in block])]
+            name: [{"bytes": as_png(frame[name]), "path": None} for frame in block]
             for name in (block[0] if block else {})
         }
 
@@ -80,7 +79,7 @@ class VideoFiles:
     """Keeps the images of each camera in a video of FRAMES_PER_VIDEO frames and the rest of an episode. `streams`
     {camera: container and stream}; chunk, index: the numbers of the videos; fps: their rate."""
 
-    block = MIN_BLOCK
+    block = BLOCK
 
     def __init__(self, streams: Mapping[str, Any], chunk: int, index: int, fps: float):
         self.streams, self.frames = streams, 0

@@ -3,7 +3,7 @@
 Frames go to data/chunk-000/file-NNN.parquet, images among them as PNG, or to videos of the same number. What is known
 of the episodes in a file, a checksum of each included, goes to the file of the same name under meta/episodes, once
 the data lie there. So the half-written dataset itself says how far it is, and a killed conversion goes on after its
-last whole file.
+last whole file. Several processes write a part of the episodes each, into chunks of files of their own.
 """
 
 import itertools
@@ -11,21 +11,25 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import wait
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vqbet_course.core.errors import BadInput, CannotWrite
+from vqbet_course.core.executor import processes
 from vqbet_course.core.io import drop_partials, in_plain_words, write_atomically, write_json, write_text
+from vqbet_course.core.progress import progress
 from vqbet_course.core.specs import Contract, Field
 from vqbet_course.datasets.card import data_card
 from vqbet_course.datasets.choice import Choice, renamed
+from vqbet_course.datasets.images import in_step
 from vqbet_course.datasets.readers import lerobot_dataset
-from vqbet_course.datasets.source import TASK_INDEX, UNSTATED, Episode, Source, check_cameras
+from vqbet_course.datasets.source import TASK_INDEX, UNSTATED, Episode, Source, check_cameras, last_change
 from vqbet_course.datasets.storage import (
     LOSS,
     VIDEO_PATH,
@@ -50,10 +54,18 @@ Rows = list[dict[str, Any]]
 """What meta/episodes says of each episode."""
 
 
-def write_dataset(source: Source, out: Path, quiet: bool = False, videos: bool = False, jobs: int = 1) -> Path:
+def write_dataset(
+    source: Source,
+    out: Path,
+    quiet: bool = False,
+    videos: bool = False,
+    jobs: int = 1,
+    reopen: Callable[[], Source] | None = None,
+) -> Path:
     """Write all episodes of a source into `out`, or go on where a killed process stopped.
 
-    `videos`: images as MP4, in LeRobot's way, instead of PNG; `jobs`: threads that encode PNGs.
+    `videos`: images as MP4, in LeRobot's way, instead of PNG; `jobs`: processes that read, resize and encode, each a part
+    of the episodes; `reopen` opens the same source in each of them, without it there is one.
     Raises BadInput if `out` holds something already, for episodes that cannot be used, and without space.
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
@@ -65,10 +77,12 @@ def write_dataset(source: Source, out: Path, quiet: bool = False, videos: bool =
     if videos:
         check_encodable(source.path, source.image_sizes)
     work = out.with_name(f".{out.name}.partial")
-    begin(source, work, videos)
+    begin(source, work, videos, jobs if reopen else 1)
     try:
-        with ThreadPoolExecutor(max(1, jobs)) as pool:
-            write_episodes(source, work, quiet, lambda file: storage_of(source, work, file, videos, pool, jobs))
+        if reopen is None or jobs == 1:
+            write_part(source, work, videos, Part(0, source.n_episodes), quiet)
+        else:
+            write_parts(source, reopen, work, videos, jobs, quiet)
     except CannotWrite:
         if not meta_files(work):  # nothing to go on from
             shutil.rmtree(work)
@@ -97,7 +111,7 @@ def with_safe_names(source: Source) -> Source:
     return renamed(source, unsafe) if unsafe else source
 
 
-def begin(source: Source, work: Path, videos: bool = False) -> None:
+def begin(source: Source, work: Path, videos: bool = False, jobs: int = 1) -> None:
     """Make the folder to work in, or keep the one there is if it belongs to this source as it is now and to what is
     chosen of it now."""
     mark = {
@@ -107,6 +121,7 @@ def begin(source: Source, work: Path, videos: bool = False) -> None:
         "episodes": source.n_episodes,
         "images": {name: list(size) for name, size in sorted(source.image_sizes.items())},
         "videos": videos,
+        "jobs": jobs,
         "features": sorted(source.first.numbers),
         "choice": source.choice,
         "tasks": list(source.all_tasks),
@@ -121,54 +136,93 @@ def begin(source: Source, work: Path, videos: bool = False) -> None:
             drop_partials(chunk)
 
 
-def last_change(path: Path) -> float:
-    """When the newest file of a source was written; 0 for what is no path, like `demo`."""
-    files = [path, *path.rglob("*")] if path.is_dir() else [path]
-    return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
-
-
-def file_name(number: int) -> str:
+def data_file_name(number: int) -> str:
     """The place of data file `number` below data/ and meta/episodes/."""
     chunk, file = divmod(number, FILES_PER_CHUNK)
     return f"chunk-{chunk:03d}/file-{file:03d}.parquet"
 
 
+def number_of(file: Path) -> int:
+    """The number of a data file, or of the file of meta/episodes that belongs to it, from its place."""
+    return int(file.parent.name.split("-")[1]) * FILES_PER_CHUNK + int(file.stem.split("-")[1])
+
+
 # --- data -------------------------------------------------------------------------------------------------------
 
 
-def write_episodes(
-    source: Source, work: Path, quiet: bool, storage_of: Callable[[int], AbstractContextManager[Storage]]
-) -> None:
-    """Fill data files, one after the other, from the first episode that none of them holds. `storage_of`: where the
-    images of a data file go, by its number."""
-    from tqdm import tqdm
+@dataclass(frozen=True)
+class Part:
+    """Consecutive episodes that one process writes, from number `first` up to `last`; their first frame is `frame`, and
+    their data files have numbers from `file` on. A part begins a chunk of files of its own."""
 
-    lengths, file = lengths_in(work), len(meta_files(work))
-    done, frame = len(lengths), sum(lengths)
-    with tqdm(
-        source.sound_episodes(done),
-        initial=done,
-        total=source.n_episodes,
-        desc="converting",
-        unit="episode",
-        disable=quiet,
-        dynamic_ncols=True,
-    ) as bar:
-        episodes = enumerate(bar, done)
-        for first in episodes:
-            with storage_of(file) as storage:
-                rows = write_file(source, itertools.chain([first], episodes), work, file, frame, storage)
-            write_parquet(work / "meta" / "episodes" / file_name(file), rows)
-            frame, file = rows[-1]["dataset_to_index"], file + 1
+    first: int
+    last: int
+    frame: int = 0
+    file: int = 0
+
+    @property
+    def chunks(self) -> range:
+        """The chunks of files that its data files lie in, at most: each file holds at least one episode."""
+        chunk = self.file // FILES_PER_CHUNK
+        return range(chunk, chunk + -(-(self.last - self.first) // FILES_PER_CHUNK))
+
+
+def parts_of(lengths: Sequence[int], n: int) -> list[Part]:
+    """At most n parts of about equal numbers of frames, from the lengths (E,) of all episodes."""
+    ends = np.cumsum(lengths)
+    cuts = sorted({0, *(np.searchsorted(ends, ends[-1] * np.arange(1, n) / n) + 1).tolist(), len(lengths)})
+    parts: list[Part] = []
+    for first, last in itertools.pairwise(cuts):
+        file = parts[-1].chunks.stop * FILES_PER_CHUNK if parts else 0
+        parts.append(Part(first, last, int(ends[first - 1]) if first else 0, file))
+    return parts
+
+
+def write_parts(source: Source, reopen: Callable[[], Source], work: Path, videos: bool, jobs: int, quiet: bool) -> None:
+    """Write all episodes by several processes. Raises BadInput as `write_part` does; then no process goes on."""
+    parts = parts_of([len(episode) for episode in source.sound_episodes()], jobs)
+    with processes(len(parts)) as pool, progress("converting", "episode", total=source.n_episodes, quiet=quiet) as bar:
+        running = {pool.submit(write_reopened, reopen, work, videos, part) for part in parts}
+        try:
+            while running:
+                finished, running = wait(running, timeout=1)
+                for future in finished:
+                    future.result()
+                bar.update(len(lengths_in(work)) - bar.n)
+        except BadInput as error:
+            if not isinstance(error, CannotWrite):
+                (work / MARK).unlink(missing_ok=True)
+            raise
+
+
+def write_reopened(reopen: Callable[[], Source], work: Path, videos: bool, part: Part) -> None:
+    """Write a part in a process of its own."""
+    write_part(with_safe_names(reopen()), work, videos, part, quiet=True)
+
+
+def write_part(source: Source, work: Path, videos: bool, part: Part, quiet: bool) -> None:
+    """Fill the data files of a part, one after the other, from the first episode that none of them holds, as long as the
+    mark of this conversion is there."""
+    files = [file for file in meta_files(work) if number_of(file) // FILES_PER_CHUNK in part.chunks]
+    lengths = [row["length"] for file in files for row in read_rows(file, ["length"])]
+    done, frame, file = part.first + len(lengths), part.frame + sum(lengths), part.file + len(files)
+    left = itertools.islice(source.sound_episodes(done), part.last - done)
+    bar = progress("converting", "episode", left, part.last - part.first, len(lengths), quiet)
+    episodes = enumerate(bar, done)
+    for first in episodes:
+        with storage_of(source, work, file, videos) as storage:
+            rows = write_file(source, itertools.chain([first], episodes), work, file, frame, storage)
+        write_parquet(work / "meta" / "episodes" / data_file_name(file), rows)
+        frame, file = rows[-1]["dataset_to_index"], file + 1
+        if not (work / MARK).exists():
+            return
 
 
 @contextmanager
-def storage_of(
-    source: Source, work: Path, file: int, videos: bool, pool: ThreadPoolExecutor, jobs: int
-) -> Iterator[Storage]:
-    """Where the images of a data file go: to videos, or to PNGs that `jobs` threads of the pool encode."""
+def storage_of(source: Source, work: Path, file: int, videos: bool) -> Iterator[Storage]:
+    """Where the images of a data file go: to videos, or into its cells as PNG."""
     if not videos:
-        yield PngCells(pool, jobs)
+        yield PngCells()
         return
     with videos_of(work, source.image_sizes, *divmod(file, FILES_PER_CHUNK), source.rate) as files:
         yield files
@@ -202,7 +256,7 @@ def write_file(
                 if size > FILE_BYTES or storage.full:
                     return
 
-    write_atomically(work / "data" / file_name(file), write)
+    write_atomically(work / "data" / data_file_name(file), write)
     return rows
 
 
@@ -247,22 +301,6 @@ def tables(
         block.clear()  # before the next is read
         arrays = {name: as_column(values[begin : begin + step]) for name, values in columns.items()}
         yield pa.table(arrays | {name: pa.array(values, stored) for name, values in cells.items()})
-
-
-def in_step(episode: Episode, sizes: dict[str, tuple[int, ...]]) -> Iterator[dict[str, np.ndarray]]:
-    """The images {camera: (H, W, 3)} of each frame. Raises BadInput unless all have one size and there is one for
-    each row."""
-    cameras = {name: frames() for name, frames in episode.images.items()}
-    for row in range(len(episode)):
-        images = {name: next(frames, None) for name, frames in cameras.items()}
-        for name, image in images.items():
-            if image is None:
-                raise BadInput(f"{episode.place}: {name} has only {row} images for {len(episode)} rows")
-            if image.shape != sizes[name]:
-                raise BadInput(f"{episode.place}, row {row}: {name} has size {image.shape}, elsewhere {sizes[name]}")
-        yield {name: image for name, image in images.items() if image is not None}
-        if row == len(episode) - 1 and any(next(frames, None) is not None for frames in cameras.values()):
-            raise BadInput(f"{episode.place}: more images than its {len(episode)} rows")
 
 
 def as_column(values: np.ndarray) -> "pa.Array":
@@ -467,7 +505,7 @@ def features_of(source: Source, work: Path) -> dict[str, dict[str, Any]]:
     import pyarrow.types as types
 
     features: dict[str, dict[str, Any]] = {}
-    for column in pq.read_schema(work / "data" / file_name(0)):
+    for column in pq.read_schema(work / "data" / data_file_name(0)):
         if types.is_struct(column.type):
             features[column.name] = {
                 "dtype": "image",

@@ -14,11 +14,10 @@ from vqbet_course.core.io import write_atomically, write_json, write_text
 from vqbet_course.core.progress import progress
 from vqbet_course.core.records import made_by
 from vqbet_course.core.specs import GOAL, Contract, TaskContract
-from vqbet_course.datasets.source import UNSTATED
 from vqbet_course.demos import Demos, Normalizer
 from vqbet_course.evaluation.behaviour import behaviour, mode_entropy, recovery, ways_in_words, ways_of_solving
 from vqbet_course.evaluation.failures import Known, failures_of, keep_persons_word
-from vqbet_course.evaluation.held_out import HeldOut, held_out, held_out_action_error, training_demos
+from vqbet_course.evaluation.held_out import HeldOut, held_out, held_out_action_error, training_demos, unit_remedy
 from vqbet_course.evaluation.latency import latency
 from vqbet_course.evaluation.videos import video_frames, write_video
 from vqbet_course.goals import with_shown_goal
@@ -99,6 +98,7 @@ def evaluate(
         "config": run.policy.config.to_dict(),
         "data": run.plan.data,
         "training": asdict(run.plan),
+        "computing": asdict(run.computing),
         "seed": seeds[0],
         "split": {"file": str(split), "part": part} if held else None,
         "metrics": metrics,
@@ -140,8 +140,7 @@ def checked_contract(world: Task, run: Run) -> TaskContract:
     contract = replace(contract, data=contract.data.observing(run.contract.observation))
     differs = run.contract.difference(contract.data)
     if differs:
-        hint = "; state units with: vqbet-course demos convert ... --unit FEATURE=UNIT" if UNSTATED in differs else ""
-        raise BadInput(f"{run.path}: trained on other data than {world.name} gives; {differs}{hint}")
+        raise BadInput(f"{run.path}: trained on other data than {world.name} gives; {differs}{unit_remedy(differs)}")
     return contract
 
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.datasets.source import Source
+from vqbet_course.datasets.source import UNSTATED, Source
 from vqbet_course.datasets.splits import Split, read_split, same_source
+from vqbet_course.datasets.stored_images import ImageCache
 from vqbet_course.demos import Demos, Windows, load_demos, make_windows
-from vqbet_course.tasks import open_source
 from vqbet_course.training.runs import Run
 
 BATCH = 1024
@@ -38,10 +38,26 @@ class HeldOut:
         return f"where the episodes for {self.part} of {self.split.source} start"
 
 
+def unit_remedy(differs: str) -> str:
+    """What helps where only a unit that is not stated differs, else nothing; `differs`: what the run was trained on
+    against what it is to be evaluated on, as `Contract.difference` words it."""
+    sides = differs.partition(": ")[2].split(" against ")
+    sizes = {side.partition(" numbers in ")[0] for side in sides}
+    units = [side.partition(" numbers in ")[2] for side in sides]
+    if len(sizes) > 1 or UNSTATED not in units:
+        return ""
+    if units[0] == UNSTATED:
+        return (
+            "; the run does not know this unit: import its checkpoint again with: vqbet-course import ... --unit "
+            "FEATURE=UNIT, or train on data converted with: vqbet-course demos convert ... --unit FEATURE=UNIT"
+        )
+    return "; state units with: vqbet-course demos convert ... --unit FEATURE=UNIT"
+
+
 def held_out(file: Path, part: str, run: Run) -> HeldOut:
     """A part of the split in a file. Raises BadInput where it is empty or was trained on."""
     split = read_split(file)
-    source = open_source(split.source, task=run.plan.task)
+    source = run.plan.open(split.source)
     held_out_episodes(run, source, file, part)
     return HeldOut(split, part, load_demos(source))
 
@@ -92,7 +108,7 @@ def training_demos(run: Run, names: Sequence[str]) -> Demos | None:
     have changed."""
     split = split_of(run)
     try:
-        demos = load_demos(open_source(run.plan.data, task=run.plan.task), names)
+        demos = load_demos(run.plan.open(), names)
         return split.training(demos) if split else demos
     except BadInput:
         return None
@@ -119,14 +135,15 @@ def windows_of(run: Run, demos: Demos) -> Windows:
 def decide_along(run: Run, demos: Demos, windows: Windows, wanted: Tensor) -> Decisions:
     """The decisions of a policy without goals in these windows (N,) of demonstrations."""
     policy, c = run.policy.eval(), run.policy.config
+    device = policy.network.action_query.device
     draws, decided, codes = torch.Generator().manual_seed(0), [], []
     for rows in wanted.split(c.batch_size if c.image_shapes else BATCH):
-        seen = windows.seen(rows)
+        seen = {name: values.to(device) for name, values in windows.seen(rows).items()}
         features = policy.network.features(seen)[:, c.n_obs_steps - 1]  # the query of now
-        uniform = torch.rand(len(rows), c.vqvae_n_layers, generator=draws)
+        uniform = torch.rand(len(rows), c.vqvae_n_layers, generator=draws).to(device)
         decision = policy.network.decide(features, uniform, policy.acting.temperature)
-        actions = policy.network.frame.to_absolute(decision, seen).actions
-        decided.append(run.normalizer.unnormalize("action", actions))
+        decision = policy.network.frame.to_absolute(decision, seen).cpu()
+        decided.append(run.normalizer.unnormalize("action", decision.actions))
         codes.append(decision.codes)
     row = windows.observation_index[wanted, -1].numpy()
     done = demos.action[row[:, None] + np.arange(c.action_chunk_size)]
@@ -142,8 +159,9 @@ def held_out_action_error(run: Run, held: HeldOut) -> float | None:
         return None
     demos = held.demos
     if c.image_shapes:
-        source = open_source(held.split.source, task=run.plan.task)
-        demos = load_demos(source, [*c.image_shapes, *c.observation_sizes])
+        source = run.plan.open(held.split.source)
+        cache = ImageCache(Path(run.plan.cache), quiet=True) if run.plan.cache else None
+        demos = load_demos(source, [*c.image_shapes, *c.observation_sizes], cache)
     demos = demos.select(held.episodes)
     windows = windows_of(run, demos)
     found = decide_along(run, demos, windows, torch.arange(len(windows.chunk_index)))

@@ -4,6 +4,7 @@ Open loop: what is observed comes from the demonstrations, whatever the policy w
 say that a robot succeeds, a large one says that it will not.
 """
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,18 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import write_atomically, write_json, write_text
 from vqbet_course.core.pages import render
 from vqbet_course.core.records import made_by
-from vqbet_course.datasets.source import UNSTATED, Source
+from vqbet_course.datasets.source import Source
+from vqbet_course.datasets.stored_images import StoredImages
 from vqbet_course.demos import Demos, Windows, as_seen, load_demos
-from vqbet_course.evaluation.held_out import Decisions, decide_along, held_out_episodes, training_demos, windows_of
-from vqbet_course.tasks import open_source
-from vqbet_course.training.runs import Run
+from vqbet_course.evaluation.held_out import (
+    Decisions,
+    decide_along,
+    held_out_episodes,
+    training_demos,
+    unit_remedy,
+    windows_of,
+)
+from vqbet_course.training.runs import IMAGES, Run
 
 HISTORY = 2
 """Actions before a decision that the baselines look at."""
@@ -36,15 +44,18 @@ def evaluate_offline(run: Run, data: str, out: Path, split: Path | None = None, 
     config = run.policy.config
     if config.goal_shape is not None:
         raise BadInput(f"{run.path}: is given goals, which demonstrations do not state; evaluate it in its environment")
-    source = open_source(data, task=run.plan.task)
-    everything = load_demos(source, [*config.image_shapes, *config.observation_sizes])
+    source = run.plan.open(data)
+    everything = load_demos(source, [*config.image_shapes, *config.observation_sizes], run.plan.image_cache(out))
     check_like_training(run, everything)
     episodes = held_out_episodes(run, source, split, part)
     demos = everything.select(episodes)
     windows = windows_of(run, demos)
-    found = decide_along(run, demos, windows, moments_to_decide(demos, windows))
+    try:
+        found = decide_along(run, demos, windows, moments_to_decide(demos, windows))
+        acted, milliseconds = act_along(run, demos)
+    finally:
+        shutil.rmtree(out / IMAGES, ignore_errors=True)
     before = demos.action[found.row[:, None] + np.arange(-HISTORY, 0)]
-    acted, milliseconds = act_along(run, demos)
     result = {
         "schema": "vqbet_course/offline/1",
         "data": data,
@@ -71,8 +82,7 @@ def check_like_training(run: Run, demos: Demos) -> None:
     """Raise BadInput, naming the feature, unless the demonstrations are of what the run was trained on."""
     differs = run.contract.difference(demos.contract.observing(run.contract.observation))
     if differs:
-        hint = "; state units with: vqbet-course demos convert ... --unit FEATURE=UNIT" if UNSTATED in differs else ""
-        raise BadInput(f"{demos.source}: is not like what {run.path} was trained on; {differs}{hint}")
+        raise BadInput(f"{demos.source}: is not like what {run.path} was trained on; {differs}{unit_remedy(differs)}")
 
 
 def moments_to_decide(demos: Demos, windows: Windows) -> torch.Tensor:
@@ -123,8 +133,8 @@ def known_codes(run: Run) -> set[tuple[int, ...]] | None:
     demos = training_demos(run, [*run.policy.config.observation_sizes])
     if demos is None:
         return None
-    chunks = windows_of(run, demos).chunks
-    codes = torch.cat([run.policy.network.vqvae.encode(part) for part in chunks.split(4096)])
+    chunks, network = windows_of(run, demos).chunks, run.policy.network
+    codes = torch.cat([network.vqvae.encode(part.to(network.action_query.device)) for part in chunks.split(4096)])
     return set(map(tuple, torch.unique(codes, dim=0).tolist()))
 
 
@@ -132,15 +142,16 @@ def act_along(run: Run, demos: Demos) -> tuple[np.ndarray, np.ndarray]:
     """The actions (n, A) that the policy executes along the first held-out frames, and what each step takes (n,), ms."""
     policy = run.policy.eval()
     seen = {
-        name: as_seen(run.normalizer.normalize(name, torch.from_numpy(values[:TIMED])))
+        name: values if isinstance(values, StoredImages) else run.normalizer.normalize(name, torch.from_numpy(values))
         for name, values in demos.observation.items()
     }
     starts, acted, spent = set(demos.episode_starts.tolist()), [], []
     for row in range(min(TIMED, len(demos.action))):
         if row in starts:
             policy.reset([torch.Generator().manual_seed(row)])
+        observation = {name: as_seen(values[row : row + 1]) for name, values in seen.items()}
         begin = time.perf_counter()
-        action = policy.select_action({name: values[row : row + 1] for name, values in seen.items()})
+        action = policy.select_action(observation)
         spent.append(1000 * (time.perf_counter() - begin))
         acted.append(run.normalizer.unnormalize("action", action)[0].numpy())
     return np.array(acted), np.array(spent)

@@ -5,6 +5,7 @@ LeRobot scales actions by mean and deviation for ACT and to -1..1 for Diffusion;
 
 import dataclasses
 from collections.abc import Collection
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,25 @@ from vqbet_course.baselines import ChunkPolicy, without_codes
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.frames import AbsoluteFrame, Decision
+
+SMALL_ACT: dict[str, Any] = {
+    "dim_model": 96,
+    "n_heads": 4,
+    "dim_feedforward": 384,
+    "n_encoder_layers": 2,
+    "n_decoder_layers": 1,
+    "n_vae_encoder_layers": 1,
+    "latent_dim": 16,
+}
+"""What the panel changes in LeRobot's ACT, so that a CPU trains it in minutes."""
+
+SMALL_DIFFUSION: dict[str, Any] = {
+    "down_dims": (32, 64, 128),
+    "kernel_size": 3,
+    "diffusion_step_embed_dim": 64,
+    "num_train_timesteps": 100,
+}
+"""What the panel changes in LeRobot's Diffusion Policy."""
 
 STATE, ENVIRONMENT = "observation.state", "observation.environment_state"
 
@@ -29,9 +49,11 @@ class LeRobotBaseline(ChunkPolicy):
 
 
 class ACT(LeRobotBaseline):
-    """Action Chunking Transformer (Zhao et al. 2023), on keypoints instead of cameras, from the newest step."""
+    """Action Chunking Transformer (Zhao et al. 2023), on keypoints instead of cameras, from the newest step.
 
-    def __init__(self, config: VQBeTConfig, frame: AbsoluteFrame | None = None):
+    Args: config; frame; changes, other values for fields of LeRobot's ACTConfig."""
+
+    def __init__(self, config: VQBeTConfig, frame: AbsoluteFrame | None = None, **changes: Any):
         from lerobot.policies.act.configuration_act import ACTConfig
         from lerobot.policies.act.modeling_act import ACTPolicy
 
@@ -41,14 +63,8 @@ class ACT(LeRobotBaseline):
                 **features(config),
                 chunk_size=config.action_chunk_size,
                 n_action_steps=config.steps_per_decision,
-                dim_model=96,
-                n_heads=4,
-                dim_feedforward=384,
-                n_encoder_layers=2,
-                n_decoder_layers=1,
-                n_vae_encoder_layers=1,
-                latent_dim=16,
                 pretrained_backbone_weights=None,
+                **SMALL_ACT | changes,
             )
         )
 
@@ -72,9 +88,10 @@ class ACT(LeRobotBaseline):
 class Diffusion(LeRobotBaseline):
     """Diffusion Policy (Chi et al. 2023), the convolutional one. Its horizon begins at the first observation.
 
-    `sampler`: DDPM (as many steps as in training) or DDIM; `n_steps` of it."""
+    `sampler`: DDPM (as many steps as in training) or DDIM; `n_steps` of it. Args: config; frame; changes, other values
+    for fields of LeRobot's DiffusionConfig."""
 
-    def __init__(self, config: VQBeTConfig, frame: AbsoluteFrame | None = None):
+    def __init__(self, config: VQBeTConfig, frame: AbsoluteFrame | None = None, **changes: Any):
         from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig
         from lerobot.policies.diffusion.modeling_diffusion import DiffusionPolicy
 
@@ -85,11 +102,8 @@ class Diffusion(LeRobotBaseline):
                 n_obs_steps=config.n_obs_steps,
                 horizon=config.action_chunk_size,
                 n_action_steps=config.steps_per_decision,
-                down_dims=(32, 64, 128),
-                kernel_size=3,
-                diffusion_step_embed_dim=64,
-                num_train_timesteps=100,
                 pretrained_backbone_weights=None,
+                **SMALL_DIFFUSION | changes,
             )
         )
         self.sample_with("DDIM", 10)
@@ -113,7 +127,7 @@ class Diffusion(LeRobotBaseline):
         model, own = self.policy.diffusion, self.generators
         condition = model._prepare_global_conditioning(lerobot_window(window))
         size = (self.config.action_chunk_size, self.config.action_dim)
-        noise = None if own is None else torch.stack([torch.randn(size, generator=g) for g in own])
+        noise = None if own is None else torch.stack([torch.randn(size, generator=g) for g in own]).to(self.scale)
         sample = model.conditional_sample(len(condition), condition, list(own) if own is not None else None, noise)
         chunk = sample * self.scale + self.middle
         if self.config.use_relative_actions:  # relative to the first observation; others to the last
@@ -158,7 +172,7 @@ def lerobot_window(window: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def target(chunk: Tensor) -> dict[str, Tensor]:
     """LeRobot's batch fields for a target chunk (B, W, A) without padding."""
-    return {"action": chunk, "action_is_pad": torch.zeros(chunk.shape[:2], dtype=torch.bool)}
+    return {"action": chunk, "action_is_pad": torch.zeros(chunk.shape[:2], dtype=torch.bool, device=chunk.device)}
 
 
 def changed_defaults(policy: ACT | Diffusion) -> str:

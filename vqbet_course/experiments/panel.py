@@ -6,6 +6,7 @@ continues with the jobs that are missing.
 """
 
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -35,6 +36,7 @@ from vqbet_course.rollout import Policy, rollouts
 from vqbet_course.tasks import DEFAULT_TASK, get_task, open_source
 from vqbet_course.train import policy_stage, run_randomness, run_stage, split_steps, vqvae_stage
 from vqbet_course.training.data import Setup, laptop_changes, prepare
+from vqbet_course.training.devices import CPU, Computing
 from vqbet_course.training.factory import build_frame, build_network
 from vqbet_course.training.hooks import Deadline, Measurement
 
@@ -70,7 +72,8 @@ ROUTES_DEMOS = 100
 @dataclass(frozen=True)
 class Settings:
     """The settings of all jobs of a panel: a SOURCE, how many of its demonstrations to train on, how many episodes to
-    evaluate and how many of them to record as videos, the training budget, the first environment seed, and the task."""
+    evaluate and how many of them to record as videos, the training budget, the first environment seed, the task, and on
+    which device and in which precision the policies compute."""
 
     data: str
     demos: int
@@ -79,6 +82,13 @@ class Settings:
     videos: int = 1
     first_seed: int = 100_000
     task: str = DEFAULT_TASK
+    device: str = "cpu"
+    precision: str = "float32"
+
+    @property
+    def computing(self) -> Computing:
+        """Where and how the policies compute."""
+        return Computing(self.device, self.precision)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as a JSON object."""
@@ -157,20 +167,33 @@ def learn(
     measure: Callable[[nn.Module], float] | None = None,
 ) -> Trained:
     """Train a policy from scratch within the budget. VQ-BeT spends at most a third of it on its tokenizer."""
-    most = budget.steps or 10**9
     with run_randomness(seed):
-        module, first = build(policy, config), 0
-        if isinstance(module, VQBeT):
-            tokenizer = vqvae_stage(module, setup.windows, split_steps(most, config))
-            clock = Clock()
-            first = run_stage(tokenizer, seed, hooks=deadline(clock, budget, share=1 / 3))
-            stage = policy_stage(module, setup.windows, most - first)
-        else:
-            stage = chunk_stage(cast(ChunkPolicy, module), setup.windows, most)
-            clock = Clock()
-        ends = deadline(clock, budget)
-        measured = [Measurement(clock, measure, CURVE_POINTS, *ends)] if measure else []
-        steps = run_stage(stage, seed, hooks=[*ends, *measured])
+        return learn_module(build(policy, config), setup, budget, seed, measure)
+
+
+def learn_module(
+    module: nn.Module,
+    setup: Setup,
+    budget: Budget,
+    seed: int,
+    measure: Callable[[nn.Module], float] | None = None,
+    now: Callable[[], float] = time.perf_counter,
+) -> Trained:
+    """Train a module of `build` within the budget, inside `run_randomness`. `now`: the clock of a budget in minutes,
+    in seconds; `time.process_time` does not count what other processes take."""
+    first, most = 0, budget.steps or 10**9
+    setup.computing.place(module)
+    if isinstance(module, VQBeT):
+        tokenizer = vqvae_stage(module, setup.windows, split_steps(most, module.config))
+        clock = Clock(now)
+        first = run_stage(tokenizer, seed, hooks=deadline(clock, budget, share=1 / 3))
+        stage = policy_stage(module, setup.windows, most - first)
+    else:
+        stage = chunk_stage(cast(ChunkPolicy, module), setup.windows, most)
+        clock = Clock(now)
+    ends = deadline(clock, budget)
+    measured = [Measurement(clock, measure, CURVE_POINTS, *ends)] if measure else []
+    steps = run_stage(stage, seed, hooks=[*ends, *measured])
     curve = measured[0].curve if measured else []
     return Trained(stage.acting().eval(), setup.normalizer, curve, first + steps, clock.seconds())
 
@@ -207,10 +230,10 @@ def run_job(job: Job) -> list[dict[str, Any]]:
     torch.set_num_threads(1)
     s, task = job.settings, get_task(job.settings.task)
     config = config_for(job.policy, job.demos, **laptop_changes(job.demos.contract))
-    setup = prepare(job.demos, config, augment=task.augmentable(job.demos.contract))
+    setup = prepare(job.demos, config, augment=task.augmentable(job.demos.contract)).on(s.computing)
     measure = partial(first_action_error, held_out=job.held_out, normalizer=setup.normalizer) if job.held_out else None
     learned = learn(job.policy, setup, config, s.budget, job.seed, measure)
-    routes, known = two_routes(job.policy, job.seed, s.budget), Known.of(job.demos, setup.normalizer)
+    routes, known = two_routes(job.policy, job.seed, s.budget, s.computing), Known.of(job.demos, setup.normalizer)
     videos = s.videos if can_be_drawn(task) else 0
     results = []
     for name, choose in ways(learned.module, job.policy).items():
@@ -239,7 +262,8 @@ def run_job(job: Job) -> list[dict[str, Any]]:
                 "made_by": made_by(),
                 "episodes": [e.summary() | {"failure": failures.get(str(e.seed))} for e in episodes],
                 "videos": {
-                    f"{name}-seed{job.seed}-{e.seed}.mp4": video_bytes(video_frames(e, task)) for e in episodes[:videos]
+                    f"{name}-seed{job.seed}-{e.seed}.mp4": video_bytes(video_frames(e, task), task.contract.data.fps)
+                    for e in episodes[:videos]
                 },
             }
         )
@@ -254,14 +278,14 @@ def ways(module: nn.Module, policy: str) -> dict[str, Callable[[], None]]:
     return {name: partial(sample_with, *how) for name, how in SAMPLERS.items()}
 
 
-def video_bytes(frames: Iterable[np.ndarray]) -> bytes:
-    """The bytes of an H.264 video of some frames (H, W, 3)."""
+def video_bytes(frames: Iterable[np.ndarray], fps: float) -> bytes:
+    """The bytes of an H.264 video of some frames (H, W, 3), `fps` a second."""
     with tempfile.TemporaryDirectory() as folder:
-        write_video(Path(folder) / "video.mp4", frames)
+        write_video(Path(folder) / "video.mp4", frames, fps)
         return (Path(folder) / "video.mp4").read_bytes()
 
 
-def two_routes(policy: str, seed: int, budget: Budget, n: int = 40) -> dict[str, float]:
+def two_routes(policy: str, seed: int, budget: Budget, computing: Computing = CPU, n: int = 40) -> dict[str, float]:
     """A policy on navigation, from the one start from which demonstrations go both ways: the shares (0..1) of its
     n rollouts that arrive on the left and on the right of the disc, and that do not arrive."""
     task = get_task("navigation")
@@ -273,7 +297,7 @@ def two_routes(policy: str, seed: int, budget: Budget, n: int = 40) -> dict[str,
         budget = Budget(minutes=min(ROUTES_MINUTES, ROUTES_SHARE * budget.minutes))
     else:
         budget = Budget(steps=max(3, int(ROUTES_SHARE * cast(int, budget.steps))))
-    learned = learn(policy, setup, config, budget, seed)
+    learned = learn(policy, setup.on(computing), config, budget, seed)
     episodes = rollouts(learned.policy, learned.normalizer, range(n), task)
     taken = [task.way_taken(np.array(e.truth), e.contact) if e.success else "none" for e in episodes]
     shares = {way: taken.count(way) / n for way in ("left", "right")}
@@ -385,7 +409,7 @@ def results_of(out: Path, settings: Settings) -> list[dict[str, Any]]:
             differs = TaskContract.from_dict(result["contract"]).difference(get_task(settings.task).contract)
             if differs:
                 raise BadInput(f"{path}: the result of another task; {differs}; choose another --out")
-            mine, theirs = settings.to_dict(), {"task": DEFAULT_TASK} | result["settings"]
+            mine, theirs = settings.to_dict(), {"task": DEFAULT_TASK} | asdict(CPU) | result["settings"]
             other = [name for name in mine if mine[name] != theirs.get(name)]
             if other:
                 raise BadInput(

@@ -188,9 +188,10 @@ RELATIONS: list[tuple[Callable[[Tensor, Tensor], bool], str, str]] = [
 
 def smallest_example(inputs: Outputs, expected: Outputs, got: Outputs, differ: Callable[[Tensor, Tensor], bool]) -> str:
     """The smallest output that is wrong, among all cases: where, what is expected, and what came; with the inputs of
-    that case as far as they are small. Numbers say more than whether something is refused; nothing is said of a large
-    output with another shape, which the message names."""
+    that case as far as they are small. Numbers say more than whether something is refused, and values more than their
+    gradients; nothing is said of a large output with another shape, which the message names."""
     wrong = [key for key in expected if key in got and differ(expected[key], got[key])]
+    wrong = [key for key in wrong if "gradient" not in key] or wrong
     wrong = [key for key in wrong if expected[key].dtype != torch.bool] or wrong
     wrong = [key for key in wrong if expected[key].shape == got[key].shape or expected[key].numel() <= FEW]
     if not wrong:

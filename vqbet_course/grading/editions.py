@@ -5,17 +5,18 @@ with its `check`, and the released definition, with which the lesson goes on.
 """
 
 import ast
-import hashlib
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from vqbet_course import __version__
 from vqbet_course.core.errors import BadInput
-from vqbet_course.core.io import write_json, write_text
+from vqbet_course.core.io import write_text
 from vqbet_course.core.notebooks import Cell, notebook_text, source_lines, source_of, without_directives
 from vqbet_course.core.places import LABS
 from vqbet_course.grading.checks import Check, all_checks
+from vqbet_course.grading.handout import digest_of, replace_files
 from vqbet_course.grading.lessons import NBDEV, Exercise, Lab, all_labs, all_lessons
 from vqbet_course.grading.solutions import LINK_CELL, folded, graded_solution, worked_solutions
 
@@ -120,20 +121,20 @@ def write_teacher_editions(out: Path) -> list[Path]:
     return paths
 
 
-def release(out: Path, numbers: Sequence[str] | None = None) -> list[Path]:
-    """Write the student editions, or those of some numbers, into a folder to hand out; returns the paths.
+def release(out: Path, numbers: Sequence[str] | None = None) -> tuple[list[Path], list[Path]]:
+    """Write the student editions, or those of some numbers, into a folder to hand out; returns the paths, and those of
+    files of an earlier release that were removed.
 
     `SHA256SUMS` has their checksums (`sha256sum -c SHA256SUMS` tells whether a file is as it was released), and
-    `release.json` the version of the course. Raises BadInput for a number that no lab has.
+    `release.json` the version of the course. Raises BadInput for a number that no lab has, and as `replace_files` does.
     """
     known = {name.split("_")[0]: name for name in all_labs()}
     if unknown := [number for number in numbers or [] if number not in known]:
         raise BadInput(f"--labs {unknown[0]}: no lab has this number; choose from {','.join(known)}")
     chosen = [known[number] for number in numbers or known]
     texts = {f"{name}.ipynb": student_edition(all_labs()[name]) for name in chosen}
-    sums = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
-    for name, text in texts.items():
-        write_text(out / name, text)
-    write_text(out / "SHA256SUMS", "".join(f"{checksum}  {name}\n" for name, checksum in sums.items()))
-    write_json(out / "release.json", {"version": __version__, "labs": sums})
-    return [out / name for name in (*texts, "SHA256SUMS", "release.json")]
+    sums = {name: digest_of(text.encode()) for name, text in texts.items()}
+    texts["SHA256SUMS"] = "".join(f"{said}  {name}\n" for name, said in sums.items())
+    texts["release.json"] = json.dumps({"version": __version__, "labs": sums}, indent=2) + "\n"
+    removed = replace_files(out, texts)
+    return [out / name for name in texts], removed

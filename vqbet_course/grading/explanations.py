@@ -127,5 +127,29 @@ EXPLANATIONS = {
         "Bins are drawn at the temperature by each row's generator; the loss knows the true bin, and the "
         "offset learns what the bin leaves over, at every step of the window."
     ),
+    "11.1": (
+        "The goals that hold now are those of the last step. One linear layer makes a token of each; the position "
+        "embeddings of the GPT tell the first goal from the second."
+    ),
+    "11.2": (
+        "The whole part of uniform * (last - now) is 0 to last - now - 1, each equally often; 1 more, and the goal is "
+        "never the frame at hand. The last frame has nothing after it, so it is its own goal."
+    ),
+    "11.3": (
+        "`first` and `last` are looked up for the frame at hand, so a goal never comes from another episode. A fresh draw "
+        "for each window and each call means that one window is trained with many goals."
+    ),
+    "12.1": (
+        "`cartesian_prod(y, x)` lets x change fastest, as in a map that is flattened row after row; the flip puts x first. "
+        "float64 keeps the middle at exactly 0."
+    ),
+    "12.2": (
+        "A softmax over all pixels of a map gives weights that sum to 1, so the mean position lies in the image and depends "
+        "smoothly on every pixel. Mean and sum are one matrix product."
+    ),
+    "12.3": (
+        "Batch, steps and cameras become one axis for the encoder and are taken apart again after it, so every image goes "
+        "through the same weights in one call. The order of the cameras is the policy's, not the observation's."
+    ),
 }
 """{exercise: why}."""

@@ -113,74 +113,143 @@ class Rules:
     due: datetime | None = None
     penalty: float = 0.0
 
-    def points(self, row: dict[str, Any]) -> float:
-        """The points of an attempt, less those for each day begun after the due time. What the learning platform calls
-        late costs one day at least."""
+    def days_late(self, row: dict[str, Any]) -> int:
+        """The days begun after the due time. What the learning platform calls late is late by one day at least."""
         late = row["received"] - self.due.timestamp() if self.due and row["received"] else 0.0
-        days = max(math.ceil(late / DAY_S), int(bool(row["late"])), 0)
-        return round(row["score"] * max(0.0, 1 - days * self.penalty / 100), 2)
+        return max(math.ceil(late / DAY_S), int(bool(row["late"])), 0)
+
+    def points(self, row: dict[str, Any]) -> float:
+        """The points of an attempt, less those for each day begun after the due time."""
+        return round(row["score"] * max(0.0, 1 - self.days_late(row) * self.penalty / 100), 2)
 
 
-def book(rows: Iterable[dict[str, Any]], rules: Rules) -> list[dict[str, Any]]:
-    """One entry per student and lab: the points that count, the attempts, and the problems of files without a grade.
+@dataclass(frozen=True)
+class Attempt:
+    """A graded submission among a student's for a lab: its row, which it is (1 is the first) of how many, the days by
+    which it was late, its points less the penalty, and whether it is the one that counts."""
+
+    row: dict[str, Any]
+    number: int
+    of: int
+    days_late: int
+    points: float
+    counts: bool
+
+
+def attempts(rows: Iterable[dict[str, Any]], rules: Rules) -> list[list[Attempt]]:
+    """The attempts of each student at each lab, in the order in which they were handed in.
 
     Raises BadInput for a penalty where neither a due time nor the learning platform says what was late."""
     rows = list(rows)
     if rules.penalty and rules.due is None and not any(row["late"] for row in rows):
         raise BadInput("a penalty needs a due time: nothing else says which submissions were late; give --due")
-    by_student: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: row["received"]):
+        if not row["left_out"] and not row["problem"]:
+            found.setdefault((row["student"], row["number"], row["lab"]), []).append(row)
+    return [of_one_lab(found[key], rules) for key in sorted(found)]
+
+
+def of_one_lab(rows: Sequence[dict[str, Any]], rules: Rules) -> list[Attempt]:
+    """One student's attempts at one lab."""
+    points = [rules.points(row) for row in rows]
+    counted = points.index(max(points)) if rules.keep == "best" else len(rows) - 1
+    return [
+        Attempt(row, at + 1, len(rows), rules.days_late(row), points[at], at == counted) for at, row in enumerate(rows)
+    ]
+
+
+def book(rows: Iterable[dict[str, Any]], rules: Rules) -> list[dict[str, Any]]:
+    """One entry per student and lab: the points that count, the attempts, and the problems of files without a grade.
+    Raises BadInput as `attempts` does."""
+    rows = [row for row in rows if not row["left_out"]]
+    tries: dict[tuple[str, str], list[list[Attempt]]] = {(row["student"], row["number"]): [] for row in rows}
+    for own in attempts(rows, rules):
+        tries[own[0].row["student"], own[0].row["number"]].append(own)
+    problems: dict[tuple[str, str], list[str]] = {student: [] for student in tries}
     for row in rows:
-        if not row["left_out"]:
-            by_student.setdefault((row["student"], row["number"]), []).append(row)
-    entries = []
-    for (student, number), own in sorted(by_student.items()):
-        problems = [f"{row['name']}: {row['problem']}" for row in own if row["problem"]]
-        labs = sorted({row["lab"] for row in own if not row["problem"]})
-        for lab in labs or [""]:
-            tries = sorted(
-                (row for row in own if row["lab"] == lab and not row["problem"]), key=lambda r: r["received"]
-            )
-            counted = [rules.points(row) for row in tries]
-            points = None if not counted else max(counted) if rules.keep == "best" else counted[-1]
-            entries.append(
-                {
-                    "student": student,
-                    "number": number,
-                    "lab": lab,
-                    "points": points,
-                    "max_score": tries[-1]["max_score"] if tries else None,
-                    "attempts": len(tries),
-                    "scores": [row["score"] for row in tries],
-                    "received": [received_in_words(row) for row in tries],
-                    "problems": problems,
-                }
-            )
-    return entries
+        if row["problem"]:
+            problems[row["student"], row["number"]].append(f"{row['name']}: {row['problem']}")
+    return [
+        entry(student, own, problems[student])
+        for student, labs in sorted(tries.items())
+        for own in labs or [[]]  # who handed in nothing that could be graded has an entry, too
+    ]
+
+
+def entry(student: tuple[str, str], own: Sequence[Attempt], problems: list[str]) -> dict[str, Any]:
+    """What a grade book says of a student and a lab; empty `own`: no attempt at any."""
+    counted = next((attempt for attempt in own if attempt.counts), None)
+    return {
+        "student": student[0],
+        "number": student[1],
+        "lab": counted.row["lab"] if counted else "",
+        "points": counted.points if counted else None,
+        "max_score": counted.row["max_score"] if counted else None,
+        "attempts": len(own),
+        "counted": counted.number if counted else None,
+        "days_late": counted.days_late if counted else None,
+        "graded": f"{datetime.fromtimestamp(counted.row['graded']):%Y-%m-%d %H:%M:%S}" if counted else "",
+        "scores": [attempt.row["score"] for attempt in own],
+        "received": [received_in_words(attempt.row) for attempt in own],
+        "problems": problems,
+    }
+
+
+def of_lab(entries: Sequence[dict[str, Any]], number: str) -> list[dict[str, Any]]:
+    """The entries of one lab, by its number; with those of students who have no grade. Raises BadInput."""
+    found = [entry for entry in entries if entry["lab"].split("_")[0] in (number, "")]
+    if not any(entry["lab"] for entry in found):
+        known = sorted({entry["lab"].split("_")[0] for entry in entries if entry["lab"]})
+        raise BadInput(f"--lab {number}: no grade of that lab; there are some of {', '.join(known) or 'none'}")
+    return found
 
 
 def as_csv(entries: Sequence[dict[str, Any]], kind: str) -> str:
-    """A grade book that Moodle or Canvas imports: a line per student, a column per lab."""
-    labs = sorted({entry["lab"] for entry in entries if entry["lab"]})
-    most = {entry["lab"]: entry["max_score"] for entry in entries}
-    students = sorted({(entry["student"], entry["number"]) for entry in entries})
-    points = {(entry["student"], entry["number"], entry["lab"]): entry["points"] for entry in entries}
-    problems = {(entry["student"], entry["number"]): "; ".join(entry["problems"]) for entry in entries}
+    """A grade book that Moodle or Canvas imports. Raises BadInput for what they would not take."""
     file = io.StringIO()
     lines = csv.writer(file, lineterminator="\n")
-    if kind == "canvas":
-        lines.writerow(["Student", "ID", "SIS User ID", "SIS Login ID", "Section", *labs])
-        lines.writerow(["    Points Possible", "", "", "", "", *(most[lab] for lab in labs)])
-    else:
-        lines.writerow(["Identifier", "Full name", *labs, "Feedback comments"])
-    for student, number in students:
-        own = ["" if (value := points.get((student, number, lab))) is None else f"{value:g}" for lab in labs]
-        if kind == "canvas":
-            lines.writerow([as_text(student), number, "", "", "", *own])
-        else:
-            lines.writerow(
-                [f"Participant {number}" if number else "", as_text(student), *own, as_text(problems[student, number])]
-            )
+    lines.writerows(canvas_rows(entries) if kind == "canvas" else moodle_rows(entries))
     return file.getvalue()
+
+
+def canvas_rows(entries: Sequence[dict[str, Any]]) -> Iterator[list[Any]]:
+    """The rows of Canvas's grade book: one per student, a column per lab."""
+    labs = sorted({entry["lab"] for entry in entries if entry["lab"]})
+    most = {entry["lab"]: entry["max_score"] for entry in entries}
+    points = {(entry["student"], entry["number"], entry["lab"]): entry["points"] for entry in entries}
+    yield ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", *labs]
+    yield ["    Points Possible", "", "", "", "", *(most[lab] for lab in labs)]
+    for student, number in sorted({(entry["student"], entry["number"]) for entry in entries}):
+        own = [in_digits(points.get((student, number, lab))) for lab in labs]
+        yield [as_text(student), number, "", "", "", *own]
+
+
+def moodle_rows(entries: Sequence[dict[str, Any]]) -> Iterator[list[Any]]:
+    """The rows of Moodle's grading worksheet, which is of one assignment: one per student.
+
+    Moodle finds a student by the identifier, and keeps a grade that was changed there after `Last modified (grade)`."""
+    labs = sorted({entry["lab"] for entry in entries if entry["lab"]})
+    if len(labs) > 1:
+        raise BadInput(
+            f"these are grades of {', '.join(labs)}, and Moodle's worksheet is of one assignment; choose one with "
+            f"--lab {labs[0].split('_')[0]}"
+        )
+    if not any(entry["number"] for entry in entries):
+        raise BadInput(
+            "no file has a name as Moodle gives it (Ada Lovelace_12345_assignsubmission_file_), so Moodle would not "
+            "know whose the grades are; grade the zip file of all submissions as it comes, or use --format canvas or json"
+        )
+    yield ["Identifier", "Full name", "Grade", "Last modified (grade)", "Feedback comments"]
+    for entry in entries:
+        identifier = f"Participant {entry['number']}" if entry["number"] else ""
+        said = as_text("; ".join(entry["problems"]))
+        yield [identifier, as_text(entry["student"]), in_digits(entry["points"]), entry["graded"], said]
+
+
+def in_digits(points: float | None) -> str:
+    """Points as a grade book has them; empty for no grade."""
+    return "" if points is None else f"{points:g}"
 
 
 def as_text(name: str) -> str:

@@ -6,7 +6,6 @@ processes that grade do.
 """
 
 import functools
-import hashlib
 import json
 import secrets
 import sqlite3
@@ -28,9 +27,10 @@ from vqbet_course.grading import gradebook, report
 from vqbet_course.grading.answers import Answer
 from vqbet_course.grading.execution import execute
 from vqbet_course.grading.grades import Grade, Marked, Ungradable, Verdict
+from vqbet_course.grading.handout import digest_of
 from vqbet_course.grading.lessons import Lab, all_labs
 from vqbet_course.grading.limits import Limits
-from vqbet_course.grading.sandbox import Sandbox, bubblewrap_works, kept_sandbox, unenforced
+from vqbet_course.grading.sandbox import Sandbox, bubblewrap_works, kept_sandbox, sandbox_problem, unenforced
 from vqbet_course.grading.submissions import Submission, find_answers, find_submissions, read_notebook_of
 
 
@@ -43,6 +43,9 @@ class Options:
     execute: bool = True
 
 
+NOT_ENFORCED = "not enforced on this machine"
+
+
 # --- grading one submission ---------------------------------------------------------------------------------
 
 
@@ -53,7 +56,7 @@ def grade_submission(data: bytes, options: Options) -> Grade:
     verdicts = score(lab, answers, options)
     executed, problem = execute(data, lab) if options.execute else (b"", "")
     notes += [problem] if problem else []
-    notes += [f"not enforced on this machine: {what}" for what in unenforced()]
+    notes += [f"{NOT_ENFORCED}: {what}" for what in unenforced()]
     marked = [Marked(e.id, e.points, verdicts[e.id]) for e in lab.exercises.values()]
     return Grade(lab.name, marked, notes, executed, digest_of(data))
 
@@ -106,11 +109,6 @@ def stopped(ended: str, limits: Limits) -> Verdict | None:
 # --- grading a class ----------------------------------------------------------------------------------------
 
 
-def digest_of(data: bytes) -> str:
-    """A checksum of a submission."""
-    return hashlib.sha256(data).hexdigest()
-
-
 @functools.cache
 def lessons_digest() -> str:
     """A checksum of the exported cells of all labs: what grades depend on besides the submission."""
@@ -136,17 +134,22 @@ def grade(
     submissions = find_submissions(target)
     if jobs < 1:
         raise BadInput(f"--jobs {jobs}: give at least 1")
-    if require_sandbox and not bubblewrap_works():
-        raise BadInput(
-            "bubblewrap does not work here, and --require-sandbox asks for it; install it "
-            "(apt-get install bubblewrap), or leave --require-sandbox out"
-        )
+    if (problem := sandbox_problem()) and require_sandbox:
+        raise BadInput(f"bubblewrap does not work here, and --require-sandbox asks for it: {problem}")
+    if problem and dask is None:
+        print(UNPROTECTED.format(problem=problem), file=sys.stderr)
     with gradebook.opened(out) as store:
         run = ClassRun(out, store, options, set() if regrade else gradebook.digests(store, lessons_digest()))
         run.grade(submissions, jobs, dask, quiet)
         if not is_one(target):
             report.write_class(out, gradebook.existing(out), run.present, run.left_out)
     return run.problems
+
+
+UNPROTECTED = (
+    "grading without a sandbox, so that a submission can read and change what you can: bubblewrap does not work here: "
+    "{problem}; --require-sandbox refuses to grade so"
+)
 
 
 def is_one(target: Path) -> bool:
@@ -162,26 +165,37 @@ class ClassRun:
         self.problems: dict[str, str] = {}
         self.left_out: dict[str, str] = {}
         self.present: dict[str, str] = {}
+        self.kept = self.graded = self.unprotected = 0
+        self.bar = tqdm(disable=True)
 
     def grade(self, submissions: Sequence[Submission], jobs: int, dask: str | None, quiet: bool) -> None:
         """Grade all that have no grade; each report is written as soon as its grade is there."""
-        calls = self.missing(submissions)
-        first = next(calls, None)
-        if first is None:
-            return
-        with executor(jobs, dask) as pool:
-            done = completed(pool, grade_submission, chain([first], calls))
-            shown = tqdm(
-                done,
-                total=len(submissions),
-                desc="grading",
-                unit="submission",
-                disable=quiet,
-                dynamic_ncols=True,
-                file=sys.stderr,
-            )
-            for submission, future in shown:
-                self.keep(submission, future)
+        self.bar = tqdm(
+            total=len(submissions),
+            desc="grading",
+            unit="file",
+            disable=quiet,
+            dynamic_ncols=True,
+            file=sys.stderr,
+        )
+        with self.bar:
+            calls = self.missing(submissions)
+            first = next(calls, None)
+            if first is not None:  # processes are started for those alone that need them
+                with executor(jobs, dask) as pool:
+                    for submission, future in completed(pool, grade_submission, chain([first], calls)):
+                        self.keep(submission, future)
+        if not quiet:
+            print(self.summary(), file=sys.stderr)
+
+    def summary(self) -> str:
+        """How many files there were, and what became of them."""
+        total = self.graded + self.kept + len(self.problems) + len(self.left_out)
+        parts = [f"{self.graded} graded" + (f" ({self.unprotected} without a sandbox)" if self.unprotected else "")]
+        parts += [f"{self.kept} had their grade"] if self.kept else []
+        parts += [f"{len(self.problems)} not graded"] if self.problems else []
+        parts += [f"{len(self.left_out)} left out, made by programs"] if self.left_out else []
+        return f"{total} file{'' if total == 1 else 's'}: {', '.join(parts)}"
 
     def missing(self, submissions: Sequence[Submission]) -> Iterator[tuple[Submission, tuple[bytes, Options]]]:
         """The submissions without a grade, with the arguments of `grade_submission`; each is read when it is asked for,
@@ -194,7 +208,10 @@ class ClassRun:
                 continue
             self.present[submission.name] = digest_of(data)
             written = (report.folder_of(self.out, submission.name) / "report.json").is_file()
-            if not written or (submission.name, self.present[submission.name]) not in self.done:
+            if written and (submission.name, self.present[submission.name]) in self.done:
+                self.kept += 1
+                self.bar.update()
+            else:
                 yield submission, (data, self.options)
 
     def keep(self, submission: Submission, future: "Future[Grade]") -> None:
@@ -202,8 +219,12 @@ class ClassRun:
         digest = self.present[submission.name]
         try:
             grade = future.result()
-            report.write_student(report.folder_of(self.out, submission.name), submission.name, grade)
+            folder = report.folder_of(self.out, submission.name)
+            report.write_student(folder, submission.name, grade, submission.student)
             gradebook.keep(self.store, submission, digest, grade, lessons=lessons_digest())
+            self.graded += 1
+            self.unprotected += any(note.startswith(NOT_ENFORCED) for note in grade.notes)
+            self.bar.update()
         except Ungradable as problem:
             self.refuse(submission, digest, str(problem))
         except (BrokenProcessPool, CancelledError):
@@ -217,3 +238,4 @@ class ClassRun:
         gradebook.keep(self.store, submission, digest, None, why)
         self.present[submission.name] = digest
         (self.left_out if submission.left_out else self.problems)[submission.name] = why
+        self.bar.update()

@@ -40,6 +40,10 @@ SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 HELD = ("torch", "numpy", "einops", "safetensors", "torchvision", "scipy", "matplotlib", "tqdm", "gymnasium")
 """The packages that a student's code may import; safetensors carries inputs in and answers out."""
 
+AHEAD = {"torch.optim": "torch._dynamo", "torchvision": "torchvision"}
+"""What a sandbox imports before the first exercise, for labs that hold a text: an optimizer imports the first when it is
+made; both take seconds, which no student's limit should pay."""
+
 STARTING_S = 600
 """How long a sandbox may take to import torch, on a busy machine."""
 
@@ -132,7 +136,6 @@ def interpreter() -> list[str]:
 
 def bubblewrap(shown: Sequence[str], tmp_size: int) -> list[str]:
     """The start of a command that runs in a sandbox: `shown` are bwrap's arguments for what can be read there."""
-    as_root = ["--cap-drop", "ALL"] + sum((["--cap-add", f"CAP_{c}"] for c in ("SETUID", "SETGID", "KILL")), [])
     return [
         "bwrap",
         "--die-with-parent",
@@ -143,7 +146,7 @@ def bubblewrap(shown: Sequence[str], tmp_size: int) -> list[str]:
         "--unshare-net",
         "--unshare-uts",
         "--unshare-cgroup-try",
-        *(as_root if os.getuid() == 0 else ["--unshare-user"]),
+        *whose_user(),
         "--perms",
         "1777",
         "--size",
@@ -164,13 +167,56 @@ def bubblewrap(shown: Sequence[str], tmp_size: int) -> list[str]:
     ]
 
 
+def whose_user() -> list[str]:
+    """Arguments of bwrap that say as which user it runs what it runs."""
+    if os.getuid() != 0:
+        return ["--unshare-user"]
+    if free_users():  # the runner becomes one of them for each exercise
+        return ["--cap-drop", "ALL", *sum((["--cap-add", f"CAP_{c}"] for c in ("SETUID", "SETGID", "KILL")), [])]
+    return ["--unshare-user", "--uid", NOBODY, "--gid", NOBODY, "--cap-drop", "ALL"]
+
+
+NOBODY = "65534"
+
+
 @functools.cache
-def bubblewrap_works() -> bool:
-    """Whether bubblewrap is here and runs this interpreter: tried, not assumed."""
+def free_users() -> range:
+    """Numbers of users that root can become and that nothing belongs to; none where root is mapped alone, as in some
+    containers."""
+    mapped = [users_in(Path(f"/proc/self/{kind}_map").read_text()) for kind in ("uid", "gid")]
+    for wanted in (range(2_000_000, 3_000_000), range(60_000, 65_000)):
+        if all(any(wanted[0] in part and wanted[-1] in part for part in parts) for parts in mapped):
+            return wanted
+    return range(0)
+
+
+def users_in(text: str) -> list[range]:
+    """The users that a map of the kernel names: lines of the first one inside, the first one outside, how many."""
+    rows = [[int(number) for number in line.split()] for line in text.splitlines()]
+    return [range(first, first + n) for first, _, n in rows]
+
+
+@functools.cache
+def sandbox_problem() -> str:
+    """Why bubblewrap does not work here, and what to do; empty where it runs this interpreter: tried, not assumed."""
     if not shutil.which("bwrap"):
-        return False
+        return "it is not installed; install it (apt-get install bubblewrap)"
     command = [*bubblewrap(interpreter(), 1 << 20), os.path.realpath(sys.executable), "-I", "-S", "-c", "pass"]
-    return subprocess.run(command, capture_output=True, timeout=STARTING_S).returncode == 0
+    done = subprocess.run(command, capture_output=True, timeout=STARTING_S)
+    if done.returncode == 0:
+        return ""
+    said = " ".join(done.stderr.decode(errors="replace").split())[-200:] or f"exit status {done.returncode}"
+    if "amespace" in said:
+        return (
+            f"this machine refuses namespaces ({said}); allow them (sysctl -w user.max_user_namespaces=15000 and, "
+            "where there is one, kernel.apparmor_restrict_unprivileged_userns=0), or grade as root or in a virtual machine"
+        )
+    return f"it does not run this Python ({said}); use a Python that lies in /usr, or in a folder that all can read"
+
+
+def bubblewrap_works() -> bool:
+    """Whether bubblewrap is here and runs this interpreter."""
+    return not sandbox_problem()
 
 
 def unenforced() -> list[str]:
@@ -190,7 +236,7 @@ def unenforced() -> list[str]:
 def where_it_runs(limits: Limits) -> Limits:
     """The limits as they are on this machine; root's sandboxes each have a user that nothing belongs to."""
     isolated = bubblewrap_works()
-    uid = 2_000_000 + secrets.randbelow(1_000_000) if isolated and os.getuid() == 0 else 0
+    uid = secrets.choice(free_users()) if isolated and os.getuid() == 0 and free_users() else 0
     return replace(limits, uid=uid, own_pids=isolated, cpu=own_processor())
 
 
@@ -274,6 +320,10 @@ class Sandbox:
         write_modules(self.lab, folder)
         return folder
 
+    def mentions(self, text: str) -> bool:
+        """Whether the lab's exported cells hold a text."""
+        return any(text in source_of(cell) for cell in self.lab.exported)
+
     def command(self, files: ExitStack) -> tuple[list[str], list[int]]:
         """What starts the runner, without its arguments, and the open files that it inherits; `files` closes them."""
         python = os.path.realpath(sys.executable)
@@ -299,9 +349,7 @@ class Sandbox:
         self.stop()
         self.control, inside = socket.socketpair()
         root = "" if bubblewrap_works() else str(self.folder)
-        optimizes = any("torch.optim" in source_of(cell) for cell in self.lab.exported)
-        # an optimizer imports this when it is first made; it takes seconds, which no student's limit should pay
-        ahead = "torch._dynamo" if optimizes else "torch"
+        ahead = next((module for text, module in AHEAD.items() if self.mentions(text)), "torch")
         with ExitStack() as files:
             command, inherited = self.command(files)
             command += [str(inside.fileno()), ahead, f"{root}/packages", f"{root}/course"]

@@ -35,6 +35,7 @@ from vqbet_course.lerobot_policy.processor_vqbet_course import clipping, with_sp
 from vqbet_course.policy import VQBeTPolicy
 from vqbet_course.tasks import open_source, task_of
 from vqbet_course.training.checkpoints import load_tensors
+from vqbet_course.training.devices import CPU, Computing
 from vqbet_course.training.factory import build_network
 from vqbet_course.training.integrity import WEIGHTS, check_finite
 from vqbet_course.training.runs import Run, TrainingPlan, finish_run
@@ -49,12 +50,13 @@ BEFORE_PROCESSORS = ("normalize_inputs.", "normalize_targets.", "unnormalize_out
 """How the names of statistics among the weights begin, where LeRobot was older than its processors."""
 
 
-def export_run(run: Run, out: Path, kind: str = "vqbet_course", clip: bool = True) -> str:
+def export_run(run: Run, out: Path, kind: str = "vqbet_course", clip: bool = True, computing: Computing = CPU) -> str:
     """Write a run as a LeRobot checkpoint into the folder `out`, written atomically. Returns how it clips, in words.
 
     kind: `vqbet_course` for the plugin, which keeps all of our configuration but the batch sizes, or `vqbet` for
     LeRobot's own policy. clip: whether no number of a command can leave its bounds, those of the run's task or else its
-    own range in the demonstrations; LeRobot's own policy has no place for that. Raises BadInput when `out` holds
+    own range in the demonstrations; LeRobot's own policy has no place for that. computing: the device that LeRobot loads
+    the policy to, and whether it computes in bfloat16 there, LeRobot's `use_amp`. Raises BadInput when `out` holds
     something, and as `to_lerobot` does for what has no place in `vqbet`.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -69,6 +71,7 @@ def export_run(run: Run, out: Path, kind: str = "vqbet_course", clip: bool = Tru
         started = replace(run.policy.config, pretrained_backbone_weights=None)  # else fetched when it is built
         config = VQBeTCourseConfig.of(started, action_bounds=bounds, clip_actions=clip, device="cpu", push_to_hub=False)
         policy = wrap(run.policy, config)
+    policy.config.device, policy.config.use_amp = computing.device, computing.precision == "bfloat16"
     with in_plain_words(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:

@@ -7,7 +7,8 @@ until it is asked for.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -126,6 +127,29 @@ def open_source(
         assert adapted is not None
         return adapted
     return next((found for found in (task.adapt(opened) for task in every_task()) if found is not None), opened)
+
+
+def open_sources(
+    texts: Sequence[str], task: str | None, choice: "Choice", units: Sequence[str] = (), render: bool = False
+) -> "Source":
+    """Several SOURCEs, opened as `open_source` does and joined; `units`: units that they do not state, as FEATURE=UNIT;
+    `render`: with drawings of their states, which `choice` resizes, too. Raises BadInput for what cannot be."""
+    from vqbet_course.datasets.choice import joined, resized
+    from vqbet_course.datasets.readers import with_units
+
+    stored = replace(choice, resize=None) if render else choice
+    opened = with_units(joined([open_source(text, task=task, choice=stored) for text in texts]), units)
+    if not render:
+        return opened
+    drawn = with_drawings(opened)
+    return drawn if choice.resize is None else resized(drawn, *choice.resize)
+
+
+def task_before_renaming(texts: Sequence[str], choice: "Choice") -> "Task | None":
+    """The task that SOURCEs are of by their own names, where they are of none by those that `choice` gives them."""
+    if not choice.rename or task_of(open_sources(texts, None, choice).contract):
+        return None
+    return task_of(open_sources(texts, None, replace(choice, rename=())).contract)
 
 
 def augmented(demos: "Demos", chunk_size: int) -> "Demos":

@@ -47,6 +47,14 @@ class PartialObservation(Protocol):
         """The field (size,) of the next step as the policy sees it."""
 
 
+class Demonstrator(Protocol):
+    """A scripted demonstrator, asked step by step in whatever state the environment is. It remembers what it plans, so
+    one demonstrator is for one episode; `copy.copy` gives another one with the same plan."""
+
+    def __call__(self, observation: Any, /) -> np.ndarray:
+        """What the environment observes now -> the action (A,) that the demonstrator would take, in its unit."""
+
+
 class Task:
     """One world: what is special about it, each with a default, so that a task is its contract and its environment.
 
@@ -224,6 +232,14 @@ class Task:
     def demonstrations(self, episodes: int, seed: int, **options: Any) -> Source:
         """Episodes by a scripted demonstrator. Raises BadInput for a task that has none."""
         raise BadInput(f"{self.title} has no scripted demonstrator")
+
+    def demonstrator(self, seed: int) -> Demonstrator:
+        """The scripted demonstrator for one episode; `seed` seeds its draws. Raises BadInput for a task that has none."""
+        raise BadInput(f"{self.title} has no scripted demonstrator")
+
+    def copy_env(self, env: gym.Env) -> gym.Env:
+        """Another environment in the same state, to try actions in."""
+        return copy.deepcopy(env)
 
     def augmentable(self, contract: Contract) -> bool:
         """Whether training augments demonstrations of this contract unless it is told not to."""

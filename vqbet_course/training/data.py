@@ -1,25 +1,34 @@
 """Demonstrations prepared for training: a configuration that fits them, and their windows, made once."""
 
+import sys
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import Contract
+from vqbet_course.datasets.stored_images import stored_in
 from vqbet_course.demos import Demos, Normalizer, Windows, make_windows
 from vqbet_course.tasks import augmented, task_of
+from vqbet_course.training.devices import CPU, Computing
 from vqbet_course.training.factory import for_cameras
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a run trains on: the windows, their normalizer and contract, and one normalised unit of action in the
-    action's own unit (pixels on PushT)."""
+    """What a run trains on: the windows, their normalizer and contract, one normalised unit of action in the action's own
+    unit (pixels on PushT), and where and how its network computes."""
 
     windows: Windows
     normalizer: Normalizer
     contract: Contract
     action_unit: float
+    computing: Computing = CPU
+
+    def on(self, computing: Computing) -> "Setup":
+        """The same, for a network that computes so."""
+        return replace(self, windows=computing.windows(self.windows), computing=computing)
 
 
 def laptop_changes(contract: Contract) -> dict[str, Any]:
@@ -63,14 +72,31 @@ def check_fit(demos: Demos, config: VQBeTConfig) -> None:
         raise BadInput(f"{demos.source}: holds {found}, the configuration expects {wanted}")
 
 
-def prepare(demos: Demos, config: VQBeTConfig, augment: bool, goal: str = "none") -> Setup:
+def decode_images(demos: Demos, config: VQBeTConfig) -> None:
+    """Decode the images of demonstrations into their cache, and say before what they take in memory and on the disk."""
+    found = stored_in(demos.observation)
+    stored = list(found.values())
+    if stored and not stored[0].files.cache.quiet:
+        numbers = sum(values.nbytes for name, values in demos.columns.items() if name not in found)
+        frame = sum(prod(images.shape[1:]) for images in stored)
+        batch = config.batch_size * config.n_obs_steps * frame * 5  # bytes, then numbers of four bytes
+        print(f"memory: {numbers / 1e9:.2f} GB of numbers, {batch / 1e9:.2f} GB of images in a batch", file=sys.stderr)
+    for images in stored:
+        images.fill()
+
+
+def prepare(
+    demos: Demos, config: VQBeTConfig, augment: bool, goal: str = "none", normalizer: Normalizer | None = None
+) -> Setup:
     """The windows of demonstrations, made once for the whole run; `goal` says how goals are drawn (lesson 11).
+    `normalizer`: that of the weights to train on (lesson 15), by default one that fits the demonstrations.
 
     Raises BadInput when they do not fit the configuration."""
     check_fit(demos, config)
+    decode_images(demos, config)
     contract = demos.contract
     demos = augmented(demos, config.action_chunk_size) if augment else demos
-    normalizer = Normalizer.fit(demos, relative=config.use_relative_actions)
+    normalizer = normalizer or Normalizer.fit(demos, relative=config.use_relative_actions)
     windows = make_windows(
         demos, normalizer, config.n_obs_steps, config.n_queries, config.action_chunk_size, config.use_relative_actions
     )

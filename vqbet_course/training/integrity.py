@@ -1,17 +1,15 @@
 """A run directory that cannot be spoiled: one training at a time, and files that are those that were written."""
 
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 import torch
 
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
-from vqbet_course.core.io import in_plain_words, read_json, write_json
+from vqbet_course.core.io import in_plain_words, read_json, try_lock, write_json
 from vqbet_course.core.specs import Contract
 from vqbet_course.demos import Normalizer
 
@@ -44,28 +42,11 @@ def locked(out: Path) -> Iterator[None]:
         file.close()
 
 
-def try_lock(file: IO[str]) -> bool:
-    """Lock an open file for this process; False where another one has it."""
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with suppress(FileNotFoundError):
-                return os.fstat(file.fileno()).st_ino == os.stat(file.name).st_ino  # its last owner may remove it
-            return False
-    except OSError:
-        return False
-    return True
-
-
 def record_checksums(out: Path) -> None:
     """Write the checksums of the weights and the normalizer, of those that are there."""
-    write_json(out / CHECKSUMS, {name: checksum(out / name) for name in (WEIGHTS, NORMALIZER) if (out / name).exists()})
+    write_json(
+        out / CHECKSUMS, {name: file_checksum(out / name) for name in (WEIGHTS, NORMALIZER) if (out / name).exists()}
+    )
 
 
 def verify_checksums(out: Path) -> None:
@@ -76,14 +57,14 @@ def verify_checksums(out: Path) -> None:
         out / CHECKSUMS, lambda values: {name: str(values[name]) for name in (WEIGHTS, NORMALIZER) if name in values}
     )
     for name, digest in known.items():
-        if not (out / name).exists() or checksum(out / name) != digest:
+        if not (out / name).exists() or file_checksum(out / name) != digest:
             raise BadInput(
                 f"{out / name}: is not the file that this run wrote, its checksum differs from that in "
                 f"{CHECKSUMS}; copy the run again, or train again"
             )
 
 
-def checksum(path: Path) -> str:
+def file_checksum(path: Path) -> str:
     """SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

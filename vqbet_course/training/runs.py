@@ -11,12 +11,16 @@ from vqbet_course.core.configuration import VQBeTConfig, typed
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import read_json, write_json
 from vqbet_course.core.specs import Contract
+from vqbet_course.datasets.choice import Choice, height_and_width
+from vqbet_course.datasets.source import Source
 from vqbet_course.datasets.splits import Split
+from vqbet_course.datasets.stored_images import ImageCache
 from vqbet_course.demos import Normalizer
 from vqbet_course.policy import VQBeTPolicy
-from vqbet_course.tasks import NO_TASK, get_task
+from vqbet_course.tasks import NO_TASK, get_task, open_source
 from vqbet_course.training.checkpoints import load_weights, save_weights
 from vqbet_course.training.data import Setup
+from vqbet_course.training.devices import CPU, Computing
 from vqbet_course.training.factory import build_network
 from vqbet_course.training.integrity import (
     NORMALIZER,
@@ -31,10 +35,16 @@ from vqbet_course.training.integrity import (
 SHIPPED = Path(vqbet_course.__file__).parent / "data" / "shipped"
 """The run directory that comes with the course."""
 
+IMAGES = "images"
+"""Where a run directory keeps decoded images until it has trained, unless they have a cache of their own."""
+
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """The plan of a training, fixed before it starts. The same plan and configuration give the same weights."""
+    """The plan of a training, fixed before it starts. The same plan and configuration give the same weights.
+
+    resize: height x width that images get, as on the command line; cache: the folder of decoded images, None: IMAGES;
+    start: the run whose weights, tokenizer and normalizer it continues with (lesson 15), None: it starts anew."""
 
     data: str
     steps: int
@@ -44,17 +54,36 @@ class TrainingPlan:
     threads: int
     goal: str = "none"
     task: str | None = None
+    resize: str | None = None
+    cache: str | None = None
+    device: str = "cpu"
+    precision: str = "float32"
+    start: str | None = None
+
+    def open(self, data: str | None = None) -> Source:
+        """A SOURCE, by default the one to train on, as this training sees it."""
+        return open_resized(data or self.data, self.task, self.resize)
+
+    def image_cache(self, out: Path, quiet: bool = True) -> ImageCache:
+        """Where decoded images lie: in the cache of their own, else in a folder below `out`."""
+        return ImageCache(Path(self.cache) if self.cache else out / IMAGES, quiet=quiet)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A trained policy with its normalizer, contract and plan."""
+    """A trained policy with its normalizer, contract and plan, and where and how the policy computes."""
 
     path: Path
     policy: VQBeTPolicy
     normalizer: Normalizer
     contract: Contract
     plan: TrainingPlan
+    computing: Computing = CPU
+
+
+def open_resized(data: str, task: str | None, resize: str | None) -> Source:
+    """A SOURCE as its task sees it, with images of this height x width. Raises BadInput for what cannot be read."""
+    return open_source(data, task=task, choice=Choice(resize=height_and_width(resize)))
 
 
 def check_start(out: Path, seed: int) -> None:
@@ -96,8 +125,9 @@ def finish_run(out: Path, network: nn.Module) -> None:
     record_checksums(out)
 
 
-def load_run(source: str | Path) -> Run:
-    """A run directory, or `shipped`, the policy that comes with the course. Raises BadInput for anything else."""
+def load_run(source: str | Path, computing: Computing = CPU) -> Run:
+    """A run directory, or `shipped`, the policy that comes with the course, with a policy that computes so. Raises
+    BadInput for anything else."""
     path = SHIPPED if str(source) == "shipped" else Path(source)
     if not path.is_dir():
         raise BadInput(f"{path}: no such run directory; train one with: vqbet-course train --minutes 15 --out {path}")
@@ -112,4 +142,4 @@ def load_run(source: str | Path) -> Run:
     contract = read_json(path / "contract.json", Contract.from_dict)
     check_contract(contract, config, path / "contract.json")
     verify_checksums(path)
-    return Run(path, VQBeTPolicy(network.eval()), normalizer, contract, plan)
+    return Run(path, VQBeTPolicy(computing.place(network).eval()), normalizer, contract, plan, computing)

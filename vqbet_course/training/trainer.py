@@ -1,6 +1,8 @@
 """A training from a SOURCE to a run directory: `train` starts one, `resume` continues it (lesson 08)."""
 
+import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,21 +11,33 @@ import torch
 
 from vqbet_course.core.budget import Budget
 from vqbet_course.core.configuration import VQBeTConfig
+from vqbet_course.core.errors import BadInput
 from vqbet_course.core.hooks import Hook
-from vqbet_course.core.io import drop_partials
+from vqbet_course.core.io import drop_partials, read_json
 from vqbet_course.datasets.choice import episodes_of_task
 from vqbet_course.datasets.splits import Split, read_split
-from vqbet_course.demos import Demos, load_demos
+from vqbet_course.datasets.stored_images import ImageCache
+from vqbet_course.demos import Demos, Normalizer, load_demos
 from vqbet_course.policy import VQBeT, VQBeTPolicy
-from vqbet_course.tasks import open_source, task_of
+from vqbet_course.tasks import task_of
 from vqbet_course.train import policy_stage, run_randomness, run_stage, split_steps, vqvae_stage
 from vqbet_course.training.calibration import seconds_per_step, steps_within, using_threads
-from vqbet_course.training.checkpoints import SaveCheckpoints, load_tensors, read_checkpoint
+from vqbet_course.training.checkpoints import SaveCheckpoints, load_tensors, load_weights, read_checkpoint
 from vqbet_course.training.data import Setup, fitting, prepare, with_goal
+from vqbet_course.training.devices import CPU, Computing, set_precision
 from vqbet_course.training.factory import build_network, start_network
-from vqbet_course.training.integrity import locked, verify_checksums
+from vqbet_course.training.integrity import NORMALIZER, WEIGHTS, locked, verify_checksums
 from vqbet_course.training.log import TrainingLog
-from vqbet_course.training.runs import TrainingPlan, begin_run, check_start, finish_run, read_plan
+from vqbet_course.training.runs import (
+    IMAGES,
+    Run,
+    TrainingPlan,
+    begin_run,
+    check_start,
+    finish_run,
+    open_resized,
+    read_plan,
+)
 
 
 def calibrated_threads(config: VQBeTConfig, setup: Setup, seed: int) -> int:
@@ -34,7 +48,7 @@ def calibrated_threads(config: VQBeTConfig, setup: Setup, seed: int) -> int:
     if most == 1:
         return 1
     with run_randomness(seed):
-        stage = policy_stage(build_network(config), setup.windows, 100)
+        stage = policy_stage(setup.computing.place(build_network(config)), setup.windows, 100)
         seconds = []
         for threads in (1, most):
             with using_threads(threads):
@@ -47,7 +61,7 @@ def calibrated_steps(budget: Budget, config: VQBeTConfig, setup: Setup, seed: in
     if budget.seconds is None:
         return int(budget.steps or 0)
     with run_randomness(seed):
-        network = build_network(config)
+        network = setup.computing.place(build_network(config))
         first, second = (
             seconds_per_step(make(network, setup.windows, 100), seed) for make in (vqvae_stage, policy_stage)
         )
@@ -60,18 +74,23 @@ def run_plan(
     """Both stages, from wherever the run directory stands; then the weights that act go to model.safetensors."""
     saved = read_checkpoint(out)
     with run_randomness(plan.seed):
-        network = build_network(config) if saved else start_network(config)
+        network = build_network(config) if saved or plan.start else start_network(config)
         if saved:
             load_tensors(network, saved.part("policy"), saved.path)
+        elif plan.start:
+            load_weights(network, Path(plan.start) / WEIGHTS)
+        setup.computing.place(network)
         steps = (plan.vqvae_steps, plan.steps - plan.vqvae_steps)
-        for number in range(saved.stage if saved else 0, 2):
+        for number in range(saved.stage if saved else int(plan.start is not None), 2):
             stage = (vqvae_stage, policy_stage)[number](network, setup.windows, steps[number])
             start = saved.restore(stage) if saved and number == saved.stage else 0
             log = TrainingLog(out, setup.action_unit, setup.contract.action.unit, quiet)
             run_stage(stage, plan.seed, start, [log, SaveCheckpoints(out, network, number), *hooks])
     acting = stage.acting()
     assert isinstance(acting, VQBeT)
+    set_precision(acting, "float32")
     finish_run(out, acting)
+    shutil.rmtree(out / IMAGES, ignore_errors=True)  # a cache of one's own stays
     return VQBeTPolicy(acting.eval())
 
 
@@ -79,6 +98,16 @@ def augmentable(demos: Demos) -> bool:
     """Whether the task of these demonstrations can make more of them."""
     task = task_of(demos.contract)
     return task is not None and task.augmentable(demos.contract)
+
+
+def prepare_in(out: Path, demos: Demos, config: VQBeTConfig, augment: bool, goal: str) -> Setup:
+    """What `prepare` makes for a new run directory, which does not stay behind, empty, where that is not possible."""
+    try:
+        return prepare(demos, config, augment, goal)
+    except BadInput:
+        with suppress(OSError):
+            out.rmdir()
+        raise
 
 
 def train(
@@ -98,6 +127,9 @@ def train(
     only_task: str | None = None,
     changes: dict[str, Any] | None = None,
     threads: int | None = None,
+    resize: str | None = None,
+    cache: Path | None = None,
+    computing: Computing = CPU,
     hooks: Sequence[Hook] = (),
 ) -> VQBeTPolicy:
     """Train both stages on a SOURCE into a run directory, and return the policy that acts.
@@ -107,13 +139,15 @@ def train(
     are drawn (lesson 11); observe, the names that the policy sees, by default all numbers; weights, those of torchvision
     that its camera starts from; task, whose demonstrations they are (`tasks.open_source`); only_task, which of the
     tasks of its episodes to train on; changes, fields of the configuration to set; threads of PyTorch, by default
-    `calibrated_threads` for minutes, and 1 for steps, which then give the same weights again; hooks, called in both
-    stages. Raises BadInput for unusable data or an `out` that already holds a run.
+    `calibrated_threads` for minutes, and 1 for steps, which then give the same weights again; resize, height x width that
+    images get; cache, the folder of decoded images, by default one in `out` that is removed at the end; computing, the
+    device and precision; hooks, called in both stages. Raises BadInput for unusable data or an `out` that already holds a
+    run.
     """
     out, budget = Path(out), Budget(minutes, steps)
     check_start(out, seed)
-    source = open_source(data, task=task)
-    demos = load_demos(source, observe)
+    source, place = open_resized(data, task, resize), str(cache.absolute()) if cache else None
+    demos = load_demos(source, observe, ImageCache(Path(place or out / IMAGES), quiet=quiet))
     parts = read_split(split) if split else Split(data, len(demos), list(range(len(demos))))
     if only_task is not None:
         parts = parts.keeping(episodes_of_task(source, only_task))
@@ -122,23 +156,52 @@ def train(
     with run_randomness(seed):
         start_network(config)  # weights that are not to be had are found out before anything is written
     augment = augmentable(demos) if augment is None else augment
-    setup = prepare(demos, config, augment, goal)
+    setup = prepare_in(out, demos, config, augment, goal).on(computing)
     threads = threads or (1 if minutes is None else calibrated_threads(config, setup, seed))
     with using_threads(threads):
         steps = calibrated_steps(budget, config, setup, seed)
-    plan = TrainingPlan(data, steps, split_steps(steps, config), seed, augment, threads, goal, task)
+    how = (computing.device, computing.precision)
+    first = split_steps(steps, config)
+    plan = TrainingPlan(data, steps, first, seed, augment, threads, goal, task, resize, place, *how)
     with using_threads(threads), locked(out):
         check_start(out, seed)  # another training may have begun in the meantime
         begin_run(out, plan, config, setup, parts)
         return run_plan(plan, config, setup, out, quiet, hooks)
 
 
-def resume(out: Path, quiet: bool = False, hooks: Sequence[Hook] = ()) -> VQBeTPolicy:
-    """Continue a run that was interrupted; it ends with the weights of one that was not."""
+def train_further(run: Run, data: str, out: Path, steps: int, seed: int = 0, quiet: bool = False) -> VQBeTPolicy:
+    """Train the policy of a finished run further, on a SOURCE, into a run directory of its own (lesson 15).
+
+    It starts from the run's weights, with a warm-up of the learning rate; tokenizer and normalizer stay, so that codes
+    and numbers keep their meaning. Configuration, augmentation and goals are those of the run. Raises BadInput as
+    `train` does."""
+    check_start(out, seed)
+    config, was = run.policy.network.config, run.plan
+    demos = load_demos(was.open(data), [*config.image_shapes, *config.observation_sizes], was.image_cache(out, quiet))
+    setup = prepare(demos, config, was.augment, was.goal, run.normalizer).on(Computing.asked(was.device, was.precision))
+    plan = replace(was, data=data, steps=steps, vqvae_steps=0, seed=seed, threads=1, start=str(run.path))
+    with using_threads(1), locked(out):
+        begin_run(out, plan, config, setup, Split(data, len(demos), list(range(len(demos)))))
+        return run_plan(plan, config, setup, out, quiet)
+
+
+def resume(
+    out: Path,
+    quiet: bool = False,
+    hooks: Sequence[Hook] = (),
+    device: str | None = None,
+    precision: str | None = None,
+) -> VQBeTPolicy:
+    """Continue a run that was interrupted; it ends with the weights of one that was not, where device and precision are
+    those of its plan, as they are unless given."""
     out = Path(out)
     plan, config = read_plan(out)
-    demos = load_demos(open_source(plan.data, task=plan.task), [*config.image_shapes, *config.observation_sizes])
-    setup = prepare(read_split(out / "split.json").training(demos), config, plan.augment, plan.goal)
+    observe = [*config.image_shapes, *config.observation_sizes]
+    demos = load_demos(plan.open(), observe, plan.image_cache(out, quiet))
+    computing = Computing.asked(device or plan.device, precision or plan.precision)
+    demos = read_split(out / "split.json").training(demos)
+    normalizer = read_json(out / NORMALIZER, Normalizer.from_dict) if plan.start else None
+    setup = prepare(demos, config, plan.augment, plan.goal, normalizer).on(computing)
     with using_threads(plan.threads), locked(out):
         verify_checksums(out)
         drop_partials(out)

@@ -100,6 +100,8 @@ class Drive:
 
     def finish(self, success: bool) -> None:
         """End the running episode: note how it went, keep it if a hand drove. One of a single step is no episode."""
+        from vqbet_course.rollout import max_reward
+
         if len(self.rows) > 1:
             corners, pusher, action, human, coverage = (np.array(column) for column in zip(*self.rows, strict=True))
             self.results.append(
@@ -119,6 +121,7 @@ class Drive:
                         "observation.state": pusher.astype(np.float32),
                         "action": action.astype(np.float32),
                         "intervention": (human & (self.run is not None))[:, None].astype(np.int64),
+                        "next.reward": max_reward(coverage, self.task.success_progress)[:, None].astype(np.float32),
                     }
                 )
         self.rows = []
@@ -154,7 +157,8 @@ def write_driven(episodes: Sequence[Numbers], out: Path, quiet: bool = True) -> 
     if old.exists() and not out.exists():  # killed between two renames
         old.rename(out)
     before = list(open_source(str(out)).sound_episodes()) if out.exists() else []
-    numbers = [*({name: episode.numbers[name] for name in episodes[0]} for episode in before), *episodes]
+    names = [name for name in episodes[0] if all(name in episode.numbers for episode in before)]
+    numbers = [{name: episode[name] for name in names} for episode in [*(e.numbers for e in before), *episodes]]
     task = get_task(DEFAULT_TASK)
     contract = task.contract.data
     every = [Episode(episode, f"driven episode {number}") for number, episode in enumerate(numbers)]

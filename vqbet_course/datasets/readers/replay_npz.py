@@ -1,6 +1,7 @@
 """An .npz of a replay buffer: `action` (N, A), `episode_ends` (E,), and others, `state` (N, size) among them."""
 
 import math
+import threading
 import zipfile
 from pathlib import Path
 from typing import IO
@@ -34,10 +35,11 @@ def open_source(path: Path, choice: Choice) -> Source:
 
 
 class StoredArray:
-    """An array (N, ...) in an .npz whose rows are read in order, when they are asked for: numpy would read them all."""
+    """An array (N, ...) in an .npz whose rows are read in order, when they are asked for: numpy would read them all.
+    Each thread reads at a place of its own."""
 
     def __init__(self, path: Path, name: str):
-        self.path, self.name = path, name
+        self.path, self.name, self.place = path, name, threading.local()
         self.shape, by_column, self.dtype = self.rewind()
         self.ndim = len(self.shape)
         self.check_size()
@@ -57,20 +59,21 @@ class StoredArray:
 
     def rewind(self) -> tuple[tuple[int, ...], bool, np.dtype]:
         """Go to row 0; returns what numpy wrote in front of it: shape, whether column by column, and type."""
-        self.file: IO[bytes] = zipfile.ZipFile(self.path).open(self.name)  # noqa: SIM115 (read row by row)
-        self.row = 0
-        version = np.lib.format.read_magic(self.file)
+        file: IO[bytes] = zipfile.ZipFile(self.path).open(self.name)  # noqa: SIM115 (read row by row)
+        self.place.file, self.place.row = file, 0
+        version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        return read(self.file)
+        return read(file)
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         if self.whole is not None:
             return self.whole[rows]
-        if rows.start < self.row:
+        if rows.start < getattr(self.place, "row", np.inf):
             self.rewind()
+        place = self.place
         size = self.dtype.itemsize * math.prod(self.shape[1:])
-        skip = (rows.start - self.row) * size
+        skip = (rows.start - place.row) * size
         while skip > 0:
-            skip -= len(self.file.read(min(skip, SKIPPED_AT_ONCE))) or skip
-        data, self.row = self.file.read((rows.stop - rows.start) * size), rows.stop
+            skip -= len(place.file.read(min(skip, SKIPPED_AT_ONCE))) or skip
+        data, place.row = place.file.read((rows.stop - rows.start) * size), rows.stop
         return np.frombuffer(data, self.dtype).reshape(-1, *self.shape[1:])

@@ -14,6 +14,12 @@ from vqbet_course.tasks.navigation.environment import INSTRUCTION, MAX_STEP, Nav
 BEHIND_THE_GOAL = 20
 """Steps that demonstrations walk on behind the goal where long chunks learn from them."""
 
+WIDTH = 0.43
+"""Metres from the middle of the disc at which a guide passes it: the middle of what demonstrators draw."""
+
+OFF_AXIS = 0.02
+"""Metres from the axis beyond which a robot is on one side of it."""
+
 Policy = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 """position (2,) and the episode's generator -> chunk (W, 2) of displacements; all in metres."""
 
@@ -66,6 +72,21 @@ def demonstrator(route: tuple[int, ...], width: float) -> Policy:
         return (aim * MAX_STEP / np.linalg.norm(aim))[None].astype(np.float32)
 
     return act
+
+
+class Guide:
+    """The demonstrator for one episode of one disc, asked in any state: it passes the disc on the side that `seed` draws,
+    or, once the robot is off the axis, on the side where it is, and keeps to it. It stops in the middle of the goal."""
+
+    def __init__(self, seed: int) -> None:
+        self.side, self.decided = int(np.random.default_rng(seed).choice([-1, 1])), False
+
+    def __call__(self, observation: np.ndarray) -> np.ndarray:
+        """Position (2,) -> displacement (2,); metres."""
+        if not self.decided and abs(observation[1]) > OFF_AXIS:
+            self.side, self.decided = int(np.sign(observation[1])), True
+        move = demonstrator((self.side,), WIDTH)(observation, np.random.default_rng(0))[0]
+        return move * np.float32(min(1.0, np.hypot(observation[0] - 1, observation[1]) / MAX_STEP))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets.source import Source
 from vqbet_course.tasks.navigation.environment import INSTRUCTION, NavigationEnv, y_beside_disc
-from vqbet_course.tasks.task import Task
+from vqbet_course.tasks.task import Demonstrator, Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +32,12 @@ class Navigation(Task):
         if unknown:
             raise BadInput(f"navigation's demonstrator has no option {min(unknown)}")
         return navigation_source(episodes, seed, **options)
+
+    def demonstrator(self, seed: int) -> Demonstrator:
+        """The scripted demonstrator; the seed draws its side of the disc."""
+        from vqbet_course.tasks.navigation.demonstrator import Guide
+
+        return Guide(seed)
 
     def way_taken(self, observations: np.ndarray, contacts: Sequence[int | None]) -> str:
         side = y_beside_disc(np.asarray(observations)[:, -2:])

@@ -12,7 +12,7 @@ for the block, `position` the origin of its frame. Times are in steps, lengths i
 import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -24,7 +24,15 @@ from numpy.typing import NDArray
 from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets.source import Episode, Source
 from vqbet_course.tasks.pusht.contract import INSTRUCTION, NAMES, PUSHT, SUCCESS_COVERAGE
-from vqbet_course.tasks.pusht.geometry import GOAL_POSE, KEYPOINTS, OUTLINE, PUSHER_RADIUS, SIZE, block_keypoints
+from vqbet_course.tasks.pusht.geometry import (
+    GOAL_POSE,
+    KEYPOINTS,
+    OUTLINE,
+    PUSHER_RADIUS,
+    SIZE,
+    block_keypoints,
+    block_pose,
+)
 
 Complex = NDArray[np.complex128]
 Float = NDArray[np.float64]
@@ -253,6 +261,11 @@ class Expert:
         self.plan: Plan | None = None
         self.heading: complex | None = None  # of the push that is going on
         self.plans = 0
+
+    def __call__(self, observation: Mapping[str, Float]) -> NDArray[np.float32]:
+        """What the environment observes (`environment_state` and `agent_pos`) -> action (2,), as `act`."""
+        pose = block_pose(np.asarray(observation["environment_state"])[None])[0]
+        return self.act(np.concatenate([observation["agent_pos"], pose]))
 
     def act(self, state: Float) -> NDArray[np.float32]:
         """state (5,) as gym-pusht observes it -> action (2,): where to send the pusher, in pixels."""

@@ -16,7 +16,7 @@ from vqbet_course.tasks.pusht.contract import INSTRUCTION, PUSHT, PUSHT_TASK, SU
 from vqbet_course.tasks.pusht.forks import FORK_SEEDS, way_round
 from vqbet_course.tasks.pusht.geometry import GOAL_POSE, OUTLINE, PUSHER_RADIUS, SIZE, block_pose, to_world
 from vqbet_course.tasks.pusht.perturbations import PUSHT_KINDS
-from vqbet_course.tasks.task import PartialObservation, Scene, Task
+from vqbet_course.tasks.task import Demonstrator, PartialObservation, Scene, Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -125,6 +125,17 @@ class PushT(Task):
         from vqbet_course.tasks.pusht.demonstrator import expert_source
 
         return expert_source(episodes, seed, **options)
+
+    def demonstrator(self, seed: int) -> Demonstrator:
+        """The scripted demonstrator; the seed draws which way round the T it prefers."""
+        from vqbet_course.tasks.pusht.demonstrator import DETOUR, Expert
+
+        return Expert(int(np.random.default_rng(seed).choice([-1, 1])), DETOUR["mixed"])
+
+    def copy_env(self, env: gym.Env) -> gym.Env:
+        from vqbet_course.tasks.pusht.environment import copied
+
+        return copied(env)
 
     def augmentable(self, contract: Contract) -> bool:
         return contract == PUSHT
