@@ -138,6 +138,28 @@ def test_the_demonstrator_comes_back_from_where_it_never_goes() -> None:
         demonstrate(env, BlockPusher(1, 0))
 
 
+@pytest.mark.fast
+@pytest.mark.parametrize("number", range(4))
+def test_a_corrector_goes_on_with_the_behaviour_that_was_begun(number: int) -> None:
+    env = BlockPushEnv()
+    seen, _ = env.reset(seed=200_001)
+    hand, correctors = BlockPusher(*divmod(number, 2)), [TASK.demonstrator(seed) for seed in range(6)]
+    assert len({tuple(corrector(seen)) for corrector in correctors}) > 1  # they begin differently
+    start = env.positions()
+    while np.abs(env.positions() - start).max() < 15:
+        orange, blue, pusher = (complex(*p) for p in (*env.positions(), env.observation()["agent_pos"]))
+        aim = hand.act(pusher, [orange, blue])
+        seen, *_ = env.step(np.array([aim.real, aim.imag]))
+    assert len({tuple(corrector(seen)) for corrector in correctors}) == 1
+    states = []
+    for _ in range(BLOCK_PUSH_TASK.horizon):
+        states.append(np.concatenate([seen["environment_state"], seen["agent_pos"]]))
+        seen, _, won, *_ = env.step(correctors[0](seen))
+        if won:
+            break
+    assert won and first_delivery(np.array(states)) == BEHAVIOURS[number]
+
+
 # --- what a trace tells -----------------------------------------------------------------------------------------------
 
 

@@ -5,9 +5,10 @@ All that it does follows from what it sees and from its choice, so that the same
 and a state that was disturbed by a way back. Points of the plane are complex numbers here; lengths are in pixels.
 """
 
+import copy
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,7 @@ from vqbet_course.tasks.block_push.contract import (
     TARGETS,
 )
 from vqbet_course.tasks.block_push.environment import BlockPushEnv
+from vqbet_course.tasks.block_push.traces import distances
 
 Float = NDArray[np.float64]
 
@@ -37,6 +39,7 @@ CLEAR = TOUCH + 8.0  # between the centres on the way
 BEHIND = TOUCH + 12.0  # from where a push begins
 AT_FIRST, ASIDE = 12.0, 22.0  # off the line to the target: where a push may begin, and where it must begin anew
 DELIVERED, LOST = 8.0, 20.0  # from the target's centre: nearer, it is delivered; then farther, it is not any more
+BEGUN = 10.0  # how far a block has moved when a behaviour is begun
 AFTER, RETREAT = 12, 60.0  # steps that an episode goes on after the last delivery; how far the pusher withdraws
 TARGET_CENTRES = [complex(*target) for target in TARGETS]
 
@@ -50,7 +53,7 @@ class BlockPusher:
 
     def __init__(self, first: int, target: int) -> None:
         self.pairs = [(first, target), (1 - first, 1 - target)]
-        self.delivered: set[int] = set()
+        self.delivered: frozenset[int] = frozenset()
 
     @property
     def finished(self) -> bool:
@@ -62,13 +65,43 @@ class BlockPusher:
         for block, target in self.pairs:
             away = abs(TARGET_CENTRES[target] - blocks[block])
             if away < DELIVERED:
-                self.delivered.add(block)
+                self.delivered |= {block}
             elif away > LOST:
-                self.delivered.discard(block)
+                self.delivered -= {block}
         for block, target in self.pairs:
             if block not in self.delivered:
                 return bring(pusher, blocks, block, TARGET_CENTRES[target])
         return withdraw(pusher, blocks[self.pairs[1][0]])
+
+
+class Corrector:
+    """The demonstrator for one episode, asked in any state: its behaviour is the one that `seed` draws until a block has
+    been pushed, and from then on the one that was begun."""
+
+    def __init__(self, seed: int) -> None:
+        self.hand = BlockPusher(*(int(choice) for choice in np.random.default_rng((seed, 1)).integers(2, size=2)))
+        self.start: Float | None = None
+        self.decided = False
+
+    def __call__(self, observation: Mapping[str, Float]) -> NDArray[np.float32]:
+        """What the environment observes -> action (2,): where to send the pusher, in pixels."""
+        blocks = np.asarray(observation["environment_state"], dtype=float).reshape(2, 2)
+        if self.start is None:
+            self.start = blocks
+        moved = np.linalg.norm(blocks - self.start, axis=1)
+        if not self.decided and moved.max() > BEGUN:
+            block, self.decided = int(moved.argmax()), True
+            nearer = distances(blocks)[block] - distances(self.start)[block]
+            self.hand = BlockPusher(block, int(nearer.argmin()))
+        self.hand = copy.copy(self.hand)  # a copy of this corrector keeps what it has delivered
+        aim = self.hand.act(complex(*observation["agent_pos"]), [complex(*block) for block in blocks])
+        return rounded(aim)
+
+
+def rounded(aim: complex) -> NDArray[np.float32]:
+    """A point as an action (2,), in eighths of a pixel, so that the last bit of a sine, which differs between CPUs,
+    changes no episode."""
+    return np.clip(np.round(np.array([aim.real, aim.imag]) * 8) / 8, 0, SIZE).astype(np.float32)
 
 
 def bring(pusher: complex, blocks: list[complex], block: int, target: complex) -> complex:
@@ -150,8 +183,7 @@ def deliver(seed: int, noise: float = NOISE) -> Delivery:
     while left and len(states) < BLOCK_PUSH_TASK.horizon:
         state = np.concatenate([observation["environment_state"], observation["agent_pos"]])
         aim = hand.act(complex(*state[4:]), [complex(*state[:2]), complex(*state[2:4])])
-        # In eighths of a pixel, so that the last bit of a sine, which differs between CPUs, changes no episode.
-        action = np.clip(np.round(np.array([aim.real, aim.imag]) * 8) / 8, 0, SIZE).astype(np.float32)
+        action = rounded(aim)
         states.append(state)
         actions.append(action)
         observation, _, _, _, info = env.step(np.clip(np.round((action + next(shake)) * 8) / 8, 0, SIZE))

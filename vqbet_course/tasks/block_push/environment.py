@@ -63,7 +63,7 @@ class BlockPushEnv(gym.Env[dict[str, Any], np.ndarray]):
         rim = pymunk.Circle(self.pusher, PUSHER_RADIUS)
         rim.friction = 1.0  # of two shapes, the product counts
         self.space.add(self.pusher, rim)
-        self.blocks = [add_block(self.space) for _ in range(2)]
+        self.blocks = [add_block(self.space, (x, 0.0)) for x in (100.0, 200.0)]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -116,16 +116,33 @@ class BlockPushEnv(gym.Env[dict[str, Any], np.ndarray]):
         way *= min(1.0, MAX_STEP / max(float(np.linalg.norm(way)), 1e-9))
         seconds = 1 / BLOCK_PUSH.fps
         self.pusher.velocity = (float(way[0]) / seconds, float(way[1]) / seconds)
+        self.forget()
         for _ in range(SUBSTEPS):
             self.space.step(seconds / SUBSTEPS)
         info = self.info()
         return self.observation(), info["progress"], info["is_success"], False, info
+
+    def forget(self) -> None:
+        """Exchange the blocks for new ones at their positions: the engine forgets velocities, contacts and corrections to
+        come, so that what a step brings depends on positions alone."""
+        for number, block in enumerate(self.blocks):
+            self.space.remove(block, *block.shapes)
+            self.blocks[number] = add_block(self.space, block.position)
 
     def render(self) -> np.ndarray:
         """A drawing of this moment, (512, 512, 3) uint8."""
         from vqbet_course.tasks.block_push.drawing import board_image
 
         return board_image(np.array(self.pusher.position), self.positions())
+
+
+def copied_world(env: gym.Env) -> BlockPushEnv:
+    """A block_push whose pusher and blocks lie as in `env`; it goes on as `env` would."""
+    world, other = env.unwrapped, BlockPushEnv()
+    assert isinstance(world, BlockPushEnv)
+    other.place(np.array(world.pusher.position), world.positions())
+    other.start = world.start
+    return other
 
 
 def add_walls(space: pymunk.Space) -> None:
@@ -136,9 +153,10 @@ def add_walls(space: pymunk.Space) -> None:
         space.add(pymunk.Segment(space.static_body, start, end, thick))
 
 
-def add_block(space: pymunk.Space) -> pymunk.Body:
+def add_block(space: pymunk.Space, position: tuple[float, float]) -> pymunk.Body:
     """A round block in a space, which does not turn: the ground resists."""
     block = pymunk.Body(1.0, float("inf"))
+    block.position = position
     rim = pymunk.Circle(block, BLOCK_RADIUS)
     rim.friction = FRICTION
     space.add(block, rim)
