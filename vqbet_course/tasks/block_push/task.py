@@ -47,10 +47,6 @@ class BlockPush(Task):
         make = self.make_env
         return self.with_env(lambda: StartOfDemonstration(make(), demos, resets))
 
-    def owns(self, contract: Contract) -> bool:
-        # by its image and pusher alone it could be PushT, and it has no camera to evaluate a policy that sees
-        return super().owns(contract) and BLOCK_PUSH.observation.keys() <= contract.observation.keys()
-
     def behaviour_of(self, truth: np.ndarray) -> str | None:
         return first_delivery(truth)
 
