@@ -185,6 +185,8 @@ def train(
     **options: Any,
 ) -> None:
     """Train a VQ-BeT: first the tokenizer, then the policy."""
+    from dataclasses import fields
+
     from vqbet_course.core.hyperparameters import changes_from
     from vqbet_course.training import trainer
     from vqbet_course.training.devices import Computing
@@ -202,8 +204,9 @@ def train(
         trainer.resume(run, False, hooks, device if device_given else None, precision if precision_given else None)
     else:
         seen, changes = observe.split(",") if observe is not None else None, changes_from(config, settings)
-        computing = Computing.asked(device, precision)
-        trainer.train(data, run, observe=seen, changes=changes, computing=computing, hooks=hooks, **options)
+        chosen = {f.name: options.pop(f.name) for f in fields(trainer.Selection) if f.name in options}
+        selection, computing = trainer.Selection(observe=seen, **chosen), Computing.asked(device, precision)
+        trainer.train(data, run, selection=selection, changes=changes, computing=computing, hooks=hooks, **options)
     click.echo(f"trained: {run}; see how it does with: vqbet-course eval {run}")
 
 
@@ -213,6 +216,15 @@ def config_() -> None:
     from vqbet_course.core.hyperparameters import listing
 
     for line in listing():
+        click.echo(line)
+
+
+@cli.command()
+def tasks() -> None:
+    """List the tasks: what each observes and does, what it needs, its demonstrations, perturbations and behaviours."""
+    from vqbet_course.tasks.listing import listing_of_tasks
+
+    for line in listing_of_tasks():
         click.echo(line)
 
 
@@ -226,8 +238,8 @@ def config_() -> None:
     "--perturb",
     multiple=True,
     metavar="NAME[=VALUE]",
-    help="A perturbation: observation-noise, frozen-frames, delayed-actions, action-noise; on PushT also "
-    "shove and friction.",
+    help="A perturbation: observation-noise, frozen-frames, delayed-actions, action-noise, and those of the task, "
+    "which `vqbet-course tasks` lists.",
 )
 @click.option(
     "--goal-pose", metavar="X,Y,ANGLE", help="Where the goal is, on PushT in pixels and radians, or `random`."
@@ -414,6 +426,7 @@ def compare(
     """Train several policies on the same demonstrations and evaluate them alike. Continues an interrupted panel."""
     from vqbet_course.core.budget import Budget
     from vqbet_course.experiments import panel
+    from vqbet_course.experiments.report import ways_lines
     from vqbet_course.training.devices import Computing
 
     numbers, at = whole_numbers("--seeds", seeds), Computing.asked(device, precision)
@@ -423,6 +436,8 @@ def compare(
         data, demos, episodes, budget, videos, task=task, device=at.device, precision=at.precision
     )
     result = panel.run_panel(policies.split(","), numbers, settings, out, jobs, dask)
+    for line in ways_lines(result["results"]):
+        click.echo(line)
     for claim in result["claims"]:
         click.echo(f"{claim['verdict']:>13}: {claim['claim']}: {claim['why']}")
     click.echo(f"written: {out / 'panel.json'} and {out / 'report.html'}")
@@ -718,13 +733,21 @@ def convert(
 
     from vqbet_course.datasets.choice import choice_of
     from vqbet_course.datasets.writer import what_was_verified, write_dataset
-    from vqbet_course.tasks import open_sources
+    from vqbet_course.tasks import open_sources, task_before_renaming
 
     if len(sources) > 1 and chosen["drop_episodes"]:
         raise BadInput(
             "--drop-episodes: numbers are those of one source; convert the sources one by one, then join them"
         )
-    reopen = partial(open_sources, sources, task, choice_of(**chosen), units, render)
+    choice = choice_of(**chosen)
+    lost = task_before_renaming(sources, choice) if task is None else None
+    if lost:
+        click.echo(
+            f"note: by the names that --rename gives it is not recognised as demonstrations of {lost.title}, which would "
+            "give it units, rate and drawings; leave --rename out to keep them",
+            err=True,
+        )
+    reopen = partial(open_sources, sources, task, choice, units, render)
     opened = reopen()
     for name, why in opened.left_out.items():
         click.echo(f"left out: {name}: {why}", err=True)
@@ -771,7 +794,7 @@ def split(
 @click.option("--task", default=DEFAULT_TASK, show_default=True, metavar="TASK", help="Whose demonstrator.")
 @click.option("--episodes", type=int, default=200, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="The first seed.")
-@click.option("--noise", type=float, help="On PushT: how far the hand is shaken, in pixels.  [default: 3]")
+@click.option("--noise", type=float, help="How far the hand is shaken, in pixels.  [default: the task's]")
 @click.option(
     "--style",
     type=click.Choice(["left", "right", "mixed"]),

@@ -301,6 +301,15 @@ def test_the_card_tells_what_is_there(tmp_path: Path) -> None:
     assert "2, of 4 to 6 frames, median 5" in card and "10 at 10 a second" in card and "license: " not in card
 
 
+def test_a_name_by_which_a_task_is_no_longer_recognised_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["demos", "convert", "demo", "--rename"]
+    for new, said in (("observation.pusher", True), ("observation.state", False)):
+        assert cli.main([*command, f"observation.state={new}", "--out", str(tmp_path / new)]) == 0
+        assert ("not recognised as demonstrations of PushT" in capsys.readouterr().err) == said
+
+
 def test_drawings_are_resized(tmp_path: Path) -> None:
     path, _ = npz(tmp_path)
     asked = ["demos", "convert", str(path), "--render", "--resize", "24x32", "--out", str(tmp_path / "out")]

@@ -609,13 +609,72 @@ def test_a_joint_that_a_later_bag_lacks_is_one_line(tmp_path: Path, monkeypatch:
     assert "episode 1: a message has no joint joint_2" in complaint(numbers, source, "action")
 
 
+def write_bag(folder: Path, storage: str, rows: range) -> None:
+    """A bag as a robot records it: joints, a command without a header, and two cameras, at 10 Hz; the clock of the
+    recording is 5 ms late."""
+    from rosbags.rosbag2 import StoragePlugin, Writer
+    from rosbags.typesys import Stores, get_typestore
+
+    types = get_typestore(Stores.ROS2_HUMBLE)
+    make = types.types
+    topics = {
+        "/joint_states": "sensor_msgs/msg/JointState",
+        "/command": "std_msgs/msg/Float64MultiArray",
+        "/raw": "sensor_msgs/msg/Image",
+        "/packed": "sensor_msgs/msg/CompressedImage",
+        "/spoken": "std_msgs/msg/String",
+    }
+    with Writer(folder, version=9, storage_plugin=StoragePlugin[storage]) as writer:
+        opened = {topic: writer.add_connection(topic, kind, typestore=types) for topic, kind in topics.items()}
+        for step, row in enumerate(rows):
+            nanoseconds = 10**18 + step * 10**8
+            stamp = make["builtin_interfaces/msg/Time"](nanoseconds // 10**9, nanoseconds % 10**9)
+            header = make["std_msgs/msg/Header"](stamp, "base")
+            image, packed = photos()[row], io.BytesIO()
+            Image.fromarray(image).save(packed, "PNG")
+            layout = make["std_msgs/msg/MultiArrayLayout"]([], 0)
+            none, place = np.zeros(0), np.array([row, row + 0.5])
+            messages = {
+                "/joint_states": make[topics["/joint_states"]](header, ["pan", "lift"], place, none, none),
+                "/command": make[topics["/command"]](layout, place + 1),
+                "/raw": make[topics["/raw"]](header, 8, 12, "bgr8", 0, 36, image[:, :, ::-1].ravel()),
+                "/packed": make[topics["/packed"]](header, "png", np.frombuffer(packed.getvalue(), np.uint8)),
+                "/spoken": make[topics["/spoken"]]("now"),
+            }
+            for topic, message in messages.items():
+                data = types.serialize_cdr(message, topics[topic])
+                writer.write(opened[topic], nanoseconds + 5 * 10**6 * (topic != "/command"), data)
+
+
+@pytest.mark.parametrize("storage", ["SQLITE3", "MCAP"])
+def test_bags_are_read_as_they_were_recorded(storage: str, tmp_path: Path) -> None:
+    pytest.importorskip("rosbags")
+    for number, rows in enumerate((range(6), range(6, 10))):
+        write_bag(tmp_path / "bags" / f"rosbag2_{number}", storage, rows)
+    topics = {"state": "/joint_states", "images.raw": "/raw", "images.packed": "/packed"}
+    asked = tuple((f"observation.{name}", topic) for name, topic in topics.items())
+    source = open_source(str(tmp_path / "bags"), choice=Choice(fps=10, topics=(*asked, ("action", "/command"))))
+    assert [len(episode) for episode in source.sound_episodes()] == list(LENGTHS)
+    expected = np.arange(10)[:, None] + [0.0, 0.5]
+    assert np.array_equal(numbers(source, "observation.state"), expected)
+    assert np.array_equal(numbers(source, "action"), expected + 1)
+    assert source.names["observation.state"] == ["pan", "lift"] and "/spoken" in source.left_out
+    demos = load_demos(source, ["observation.images.raw", "observation.images.packed"])
+    for images in demos.observation.values():
+        assert np.array_equal(images, photos().transpose(0, 3, 1, 2))
+
+
 def test_frames_have_the_last_message_that_is_not_newer() -> None:
     from vqbet_course.datasets.readers.ros2_bag import nearest_before
 
-    times = {"action": np.array([0.0, 0.11, 0.19, 0.4]), "observation.state": np.array([0.05, 0.15, 0.25, 0.35])}
-    chosen = nearest_before(times, 10, "bag")  # at 0.05, 0.15, 0.25, 0.35
+    began = 1_700_000_000_123_456_789  # nanoseconds: seconds as a float would be off by a message at such times
+    milliseconds = {"action": [0, 110, 190, 400], "observation.state": [50, 150, 250, 350]}
+    times = {name: began + 10**6 * np.array(values) for name, values in milliseconds.items()}
+    chosen = nearest_before(times, 10, "bag")  # at 50, 150, 250, 350
     assert chosen["action"].tolist() == [0, 1, 2, 2] and chosen["observation.state"].tolist() == [0, 1, 2, 3]
-    assert "do not overlap" in complaint(nearest_before, {"a": np.array([0.0]), "b": np.array([1.0])}, 10, "bag")
+    assert "do not overlap" in complaint(nearest_before, {"a": np.array([0]), "b": np.array([10**9])}, 10, "bag")
+    thirtieths = began + np.cumsum([33_333_334, 33_333_333, 33_333_333] * 20)
+    assert nearest_before({"a": thirtieths}, 30, "bag")["a"].tolist() == list(range(60))
 
 
 # --- safe ---------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 from vqbet_course import cli
 from vqbet_course.datasets.readers import DEMO_FOLDER
 from vqbet_course.datasets.splits import same_source
-from vqbet_course.evaluation.held_out import Decisions
+from vqbet_course.evaluation.held_out import Decisions, unit_remedy
 from vqbet_course.evaluation.offline import decided_codes, errors_of, roughness
 
 
@@ -104,6 +104,20 @@ def test_what_was_trained_on_or_is_of_another_robot_is_refused(arm: Path, capsys
     assert "was trained on 4 of the 4 episodes for val, on episode" in capsys.readouterr().err
     assert cli.main(["eval", str(arm / "run"), "--offline", "demo"]) == 2
     assert "error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "remedy"),
+    [
+        ("3 numbers in unstated", "3 numbers in deg", "vqbet-course import"),
+        ("3 numbers in deg", "3 numbers in unstated", "; state units with: vqbet-course demos convert"),
+        ("2 numbers in unstated", "3 numbers in deg", ""),
+        ("3 numbers in rad", "3 numbers in deg", ""),
+    ],
+)
+def test_the_remedy_is_one_that_can_help(own: str, other: str, remedy: str) -> None:
+    found = unit_remedy(f"action: {own} against {other}")
+    assert remedy in found and bool(found) == bool(remedy)
 
 
 def test_errors_are_those_of_each_joint_and_of_each_baseline() -> None:

@@ -23,6 +23,7 @@ from vqbet_course.grading.answers import Answer
 from vqbet_course.grading.checks import all_checks
 from vqbet_course.grading.editions import blanked
 from vqbet_course.grading.grades import Grade, Marked, Ungradable, Verdict
+from vqbet_course.grading.handout import digest_of
 from vqbet_course.grading.lessons import all_labs
 from vqbet_course.grading.limits import Limits
 from vqbet_course.grading.report import folder_of
@@ -136,7 +137,7 @@ def passed(data: bytes, options: grader.Options) -> Grade:
         raise ZeroDivisionError
     lab = read_notebook_of(data).lab
     marked = [Marked(e.id, e.points, Verdict("passed", "passed")) for e in lab.exercises.values()]
-    return Grade(lab.name, marked, digest=grader.digest_of(data))
+    return Grade(lab.name, marked, digest=digest_of(data))
 
 
 @contextmanager

@@ -3,13 +3,14 @@
 import ast
 import builtins
 import json
+import re
 from pathlib import Path
 
 import nbformat
 import pytest
 
 from vqbet_course.core.notebooks import Cell, notebook_text, read_notebook, source_lines, source_of
-from vqbet_course.core.places import LESSONS, ROOT, find_lessons
+from vqbet_course.core.places import LABS, LESSONS, ROOT, find_lessons
 from vqbet_course.course.runner import lesson_environment, run_lesson
 from vqbet_course.grading.editions import write_teacher_editions
 from vqbet_course.grading.solutions import LINK_CELL, WORKED, asked, folded, worked_solutions
@@ -45,6 +46,31 @@ def test_every_exercise_has_a_solution_with_an_explanation(name: str) -> None:
     for solution in solutions:
         assert solution.title and solution.code, solution.number
         assert solution.explanation.count(".") >= 3 and "```" not in solution.explanation, solution.number
+
+
+STYLE = re.compile(r"(\d+)\. \*\*(.+?)\*\* (★{1,3}) · (\d+ minutes|open)\. \S")
+
+
+@every_lesson
+def test_exercises_are_asked_in_one_style(name: str) -> None:
+    """Number, title, stars, minutes; the solution has the same title."""
+    [text] = [source_of(cell) for cell in cells_of(name) if "## Exercises" in source_of(cell)]
+    asked_for = [line for line in text.split("## Exercises")[1].splitlines() if "★" in line]
+    found = [STYLE.match(line) for line in asked_for]
+    assert all(found), [line for line, match in zip(asked_for, found, strict=True) if not match]
+    titles = {match[1]: match[2] for match in found if match}
+    for solution in worked_solutions(name):
+        assert solution.title.removeprefix("Bonus: ") == titles[solution.number] or titles[solution.number] == "Bonus"
+
+
+@pytest.mark.parametrize("path", sorted([*LESSONS.glob("*.ipynb"), *LABS.glob("*.ipynb")]), ids=lambda path: path.stem)
+def test_what_unfolds_shows_no_raw_markdown(path: Path) -> None:
+    """JupyterLab reads Markdown in <details> only between empty lines; without them, backticks would be seen."""
+    for cell in read_notebook(path)["cells"]:
+        folded_away = re.findall(r"<details>(.*?)</details>", source_of(cell), re.S)
+        for text in folded_away if cell["cell_type"] == "markdown" else []:
+            heading, _, body = text.partition("</summary>")
+            assert "`" not in heading and (body.startswith("\n\n") or not re.search(r"`|\*\*", body)), text
 
 
 def test_there_are_solutions_of_lessons_alone() -> None:

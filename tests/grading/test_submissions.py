@@ -5,6 +5,8 @@ import io
 import json
 import sqlite3
 import struct
+import subprocess
+import sys
 import unicodedata
 import zipfile
 from collections.abc import Mapping
@@ -416,6 +418,33 @@ def test_a_killed_writer_loses_no_row(grades: Path) -> None:
     store.execute("DELETE FROM grades")  # and killed before it commits
     store.close()
     assert len(gradebook.existing(grades)) == 5
+
+
+WRITES_ON = """
+import sys
+from pathlib import Path
+from vqbet_course.grading import gradebook
+from vqbet_course.grading.grades import Grade
+from vqbet_course.grading.submissions import Submission
+with gradebook.opened(Path(sys.argv[1])) as store:
+    for number in range(10**9):
+        gradebook.keep(store, Submission(f"s{number}", "Ada"), "d", Grade("01_tokens", []))
+        print(number, flush=True)
+"""
+
+
+def test_a_grader_that_is_killed_while_it_writes_loses_nothing_that_it_had_finished(tmp_path: Path) -> None:
+    for at in (1, 7):
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITES_ON, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        ) as writer:
+            assert writer.stdout is not None
+            while int(writer.stdout.readline()) < at:
+                pass
+            writer.kill()
+        kept = {row["name"] for row in gradebook.existing(tmp_path)}
+        assert {f"s{number}" for number in range(at + 1)} <= kept
+        assert all(json.loads(row["grade"])["lab"] == LAB for row in gradebook.existing(tmp_path))
 
 
 def test_what_holds_no_grades_is_refused(tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ from gymnasium.utils.env_checker import check_env
 from vqbet_course.demos import load_demos
 from vqbet_course.goals import ShownGoal, with_shown_goal
 from vqbet_course.tasks import get_task, open_source
+from vqbet_course.tasks.block_push.perturbations import BLOCK_PUSH_KINDS
 from vqbet_course.tasks.navigation import NavigationEnv
 from vqbet_course.tasks.perturbations import KINDS
 from vqbet_course.tasks.pusht.observation_wrappers import PARTIAL_OBSERVATIONS
 from vqbet_course.tasks.pusht.perturbations import PUSHT_KINDS
 from vqbet_course.tasks.task import IMAGE, Task
 
-PUSHT, NAVIGATION = get_task("pusht"), get_task("navigation")
+PUSHT, NAVIGATION, BLOCK_PUSH = get_task("pusht"), get_task("navigation"), get_task("block_push")
 
 
 def demonstrated() -> Task:
@@ -33,6 +34,10 @@ def goal_of_navigation() -> gym.Env:
 ENVIRONMENTS: dict[str, Callable[[], gym.Env]] = {
     "PushT": PUSHT.make_env,
     "navigation": NAVIGATION.make_env,
+    "block_push": BLOCK_PUSH.make_env,
+    "start of a demonstration of block_push": lambda: BLOCK_PUSH.starting_from(
+        load_demos(BLOCK_PUSH.demonstrations(2, 200_000)), "there"
+    ).make_env(),
     "two discs": lambda: NavigationEnv(2),
     "demonstrated start": lambda: demonstrated().make_env(),
     "camera": PUSHT.with_cameras([IMAGE]).make_env,
@@ -42,6 +47,7 @@ ENVIRONMENTS: dict[str, Callable[[], gym.Env]] = {
     **{name: PUSHT.observed_partially(name).make_env for name in PARTIAL_OBSERVATIONS},
     **{name: PUSHT.perturbed([name]).make_env for name in [*KINDS, *PUSHT_KINDS]},
     **{f"{name} in navigation": NAVIGATION.perturbed([name]).make_env for name in KINDS},
+    **{f"{name} in block_push": BLOCK_PUSH.perturbed([name]).make_env for name in [*KINDS, *BLOCK_PUSH_KINDS]},
     "all together": lambda: (
         with_shown_goal(demonstrated().at_goal("random"))
         .with_cameras([IMAGE])
@@ -73,14 +79,14 @@ def test_a_t_in_the_corner_of_the_board_is_in_the_space() -> None:
 
 
 @pytest.mark.parametrize("module", ["vqbet_course", "vqbet_course.tasks.environments"])
-@pytest.mark.parametrize("name", ["PushT-v0", "Navigation-v0"])
+@pytest.mark.parametrize("name", ["PushT-v0", "Navigation-v0", "BlockPush-v0"])
 def test_environments_are_made_by_their_ids(module: str, name: str) -> None:
     code = (
         f"import gymnasium as gym; env = gym.make('{module}:vqbet_course/{name}'); env.reset(seed=0); "
         "print(env.get_wrapper_attr('contract').horizon)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] in ("300", "50")
+    assert done.stdout.splitlines()[-1] in ("300", "50", "250")
 
 
 def test_a_camera_draws_without_the_cross_of_the_last_action() -> None:

@@ -88,3 +88,23 @@ def test_a_changed_robot_executes_the_changed_move() -> None:
     halved.reset(seed=3)
     plainly, halving = (env.step(start + move)[0]["agent_pos"] for env, move in ((plain, 10.0), (halved, 20.0)))
     np.testing.assert_allclose(plainly, halving, atol=1e-4)
+
+
+def test_our_environment_gives_gym_pushts_keypoints_and_coverage() -> None:
+    from gym_pusht.envs.pusht import PushTEnv as Original
+
+    from vqbet_course.tasks.pusht.environment import make_pusht
+    from vqbet_course.tasks.pusht.geometry import place
+
+    env, draw, covered = make_pusht(), np.random.default_rng(0), 0
+    for seed in range(8):
+        env.reset(seed=seed)
+        env.goal_pose = GOAL_POSE if seed % 2 else np.array([200.0, 300.0, 2.0])
+        place(env, np.array([60.0, 60.0]), env.goal_pose + draw.normal(size=3) * [20, 20, 0.3])
+        for _ in range(20):
+            observation, _, _, _, info = env.step(np.array(env.block.position) + draw.normal(size=2) * 30)
+            expected = Original.get_keypoints(env._block_shapes).flatten()
+            assert np.array_equal(observation["environment_state"], expected)
+            assert info["coverage"] == pytest.approx(Original._get_coverage(env), abs=1e-9)
+            covered += 0 < info["coverage"] < 1
+    assert covered > 20

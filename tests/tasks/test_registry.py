@@ -36,7 +36,7 @@ STORED = {STATE: Field(5), "action": Field(2)}
 # --- the tasks --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["pusht", "navigation"])
+@pytest.mark.parametrize("name", ["pusht", "navigation", "block_push"])
 def test_every_task_makes_environments_of_its_contract_alone_and_together(name: str) -> None:
     task = get_task(name)
     env, together = task.make_env(), task.make_vector_env(2)

@@ -10,12 +10,16 @@ SECONDS_BETWEEN_LINES = 60.0
 
 
 class Lines:
-    """A stream that turns each redrawn bar into a line."""
+    """A stream that turns each redrawn bar but the first, which says that nothing is done yet, into a line."""
+
+    def __init__(self) -> None:
+        self.begun = False
 
     def write(self, text: str) -> int:
         """Print the text without what redraws; nothing for blank text."""
-        if text.strip():
+        if text.strip() and self.begun:
             sys.stderr.write(text.strip("\r\n ") + "\n")
+        self.begun = self.begun or bool(text.strip())
         return len(text)
 
     def flush(self) -> None:
@@ -40,7 +44,6 @@ def progress(
             "file": Lines(),
             "mininterval": SECONDS_BETWEEN_LINES,
             "maxinterval": SECONDS_BETWEEN_LINES,
-            "delay": 1e-6,
             "ncols": 100,
         }
     return tqdm(iterable, desc=desc, unit=unit, total=total, initial=initial, disable=quiet, **options)

@@ -136,7 +136,7 @@ def begin(source: Source, work: Path, videos: bool = False, jobs: int = 1) -> No
             drop_partials(chunk)
 
 
-def file_name(number: int) -> str:
+def data_file_name(number: int) -> str:
     """The place of data file `number` below data/ and meta/episodes/."""
     chunk, file = divmod(number, FILES_PER_CHUNK)
     return f"chunk-{chunk:03d}/file-{file:03d}.parquet"
@@ -181,8 +181,7 @@ def parts_of(lengths: Sequence[int], n: int) -> list[Part]:
 def write_parts(source: Source, reopen: Callable[[], Source], work: Path, videos: bool, jobs: int, quiet: bool) -> None:
     """Write all episodes by several processes. Raises BadInput as `write_part` does; then no process goes on."""
     parts = parts_of([len(episode) for episode in source.sound_episodes()], jobs)
-    bar = progress("converting", "episode", total=source.n_episodes, quiet=quiet)
-    with processes(len(parts)) as pool:
+    with processes(len(parts)) as pool, progress("converting", "episode", total=source.n_episodes, quiet=quiet) as bar:
         running = {pool.submit(write_reopened, reopen, work, videos, part) for part in parts}
         try:
             while running:
@@ -194,7 +193,6 @@ def write_parts(source: Source, reopen: Callable[[], Source], work: Path, videos
             if not isinstance(error, CannotWrite):
                 (work / MARK).unlink(missing_ok=True)
             raise
-    bar.close()
 
 
 def write_reopened(reopen: Callable[[], Source], work: Path, videos: bool, part: Part) -> None:
@@ -214,7 +212,7 @@ def write_part(source: Source, work: Path, videos: bool, part: Part, quiet: bool
     for first in episodes:
         with storage_of(source, work, file, videos) as storage:
             rows = write_file(source, itertools.chain([first], episodes), work, file, frame, storage)
-        write_parquet(work / "meta" / "episodes" / file_name(file), rows)
+        write_parquet(work / "meta" / "episodes" / data_file_name(file), rows)
         frame, file = rows[-1]["dataset_to_index"], file + 1
         if not (work / MARK).exists():
             return
@@ -258,7 +256,7 @@ def write_file(
                 if size > FILE_BYTES or storage.full:
                     return
 
-    write_atomically(work / "data" / file_name(file), write)
+    write_atomically(work / "data" / data_file_name(file), write)
     return rows
 
 
@@ -507,7 +505,7 @@ def features_of(source: Source, work: Path) -> dict[str, dict[str, Any]]:
     import pyarrow.types as types
 
     features: dict[str, dict[str, Any]] = {}
-    for column in pq.read_schema(work / "data" / file_name(0)):
+    for column in pq.read_schema(work / "data" / data_file_name(0)):
         if types.is_struct(column.type):
             features[column.name] = {
                 "dtype": "image",

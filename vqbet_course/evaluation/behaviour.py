@@ -1,15 +1,18 @@
-"""How a policy behaves, beside whether it succeeds: changed decisions, smoothness, how much the offset adds."""
+"""How a policy behaves, beside whether it succeeds: changed decisions, smoothness, how much the offset adds, and in how
+many of the demonstrators' ways it solves its task."""
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from vqbet_course.demos import Normalizer
+from vqbet_course.demos import Demos, Normalizer
 from vqbet_course.rollout import Policy, Rollout, World, rollouts
 from vqbet_course.tasks import as_task
+from vqbet_course.tasks.task import Task
 from vqbet_course.tokens import token_usage
 
 
@@ -97,3 +100,53 @@ def ways_round(
     ]
     ways = ["both" if len(found) == 2 else next(iter(found), "neither") for found in taken]
     return {way: ways.count(way) / len(ways) for way in ("both", "left", "right", "neither")}
+
+
+def ways_of_solving(episodes: Sequence[Rollout], task: Task, demos: Demos | None) -> dict[str, Any]:
+    """What is measured of tasks that define it, {} for others. milestones: {name: share (0..1) of the episodes that reach
+    it}. behaviours: `counts` {label: successful episodes}, their `entropy` in bits (Lee et al. 2024), None without a
+    success, and that of the `demonstrations`, None where they are not at hand."""
+    found: dict[str, Any] = {}
+    if task.milestones:
+        found["milestones"] = {
+            name: float(np.mean([e.success or reached(np.array(e.truth)) for e in episodes]))
+            for name, reached in task.milestones.items()
+        }
+    if task.behaviours:
+        won = Counter(task.behaviour_of(np.array(e.truth)) for e in episodes if e.success)
+        shown = Counter(behaviours_of_demos(demos, task)) if demos else Counter[str | None]()
+        found["behaviours"] = {
+            "counts": {label: won[label] for label in task.behaviours},
+            "entropy": entropy_bits(won),
+            "demonstrations": entropy_bits(shown),
+        }
+    return found
+
+
+def behaviours_of_demos(demos: Demos, task: Task) -> list[str | None]:
+    """The behaviour that each demonstration shows."""
+    columns = [demos.observation[name] for name in task.contract.data.observation]
+    return [task.behaviour_of(truth) for truth in np.split(np.concatenate(columns, axis=1), demos.episode_ends[:-1])]
+
+
+def entropy_bits(counts: Counter[Any]) -> float | None:
+    """The entropy in bits of labels that were counted; None without any."""
+    shares = np.array([n for n in counts.values() if n]) / max(1, counts.total())
+    return float(-(shares * np.log2(shares)).sum()) + 0.0 if len(shares) else None
+
+
+def ways_in_words(metrics: dict[str, Any]) -> list[str]:
+    """Lines on what `ways_of_solving` found."""
+    lines = [f"{name}: {share:.0%} of the episodes" for name, share in metrics.get("milestones", {}).items()]
+    if "behaviours" in metrics:
+        own = metrics["behaviours"]
+        shown = "unknown" if own["demonstrations"] is None else f"{own['demonstrations']:.2f}"
+        among = f"demonstrations {shown}, at most {np.log2(len(own['counts'])):.2f}"
+        counted = "; ".join(f"{label}: {n}" for label, n in own["counts"].items())
+        if own["entropy"] is None:
+            lines.append(f"behaviour entropy: none, for no episode succeeded ({among})")
+        else:
+            lines.append(
+                f"behaviour entropy of the successful episodes: {own['entropy']:.2f} bits ({among}): {counted}"
+            )
+    return lines

@@ -14,11 +14,10 @@ from vqbet_course.core.io import write_atomically, write_json, write_text
 from vqbet_course.core.progress import progress
 from vqbet_course.core.records import made_by
 from vqbet_course.core.specs import GOAL, Contract, TaskContract
-from vqbet_course.datasets.source import UNSTATED
-from vqbet_course.demos import Normalizer
-from vqbet_course.evaluation.behaviour import behaviour, mode_entropy, recovery
+from vqbet_course.demos import Demos, Normalizer
+from vqbet_course.evaluation.behaviour import behaviour, mode_entropy, recovery, ways_in_words, ways_of_solving
 from vqbet_course.evaluation.failures import Known, failures_of, keep_persons_word
-from vqbet_course.evaluation.held_out import HeldOut, held_out, held_out_action_error, training_demos
+from vqbet_course.evaluation.held_out import HeldOut, held_out, held_out_action_error, training_demos, unit_remedy
 from vqbet_course.evaluation.latency import latency
 from vqbet_course.evaluation.videos import video_frames, write_video
 from vqbet_course.goals import with_shown_goal
@@ -86,6 +85,7 @@ def evaluate(
         metrics["action_error"] = held_out_action_error(run, held)
         write_json(out / "split.json", held.split.to_dict())
     numbers: TaskContract = scene.make_env().get_wrapper_attr("contract")  # of all numbers, as the traces hold them
+    metrics |= ways_of_solving(played, base, demos_trained_on(run, numbers) if base.behaviours else None)
     found = failures_of(played, numbers, visited(run, numbers), base.failure_rules)
     failures = keep_persons_word(out / "failures.json", found, base.failure_rules)
     result = {
@@ -95,10 +95,7 @@ def evaluate(
         "success_progress": base.success_progress,
         "perturb": list(perturb),
         "goal_pose": goal_pose,
-        "config": run.policy.config.to_dict(),
-        "data": run.plan.data,
-        "training": asdict(run.plan),
-        "computing": asdict(run.computing),
+        **described(run),
         "seed": seeds[0],
         "split": {"file": str(split), "part": part} if held else None,
         "metrics": metrics,
@@ -110,6 +107,16 @@ def evaluate(
     write_traces(out / "traces.parquet", played, numbers.data)
     write_videos(out, played[:videos] if can_be_drawn(world) else [], world, contract.data.fps, quiet)
     return json.loads(text)
+
+
+def described(run: Run) -> dict[str, Any]:
+    """What an evaluation says of the run that it evaluates."""
+    return {
+        "config": run.policy.config.to_dict(),
+        "data": run.plan.data,
+        "training": asdict(run.plan),
+        "computing": asdict(run.computing),
+    }
 
 
 def write_videos(out: Path, episodes: Sequence[Rollout], world: Task, fps: float, quiet: bool) -> None:
@@ -140,8 +147,7 @@ def checked_contract(world: Task, run: Run) -> TaskContract:
     contract = replace(contract, data=contract.data.observing(run.contract.observation))
     differs = run.contract.difference(contract.data)
     if differs:
-        hint = "; state units with: vqbet-course demos convert ... --unit FEATURE=UNIT" if UNSTATED in differs else ""
-        raise BadInput(f"{run.path}: trained on other data than {world.name} gives; {differs}{hint}")
+        raise BadInput(f"{run.path}: trained on other data than {world.name} gives; {differs}{unit_remedy(differs)}")
     return contract
 
 
@@ -164,6 +170,7 @@ def summary_lines(result: dict[str, Any]) -> list[str]:
     if back["shoved"]:
         after = f", half of them within {back['steps_p50']:g} steps" if back["recovered"] else ""
         lines.append(f"a shove cost coverage in {back['shoved']} episodes: {back['recovered']} recovered it{after}")
+    lines += ways_in_words(metrics)
     failures = [e["failure"] for e in result["episodes"] if e["failure"]]
     if failures:
         labels = Counter(failure["person"] or failure["label"] for failure in failures)
@@ -171,14 +178,21 @@ def summary_lines(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def demos_trained_on(run: Run, task: TaskContract) -> Demos | None:
+    """The demonstrations that a run was trained on, with the numbers that the environment observes; None where they are
+    not on this machine, or lack one."""
+    return training_demos(run, [name for name in task.data.observation if name != GOAL])
+
+
 def visited(run: Run, task: TaskContract) -> Known | None:
     """What the demonstrations that a run was trained on visited; None where they are not on this machine, or lack a number
     that the environment observes."""
-    names = [name for name in task.data.observation if name != GOAL]
-    demos = training_demos(run, names)
+    demos = demos_trained_on(run, task)
     if demos is None:
         return None
-    return Known.of(demos, run.normalizer if run.normalizer.bounds.keys() >= {*names} else Normalizer.fit(demos))
+    return Known.of(
+        demos, run.normalizer if run.normalizer.bounds.keys() >= {*demos.observation} else Normalizer.fit(demos)
+    )
 
 
 def can_be_drawn(task: Task) -> bool:

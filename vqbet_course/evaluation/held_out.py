@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.datasets.source import Source
+from vqbet_course.datasets.source import UNSTATED, Source
 from vqbet_course.datasets.splits import Split, read_split, same_source
 from vqbet_course.datasets.stored_images import ImageCache
 from vqbet_course.demos import Demos, Windows, load_demos, make_windows
@@ -36,6 +36,22 @@ class HeldOut:
     def resets(self) -> str:
         """What a task's contract says of resets when an evaluation starts where they start."""
         return f"where the episodes for {self.part} of {self.split.source} start"
+
+
+def unit_remedy(differs: str) -> str:
+    """What helps where only a unit that is not stated differs, else nothing; `differs`: what the run was trained on
+    against what it is to be evaluated on, as `Contract.difference` words it."""
+    sides = differs.partition(": ")[2].split(" against ")
+    sizes = {side.partition(" numbers in ")[0] for side in sides}
+    units = [side.partition(" numbers in ")[2] for side in sides]
+    if len(sizes) > 1 or UNSTATED not in units:
+        return ""
+    if units[0] == UNSTATED:
+        return (
+            "; the run does not know this unit: import its checkpoint again with: vqbet-course import ... --unit "
+            "FEATURE=UNIT, or train on data converted with: vqbet-course demos convert ... --unit FEATURE=UNIT"
+        )
+    return "; state units with: vqbet-course demos convert ... --unit FEATURE=UNIT"
 
 
 def held_out(file: Path, part: str, run: Run) -> HeldOut:

@@ -16,10 +16,17 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import write_atomically, write_json, write_text
 from vqbet_course.core.pages import render
 from vqbet_course.core.records import made_by
-from vqbet_course.datasets.source import UNSTATED, Source
+from vqbet_course.datasets.source import Source
 from vqbet_course.datasets.stored_images import StoredImages
 from vqbet_course.demos import Demos, Windows, as_seen, load_demos
-from vqbet_course.evaluation.held_out import Decisions, decide_along, held_out_episodes, training_demos, windows_of
+from vqbet_course.evaluation.held_out import (
+    Decisions,
+    decide_along,
+    held_out_episodes,
+    training_demos,
+    unit_remedy,
+    windows_of,
+)
 from vqbet_course.training.runs import IMAGES, Run
 
 HISTORY = 2
@@ -75,8 +82,7 @@ def check_like_training(run: Run, demos: Demos) -> None:
     """Raise BadInput, naming the feature, unless the demonstrations are of what the run was trained on."""
     differs = run.contract.difference(demos.contract.observing(run.contract.observation))
     if differs:
-        hint = "; state units with: vqbet-course demos convert ... --unit FEATURE=UNIT" if UNSTATED in differs else ""
-        raise BadInput(f"{demos.source}: is not like what {run.path} was trained on; {differs}{hint}")
+        raise BadInput(f"{demos.source}: is not like what {run.path} was trained on; {differs}{unit_remedy(differs)}")
 
 
 def moments_to_decide(demos: Demos, windows: Windows) -> torch.Tensor:

@@ -27,7 +27,7 @@ from vqbet_course.core.progress import progress
 from vqbet_course.core.records import made_by
 from vqbet_course.core.specs import TaskContract
 from vqbet_course.demos import Demos, Normalizer, load_demos
-from vqbet_course.evaluation.behaviour import ways_round
+from vqbet_course.evaluation.behaviour import ways_of_solving, ways_round
 from vqbet_course.evaluation.evaluate import assess, can_be_drawn
 from vqbet_course.evaluation.failures import Known, failures_of, keep_persons_word
 from vqbet_course.evaluation.videos import video_frames, write_video
@@ -241,6 +241,7 @@ def run_job(job: Job) -> list[dict[str, Any]]:
         episodes, metrics = assess(
             learned.policy, learned.normalizer, task, range(s.first_seed, s.first_seed + s.episodes)
         )
+        metrics |= ways_of_solving(episodes, task, job.demos)
         failures = failures_of(episodes, task.contract, known, task.failure_rules)
         ways_taken = ways_round(learned.policy, learned.normalizer, task)
         results.append(
@@ -261,7 +262,8 @@ def run_job(job: Job) -> list[dict[str, Any]]:
                 "made_by": made_by(),
                 "episodes": [e.summary() | {"failure": failures.get(str(e.seed))} for e in episodes],
                 "videos": {
-                    f"{name}-seed{job.seed}-{e.seed}.mp4": video_bytes(video_frames(e, task)) for e in episodes[:videos]
+                    f"{name}-seed{job.seed}-{e.seed}.mp4": video_bytes(video_frames(e, task), task.contract.data.fps)
+                    for e in episodes[:videos]
                 },
             }
         )
@@ -276,10 +278,10 @@ def ways(module: nn.Module, policy: str) -> dict[str, Callable[[], None]]:
     return {name: partial(sample_with, *how) for name, how in SAMPLERS.items()}
 
 
-def video_bytes(frames: Iterable[np.ndarray]) -> bytes:
-    """The bytes of an H.264 video of some frames (H, W, 3)."""
+def video_bytes(frames: Iterable[np.ndarray], fps: float) -> bytes:
+    """The bytes of an H.264 video of some frames (H, W, 3), `fps` a second."""
     with tempfile.TemporaryDirectory() as folder:
-        write_video(Path(folder) / "video.mp4", frames)
+        write_video(Path(folder) / "video.mp4", frames, fps)
         return (Path(folder) / "video.mp4").read_bytes()
 
 

@@ -59,9 +59,38 @@ def rows(results: Results) -> list[dict[str, Any]]:
                     key: mean([r["metrics"]["behaviour"][key] for r in own])
                     for key in ("token_switches", "jerk", "offset_outweighs", "mode_entropy")
                 },
+                "ways": ways_row([r["metrics"] for r in own]),
             }
         )
     return table
+
+
+def ways_row(metrics: list[dict[str, Any]]) -> dict[str, float | None]:
+    """{milestone, or behaviour entropy: mean over training seeds} of a policy on a task that defines them, else {}."""
+    shares = {
+        name: float(np.mean([m["milestones"][name] for m in metrics])) for name in metrics[0].get("milestones", {})
+    }
+    if "behaviours" not in metrics[0]:
+        return {**shares}
+    entropies = {
+        "behaviour entropy (bits)": [m["behaviours"]["entropy"] for m in metrics],
+        "of the demonstrations": [m["behaviours"]["demonstrations"] for m in metrics],
+    }
+    return shares | {name: mean(values) for name, values in entropies.items()}
+
+
+def ways_lines(results: Results) -> list[str]:
+    """What `ways_row` says of each policy, as a line of text; none for a task that defines no behaviours."""
+    return [
+        f"{row['policy']:>17}: " + ", ".join(f"{name} {in_figures(value)}" for name, value in row["ways"].items())
+        for row in rows(results)
+        if row["ways"]
+    ]
+
+
+def in_figures(value: float | None) -> str:
+    """A number with two decimals; `none` where no episode was solved."""
+    return "none" if value is None else f"{value:.2f}"
 
 
 def row_in_words(row: dict[str, Any]) -> str:
@@ -195,4 +224,5 @@ def report(panel: dict[str, Any], folder: Path) -> str:
         failed=failed,
         counts=failure_counts(results),
         p_value=p_value,
+        in_figures=in_figures,
     )

@@ -20,6 +20,11 @@ LONGEST = 200_000
 """Characters of a cell; more than any that a person writes."""
 
 
+KEPT = 256
+"""Cells whose reading is kept: those of the lesson stand in every submission of a class."""
+
+
+@functools.lru_cache(KEPT)
 def as_python(source: str) -> str:
     """A cell's source as Python, as IPython would read it: magics and `!` become calls, other languages nothing."""
     source = source.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
@@ -39,12 +44,30 @@ def as_python(source: str) -> str:
     return changed if parsed(changed) is not None else source
 
 
+@functools.lru_cache(KEPT)
 def parsed(source: str) -> ast.Module | None:
     """The syntax tree of a source; None where it has none."""
     try:
         return ast.parse(source) if len(source) <= LONGEST else None
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
+
+
+@functools.lru_cache(KEPT)
+def code_of(text: str) -> str:
+    """A text that is equal for Python that differs in spaces, line ends and comments alone."""
+    tree = parsed(text)
+    try:
+        return " ".join(text.split()) if tree is None else ast.dump(tree)
+    except RecursionError:  # an expression of a thousand parts
+        return text
+
+
+@functools.lru_cache(KEPT)
+def statements_of(text: str) -> tuple[tuple[ast.stmt, set[str]], ...]:
+    """The statements of a text, each with the names that it binds; none where it has a syntax error."""
+    tree = parsed(text)
+    return tuple((statement, bound_names(statement)) for statement in tree.body) if tree is not None else ()
 
 
 def same_code(source: str) -> str:
@@ -136,18 +159,15 @@ class CellSource:
         self.text = as_python(self.text)
         self.tree = parsed(self.text)
 
-    @functools.cached_property
+    @property
     def code(self) -> str:
         """A text that is equal for cells that differ in spaces, line ends and comments alone."""
-        try:
-            return " ".join(self.text.split()) if self.tree is None else ast.dump(self.tree)
-        except RecursionError:  # an expression of a thousand parts
-            return self.text
+        return code_of(self.text)
 
-    @functools.cached_property
-    def statements(self) -> list[tuple[ast.stmt, set[str]]]:
+    @property
+    def statements(self) -> tuple[tuple[ast.stmt, set[str]], ...]:
         """The statements of the cell, each with the names that it binds; none where it has a syntax error."""
-        return [(statement, bound_names(statement)) for statement in self.tree.body] if self.tree is not None else []
+        return statements_of(self.text)
 
     def defines(self, name: str) -> bool:
         """Whether this cell defines a name, other than by an import."""

@@ -16,7 +16,7 @@ from vqbet_course.core.io import write_text
 from vqbet_course.core.notebooks import Cell, notebook_text, source_lines, source_of, without_directives
 from vqbet_course.core.places import LABS
 from vqbet_course.grading.checks import Check, all_checks
-from vqbet_course.grading.handout import checksum, replace_files
+from vqbet_course.grading.handout import digest_of, replace_files
 from vqbet_course.grading.lessons import NBDEV, Exercise, Lab, all_labs, all_lessons
 from vqbet_course.grading.solutions import LINK_CELL, folded, graded_solution, worked_solutions
 
@@ -133,7 +133,7 @@ def release(out: Path, numbers: Sequence[str] | None = None) -> tuple[list[Path]
         raise BadInput(f"--labs {unknown[0]}: no lab has this number; choose from {','.join(known)}")
     chosen = [known[number] for number in numbers or known]
     texts = {f"{name}.ipynb": student_edition(all_labs()[name]) for name in chosen}
-    sums = {name: checksum(text.encode()) for name, text in texts.items()}
+    sums = {name: digest_of(text.encode()) for name, text in texts.items()}
     texts["SHA256SUMS"] = "".join(f"{said}  {name}\n" for name, said in sums.items())
     texts["release.json"] = json.dumps({"version": __version__, "labs": sums}, indent=2) + "\n"
     removed = replace_files(out, texts)

@@ -22,7 +22,7 @@ def replace_files(out: Path, files: Mapping[str, str]) -> list[Path]:
 
     Raises BadInput, before anything is written, where a file in the way was made or changed by somebody else.
     """
-    sums = {name: [checksum(text.encode())] for name, text in files.items()}
+    sums = {name: [digest_of(text.encode())] for name, text in files.items()}
     before = written_before(out)
     for name in {**before, **sums}:
         path = out / name
@@ -57,9 +57,9 @@ def written_before(out: Path) -> dict[str, list[str]]:
 
 def held(path: Path) -> str:
     """The checksum of a file; empty for what is none."""
-    return checksum(path.read_bytes()) if path.is_file() and not path.is_symlink() else ""
+    return digest_of(path.read_bytes()) if path.is_file() and not path.is_symlink() else ""
 
 
-def checksum(data: bytes) -> str:
+def digest_of(data: bytes) -> str:
     """SHA-256 as `sha256sum` writes it."""
     return hashlib.sha256(data).hexdigest()

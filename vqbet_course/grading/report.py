@@ -31,10 +31,10 @@ BINS = 10
 
 def folder_of(out: Path, name: str) -> Path:
     """Where the reports of a submission go: a folder for each, whatever their names and places are."""
-    return out / "students" / file_name(name)
+    return out / "students" / readable_name(name)
 
 
-def file_name(name: str) -> str:
+def readable_name(name: str) -> str:
     """A name for a file or folder: the submission's own, so that a teacher and a learning platform find it. Where a
     file system might not take that, other characters stand in it, and a mark that no other name gets."""
     plain = UNSAFE.sub("_", name.replace("/", " - "))
@@ -149,7 +149,7 @@ def page_place(name: str) -> str:
     """Where the page of a submission lies in the folder to hand back: a learning platform finds whose it is by the
     name of the first folder, or of the file."""
     first, _, rest = name.partition("/")
-    return f"{file_name(first)}/{file_name(rest or first)}.html"
+    return f"{readable_name(first)}/{readable_name(rest or first)}.html"
 
 
 def feedback_page(row: dict[str, Any], rules: Rules, standing: list[str]) -> str:

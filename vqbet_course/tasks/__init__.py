@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TASKS: dict[str, "str | Task"] = {
     "pusht": "vqbet_course.tasks.pusht.task:PushT",
     "navigation": "vqbet_course.tasks.navigation.task:Navigation",
+    "block_push": "vqbet_course.tasks.block_push.task:BlockPush",
 }
 """{name, or module:Class of a task of one's own: module:Class of a task that was not asked for yet, or the task}."""
 
@@ -43,6 +44,15 @@ def register(task: "Task") -> None:
 
 def get_task(name: str) -> "Task":
     """The task of this name, or of `module:Class`: a `Task`, or a Gymnasium environment with a `contract`.
+
+    Raises BadInput as `known_task` does, and for a task that needs a package that is not installed."""
+    task = known_task(name)
+    task.check_installed()
+    return task
+
+
+def known_task(name: str) -> "Task":
+    """As `get_task`, whether its packages are installed or not: to recognise its data, they need not be.
 
     Raises BadInput for an unknown name, a module that cannot be imported, or an environment without contract."""
     known = TASKS.get(name, name)
@@ -75,7 +85,7 @@ def every_task() -> "list[Task]":
     is no more than an environment comes last."""
     from vqbet_course.tasks.task import EnvironmentTask
 
-    known = [get_task(name) for name in reversed(list(TASKS))]
+    known = [known_task(name) for name in reversed(list(TASKS))]
     return sorted(known, key=lambda task: isinstance(task, EnvironmentTask))
 
 
@@ -133,6 +143,13 @@ def open_sources(
         return opened
     drawn = with_drawings(opened)
     return drawn if choice.resize is None else resized(drawn, *choice.resize)
+
+
+def task_before_renaming(texts: Sequence[str], choice: "Choice") -> "Task | None":
+    """The task that SOURCEs are of by their own names, where they are of none by those that `choice` gives them."""
+    if not choice.rename or task_of(open_sources(texts, None, choice).contract):
+        return None
+    return task_of(open_sources(texts, None, replace(choice, rename=())).contract)
 
 
 def augmented(demos: "Demos", chunk_size: int) -> "Demos":

@@ -11,3 +11,4 @@ from gymnasium.envs.registration import register
 
 register("vqbet_course/PushT-v0", "vqbet_course.tasks.pusht.environment:PushTEnv", max_episode_steps=300)
 register("vqbet_course/Navigation-v0", "vqbet_course.tasks.navigation.environment:NavigationEnv")
+register("vqbet_course/BlockPush-v0", "vqbet_course.tasks.block_push.environment:BlockPushEnv", max_episode_steps=250)

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
 import gymnasium as gym
@@ -63,10 +64,14 @@ class Task:
     progress_key: the entry of `info` that says how much is achieved (0..1); without it, 1 for success;
     success_progress: the progress above which an episode is won, which counts as reward 1;
     frame_size: (height, width, 3) of what `draw` draws, None where it draws nothing;
+    cameras: the images that its environment can observe, instead of numbers or beside them (`with_cameras`);
     perturbations: {name: Kind} beside those that fit every environment;
     failure_rules: {label: rule} tried before the general ones (`evaluation.failures`);
     partial_observations: {name: makes a PartialObservation}, in which a policy can be trained and evaluated;
-    fork_seeds: environment seeds from which demonstrators go either way (`way_taken`).
+    fork_seeds: environment seeds from which demonstrators go either way (`way_taken`);
+    behaviours: the ways in which demonstrators solve the task, whose entropy is measured (`behaviour_of`);
+    milestones: {name: whether a trace (T, size) reaches it}, each a part of the task, reported beside success;
+    needs: {module: requirement of pip} that the environment imports beside those of every task.
     """
 
     name: str
@@ -78,10 +83,27 @@ class Task:
     progress_key: str = "coverage"
     success_progress: float = 1.0
     frame_size: tuple[int, int, int] | None = None
+    cameras: tuple[str, ...] = ()
     perturbations: Mapping[str, Kind] = {}
     failure_rules: Mapping[str, Callable[..., str | None]] = {}
     partial_observations: Mapping[str, Callable[[], PartialObservation]] = {}
     fork_seeds: tuple[int, ...] = ()
+    behaviours: tuple[str, ...] = ()
+    milestones: Mapping[str, Callable[[np.ndarray], bool]] = {}
+    needs: Mapping[str, str] = {}
+
+    # what it needs
+
+    def missing(self) -> list[str]:
+        """The requirements of `needs` that are not installed."""
+        return [requirement for module, requirement in self.needs.items() if find_spec(module) is None]
+
+    def check_installed(self) -> None:
+        """Raise BadInput, with the remedy, where something of `needs` is not installed."""
+        if self.missing():
+            raise BadInput(
+                f"{self.title} needs what is not installed; install it with: pip install {' '.join(self.missing())}"
+            )
 
     # environment
 
@@ -172,11 +194,15 @@ class Task:
         """Which way an episode goes, by what was so (T, size) and by its contacts: `left`, `right` or `neither`."""
         raise NotImplementedError(f"{type(self).__name__}.way_taken")
 
+    def behaviour_of(self, truth: np.ndarray) -> str | None:
+        """Which of `behaviours` an episode shows, by what was so (T, size); None for none of them."""
+        raise NotImplementedError(f"{type(self).__name__}.behaviour_of")
+
     # demonstrations
 
     def owns(self, contract: Contract) -> bool:
         """Whether data of this contract are this task's, at whatever rate: action and numbers agree in size and unit.
-        Where images are observed, numbers may be left out."""
+        Where its cameras observe, numbers may be left out."""
         own, images = self.contract.data, False
         if contract.action != own.action:
             return False
@@ -184,7 +210,7 @@ class Task:
             images = images or isinstance(field.size, tuple)
             if name != GOAL and not isinstance(field.size, tuple) and own.observation.get(name) != field:
                 return False
-        return images or own.observation.keys() <= contract.observation.keys()
+        return (images and bool(self.cameras)) or own.observation.keys() <= contract.observation.keys()
 
     def adapt(self, source: Source, asked: bool = False) -> Source | None:
         """The source as this task's, with its units and rate where the source states none; None if it is another's.

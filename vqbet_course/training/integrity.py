@@ -44,7 +44,9 @@ def locked(out: Path) -> Iterator[None]:
 
 def record_checksums(out: Path) -> None:
     """Write the checksums of the weights and the normalizer, of those that are there."""
-    write_json(out / CHECKSUMS, {name: checksum(out / name) for name in (WEIGHTS, NORMALIZER) if (out / name).exists()})
+    write_json(
+        out / CHECKSUMS, {name: file_checksum(out / name) for name in (WEIGHTS, NORMALIZER) if (out / name).exists()}
+    )
 
 
 def verify_checksums(out: Path) -> None:
@@ -55,14 +57,14 @@ def verify_checksums(out: Path) -> None:
         out / CHECKSUMS, lambda values: {name: str(values[name]) for name in (WEIGHTS, NORMALIZER) if name in values}
     )
     for name, digest in known.items():
-        if not (out / name).exists() or checksum(out / name) != digest:
+        if not (out / name).exists() or file_checksum(out / name) != digest:
             raise BadInput(
                 f"{out / name}: is not the file that this run wrote, its checksum differs from that in "
                 f"{CHECKSUMS}; copy the run again, or train again"
             )
 
 
-def checksum(path: Path) -> str:
+def file_checksum(path: Path) -> str:
     """SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -20,8 +20,12 @@ from vqbet_course.datasets.source import Episode, Frames, Source, readable
 KIND = "ROS 2 bag"
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 
-Message = tuple[float, Any]
-"""Time in seconds, and what is deserialized."""
+Message = tuple[int, Any]
+"""Time in nanoseconds, which seconds since 1970 as a float cannot hold, and what is deserialized."""
+
+SECOND = 10**9
+TOLERANCE = 1000
+"""Nanoseconds that a message may come after a frame and yet be in it: rates like 30 have no whole intervals."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +117,8 @@ def messages(bag: Any, topic: str) -> Iterator[Message]:
     for connection, recorded, data in bag.messages(connections=connections):
         message = bag.deserialize(data, connection.msgtype)
         stamp = getattr(getattr(message, "header", None), "stamp", None)
-        stated = stamp.sec + stamp.nanosec * 1e-9 if stamp is not None else 0.0
-        yield stated or recorded * 1e-9, message
+        stated = stamp.sec * SECOND + stamp.nanosec if stamp is not None else 0
+        yield stated or recorded, message
 
 
 def names_of(message: Any) -> list[str]:
@@ -173,7 +177,7 @@ def episode_of(bag: Any, reader: Any, folder: Path, number: int, layout: Topics)
             stamps.append(time)
             if name not in layout.cameras:
                 rows.append(numbers_of(message, layout.names.get(name, []), place))
-        times[name], values[name] = np.array(stamps), np.array(rows)
+        times[name], values[name] = np.array(stamps, np.int64), np.array(rows)
     chosen = nearest_before(times, layout.fps, place)
     numbers = {name: values[name][chosen[name]] for name in values if name not in layout.cameras}
     images = {name: frames_of(reader, folder, layout.topics[name], chosen[name]) for name in layout.cameras}
@@ -181,7 +185,7 @@ def episode_of(bag: Any, reader: Any, folder: Path, number: int, layout: Topics)
 
 
 def nearest_before(times: dict[str, np.ndarray], fps: float, place: str) -> dict[str, np.ndarray]:
-    """{feature: the number (T,) of its message in each frame}, from {feature: times (n,) of its messages}."""
+    """{feature: the number (T,) of its message in each frame}, from {feature: times (n,) of its messages, nanoseconds}."""
     for name, stamps in times.items():
         if not len(stamps) or (np.diff(stamps) < 0).any():
             raise BadInput(
@@ -190,8 +194,9 @@ def nearest_before(times: dict[str, np.ndarray], fps: float, place: str) -> dict
     begin, end = max(t[0] for t in times.values()), min(t[-1] for t in times.values())
     if end < begin:
         raise BadInput(f"{place}: its topics do not overlap in time; leave the episode out with --drop-episodes")
-    ticks = begin + np.arange(int((end - begin) * fps + 1e-6) + 1) / fps
-    return {name: np.searchsorted(stamps, ticks + 1e-9, side="right") - 1 for name, stamps in times.items()}
+    n = int((end - begin + TOLERANCE) * fps / SECOND) + 1
+    ticks = begin + np.round(np.arange(n) * SECOND / fps).astype(np.int64)
+    return {name: np.searchsorted(stamps, ticks + TOLERANCE, side="right") - 1 for name, stamps in times.items()}
 
 
 def frames_of(reader: Any, folder: Path, topic: str, chosen: np.ndarray) -> Frames:

@@ -1,19 +1,25 @@
 """PushT as a Gymnasium environment, with its contract, and the wrappers that start it and place its goal."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import gym_pusht.envs.pusht
 import gymnasium as gym
 import numpy as np
+import shapely
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.demos import Demos
 from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
-from vqbet_course.tasks.pusht.geometry import GOAL_POSE, SIZE, block_keypoints, block_pose, place
+from vqbet_course.tasks.pusht.geometry import AROUND, GOAL_POSE, OUTLINE, SIZE, block_keypoints, block_pose, place
 
 KEYPOINTS, PUSHER = PUSHT.observation
+
+FROM_AROUND = np.argsort(AROUND)
+"""The place of each keypoint in the outline."""
 
 BEYOND = 128.0
 """Pixels that a corner of the T may lie outside of the board at most: it is no farther from the T's origin."""
@@ -69,7 +75,30 @@ class PushTEnv(gym_pusht.envs.pusht.PushTEnv):
         return self._get_coverage()
 
     def _get_coverage(self) -> float:
-        return round(float(super()._get_coverage()), 9)
+        block = shapely.polygons(outline(self.block.position, self.block.angle))
+        x, y, angle = self.goal_pose
+        goal = goal_polygon(float(x), float(y), float(angle))
+        return round(float(shapely.area(shapely.intersection(block, goal)) / shapely.area(goal)), 9)
+
+    @staticmethod
+    def get_keypoints(block_shapes: Sequence[Any]) -> np.ndarray:
+        """The keypoints (8, 2) of a T at its place, in pixels; gym-pusht's own takes twenty times as long."""
+        body = block_shapes[0].body
+        return outline(body.position, body.angle)[FROM_AROUND]
+
+
+def outline(position: tuple[float, float], angle: float) -> np.ndarray:
+    """The outline (8, 2) of a T at this position, in pixels, with this angle in radians. To the last bit what gym-pusht
+    computes for the keypoints."""
+    cos, sin = math.cos(angle), math.sin(angle)
+    x, y = OUTLINE.T
+    return np.column_stack([x * cos - y * sin, x * sin + y * cos]) + position
+
+
+@lru_cache(maxsize=64)
+def goal_polygon(x: float, y: float, angle: float) -> shapely.Polygon:
+    """The T at a goal pose, in pixels and radians."""
+    return shapely.polygons(outline((x, y), angle))
 
 
 def make_pusht() -> PushTEnv:

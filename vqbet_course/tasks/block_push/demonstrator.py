@@ -1,0 +1,200 @@
+"""The scripted demonstrator of block_push: it chooses a block and a target at random, drives round the blocks to the
+far side of the block, and pushes it along the straight line to its target.
+
+All that it does follows from what it sees and from its choice, so that the same state is answered by the same action,
+and a state that was disturbed by a way back. Points of the plane are complex numbers here; lengths are in pixels.
+"""
+
+import functools
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vqbet_course.core.errors import BadInput
+from vqbet_course.datasets.source import Episode, Source
+from vqbet_course.tasks.block_push.contract import (
+    BLOCK_PUSH,
+    BLOCK_PUSH_TASK,
+    BLOCK_RADIUS,
+    INSTRUCTION,
+    NAMES,
+    PUSHER_RADIUS,
+    SIZE,
+    TARGETS,
+)
+from vqbet_course.tasks.block_push.environment import BlockPushEnv
+
+Float = NDArray[np.float64]
+
+NOISE = 2.0  # pixels: how far the hand is shaken while the true action is written down
+DRIVE_SPEED, PUSH_SPEED = 12.0, 8.0  # pixels a step
+TOUCH = PUSHER_RADIUS + BLOCK_RADIUS  # between the centres where the pusher touches a block
+CLEAR = TOUCH + 8.0  # between the centres on the way
+BEHIND = TOUCH + 12.0  # from where a push begins
+ASIDE = 12.0  # off the line to the target: more than that, and the push begins anew
+DELIVERED, LOST = 4.0, 16.0  # from the target's centre: nearer, it is delivered; then farther, it is not any more
+AFTER, RETREAT = 12, 60.0  # steps that an episode goes on after the last delivery; how far the pusher withdraws
+TARGET_CENTRES = [complex(*target) for target in TARGETS]
+
+NEXT = {"next.reward": ["progress"], "next.done": ["done"], "next.success": ["success"]}
+
+
+class BlockPusher:
+    """Brings block `first` (0 or 1) to `target` (0 or 1), then the other block to the other target.
+
+    `act` keeps what is delivered; one BlockPusher is for one episode."""
+
+    def __init__(self, first: int, target: int) -> None:
+        self.pairs = [(first, target), (1 - first, 1 - target)]
+        self.delivered: set[int] = set()
+
+    @property
+    def finished(self) -> bool:
+        """Whether both blocks are delivered."""
+        return len(self.delivered) == 2
+
+    def act(self, pusher: complex, blocks: list[complex]) -> complex:
+        """Where to send the pusher."""
+        for block, target in self.pairs:
+            away = abs(TARGET_CENTRES[target] - blocks[block])
+            if away < DELIVERED:
+                self.delivered.add(block)
+            elif away > LOST:
+                self.delivered.discard(block)
+        for block, target in self.pairs:
+            if block not in self.delivered:
+                return bring(pusher, blocks, block, TARGET_CENTRES[target])
+        return withdraw(pusher, blocks[self.pairs[1][0]])
+
+
+def bring(pusher: complex, blocks: list[complex], block: int, target: complex) -> complex:
+    """Where to send a pusher that is to bring a block to a target: on to the block's far side, or pushing."""
+    here, way = blocks[block], target - blocks[block]
+    ahead = way / abs(way)
+    seen = (pusher - here) * ahead.conjugate()  # in the block's frame, whose real axis points to the target
+    if seen.real < 0 and abs(seen) < BEHIND + 2 and abs(seen.imag) < ASIDE:
+        return towards(pusher, here + ahead * (min(PUSH_SPEED, abs(way)) - TOUCH), PUSH_SPEED)
+    return pusher + DRIVE_SPEED * heading(pusher, here - ahead * BEHIND, blocks)
+
+
+def withdraw(pusher: complex, block: complex) -> complex:
+    """Where to send a pusher that has delivered its last block: away from it."""
+    away = (pusher - block) / abs(pusher - block)
+    return towards(pusher, block + away * (TOUCH + RETREAT), DRIVE_SPEED)
+
+
+def towards(pusher: complex, aim: complex, speed: float) -> complex:
+    """The point at most `speed` ahead on the straight way to `aim`."""
+    way = aim - pusher
+    return pusher + way * min(1.0, speed / max(abs(way), 1e-9))
+
+
+def heading(pusher: complex, aim: complex, blocks: list[complex]) -> complex:
+    """The direction to go in, of length 1 or, where it is nearly there, less: straight to `aim`, else along the circle
+    of radius CLEAR around the nearest block in the way, on the side of the aim."""
+    way = aim - pusher
+    length = abs(way)
+    straight = way * min(1.0, DRIVE_SPEED / max(length, 1e-9)) / DRIVE_SPEED
+    for block in sorted(blocks, key=lambda b: abs(b - pusher)):
+        to_block = block - pusher
+        seen = to_block * way.conjugate() / max(length, 1e-9)  # its real part along the way, its imaginary one aside
+        if not 0 < seen.real < length + CLEAR or abs(seen.imag) >= CLEAR:
+            continue
+        if seen.real > length and abs(aim - block) >= CLEAR:
+            continue
+        side = -1 if seen.imag > 0 else 1
+        near = abs(to_block)
+        turn = np.arcsin(min(1.0, CLEAR / near))
+        out = -0.5 * max(0.0, CLEAR - near) / DRIVE_SPEED * to_block / near
+        bent = to_block / near * complex(np.exp(1j * side * turn)) + out
+        return bent / abs(bent)
+    return straight
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One episode of the demonstrator, T frames at 10 Hz: what was seen before each action, and what it brought.
+
+    states (T, 6): orange block, blue block, pusher, pixels; actions (T, 2) float32 pixels: what the demonstrator wanted,
+    before its hand shook; progress (T,) and success (T,) after the action."""
+
+    seed: int
+    states: Float
+    actions: NDArray[np.float32]
+    progress: Float
+    success: NDArray[np.bool_]
+
+
+def deliver(seed: int, noise: float = NOISE) -> Delivery:
+    """Solve the environment of this seed, or try until the horizon. The same arguments give the same episode.
+
+    `noise`, in pixels, shakes the hand (Laskey et al. 2017, "DART"): what is done drifts off from what was wanted and
+    recorded, so that the demonstrations show how to come back. Raises BadInput for a noise that is no such number."""
+    if not 0 <= noise < SIZE:
+        raise BadInput(f"noise {noise} is no number of pixels: choose one from 0 to about 5")
+    generator = np.random.default_rng((seed, 1))
+    hand = BlockPusher(*(int(choice) for choice in generator.integers(2, size=2)))
+    env = BlockPushEnv()
+    observation, _ = env.reset(seed=seed)
+    states: list[Float] = []
+    actions: list[NDArray[np.float32]] = []
+    brought: list[tuple[float, bool]] = []
+    shake: Float = np.zeros(2)
+    left = AFTER
+    while left and len(states) < BLOCK_PUSH_TASK.horizon:
+        state = np.concatenate([observation["environment_state"], observation["agent_pos"]])
+        aim = hand.act(complex(*state[4:]), [complex(*state[:2]), complex(*state[2:4])])
+        # In eighths of a pixel, so that the last bit of a sine, which differs between CPUs, changes no episode.
+        action = np.clip(np.round(np.array([aim.real, aim.imag]) * 8) / 8, 0, SIZE).astype(np.float32)
+        shake = 0.8 * shake + 0.6 * noise * generator.standard_normal(2)
+        states.append(state)
+        actions.append(action)
+        observation, _, _, _, info = env.step(np.clip(np.round((action + shake) * 8) / 8, 0, SIZE))
+        brought.append((info["progress"], info["is_success"]))
+        left -= hand.finished
+    progress, success = np.array(brought).T
+    return Delivery(seed, np.array(states), np.array(actions), progress, success.astype(bool))
+
+
+def make_deliveries(n: int, seed: int = 0, noise: float = NOISE) -> Iterator[Delivery]:
+    """The first n solved episodes of environment seeds seed, seed + 1, ..."""
+    made = map(functools.partial(deliver, noise=noise), itertools.count(seed))
+    return itertools.islice((episode for episode in made if episode.success[-1]), n)
+
+
+def block_push_source(episodes: int, seed: int = 0, noise: float = NOISE) -> Source:
+    """Solved episodes as a source, made while it is read. Raises BadInput as `deliver` does."""
+
+    def read(first: int) -> Iterator[Episode]:
+        for episode in itertools.islice(make_deliveries(episodes, seed, noise), first, None):
+            yield Episode(columns_of_delivery(episode), f"environment seed {episode.seed}")
+
+    return Source(
+        f"{episodes} solved environment seeds from {seed}, hand shaken by {noise:g} px",
+        "made when asked for",
+        episodes,
+        read,
+        BLOCK_PUSH.fps,
+        units=BLOCK_PUSH.units(),
+        names=NAMES | NEXT,
+        task=INSTRUCTION,
+        robot="2d pointer",
+        operator="the scripted demonstrator of vqbet_course",
+        license="apache-2.0",
+    )
+
+
+def columns_of_delivery(episode: Delivery) -> dict[str, np.ndarray]:
+    """What LeRobot keeps of an episode, (T, size) each; `next.*` is what the step brought."""
+    done = np.arange(len(episode.actions)) == len(episode.actions) - 1
+    return {
+        "observation.environment_state": episode.states[:, :4].astype(np.float32),
+        "observation.state": episode.states[:, 4:].astype(np.float32),
+        "action": episode.actions,
+        "next.reward": episode.progress[:, None].astype(np.float32),
+        "next.done": done[:, None],
+        "next.success": episode.success[:, None],
+    }

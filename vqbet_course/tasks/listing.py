@@ -1,0 +1,34 @@
+"""The tasks in words, as `vqbet-course tasks` lists them."""
+
+from vqbet_course.tasks import every_task
+from vqbet_course.tasks.perturbations import KINDS
+from vqbet_course.tasks.task import Task
+
+
+def listing_of_tasks() -> list[str]:
+    """All known tasks, line by line: first the name, below it what the task is and what it needs."""
+    lines = []
+    for task in reversed(every_task()):
+        lines.append(f"{task.name}: {task.instruction}" if task.instruction != "unstated" else task.name)
+        lines += [f"  {name:<15}{words}" for name, words in properties_of(task).items() if words]
+    return [*lines, f"on every task: --perturb {', '.join(KINDS)}"]
+
+
+def properties_of(task: Task) -> dict[str, str]:
+    """What a task is and needs, {in a word: in words}; empty words where it has nothing of the kind."""
+    contract = task.contract
+    low, high = contract.action_bounds
+    observed = [f"{name}: {field}" for name, field in contract.data.observation.items()]
+    return {
+        "robot": contract.robot,
+        "observes": "; ".join(observed),
+        "does": f"{contract.data.action}, {low:g} to {high:g}, {contract.data.fps:g} a second, at most {task.horizon} steps",
+        "success": contract.success,
+        "needs": ", ".join(task.needs.values())
+        + (f" (missing: {', '.join(task.missing())})" if task.missing() else ""),
+        "demonstrations": f"--data {task.data}"
+        if task.data
+        else f"vqbet-course demos make --task {task.name} --out DIR",
+        "perturbations": ", ".join(task.perturbations),
+        "behaviours": "; ".join(task.behaviours),
+    }
