@@ -7,7 +7,7 @@ and a state that was disturbed by a way back. Points of the plane are complex nu
 
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,21 +49,28 @@ class BlockPusher:
 
     def __init__(self, first: int, target: int) -> None:
         self.pairs = [(first, target), (1 - first, 1 - target)]
-        self.delivered: set[int] = set()
+        self.delivered: frozenset[int] = frozenset()
 
     @property
     def finished(self) -> bool:
         """Whether both blocks are delivered."""
         return len(self.delivered) == 2
 
+    def __call__(self, observation: Mapping[str, Float]) -> NDArray[np.float32]:
+        """What the environment observes (`environment_state` and `agent_pos`) -> action (2,) in pixels."""
+        blocks = [complex(*point) for point in np.reshape(observation["environment_state"], (2, 2))]
+        aim = self.act(complex(*observation["agent_pos"]), blocks)
+        # In eighths of a pixel, so that the last bit of a sine, which differs between CPUs, changes no episode.
+        return np.clip(np.round(np.array([aim.real, aim.imag]) * 8) / 8, 0, SIZE).astype(np.float32)
+
     def act(self, pusher: complex, blocks: list[complex]) -> complex:
         """Where to send the pusher."""
         for block, target in self.pairs:
             away = abs(TARGET_CENTRES[target] - blocks[block])
             if away < DELIVERED:
-                self.delivered.add(block)
+                self.delivered |= {block}
             elif away > LOST:
-                self.delivered.discard(block)
+                self.delivered -= {block}
         for block, target in self.pairs:
             if block not in self.delivered:
                 return bring(pusher, blocks, block, TARGET_CENTRES[target])
@@ -146,9 +153,7 @@ def deliver(seed: int, noise: float = NOISE) -> Delivery:
     left = AFTER
     while left and len(states) < BLOCK_PUSH_TASK.horizon:
         state = np.concatenate([observation["environment_state"], observation["agent_pos"]])
-        aim = hand.act(complex(*state[4:]), [complex(*state[:2]), complex(*state[2:4])])
-        # In eighths of a pixel, so that the last bit of a sine, which differs between CPUs, changes no episode.
-        action = np.clip(np.round(np.array([aim.real, aim.imag]) * 8) / 8, 0, SIZE).astype(np.float32)
+        action = hand(observation)
         shake = 0.8 * shake + 0.6 * noise * generator.standard_normal(2)
         states.append(state)
         actions.append(action)

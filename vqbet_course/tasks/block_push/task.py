@@ -13,7 +13,7 @@ from vqbet_course.tasks.block_push.contract import BLOCK_PUSH, BLOCK_PUSH_TASK, 
 from vqbet_course.tasks.block_push.perturbations import BLOCK_PUSH_KINDS
 from vqbet_course.tasks.block_push.traces import BEHAVIOURS, FAILURE_RULES, first_delivery, one_block_delivered
 from vqbet_course.tasks.perturbations import Kind
-from vqbet_course.tasks.task import Task
+from vqbet_course.tasks.task import Demonstrator, Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,6 +62,12 @@ class BlockPush(Task):
         from vqbet_course.tasks.block_push.demonstrator import block_push_source
 
         return block_push_source(episodes, seed, **options)
+
+    def demonstrator(self, seed: int) -> Demonstrator:
+        """The scripted demonstrator; the seed draws which block it brings first, and to which target."""
+        from vqbet_course.tasks.block_push.demonstrator import BlockPusher
+
+        return BlockPusher(*(int(choice) for choice in np.random.default_rng((seed, 1)).integers(2, size=2)))
 
     def augmentable(self, contract: Contract) -> bool:
         return contract == BLOCK_PUSH
