@@ -68,7 +68,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 # --- the expert and the rollouts ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "before", "n"), [("pusht", 9, 40), ("navigation", 0, 6), ("block_push", 9, 120)])
+@pytest.mark.parametrize(("name", "before", "n"), [("pusht", 9, 40), ("navigation", 0, 6), ("block_push", 30, 40)])
 def test_a_label_is_what_the_expert_would_do_and_changes_nothing(name: str, before: int, n: int) -> None:
     task = get_task(name)
     env, expert = task.make_env(), task.demonstrator(3)

@@ -24,10 +24,11 @@ from vqbet_course.train import policy_stage, run_randomness, run_stage, split_st
 from vqbet_course.training.calibration import seconds_per_step, steps_within, using_threads
 from vqbet_course.training.checkpoints import SaveCheckpoints, load_tensors, load_weights, read_checkpoint
 from vqbet_course.training.data import Setup, fitting, prepare, with_goal
-from vqbet_course.training.devices import CPU, Computing, set_precision
+from vqbet_course.training.devices import CPU, Computing
 from vqbet_course.training.factory import build_network, start_network
 from vqbet_course.training.integrity import NORMALIZER, WEIGHTS, locked, verify_checksums
 from vqbet_course.training.log import TrainingLog
+from vqbet_course.training.quick import set_precision
 from vqbet_course.training.runs import (
     IMAGES,
     Run,

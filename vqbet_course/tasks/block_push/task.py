@@ -47,10 +47,6 @@ class BlockPush(Task):
         make = self.make_env
         return self.with_env(lambda: StartOfDemonstration(make(), demos, resets))
 
-    def owns(self, contract: Contract) -> bool:
-        # by its image and pusher alone it could be PushT, and it has no camera to evaluate a policy that sees
-        return super().owns(contract) and BLOCK_PUSH.observation.keys() <= contract.observation.keys()
-
     def behaviour_of(self, truth: np.ndarray) -> str | None:
         return first_delivery(truth)
 
@@ -64,10 +60,15 @@ class BlockPush(Task):
         return block_push_source(episodes, seed, **options)
 
     def demonstrator(self, seed: int) -> Demonstrator:
-        """The scripted demonstrator; the seed draws which block it brings first, and to which target."""
-        from vqbet_course.tasks.block_push.demonstrator import BlockPusher
+        """The scripted demonstrator; the seed draws its behaviour."""
+        from vqbet_course.tasks.block_push.demonstrator import Corrector
 
-        return BlockPusher(*(int(choice) for choice in np.random.default_rng((seed, 1)).integers(2, size=2)))
+        return Corrector(seed)
+
+    def copy_env(self, env: gym.Env) -> gym.Env:
+        from vqbet_course.tasks.block_push.environment import copied_world
+
+        return copied_world(env)
 
     def augmentable(self, contract: Contract) -> bool:
         return contract == BLOCK_PUSH
