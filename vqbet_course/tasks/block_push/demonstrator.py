@@ -5,9 +5,10 @@ All that it does follows from what it sees and from its choice, so that the same
 and a state that was disturbed by a way back. Points of the plane are complex numbers here; lengths are in pixels.
 """
 
+import copy
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,16 +27,19 @@ from vqbet_course.tasks.block_push.contract import (
     TARGETS,
 )
 from vqbet_course.tasks.block_push.environment import BlockPushEnv
+from vqbet_course.tasks.block_push.traces import distances
 
 Float = NDArray[np.float64]
 
-NOISE = 2.0  # pixels: how far the hand is shaken while the true action is written down
+NOISE = 3.0  # pixels: how far the hand is shaken while the true action is written down
+NUDGE, NUDGE_STEPS, NUDGE_EVERY = 3.0, 4, 30  # it is also nudged: so many times as far, for so many steps, how seldom
 DRIVE_SPEED, PUSH_SPEED = 12.0, 8.0  # pixels a step
 TOUCH = PUSHER_RADIUS + BLOCK_RADIUS  # between the centres where the pusher touches a block
 CLEAR = TOUCH + 8.0  # between the centres on the way
 BEHIND = TOUCH + 12.0  # from where a push begins
-ASIDE = 12.0  # off the line to the target: more than that, and the push begins anew
-DELIVERED, LOST = 4.0, 16.0  # from the target's centre: nearer, it is delivered; then farther, it is not any more
+AT_FIRST, ASIDE = 12.0, 22.0  # off the line to the target: where a push may begin, and where it must begin anew
+DELIVERED, LOST = 8.0, 20.0  # from the target's centre: nearer, it is delivered; then farther, it is not any more
+BEGUN = 10.0  # how far a block has moved when a behaviour is begun
 AFTER, RETREAT = 12, 60.0  # steps that an episode goes on after the last delivery; how far the pusher withdraws
 TARGET_CENTRES = [complex(*target) for target in TARGETS]
 
@@ -49,7 +53,7 @@ class BlockPusher:
 
     def __init__(self, first: int, target: int) -> None:
         self.pairs = [(first, target), (1 - first, 1 - target)]
-        self.delivered: set[int] = set()
+        self.delivered: frozenset[int] = frozenset()
 
     @property
     def finished(self) -> bool:
@@ -61,13 +65,43 @@ class BlockPusher:
         for block, target in self.pairs:
             away = abs(TARGET_CENTRES[target] - blocks[block])
             if away < DELIVERED:
-                self.delivered.add(block)
+                self.delivered |= {block}
             elif away > LOST:
-                self.delivered.discard(block)
+                self.delivered -= {block}
         for block, target in self.pairs:
             if block not in self.delivered:
                 return bring(pusher, blocks, block, TARGET_CENTRES[target])
         return withdraw(pusher, blocks[self.pairs[1][0]])
+
+
+class Corrector:
+    """The demonstrator for one episode, asked in any state: its behaviour is the one that `seed` draws until a block has
+    been pushed, and from then on the one that was begun."""
+
+    def __init__(self, seed: int) -> None:
+        self.hand = BlockPusher(*(int(choice) for choice in np.random.default_rng((seed, 1)).integers(2, size=2)))
+        self.start: Float | None = None
+        self.decided = False
+
+    def __call__(self, observation: Mapping[str, Float]) -> NDArray[np.float32]:
+        """What the environment observes -> action (2,): where to send the pusher, in pixels."""
+        blocks = np.asarray(observation["environment_state"], dtype=float).reshape(2, 2)
+        if self.start is None:
+            self.start = blocks
+        moved = np.linalg.norm(blocks - self.start, axis=1)
+        if not self.decided and moved.max() > BEGUN:
+            block, self.decided = int(moved.argmax()), True
+            nearer = distances(blocks)[block] - distances(self.start)[block]
+            self.hand = BlockPusher(block, int(nearer.argmin()))
+        self.hand = copy.copy(self.hand)  # a copy of this corrector keeps what it has delivered
+        aim = self.hand.act(complex(*observation["agent_pos"]), [complex(*block) for block in blocks])
+        return rounded(aim)
+
+
+def rounded(aim: complex) -> NDArray[np.float32]:
+    """A point as an action (2,), in eighths of a pixel, so that the last bit of a sine, which differs between CPUs,
+    changes no episode."""
+    return np.clip(np.round(np.array([aim.real, aim.imag]) * 8) / 8, 0, SIZE).astype(np.float32)
 
 
 def bring(pusher: complex, blocks: list[complex], block: int, target: complex) -> complex:
@@ -75,8 +109,10 @@ def bring(pusher: complex, blocks: list[complex], block: int, target: complex) -
     here, way = blocks[block], target - blocks[block]
     ahead = way / abs(way)
     seen = (pusher - here) * ahead.conjugate()  # in the block's frame, whose real axis points to the target
-    if seen.real < 0 and abs(seen) < BEHIND + 2 and abs(seen.imag) < ASIDE:
-        return towards(pusher, here + ahead * (min(PUSH_SPEED, abs(way)) - TOUCH), PUSH_SPEED)
+    if seen.real < 0 and abs(seen) < TOUCH + 2 and abs(seen.imag) < ASIDE:
+        return pusher + ahead * min(PUSH_SPEED, abs(way))  # the block goes where the pusher goes
+    if seen.real < 0 and abs(seen) < BEHIND + 2 and abs(seen.imag) < AT_FIRST:
+        return towards(pusher, here - ahead * (TOUCH - 2), PUSH_SPEED)
     return pusher + DRIVE_SPEED * heading(pusher, here - ahead * BEHIND, blocks)
 
 
@@ -131,8 +167,9 @@ class Delivery:
 def deliver(seed: int, noise: float = NOISE) -> Delivery:
     """Solve the environment of this seed, or try until the horizon. The same arguments give the same episode.
 
-    `noise`, in pixels, shakes the hand (Laskey et al. 2017, "DART"): what is done drifts off from what was wanted and
-    recorded, so that the demonstrations show how to come back. Raises BadInput for a noise that is no such number."""
+    `noise`, in pixels, shakes the hand (Laskey et al. 2017, "DART"), and seldom it is nudged: what is done drifts off
+    from what was wanted and recorded, so that the demonstrations show how to come back. Raises BadInput for a noise
+    that is no such number."""
     if not 0 <= noise < SIZE:
         raise BadInput(f"noise {noise} is no number of pixels: choose one from 0 to about 5")
     generator = np.random.default_rng((seed, 1))
@@ -142,21 +179,32 @@ def deliver(seed: int, noise: float = NOISE) -> Delivery:
     states: list[Float] = []
     actions: list[NDArray[np.float32]] = []
     brought: list[tuple[float, bool]] = []
-    shake: Float = np.zeros(2)
-    left = AFTER
+    shake, left = hand_shaking(noise, generator), AFTER
     while left and len(states) < BLOCK_PUSH_TASK.horizon:
         state = np.concatenate([observation["environment_state"], observation["agent_pos"]])
         aim = hand.act(complex(*state[4:]), [complex(*state[:2]), complex(*state[2:4])])
-        # In eighths of a pixel, so that the last bit of a sine, which differs between CPUs, changes no episode.
-        action = np.clip(np.round(np.array([aim.real, aim.imag]) * 8) / 8, 0, SIZE).astype(np.float32)
-        shake = 0.8 * shake + 0.6 * noise * generator.standard_normal(2)
+        action = rounded(aim)
         states.append(state)
         actions.append(action)
-        observation, _, _, _, info = env.step(np.clip(np.round((action + shake) * 8) / 8, 0, SIZE))
+        observation, _, _, _, info = env.step(np.clip(np.round((action + next(shake)) * 8) / 8, 0, SIZE))
         brought.append((info["progress"], info["is_success"]))
         left -= hand.finished
     progress, success = np.array(brought).T
     return Delivery(seed, np.array(states), np.array(actions), progress, success.astype(bool))
+
+
+def hand_shaking(noise: float, generator: np.random.Generator) -> Iterator[Float]:
+    """What is added to each action of a shaken hand, (2,) pixels, step by step."""
+    shake: Float = np.zeros(2)
+    nudge: Float = np.zeros(2)
+    left = 0
+    while True:
+        if generator.random() < 1 / NUDGE_EVERY:
+            angle, left = generator.uniform(0, 2 * np.pi), NUDGE_STEPS
+            nudge = NUDGE * noise * np.array([np.cos(angle), np.sin(angle)])
+        shake = 0.8 * shake + 0.6 * noise * generator.standard_normal(2)
+        yield shake + nudge * (left > 0)
+        left -= 1
 
 
 def make_deliveries(n: int, seed: int = 0, noise: float = NOISE) -> Iterator[Delivery]:

@@ -25,6 +25,10 @@ BLOCKS, PUSHER = BLOCK_PUSH.observation
 SUBSTEPS = 10
 """Physics steps in a step of the environment."""
 
+FRICTION = 0.7
+"""Coefficient between pusher and block: a block goes where it is pushed as long as the pusher is behind it, within 35
+degrees; else it slips off."""
+
 PASSAGE = 2 * BLOCK_RADIUS + 15
 """Pixels between a block's straight way to a target and the centre of the other block, at least."""
 
@@ -56,8 +60,10 @@ class BlockPushEnv(gym.Env[dict[str, Any], np.ndarray]):
         self.space.damping = 0.0  # a velocity lasts for one physics step: a push is a displacement
         add_walls(self.space)
         self.pusher = pymunk.Body(body_type=pymunk.Body.KINEMATIC)
-        self.space.add(self.pusher, pymunk.Circle(self.pusher, PUSHER_RADIUS))
-        self.blocks = [add_block(self.space) for _ in range(2)]
+        rim = pymunk.Circle(self.pusher, PUSHER_RADIUS)
+        rim.friction = 1.0  # of two shapes, the product counts
+        self.space.add(self.pusher, rim)
+        self.blocks = [add_block(self.space, (x, 0.0)) for x in (100.0, 200.0)]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -110,16 +116,33 @@ class BlockPushEnv(gym.Env[dict[str, Any], np.ndarray]):
         way *= min(1.0, MAX_STEP / max(float(np.linalg.norm(way)), 1e-9))
         seconds = 1 / BLOCK_PUSH.fps
         self.pusher.velocity = (float(way[0]) / seconds, float(way[1]) / seconds)
+        self.forget()
         for _ in range(SUBSTEPS):
             self.space.step(seconds / SUBSTEPS)
         info = self.info()
         return self.observation(), info["progress"], info["is_success"], False, info
+
+    def forget(self) -> None:
+        """Exchange the blocks for new ones at their positions: the engine forgets velocities, contacts and corrections to
+        come, so that what a step brings depends on positions alone."""
+        for number, block in enumerate(self.blocks):
+            self.space.remove(block, *block.shapes)
+            self.blocks[number] = add_block(self.space, block.position)
 
     def render(self) -> np.ndarray:
         """A drawing of this moment, (512, 512, 3) uint8."""
         from vqbet_course.tasks.block_push.drawing import board_image
 
         return board_image(np.array(self.pusher.position), self.positions())
+
+
+def copied_world(env: gym.Env) -> BlockPushEnv:
+    """A block_push whose pusher and blocks lie as in `env`; it goes on as `env` would."""
+    world, other = env.unwrapped, BlockPushEnv()
+    assert isinstance(world, BlockPushEnv)
+    other.place(np.array(world.pusher.position), world.positions())
+    other.start = world.start
+    return other
 
 
 def add_walls(space: pymunk.Space) -> None:
@@ -130,10 +153,13 @@ def add_walls(space: pymunk.Space) -> None:
         space.add(pymunk.Segment(space.static_body, start, end, thick))
 
 
-def add_block(space: pymunk.Space) -> pymunk.Body:
-    """A round block in a space."""
-    block = pymunk.Body(1.0, pymunk.moment_for_circle(1.0, 0.0, BLOCK_RADIUS))
-    space.add(block, pymunk.Circle(block, BLOCK_RADIUS))
+def add_block(space: pymunk.Space, position: tuple[float, float]) -> pymunk.Body:
+    """A round block in a space, which does not turn: the ground resists."""
+    block = pymunk.Body(1.0, float("inf"))
+    block.position = position
+    rim = pymunk.Circle(block, BLOCK_RADIUS)
+    rim.friction = FRICTION
+    space.add(block, rim)
     return block
 
 
@@ -141,7 +167,7 @@ def draw_blocks(generator: np.random.Generator) -> np.ndarray:
     """Positions (2, 2) in pixels from which either block can go first, straight to either target."""
     while True:
         blocks = generator.uniform((100, 200), (SIZE - 100, 330), (2, 2))
-        if np.linalg.norm(blocks[0] - blocks[1]) > 110 and all(
+        if np.linalg.norm(blocks[0] - blocks[1]) > 2 * BLOCK_RADIUS + 60 and all(
             min(gap(blocks[b], TARGETS[t], blocks[1 - b]), gap(blocks[1 - b], TARGETS[1 - t], TARGETS[t])) > PASSAGE
             for b in range(2)
             for t in range(2)

@@ -13,7 +13,7 @@ from vqbet_course.tasks.block_push.contract import BLOCK_PUSH, BLOCK_PUSH_TASK, 
 from vqbet_course.tasks.block_push.perturbations import BLOCK_PUSH_KINDS
 from vqbet_course.tasks.block_push.traces import BEHAVIOURS, FAILURE_RULES, first_delivery, one_block_delivered
 from vqbet_course.tasks.perturbations import Kind
-from vqbet_course.tasks.task import Task
+from vqbet_course.tasks.task import Demonstrator, Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,6 +58,17 @@ class BlockPush(Task):
         from vqbet_course.tasks.block_push.demonstrator import block_push_source
 
         return block_push_source(episodes, seed, **options)
+
+    def demonstrator(self, seed: int) -> Demonstrator:
+        """The scripted demonstrator; the seed draws its behaviour."""
+        from vqbet_course.tasks.block_push.demonstrator import Corrector
+
+        return Corrector(seed)
+
+    def copy_env(self, env: gym.Env) -> gym.Env:
+        from vqbet_course.tasks.block_push.environment import copied_world
+
+        return copied_world(env)
 
     def augmentable(self, contract: Contract) -> bool:
         return contract == BLOCK_PUSH
