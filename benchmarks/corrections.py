@@ -35,7 +35,7 @@ from vqbet_course.tasks import get_task
 from vqbet_course.train import run_randomness, run_stage, vqvae_stage
 from vqbet_course.training.data import prepare
 from vqbet_course.training.runs import Run, load_run
-from vqbet_course.training.trainer import train
+from vqbet_course.training.trainer import Selection, train
 
 RESULT = Path(__file__).parent / "results" / "corrections.json"
 ARMS = ("take-over", "demonstrations", "label")
@@ -52,7 +52,14 @@ def first_run(out: Path, seed: int) -> Run:
     if not (out / "model.safetensors").exists():
         chosen = np.sort(np.random.default_rng(seed).permutation(200)[:DEMOS])
         write_json(out.with_name("split.json"), Split("demo", 200, chosen.tolist()).to_dict())
-        train("demo", out, steps=FIRST_STEPS, seed=seed, split=out.with_name("split.json"), changes=CHANGES)
+        train(
+            "demo",
+            out,
+            steps=FIRST_STEPS,
+            seed=seed,
+            selection=Selection(split=out.with_name("split.json")),
+            changes=CHANGES,
+        )
     return load_run(out)
 
 
@@ -141,7 +148,7 @@ def missing_parts(seeds: Sequence[int], out: Path, done: set[tuple[int, str, int
         added[seed, arm] += found["corrected_steps"]
         if (seed, arm, number) not in done:
             part = evaluated(run, seed, arm, number, added[seed, arm], found)
-            yield part | ({"tokenizer": tokenizer_errors(load_run(run.path))} if number == ROUNDS else {})
+            yield part | ({"tokenizer": tokenizer_errors(load_run(run.path))} if arm == "take-over" else {})
 
 
 def key(part: Part) -> tuple[int, str, int]:

@@ -6,6 +6,12 @@ Plain: a DataLoader shuffles a Dataset that cuts each window out of its demonstr
 frozen tokenizer labels every batch with its codes. Ours: all windows and code labels computed once, batches made from
 indices. Model, loss, batch size, optimizer and moving average are the same objects. The two take turns in one
 process, `--rounds` times, and the median round counts. Writes results/train_speed.json.
+
+    python benchmarks/train_speed.py --against 3455620 [--rounds 5] [--steps 30]
+
+How much faster does the policy's stage train than at an earlier commit? Its package is checked out into a folder of its
+own, and two processes, one for each package, take turns: each way to train of WAYS, with one thread and with two. The
+ratios are those of neighbouring turns. Writes results/train_speed_against.json.
 """
 
 import itertools
@@ -13,11 +19,15 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -77,6 +87,61 @@ class PlainChunks(PlainWindows):
     def __getitem__(self, window: int) -> Tensor:  # type: ignore[override]
         i = self.frames[window]
         return self.chunk(i, self.starts[self.episode[i]], self.ends[self.episode[i]])
+
+
+WAYS = (("float32", 256), ("bfloat16", 256), ("bfloat16", 512))
+"""Precision and batch size of the ways to train that are compared with the earlier commit's, float32 and 256."""
+
+WORKER = Path(__file__).parent / "train_speed_worker.py"
+
+
+class Worker:
+    """A process that trains with the package in a folder, as many steps as it is asked for."""
+
+    def __init__(self, package: Path, data: str, variables: dict[str, str] | None = None):
+        environment = os.environ | {"PYTHONPATH": str(package)} | (variables or {})
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        command = [sys.executable, str(WORKER), data]
+        self.process = subprocess.Popen(command, env=environment, cwd=package, text=True, **pipes)
+
+    def speed(self, precision: str, batch_size: int, threads: int, steps: int) -> dict[str, float]:
+        """Samples per second of some steps, by the clock and by the time on the CPU."""
+        asked = {"precision": precision, "batch_size": batch_size, "threads": threads, "steps": steps}
+        print(json.dumps(asked), file=self.process.stdin, flush=True)
+        assert self.process.stdout is not None
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise RuntimeError("a process that trains has ended; what it printed says why")
+        spent = json.loads(answer)
+        return {clock: steps * batch_size / seconds for clock, seconds in spent.items()}
+
+
+@contextmanager
+def package_of(commit: str) -> Iterator[Path]:
+    """A folder with the files of a commit."""
+    with tempfile.TemporaryDirectory() as folder:
+        archive = subprocess.run(["git", "archive", commit], cwd=WORKER.parent.parent, check=True, capture_output=True)
+        subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+        yield Path(folder)
+
+
+def compare_with(commit: str, data: str, rounds: int, steps: int, threads: tuple[int, ...] = (1, 2)) -> dict[str, Any]:
+    """Rounds of turns: the earlier commit, then each way of now, with each number of threads."""
+    turns: dict[str, list[dict[str, float]]] = {}
+    with package_of(commit) as before:
+        old, new = Worker(before, data), Worker(WORKER.parent.parent, data)
+        for turn in range(rounds):
+            for n in threads:
+                was = old.speed("float32", 256, n, steps)
+                turns.setdefault(f"before, {n} threads", []).append(was)
+                for precision, batch_size in WAYS:
+                    now = new.speed(precision, batch_size, n, steps)
+                    ratios = {f"{clock}_ratio": now[clock] / was[clock] for clock in was}
+                    turns.setdefault(f"{precision}, batches of {batch_size}, {n} threads", []).append(now | ratios)
+            click.echo(f"round {turn + 1} of {rounds}")
+        for worker in (old, new):
+            worker.process.communicate()
+    return {name: {key: statistics.median(row[key] for row in rows) for key in rows[0]} for name, rows in turns.items()}
 
 
 def check_same(plain: PlainWindows, windows: Windows) -> None:
@@ -153,7 +218,43 @@ def compare(stage: Stage, plain: Callable, rounds: int, steps: int) -> dict[str,
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--steps", default=30, show_default=True, help="Steps in each turn.")
 @click.option("--seed", default=0, show_default=True)
-def main(data: str, rounds: int, steps: int, seed: int) -> None:
+@click.option("--against", metavar="COMMIT", help="Compare with the package of this commit instead.")
+def main(data: str, rounds: int, steps: int, seed: int, against: str | None) -> None:
+    if against:
+        record_against(against, data, rounds, steps)
+    else:
+        record_plain(data, rounds, steps, seed)
+
+
+def record_against(commit: str, data: str, rounds: int, steps: int) -> None:
+    """Compare with an earlier commit, and write results/train_speed_against.json."""
+    ways = compare_with(commit, data, rounds, steps)
+    for name, row in ways.items():
+        ratio = (
+            f", {row['wall_ratio']:.2f} times as many ({row['cpu_ratio']:.2f} by CPU time)"
+            if "wall_ratio" in row
+            else ""
+        )
+        click.echo(f"{name}: {row['wall']:.0f} samples a second{ratio}")
+    result = {"against": commit, "ways": ways, "data": data, "rounds": rounds, "steps": steps, **made_here()}
+    write_text(RESULTS / "train_speed_against.json", json.dumps(result, indent=2) + "\n")
+
+
+def made_here() -> dict[str, Any]:
+    """The command, and what the results depend on."""
+    return {
+        "command": ["python", "benchmarks/train_speed.py", *sys.argv[1:]],
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "load_average": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "torch": version("torch"),
+    }
+
+
+def record_plain(data: str, rounds: int, steps: int, seed: int) -> None:
+    """Compare with training the plain way, and write results/train_speed.json."""
     demos = load_demos(open_source(data))
     config = fitting(demos)
     setup = prepare(demos, config, augment=True)
@@ -173,18 +274,12 @@ def main(data: str, rounds: int, steps: int, seed: int) -> None:
         )
     result = {
         "stages": stages,
-        "command": ["python", "benchmarks/train_speed.py", *sys.argv[1:]],
         "data": data,
         "seed": seed,
         "rounds": rounds,
         "steps": steps,
         "config": config.to_dict(),
-        "threads": torch.get_num_threads(),
-        "cores": os.cpu_count(),
-        "machine": platform.machine(),
-        "load_average": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "torch": version("torch"),
+        **made_here(),
     }
     write_text(RESULTS / "train_speed.json", json.dumps(result, indent=2) + "\n")
 

@@ -276,7 +276,7 @@ def search(trials: Sequence[Trial], data: str, jobs: int, seconds: float, episod
     """Run the trials that have no file, in this order, and write each as it ends. One that fails stops no other."""
     settings = Settings(data, DEMOS, episodes, Budget(minutes=seconds / 60))
     job = jobs_of(["vqbet"], [SEED], load_demos(open_source(data)), settings)[0]
-    command = " ".join(["python", "benchmarks/tuning.py", *sys.argv[1:]])
+    command = " ".join(["python", "benchmarks/tuning.py", *sys.argv[1:]]).replace(data, Path(data).name)
     with processes(jobs) as pool:
         missing = [trial for trial in trials if not trial.path.exists()]
         calls = ((trial, (trial, job.demos, job.held_out, seconds, episodes)) for trial in missing)

@@ -29,7 +29,7 @@ from vqbet_course.tasks.pusht import geometry as pusht
 from vqbet_course.tasks.pusht.augmentation import mirror_pusht
 from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.training.data import fitting
-from vqbet_course.training.trainer import resume, train
+from vqbet_course.training.trainer import Selection, resume, train
 
 KEYPOINTS, PUSHER = "observation.environment_state", "observation.state"
 fewer = settings(max_examples=40, deadline=None)
@@ -354,7 +354,7 @@ def test_a_split_reaches_training_and_stays_with_the_run(tmp_path: Path) -> None
     data, file, run = write_npz(tmp_path / "data.npz"), tmp_path / "split.json", tmp_path / "run"
     assert cli.main(["demos", "split", data, "--train", "2", "--val", "1", "--out", str(file)]) == 0
     split = read_split(file)
-    train(data, run, CONFIG, steps=6, split=file, quiet=True)
+    train(data, run, CONFIG, steps=6, selection=Selection(split=file), quiet=True)
     assert read_split(run / "split.json") == split
     ends = np.cumsum([0, 40, 30, 50])
     action = np.concatenate([arrays()["action"][ends[e] : ends[e + 1]] for e in split.train])

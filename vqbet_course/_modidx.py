@@ -386,6 +386,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'vqbet_course.training.hooks': {},
             'vqbet_course.training.integrity': {},
             'vqbet_course.training.log': {},
+            'vqbet_course.training.quick': {},
             'vqbet_course.training.runs': {},
             'vqbet_course.training.tensorboard': {},
             'vqbet_course.training.trainer': {},

@@ -185,6 +185,8 @@ def train(
     **options: Any,
 ) -> None:
     """Train a VQ-BeT: first the tokenizer, then the policy."""
+    from dataclasses import fields
+
     from vqbet_course.core.hyperparameters import changes_from
     from vqbet_course.training import trainer
     from vqbet_course.training.devices import Computing
@@ -202,8 +204,9 @@ def train(
         trainer.resume(run, False, hooks, device if device_given else None, precision if precision_given else None)
     else:
         seen, changes = observe.split(",") if observe is not None else None, changes_from(config, settings)
-        computing = Computing.asked(device, precision)
-        trainer.train(data, run, observe=seen, changes=changes, computing=computing, hooks=hooks, **options)
+        chosen = {f.name: options.pop(f.name) for f in fields(trainer.Selection) if f.name in options}
+        selection, computing = trainer.Selection(observe=seen, **chosen), Computing.asked(device, precision)
+        trainer.train(data, run, selection=selection, changes=changes, computing=computing, hooks=hooks, **options)
     click.echo(f"trained: {run}; see how it does with: vqbet-course eval {run}")
 
 

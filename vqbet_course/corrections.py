@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Steps', 'Columns', 'expert_chunk', 'Corrected', 'never', 'window_reach', 'corrected_rollouts', 'interventions',
-           'recoveries', 'corrections_of', 'as_columns', 'aggregate', 'retrain', 'stuck', 'Gate']
+           'corrections_of', 'as_columns', 'aggregate', 'retrain', 'stuck', 'Gate', 'recoveries']
 
 # %% ../nbs/15_corrections.ipynb #15a00001
 import copy
@@ -101,13 +101,6 @@ def interventions(taken: Sequence[bool]) -> list[tuple[int, int]]:
     edges = np.flatnonzero(np.diff([False, *taken, False]))
     return [(int(start), int(end)) for start, end in edges.reshape(-1, 2)]
 
-
-def recoveries(taken: Sequence[bool], progress: Sequence[float]) -> int:
-    """How many interventions were followed by a policy that got further than ever before."""
-    spans = [*interventions(taken), (len(taken), len(taken))]
-    return sum(max(progress[end:following], default=0.0) > max(progress[:end])
-               for (_, end), (following, _) in pairwise(spans))
-
 # %% ../nbs/15_corrections.ipynb #15a00016
 Columns = dict[str, np.ndarray]
 """A correction of n steps: {feature: (n, size)}, what was observed and `action`."""
@@ -168,3 +161,10 @@ class Gate:
             return len(episode.taken) - end >= self.patience and stuck(episode.progress, self.patience)
         further = max(episode.progress[start:]) > max(episode.progress[:start], default=0.0)
         return end - start < (self.least if further else self.most)
+
+# %% ../nbs/15_corrections.ipynb #15a00019
+def recoveries(taken: Sequence[bool], progress: Sequence[float]) -> int:
+    """How many interventions were followed by a policy that got further than ever before."""
+    spans = [*interventions(taken), (len(taken), len(taken))]
+    return sum(max(progress[end:following], default=0.0) > max(progress[:end])
+               for (_, end), (following, _) in pairwise(spans))

@@ -56,7 +56,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> str:
 def run(images: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A policy that sees, trained for a moment."""
     out = tmp_path_factory.mktemp("seeing") / "run"
-    trainer.train(images, out, SEEING, steps=6, quiet=True, observe=SEES)
+    trainer.train(images, out, SEEING, steps=6, quiet=True, selection=trainer.Selection(observe=SEES))
     return load_run(out)
 
 
@@ -113,7 +113,7 @@ def test_a_run_that_sees_resumes_to_the_last_bit(images: str, run: Run, tmp_path
 
     with patch.object(checkpoints, "write_checkpoint", killed), patch.object(checkpoints, "SECONDS_BETWEEN", -1.0):
         with pytest.raises(KeyboardInterrupt):
-            trainer.train(images, out, SEEING, steps=6, quiet=True, observe=SEES)
+            trainer.train(images, out, SEEING, steps=6, quiet=True, selection=trainer.Selection(observe=SEES))
     assert not (out / "model.safetensors").exists()
     trainer.resume(out, quiet=True)
     assert same(dict(load_run(out).policy.network.state_dict()), dict(run.policy.network.state_dict()))

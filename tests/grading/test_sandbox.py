@@ -14,7 +14,8 @@ import psutil
 import pytest
 from grading_labs import solved
 
-from vqbet_course.grading import sandbox
+from vqbet_course.core.errors import BadInput
+from vqbet_course.grading import grader, sandbox
 
 LAB = "01_tokens"
 COMMAND = [sys.executable, "-m", "vqbet_course.cli", "grade"]
@@ -70,7 +71,7 @@ def test_a_machine_that_refuses_namespaces_grades_with_a_word(one: Path) -> None
     done = graded_alone(one, FORBID)
     first, *_, last = done.stderr.splitlines()
     assert done.returncode == 0 and "max_user_namespaces" in first and "--require-sandbox" in first
-    assert last.startswith("1 file: 1 graded (1 without a sandbox)")
+    assert last.startswith("1 file: 1 graded (1 not fully protected)")
     assert score(one)[0] == 10 and "not enforced on this machine" in score(one)[1]
 
 
@@ -84,6 +85,44 @@ def test_a_machine_that_refuses_namespaces_refuses_where_a_sandbox_is_asked_for(
 def test_without_bubblewrap_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert "apt-get install bubblewrap" in sandbox.sandbox_problem.__wrapped__()
+
+
+@pytest.mark.parametrize(
+    "said, remedy",
+    [
+        ("bwrap: No permissions to create new namespace", "max_user_namespaces"),
+        ("bwrap: setting up uid map: Permission denied", "apparmor_restrict_unprivileged_userns"),
+        ("bwrap: loopback: Failed RTM_NEWADDR: Operation not permitted", "apparmor_restrict_unprivileged_userns"),
+        ("bwrap: execvp /home/ada/python: Permission denied", "/usr"),
+        ("python: error while loading shared libraries: libz.so.1", "/usr"),
+    ],
+)
+def test_each_way_in_which_bubblewrap_fails_has_its_remedy(
+    said: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bwrap").write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 1\n")
+    (tmp_path / "bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    problem = sandbox.sandbox_problem.__wrapped__()
+    assert said in problem and remedy in problem.replace(said, "") and "\n" not in problem
+
+
+def test_filters_are_tried() -> None:
+    assert sandbox.filters_work.__wrapped__() == ("Seccomp:" in Path("/proc/self/status").read_text())
+
+
+@pytest.mark.skipif(not sandbox.bubblewrap_works(), reason="bubblewrap does not work here")
+def test_a_kernel_that_filters_no_calls_is_said_so_or_refused(
+    one: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sandbox, "filters_work", lambda: False)
+    monkeypatch.setattr(grader, "find_submissions", lambda target: [])
+    grader.grade(one, one.parent / "out")
+    first, *_ = capsys.readouterr().err.splitlines()
+    assert first.startswith("not enforced on this machine: the kernel refuses no system calls")
+    with pytest.raises(BadInput, match="system calls"):
+        grader.grade(one, one.parent / "out", require_sandbox=True)
+    assert grader.unenforced()
 
 
 @pytest.mark.parametrize(
@@ -125,7 +164,8 @@ def test_folders_of_killed_processes_are_removed_and_no_others() -> None:
 
 STARTED = """
 import time
-from vqbet_course.grading import sandbox
+from vqbet_course.core.errors import BadInput
+from vqbet_course.grading import grader, sandbox
 from vqbet_course.grading.lessons import all_labs
 with sandbox.Sandbox(all_labs()["01_tokens"]) as box:
     box.start()

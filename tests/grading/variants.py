@@ -15,11 +15,7 @@ class Renamed(ast.NodeTransformer):
     """Gives the local variables of functions other names."""
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
-        given = {
-            argument.arg
-            for argument in (*node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg)
-            if argument
-        }
+        given = {inner.arg for inner in ast.walk(node) if isinstance(inner, ast.arg)}  # of functions in it, too
         stored = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)} - given
         for n in ast.walk(node):
             if isinstance(n, ast.Name) and n.id in stored:

@@ -1,4 +1,5 @@
-"""An arm with the joints of an SO-101 and one camera, without hardware, for LeRobot's commands: it goes where it is sent.
+"""An arm with the joints of an SO-101 and one camera, without hardware, for LeRobot's commands: it goes where it is sent,
+by a policy or by a leader arm that swings.
 
 lerobot-rollout --robot.type=mock_arm --robot.discover_packages_path=mock_arm ...
 """
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from lerobot.robots import Robot, RobotConfig
+from lerobot.teleoperators import Teleoperator, TeleoperatorConfig
 
 JOINTS = ["shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper"]
 POSITIONS = [f"{joint}.pos" for joint in JOINTS]
@@ -68,6 +70,59 @@ class MockArm(Robot):
         MockArm.commands.append(command.tolist())
         self.position = self.position + (command - self.position) / 10
         return action
+
+    def disconnect(self) -> None:
+        self.connected = False
+
+
+@TeleoperatorConfig.register_subclass("mock_leader")
+@dataclass(kw_only=True)
+class MockLeaderConfig(TeleoperatorConfig):
+    """A leader that nobody has to hold."""
+
+
+class MockLeader(Teleoperator):
+    """Its joints swing by 30 degrees, each a little later than the one before."""
+
+    config_class = MockLeaderConfig
+    name = "mock_leader"
+
+    def __init__(self, config: MockLeaderConfig):
+        super().__init__(config)
+        self.step, self.connected = 0, False
+
+    @property
+    def action_features(self) -> dict[str, Any]:
+        return dict.fromkeys(POSITIONS, float)
+
+    @property
+    def feedback_features(self) -> dict[str, Any]:
+        return {}
+
+    @property
+    def is_connected(self) -> bool:
+        return self.connected
+
+    @property
+    def is_calibrated(self) -> bool:
+        return True
+
+    def connect(self, calibrate: bool = True) -> None:
+        self.connected = True
+
+    def calibrate(self) -> None:
+        pass
+
+    def configure(self) -> None:
+        pass
+
+    def get_action(self) -> dict[str, Any]:
+        self.step += 1
+        angles = 30 * np.sin(self.step / 5 - np.arange(len(JOINTS)) / 3)
+        return dict(zip(POSITIONS, map(float, angles), strict=True))
+
+    def send_feedback(self, feedback: dict[str, Any]) -> None:
+        pass
 
     def disconnect(self) -> None:
         self.connected = False

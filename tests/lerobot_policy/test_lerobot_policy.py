@@ -221,8 +221,9 @@ def test_a_first_stage_that_was_stopped_goes_on_to_the_last_bit(tmp_path: Path) 
 
 @pytest.mark.slow
 def test_two_processes_train_one_policy(tmp_path: Path) -> None:
-    """As on several GPUs or machines: both stages, and a checkpoint that loads."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--no-python"]
+    """As on several GPUs or machines: both stages, and a checkpoint that loads. `--cpu` would start one process."""
+    command = [str(Path(sys.executable).with_name("accelerate")), "launch", "--multi_gpu", "--num_processes=2"]
+    command += ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
     train = [str(Path(sys.executable).with_name("lerobot-train")), PLUGIN, *ON_DEMOS]
     steps = ["--policy.n_vqvae_training_steps=2", "--steps=4", "--save_freq=4", f"--output_dir={tmp_path / 'run'}"]
     offline = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}

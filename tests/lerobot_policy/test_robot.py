@@ -12,12 +12,15 @@ import torch
 from lerobot.configs import PreTrainedConfig
 from lerobot.datasets import LeRobotDataset
 from lerobot.policies.factory import get_policy_class, make_pre_post_processors
-from lerobot.scripts import lerobot_rollout, lerobot_train
+from lerobot.scripts import lerobot_record, lerobot_rollout, lerobot_train
 from mock_arm import HEIGHT, JOINTS, POSITIONS, WIDTH, MockArm, view
 from safetensors.torch import load_file
 
 from vqbet_course import cli
 from vqbet_course.datasets.choice import resized_frame
+from vqbet_course.datasets.inspection import inspect_source
+from vqbet_course.demos import load_demos
+from vqbet_course.tasks import open_source
 
 CAMERA, STATE = "observation.images.front", "observation.state"
 
@@ -80,6 +83,30 @@ def trained_range(work: Path) -> tuple[np.ndarray, np.ndarray]:
     )
     both = np.concatenate([actions, states])
     return both.min(0), both.max(0)
+
+
+def test_what_lerobot_records_is_read(tmp_path: Path) -> None:
+    """The first command of the page, with a leader and an arm without hardware."""
+    run_lerobot(
+        lerobot_record,
+        "--robot.type=mock_arm",
+        "--teleop.type=mock_leader",
+        "--dataset.repo_id=local/recorded",
+        f"--dataset.root={tmp_path / 'recorded'}",
+        "--dataset.single_task=swing",
+        "--dataset.num_episodes=2",
+        "--dataset.episode_time_s=1",
+        "--dataset.reset_time_s=0",
+        "--dataset.push_to_hub=false",
+        "--dataset.streaming_encoding=false",
+        "--play_sounds=false",
+    )
+    source = open_source(str(tmp_path / "recorded"))
+    assert source.names["action"] == source.names[STATE] == POSITIONS and source.fps == 30
+    report = inspect_source(source, quiet=True).report
+    assert report["episodes"] == 2 and report["tasks"] == {"swing": 2} and report["cameras"] == [CAMERA]
+    assert report["features"]["action"]["high"] > 10 and not report["features"]["action"]["missing"]
+    assert load_demos(source, [CAMERA, STATE]).observation[CAMERA].shape[1:] == (3, HEIGHT, WIDTH)
 
 
 def test_an_exported_policy_drives_a_robot_within_the_range_of_the_demonstrations(work: Path) -> None:

@@ -3,6 +3,9 @@
 import copy
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +22,7 @@ from vqbet_course.experiments.panel import Settings, build, config_for
 from vqbet_course.policy import VQBeTPolicy
 from vqbet_course.tasks import open_source
 from vqbet_course.train import label_codes, run_randomness
-from vqbet_course.training import devices
+from vqbet_course.training import devices, quick
 from vqbet_course.training.data import Setup, prepare
 from vqbet_course.training.devices import Computing
 from vqbet_course.training.factory import build_network
@@ -129,7 +132,7 @@ def test_bfloat16_is_for_the_wide_parts_and_leaves_results_in_float32(setup: Set
     half, half_gradient = loss_and_gradients()
     assert half != exact and half.item() == pytest.approx(exact.item(), rel=0.01)
     assert torch.cosine_similarity(half_gradient, exact_gradient, dim=0) > 0.99
-    devices.set_precision(network, "float32")
+    quick.set_precision(network, "float32")
     assert loss_and_gradients()[0] == exact
 
 
@@ -145,7 +148,7 @@ def test_every_policy_has_wide_parts() -> None:
     demos = load_demos(open_source("demo")).select([0])
     for name in ("bc", "bet", "act", "diffusion", "flow", "vqbet"):
         module = build(name, config_for(name, demos))
-        inside = {p for part in devices.wide_parts(module) for p in part.parameters()}
+        inside = {p for part in quick.wide_parts(module) for p in part.parameters()}
         own = [p for key, p in module.named_parameters() if not key.startswith("vqvae")]
         assert sum(p.numel() for p in inside) > 0.5 * sum(p.numel() for p in own), name
 
@@ -205,3 +208,11 @@ def test_a_panel_of_before_is_one_on_the_cpu_in_float32() -> None:
 
     settings = Settings("demo", 4, 1, Budget(steps=9))
     assert settings.computing == devices.CPU and settings.to_dict()["precision"] == "float32"
+
+
+def test_threads_that_wait_do_not_spin() -> None:
+    code = "import os, vqbet_course; print(os.environ['OMP_WAIT_POLICY'])"
+    free = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    for given, found in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+        done = subprocess.run([sys.executable, "-c", code], env=free | given, capture_output=True, text=True)
+        assert done.stdout.strip() == found

@@ -185,3 +185,15 @@ def test_the_static_picture_shows_the_way_so_far() -> None:
 def test_nothing_to_write_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no episode"):
         write_driven([], tmp_path / "mine")
+
+
+def test_what_each_step_brought_is_recorded_and_older_episodes_without_it_stay(tmp_path: Path) -> None:
+    drive = driven(Drive(seed=1))
+    coverage = [row[4] for row in drive.rows]
+    drive.start(2)
+    [episode] = drive.unsolved
+    assert episode["next.reward"][:, 0] == pytest.approx(np.array(coverage) / 0.95)
+    older = {name: values for name, values in episode.items() if name != "next.reward"}
+    out = write_driven([older], tmp_path / "mine")
+    write_driven(drive.unsolved, out)
+    assert [len(found) for found in open_source(str(out)).sound_episodes()] == [5, 5]

@@ -95,10 +95,7 @@ def evaluate(
         "success_progress": base.success_progress,
         "perturb": list(perturb),
         "goal_pose": goal_pose,
-        "config": run.policy.config.to_dict(),
-        "data": run.plan.data,
-        "training": asdict(run.plan),
-        "computing": asdict(run.computing),
+        **described(run),
         "seed": seeds[0],
         "split": {"file": str(split), "part": part} if held else None,
         "metrics": metrics,
@@ -110,6 +107,16 @@ def evaluate(
     write_traces(out / "traces.parquet", played, numbers.data)
     write_videos(out, played[:videos] if can_be_drawn(world) else [], world, contract.data.fps, quiet)
     return json.loads(text)
+
+
+def described(run: Run) -> dict[str, Any]:
+    """What an evaluation says of the run that it evaluates."""
+    return {
+        "config": run.policy.config.to_dict(),
+        "data": run.plan.data,
+        "training": asdict(run.plan),
+        "computing": asdict(run.computing),
+    }
 
 
 def write_videos(out: Path, episodes: Sequence[Rollout], world: Task, fps: float, quiet: bool) -> None:

@@ -138,6 +138,10 @@ def grade(
         raise BadInput(f"bubblewrap does not work here, and --require-sandbox asks for it: {problem}")
     if problem and dask is None:
         print(UNPROTECTED.format(problem=problem), file=sys.stderr)
+    elif (missing := unenforced()) and require_sandbox:
+        raise BadInput(f"--require-sandbox: {NOT_ENFORCED}: {'; '.join(missing)}; grade in a virtual machine")
+    elif missing and dask is None:
+        print(f"{NOT_ENFORCED}: {'; '.join(missing)}; --require-sandbox refuses to grade so", file=sys.stderr)
     with gradebook.opened(out) as store:
         run = ClassRun(out, store, options, set() if regrade else gradebook.digests(store, lessons_digest()))
         run.grade(submissions, jobs, dask, quiet)
@@ -191,7 +195,7 @@ class ClassRun:
     def summary(self) -> str:
         """How many files there were, and what became of them."""
         total = self.graded + self.kept + len(self.problems) + len(self.left_out)
-        parts = [f"{self.graded} graded" + (f" ({self.unprotected} without a sandbox)" if self.unprotected else "")]
+        parts = [f"{self.graded} graded" + (f" ({self.unprotected} not fully protected)" if self.unprotected else "")]
         parts += [f"{self.kept} had their grade"] if self.kept else []
         parts += [f"{len(self.problems)} not graded"] if self.problems else []
         parts += [f"{len(self.left_out)} left out, made by programs"] if self.left_out else []

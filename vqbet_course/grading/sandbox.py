@@ -206,7 +206,7 @@ def sandbox_problem() -> str:
     if done.returncode == 0:
         return ""
     said = " ".join(done.stderr.decode(errors="replace").split())[-200:] or f"exit status {done.returncode}"
-    if "amespace" in said:
+    if said.startswith("bwrap:") and "execvp" not in said:  # bubblewrap itself, before it ran anything
         return (
             f"this machine refuses namespaces ({said}); allow them (sysctl -w user.max_user_namespaces=15000 and, "
             "where there is one, kernel.apparmor_restrict_unprivileged_userns=0), or grade as root or in a virtual machine"
@@ -219,11 +219,24 @@ def bubblewrap_works() -> bool:
     return not sandbox_problem()
 
 
+@functools.cache
+def filters_work() -> bool:
+    """Whether the kernel refuses the system calls that it is told to refuse: tried, not assumed."""
+    tried = "\nrefuse_syscalls(set())\nwith open('/proc/self/status') as file:\n    sys.exit('Seccomp:\\t2' not in file.read())"
+    source = (PACKAGE / "grading" / "limits.py").read_text(encoding="utf-8") + tried
+    command = [sys.executable, "-I", "-S", "-c", source]
+    return sys.platform == "linux" and subprocess.run(command, capture_output=True).returncode == 0
+
+
 def unenforced() -> list[str]:
     """What is not enforced on this machine, in words."""
+    unfiltered = (
+        [] if filters_work() else ["the kernel refuses no system calls, so that code can leave something behind"]
+    )
     if bubblewrap_works():
-        return []
+        return unfiltered
     missing = [
+        *unfiltered,
         "the network is open",
         "files of this machine, solutions among them, can be read",
         "the code runs as the user who grades",

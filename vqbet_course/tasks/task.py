@@ -64,6 +64,7 @@ class Task:
     progress_key: the entry of `info` that says how much is achieved (0..1); without it, 1 for success;
     success_progress: the progress above which an episode is won, which counts as reward 1;
     frame_size: (height, width, 3) of what `draw` draws, None where it draws nothing;
+    cameras: the images that its environment can observe, instead of numbers or beside them (`with_cameras`);
     perturbations: {name: Kind} beside those that fit every environment;
     failure_rules: {label: rule} tried before the general ones (`evaluation.failures`);
     partial_observations: {name: makes a PartialObservation}, in which a policy can be trained and evaluated;
@@ -82,6 +83,7 @@ class Task:
     progress_key: str = "coverage"
     success_progress: float = 1.0
     frame_size: tuple[int, int, int] | None = None
+    cameras: tuple[str, ...] = ()
     perturbations: Mapping[str, Kind] = {}
     failure_rules: Mapping[str, Callable[..., str | None]] = {}
     partial_observations: Mapping[str, Callable[[], PartialObservation]] = {}
@@ -200,7 +202,7 @@ class Task:
 
     def owns(self, contract: Contract) -> bool:
         """Whether data of this contract are this task's, at whatever rate: action and numbers agree in size and unit.
-        Where images are observed, numbers may be left out."""
+        Where its cameras observe, numbers may be left out."""
         own, images = self.contract.data, False
         if contract.action != own.action:
             return False
@@ -208,7 +210,7 @@ class Task:
             images = images or isinstance(field.size, tuple)
             if name != GOAL and not isinstance(field.size, tuple) and own.observation.get(name) != field:
                 return False
-        return images or own.observation.keys() <= contract.observation.keys()
+        return (images and bool(self.cameras)) or own.observation.keys() <= contract.observation.keys()
 
     def adapt(self, source: Source, asked: bool = False) -> Source | None:
         """The source as this task's, with its units and rate where the source states none; None if it is another's.

@@ -5,9 +5,7 @@ the same on every device. Only dropout draws on the device, and so do LeRobot's 
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import partial
 from typing import Any, Self
 
 import torch
@@ -15,15 +13,13 @@ from torch import Tensor, nn
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.demos import Windows
+from vqbet_course.training.quick import set_precision
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 """What a device can be asked for as; `auto` is the first of cuda, mps and cpu that is there."""
 
 PRECISIONS = ("float32", "bfloat16", "auto")
 """What the matrix products of a network can be computed in; `auto` is bfloat16 where a trial shows that it is faster."""
-
-WIDE_PARTS = ("gpt", "encoder.images", "mlp", "velocity", "policy.model", "policy.diffusion.unet")
-"""The parts of all policies that bfloat16 is for: nearly all of the work is done there."""
 
 
 @dataclass(frozen=True)
@@ -78,40 +74,6 @@ def faster_in_bfloat16(device: str, times: float = 1.3) -> bool:
             trials.append(time.perf_counter() - start)
         seconds[kind] = min(trials)
     return seconds[torch.float32] > times * seconds[torch.bfloat16]
-
-
-def set_precision(module: nn.Module, precision: str) -> None:
-    """Compute the matrix products of a module's WIDE_PARTS in this precision; their results are float32 in any case, and
-    so are weights, heads and losses."""
-    for part in wide_parts(module):
-        part.__dict__.pop("forward", None)
-        if precision == "bfloat16":
-            part.__dict__["forward"] = partial(in_bfloat16, part.forward)
-
-
-def wide_parts(module: nn.Module) -> list[nn.Module]:
-    """Those of WIDE_PARTS that a module has."""
-    named = dict(module.named_modules())
-    return [named[name] for name in WIDE_PARTS if name in named]
-
-
-def in_bfloat16(forward: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """What a function returns, in float32, when its matrix products are computed in bfloat16."""
-    device = next(value for value in [*args, *options.values()] if isinstance(value, Tensor)).device.type
-    allowed = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
-    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # for the CPU, too: attention stays in bfloat16
-    try:
-        with torch.autocast(device, torch.bfloat16):
-            return in_float32(forward(*args, **options))
-    finally:
-        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(allowed)
-
-
-def in_float32(value: Any) -> Any:
-    """A tensor, or tuples of them, as float32; anything else as it is."""
-    if isinstance(value, Tensor):
-        return value.float() if value.dtype == torch.bfloat16 else value
-    return tuple(map(in_float32, value)) if type(value) is tuple else value
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,11 @@ from vqbet_course.train import policy_stage, run_randomness, run_stage, split_st
 from vqbet_course.training.calibration import seconds_per_step, steps_within, using_threads
 from vqbet_course.training.checkpoints import SaveCheckpoints, load_tensors, load_weights, read_checkpoint
 from vqbet_course.training.data import Setup, fitting, prepare, with_goal
-from vqbet_course.training.devices import CPU, Computing, set_precision
+from vqbet_course.training.devices import CPU, Computing
 from vqbet_course.training.factory import build_network, start_network
 from vqbet_course.training.integrity import NORMALIZER, WEIGHTS, locked, verify_checksums
 from vqbet_course.training.log import TrainingLog
+from vqbet_course.training.quick import set_precision
 from vqbet_course.training.runs import (
     IMAGES,
     Run,
@@ -110,6 +111,39 @@ def prepare_in(out: Path, demos: Demos, config: VQBeTConfig, augment: bool, goal
         raise
 
 
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What of a SOURCE is trained on, and as what it is read.
+
+    task: whose demonstrations they are (`tasks.open_source`); only_task: which of the tasks of its episodes; split: the
+    file that says on which episodes to train; observe: the names that the policy sees, None: all numbers; augment: add
+    what the task makes of its demonstrations, None: where it can; resize: height x width that images get; cache: the
+    folder of decoded images, None: one in the run directory that is removed at the end."""
+
+    task: str | None = None
+    only_task: str | None = None
+    split: Path | None = None
+    observe: Sequence[str] | None = None
+    augment: bool | None = None
+    resize: str | None = None
+    cache: Path | None = None
+
+    @property
+    def cache_folder(self) -> str | None:
+        """The cache, wherever the working directory will be."""
+        return str(self.cache.absolute()) if self.cache else None
+
+    def load(self, data: str, out: Path, quiet: bool) -> tuple[Demos, Split]:
+        """The demonstrations to train on in the run directory `out`, and the split that they belong to."""
+        source = open_resized(data, self.task, self.resize)
+        images = ImageCache(Path(self.cache_folder or out / IMAGES), quiet=quiet)
+        demos = load_demos(source, self.observe, images)
+        parts = read_split(self.split) if self.split else Split(data, len(demos), list(range(len(demos))))
+        if self.only_task is not None:
+            parts = parts.keeping(episodes_of_task(source, self.only_task))
+        return parts.training(demos), parts
+
+
 def train(
     data: str,
     out: Path,
@@ -117,52 +151,36 @@ def train(
     steps: int | None = None,
     minutes: float | None = None,
     seed: int = 0,
-    augment: bool | None = None,
-    split: Path | None = None,
+    selection: Selection = Selection(),
     goal: str = "none",
-    quiet: bool = False,
-    observe: Sequence[str] | None = None,
-    weights: str | None = None,
-    task: str | None = None,
-    only_task: str | None = None,
     changes: dict[str, Any] | None = None,
+    weights: str | None = None,
     threads: int | None = None,
-    resize: str | None = None,
-    cache: Path | None = None,
     computing: Computing = CPU,
     hooks: Sequence[Hook] = (),
+    quiet: bool = False,
 ) -> VQBeTPolicy:
     """Train both stages on a SOURCE into a run directory, and return the policy that acts.
 
-    Args: config, by default `fitting`; steps or minutes, exactly one of them; augment, add what the task makes of its
-    demonstrations, by default where it can; split, the file that says on which episodes to train; goal, how goals
-    are drawn (lesson 11); observe, the names that the policy sees, by default all numbers; weights, those of torchvision
-    that its camera starts from; task, whose demonstrations they are (`tasks.open_source`); only_task, which of the
-    tasks of its episodes to train on; changes, fields of the configuration to set; threads of PyTorch, by default
-    `calibrated_threads` for minutes, and 1 for steps, which then give the same weights again; resize, height x width that
-    images get; cache, the folder of decoded images, by default one in `out` that is removed at the end; computing, the
-    device and precision; hooks, called in both stages. Raises BadInput for unusable data or an `out` that already holds a
-    run.
+    Args: config, by default `fitting`; steps or minutes, exactly one of them; selection, what of the SOURCE is read;
+    goal, how goals are drawn (lesson 11); changes, fields of the configuration to set; weights, those of torchvision that
+    its camera starts from; threads of PyTorch, by default `calibrated_threads` for minutes, and 1 for steps, which then
+    give the same weights again; computing, the device and precision; hooks, called in both stages. Raises BadInput for
+    unusable data or an `out` that already holds a run.
     """
     out, budget = Path(out), Budget(minutes, steps)
     check_start(out, seed)
-    source, place = open_resized(data, task, resize), str(cache.absolute()) if cache else None
-    demos = load_demos(source, observe, ImageCache(Path(place or out / IMAGES), quiet=quiet))
-    parts = read_split(split) if split else Split(data, len(demos), list(range(len(demos))))
-    if only_task is not None:
-        parts = parts.keeping(episodes_of_task(source, only_task))
-    demos = parts.training(demos)
+    demos, parts = selection.load(data, out, quiet)
     config = with_goal(replace(config or fitting(demos, weights), **(changes or {})), goal)
     with run_randomness(seed):
         start_network(config)  # weights that are not to be had are found out before anything is written
-    augment = augmentable(demos) if augment is None else augment
+    augment = augmentable(demos) if selection.augment is None else selection.augment
     setup = prepare_in(out, demos, config, augment, goal).on(computing)
     threads = threads or (1 if minutes is None else calibrated_threads(config, setup, seed))
     with using_threads(threads):
         steps = calibrated_steps(budget, config, setup, seed)
-    how = (computing.device, computing.precision)
-    first = split_steps(steps, config)
-    plan = TrainingPlan(data, steps, first, seed, augment, threads, goal, task, resize, place, *how)
+    where = (selection.resize, selection.cache_folder, computing.device, computing.precision)
+    plan = TrainingPlan(data, steps, split_steps(steps, config), seed, augment, threads, goal, selection.task, *where)
     with using_threads(threads), locked(out):
         check_start(out, seed)  # another training may have begun in the meantime
         begin_run(out, plan, config, setup, parts)

@@ -200,7 +200,9 @@ def deliver(seed: int, noise: float = NOISE) -> Delivery:
 
 def hand_shaking(noise: float, generator: np.random.Generator) -> Iterator[Float]:
     """What is added to each action of a shaken hand, (2,) pixels, step by step."""
-    shake, nudge, left = np.zeros(2), np.zeros(2), 0
+    shake: Float = np.zeros(2)
+    nudge: Float = np.zeros(2)
+    left = 0
     while True:
         if generator.random() < 1 / NUDGE_EVERY:
             angle, left = generator.uniform(0, 2 * np.pi), NUDGE_STEPS

@@ -97,7 +97,7 @@ def pushed_away(episode: Any, task: TaskContract, known: Any) -> str | None:
     return None
 
 
-def stuck(episode: Any, task: TaskContract, known: Any) -> str | None:
+def stands_still(episode: Any, task: TaskContract, known: Any) -> str | None:
     """Evidence that the pusher hardly moved at the end."""
     pusher = np.array(episode.truth)[-STANDING_STEPS:, 4:]
     moved = float(np.ptp(pusher, axis=0).max())
@@ -117,7 +117,7 @@ def one_block_only(episode: Any, task: TaskContract, known: Any) -> str | None:
 FAILURE_RULES = {
     "never reached": never_reached,
     "pushed away": pushed_away,
-    "stuck": stuck,
+    "stuck": stands_still,
     "one block only": one_block_only,
 }
 """Tried in this order: an episode that ends stuck, with a block against the wall, is labelled by the wall."""

@@ -16,7 +16,7 @@ from vqbet_course.tasks.pusht.contract import INSTRUCTION, PUSHT, PUSHT_TASK, SU
 from vqbet_course.tasks.pusht.forks import FORK_SEEDS, way_round
 from vqbet_course.tasks.pusht.geometry import GOAL_POSE, OUTLINE, PUSHER_RADIUS, SIZE, block_pose, to_world
 from vqbet_course.tasks.pusht.perturbations import PUSHT_KINDS
-from vqbet_course.tasks.task import Demonstrator, PartialObservation, Scene, Task
+from vqbet_course.tasks.task import IMAGE, Demonstrator, PartialObservation, Scene, Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,6 +33,7 @@ class PushT(Task):
     instruction, data = INSTRUCTION, "demo"
     success_progress = SUCCESS_COVERAGE
     frame_size = (96, 96, 3)
+    cameras = (IMAGE,)
     needs: Mapping[str, str] = {"gym_pusht": "gym-pusht"}
     perturbations: Mapping[str, Kind] = PUSHT_KINDS
     fork_seeds = FORK_SEEDS
