@@ -189,7 +189,7 @@ def comparable(name: str) -> str:
 def test_every_direct_import_is_declared(trees: Callable[[], list[Path]], options: tuple[str, ...]) -> None:
     paths = trees()
     asked, providers = declared(*options), packages_distributions()
-    own = {path.stem for path in (REPO / "tests").rglob("*.py")} | {"oracle"}
+    own = {path.stem for folder in ("tests", "benchmarks") for path in (REPO / folder).rglob("*.py")} | {"oracle"}
     code = [lesson_tree(path) if path.suffix == ".ipynb" else tree_of(path) for path in paths]
     names = {name for tree in code for name in imported(tree)}
     undeclared = {name for name in names - own if not asked & set(map(comparable, providers.get(name, (name,))))}
