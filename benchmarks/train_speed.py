@@ -12,6 +12,14 @@ process, `--rounds` times, and the median round counts. Writes results/train_spe
 How much faster does the policy's stage train than at an earlier commit? Its package is checked out into a folder of its
 own, and two processes, one for each package, take turns: each way to train of WAYS, with one thread and with two. The
 ratios are those of neighbouring turns. Writes results/train_speed_against.json.
+
+    python benchmarks/train_speed.py --busy [--rounds 5] [--steps 30]
+
+Is training slowed more than fairly when another process is busy? One process trains, some steps at a time: alone and with a
+busy process beside it, with one thread and with one for each core. The fair share is what is left of the machine when the
+busy process has one core: the speed of one thread alone, or that of all threads alone times (cores - 1) / cores, whichever
+is higher. It is measured twice: with threads that sleep while they wait for each other, as the package sets it (PASSIVE),
+and with threads that spin (ACTIVE). Writes results/busy.json.
 """
 
 import itertools
@@ -144,6 +152,50 @@ def compare_with(commit: str, data: str, rounds: int, steps: int, threads: tuple
     return {name: {key: statistics.median(row[key] for row in rows) for key in rows[0]} for name, rows in turns.items()}
 
 
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def busy_process() -> Iterator[None]:
+    """A process that computes without end beside what is inside."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def rounds_of(worker: Worker, rounds: int, steps: int) -> dict[str, list[float]]:
+    """Samples per second in each round: {`alone, N threads`, `beside, N threads`: one number for each round}."""
+    found: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for threads in dict.fromkeys((1, CORES)):
+            found.setdefault(f"alone, {threads} threads", []).append(speed(worker, threads, steps))
+            with busy_process():
+                found.setdefault(f"beside, {threads} threads", []).append(speed(worker, threads, steps))
+    return found
+
+
+def speed(worker: Worker, threads: int, steps: int) -> float:
+    """Samples per second by the clock."""
+    return worker.speed("float32", 256, threads, steps)["wall"]
+
+
+def slowdowns(found: dict[str, list[float]]) -> dict[str, Any]:
+    """Median speeds, and how many times slower than the fair share training is beside a busy process: the median of the
+    rounds, with one thread and with one for each core."""
+    fair = [
+        max(one, every * (CORES - 1) / CORES)
+        for one, every in zip(found["alone, 1 threads"], found[f"alone, {CORES} threads"], strict=True)
+    ]
+    slower = {
+        str(threads): statistics.median(f / s for f, s in zip(fair, found[f"beside, {threads} threads"], strict=True))
+        for threads in (1, CORES)
+    }
+    return {"samples_per_second": {k: statistics.median(v) for k, v in found.items()}, "times_slower": slower}
+
+
 def check_same(plain: PlainWindows, windows: Windows) -> None:
     """The two ways must see the same data."""
     for i in range(0, len(plain), 97):
@@ -219,8 +271,11 @@ def compare(stage: Stage, plain: Callable, rounds: int, steps: int) -> dict[str,
 @click.option("--steps", default=30, show_default=True, help="Steps in each turn.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--against", metavar="COMMIT", help="Compare with the package of this commit instead.")
-def main(data: str, rounds: int, steps: int, seed: int, against: str | None) -> None:
-    if against:
+@click.option("--busy", is_flag=True, help="Compare with and without a busy process instead.")
+def main(data: str, rounds: int, steps: int, seed: int, against: str | None, busy: bool) -> None:
+    if busy:
+        record_busy(data, rounds, steps)
+    elif against:
         record_against(against, data, rounds, steps)
     else:
         record_plain(data, rounds, steps, seed)
@@ -238,6 +293,18 @@ def record_against(commit: str, data: str, rounds: int, steps: int) -> None:
         click.echo(f"{name}: {row['wall']:.0f} samples a second{ratio}")
     result = {"against": commit, "ways": ways, "data": data, "rounds": rounds, "steps": steps, **made_here()}
     write_text(RESULTS / "train_speed_against.json", json.dumps(result, indent=2) + "\n")
+
+
+def record_busy(data: str, rounds: int, steps: int) -> None:
+    """Compare training alone and beside a busy process, and write results/busy.json."""
+    result: dict[str, Any] = {}
+    for policy in ("PASSIVE", "ACTIVE"):
+        worker = Worker(WORKER.parent.parent, data, {"OMP_WAIT_POLICY": policy})
+        result[policy] = slowdowns(rounds_of(worker, rounds, steps))
+        worker.process.communicate()
+        click.echo(f"{policy}: {json.dumps(result[policy])}")
+    found = {"waiting": result, "data": data, "rounds": rounds, "steps": steps, **made_here()}
+    write_text(RESULTS / "busy.json", json.dumps(found, indent=2) + "\n")
 
 
 def made_here() -> dict[str, Any]:
