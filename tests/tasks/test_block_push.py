@@ -18,7 +18,7 @@ from vqbet_course.evaluation.failures import failures_of
 from vqbet_course.rollout import Rollout
 from vqbet_course.tasks import augmented, get_task, task_of
 from vqbet_course.tasks.block_push import environment
-from vqbet_course.tasks.block_push.contract import BLOCK_PUSH, BLOCK_PUSH_TASK, SIZE, TARGETS
+from vqbet_course.tasks.block_push.contract import BLOCK_PUSH, BLOCK_PUSH_TASK, INSIDE, SIZE, TARGETS
 from vqbet_course.tasks.block_push.demonstrator import BlockPusher, deliver
 from vqbet_course.tasks.block_push.environment import BlockPushEnv
 from vqbet_course.tasks.block_push.traces import BEHAVIOURS, blocks_of, first_delivery
@@ -66,7 +66,7 @@ def test_every_seed_starts_with_nothing_achieved_and_a_block_stands_still_until_
         assert info["progress"] == 0 and info["blocks_in_targets"] == 0 and not info["is_success"]
     before = env.positions()
     for _ in range(5):
-        env.step(np.array([256.0, 500.0]))
+        env.step(np.array(env.pusher.position))
     assert np.array_equal(env.positions(), before)
 
 
@@ -81,9 +81,9 @@ def test_success_needs_a_block_in_each_target_whichever() -> None:
             "n_contacts": 0,
         }
     env.place(pusher, np.array([[200.0, 300.0], [300.0, 300.0]]))
-    env.move_block(0, TARGETS[1] + [12.0, -15.0])
+    env.move_block(0, TARGETS[1] + [INSIDE - 1, 0])
     assert env.info()["progress"] == pytest.approx(0.5) and env.info()["blocks_in_targets"] == 1
-    env.move_block(0, TARGETS[1] + [20.0, -17.0])  # a part of it lies outside
+    env.move_block(0, TARGETS[1] + [INSIDE + 2, 0])  # a part of it lies outside
     assert 0.4 < env.info()["progress"] < 0.5 and env.info()["blocks_in_targets"] == 0
     with pytest.raises(BadInput, match="two finite numbers"):
         env.step(np.array([np.nan, 0.0]))
@@ -238,7 +238,7 @@ def test_a_block_against_the_wall_is_named() -> None:
 # --- perturbations ----------------------------------------------------------------------------------------------------
 
 
-def approach(asked: str, seed: int = 5) -> Iterator[tuple[BlockPushEnv, dict, dict]]:
+def approach(asked: str, seed: int = 6) -> Iterator[tuple[BlockPushEnv, dict, dict]]:
     """The world, the observation and the `info` of each step on the way to the orange block."""
     env = TASK.perturbed([asked]).make_env()
     env.reset(seed=seed)
@@ -256,7 +256,7 @@ def approach(asked: str, seed: int = 5) -> Iterator[tuple[BlockPushEnv, dict, di
 def test_the_approached_block_is_shoved_once_by_the_amount() -> None:
     def shoves() -> list[tuple[int, list[float]]]:
         env = BlockPushEnv()
-        env.reset(seed=5)
+        env.reset(seed=6)
         before, found = env.positions(), []
         for step, (world, _, info) in enumerate(approach("shove-on-approach=50")):
             if info.get("intervention"):

@@ -7,7 +7,7 @@ from vqbet_course.core.specs import Contract, Field, TaskContract
 SIZE = 512
 """Side of the square board in pixels; y points down."""
 
-PUSHER_RADIUS, BLOCK_RADIUS, TARGET_RADIUS = 20.0, 30.0, 55.0
+PUSHER_RADIUS, BLOCK_RADIUS, TARGET_RADIUS = 20.0, 30.0, 65.0
 """Pixels. Pusher, blocks and targets are round, and blocks do not turn, so that no angle is to be observed."""
 
 INSIDE = TARGET_RADIUS - BLOCK_RADIUS

@@ -20,6 +20,7 @@ from vqbet_course.tasks.block_push.contract import (
     BLOCK_PUSH,
     BLOCK_PUSH_TASK,
     BLOCK_RADIUS,
+    INSIDE,
     INSTRUCTION,
     NAMES,
     PUSHER_RADIUS,
@@ -33,12 +34,13 @@ Float = NDArray[np.float64]
 
 NOISE = 3.0  # pixels: how far the hand is shaken while the true action is written down
 NUDGE, NUDGE_STEPS, NUDGE_EVERY = 3.0, 4, 30  # it is also nudged: so many times as far, for so many steps, how seldom
+DISPLACED, DISPLACED_EVERY = 30.0, 80  # the block slips away by so many pixels, once in so many steps
 DRIVE_SPEED, PUSH_SPEED = 12.0, 8.0  # pixels a step
 TOUCH = PUSHER_RADIUS + BLOCK_RADIUS  # between the centres where the pusher touches a block
 CLEAR = TOUCH + 8.0  # between the centres on the way
 BEHIND = TOUCH + 12.0  # from where a push begins
 AT_FIRST, ASIDE = 12.0, 22.0  # off the line to the target: where a push may begin, and where it must begin anew
-DELIVERED, LOST = 8.0, 20.0  # from the target's centre: nearer, it is delivered; then farther, it is not any more
+DELIVERED, LOST = 8.0, INSIDE - 5  # from the target's centre: nearer, it is delivered; then farther, it is not any more
 BEGUN = 10.0  # how far a block has moved when a behaviour is begun
 AFTER, RETREAT = 12, 60.0  # steps that an episode goes on after the last delivery; how far the pusher withdraws
 TARGET_CENTRES = [complex(*target) for target in TARGETS]
@@ -167,9 +169,9 @@ class Delivery:
 def deliver(seed: int, noise: float = NOISE) -> Delivery:
     """Solve the environment of this seed, or try until the horizon. The same arguments give the same episode.
 
-    `noise`, in pixels, shakes the hand (Laskey et al. 2017, "DART"), and seldom it is nudged: what is done drifts off
-    from what was wanted and recorded, so that the demonstrations show how to come back. Raises BadInput for a noise
-    that is no such number."""
+    `noise`, in pixels, shakes the hand (Laskey et al. 2017, "DART"); seldom it is nudged, or a block is displaced: what
+    happens differs from what was wanted and recorded, so that the demonstrations show how to come back. With 0 px, nothing
+    of the kind happens. Raises BadInput for a noise that is no such number."""
     if not 0 <= noise < SIZE:
         raise BadInput(f"noise {noise} is no number of pixels: choose one from 0 to about 5")
     generator = np.random.default_rng((seed, 1))
@@ -189,6 +191,9 @@ def deliver(seed: int, noise: float = NOISE) -> Delivery:
         observation, _, _, _, info = env.step(np.clip(np.round((action + next(shake)) * 8) / 8, 0, SIZE))
         brought.append((info["progress"], info["is_success"]))
         left -= hand.finished
+        if noise and not hand.finished and generator.random() < 1 / DISPLACED_EVERY:
+            env.displace_block(int(generator.choice([*{0, 1} - hand.delivered])), DISPLACED, generator)
+            observation = env.observation()
     progress, success = np.array(brought).T
     return Delivery(seed, np.array(states), np.array(actions), progress, success.astype(bool))
 

@@ -29,6 +29,12 @@ FRICTION = 0.7
 """Coefficient between pusher and block: a block goes where it is pushed as long as the pusher is behind it, within 35
 degrees; else it slips off."""
 
+TRIES = 100
+"""Directions that are drawn for a block that is displaced."""
+
+ROOM = 2 * BLOCK_RADIUS
+"""Pixels between a wall and the centre of a block that is displaced: so that the pusher gets behind it."""
+
 PASSAGE = 2 * BLOCK_RADIUS + 15
 """Pixels between a block's straight way to a target and the centre of the other block, at least."""
 
@@ -70,7 +76,8 @@ class BlockPushEnv(gym.Env[dict[str, Any], np.ndarray]):
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Start an episode at positions that `seed` decides."""
         super().reset(seed=seed)
-        return self.place(self.np_random.uniform((60, 400), (SIZE - 60, 470)), draw_blocks(self.np_random))
+        blocks = draw_blocks(self.np_random)
+        return self.place(draw_pusher(self.np_random, blocks), blocks)
 
     def place(self, pusher: np.ndarray, blocks: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Start an episode with the pusher at (2,) and the blocks at (2, 2) pixels."""
@@ -86,6 +93,18 @@ class BlockPushEnv(gym.Env[dict[str, Any], np.ndarray]):
         block = self.blocks[number]
         block.position, block.velocity = (float(position[0]), float(position[1])), (0.0, 0.0)
         self.space.reindex_shapes_for_body(block)
+
+    def displace_block(self, number: int, by: float, generator: np.random.Generator) -> bool:
+        """Displace a block by so many pixels in a drawn direction in which nothing is in its way; False if none is."""
+        pusher, blocks = np.array(self.pusher.position), self.positions()
+        for angle in generator.uniform(0, 2 * np.pi, TRIES):
+            place = blocks[number] + by * np.array([np.cos(angle), np.sin(angle)])
+            free = np.linalg.norm(place - pusher) > PUSHER_RADIUS + BLOCK_RADIUS + 5
+            free &= np.linalg.norm(place - blocks[1 - number]) > 2 * BLOCK_RADIUS + 5
+            if free and place.min() > ROOM and place.max() < SIZE - ROOM:
+                self.move_block(number, place)
+                return True
+        return False
 
     def positions(self) -> np.ndarray:
         """The centres of the blocks, (2, 2) pixels."""
@@ -173,6 +192,14 @@ def draw_blocks(generator: np.random.Generator) -> np.ndarray:
             for t in range(2)
         ):
             return blocks
+
+
+def draw_pusher(generator: np.random.Generator, blocks: np.ndarray) -> np.ndarray:
+    """A place (2,) in pixels for the pusher, anywhere on the board but at the blocks (2, 2)."""
+    while True:
+        pusher = generator.uniform(40, SIZE - 40, 2)
+        if np.linalg.norm(blocks - pusher, axis=1).min() > PUSHER_RADIUS + BLOCK_RADIUS + 10:
+            return pusher
 
 
 def gap(start: np.ndarray, end: np.ndarray, point: np.ndarray) -> float:

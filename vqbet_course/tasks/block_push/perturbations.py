@@ -4,14 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from vqbet_course.tasks.block_push.contract import BLOCK_RADIUS, PUSHER_RADIUS, SIZE
+from vqbet_course.tasks.block_push.contract import BLOCK_RADIUS, PUSHER_RADIUS
 from vqbet_course.tasks.perturbations import Kind, Perturbation
 
 NEAR = 40.0
 """Pixels between pusher and block in which a block that is approached is displaced."""
-
-TRIES = 100
-"""Directions that are drawn for a displaced block until nothing is in its way."""
 
 
 class ShoveOnApproach(Perturbation):
@@ -27,20 +24,8 @@ class ShoveOnApproach(Perturbation):
         gaps = np.linalg.norm(blocks - pusher, axis=1) - PUSHER_RADIUS - BLOCK_RADIUS
         approached = int(np.argmin(gaps))
         if not self.shoved and 2 < gaps[approached] < NEAR:
-            self.shove(approached, blocks, pusher)
+            self.shoved = self.happened = self.world.displace_block(approached, self.amount, self.generator)
         return action
-
-    def shove(self, number: int, blocks: np.ndarray, pusher: np.ndarray) -> None:
-        """Displace a block, if there is a free place for it."""
-        low, high = 2 * BLOCK_RADIUS, SIZE - 2 * BLOCK_RADIUS  # there is room to push it from everywhere
-        for angle in self.generator.uniform(0, 2 * np.pi, TRIES):
-            place = blocks[number] + self.amount * np.array([np.cos(angle), np.sin(angle)])
-            free = np.linalg.norm(place - pusher) > PUSHER_RADIUS + BLOCK_RADIUS + 5
-            free &= np.linalg.norm(place - blocks[1 - number]) > 2 * BLOCK_RADIUS + 5
-            if free and low < place.min() and place.max() < high:
-                self.world.move_block(number, place)
-                self.shoved = self.happened = True
-                return
 
 
 class LateBlocks(Perturbation):
