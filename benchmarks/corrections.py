@@ -7,7 +7,8 @@ data and trains further from its weights: `take-over`, the expert acts where the
 it says what it would do in states that the policy reaches (DAgger); `demonstrations`, as many steps of whole
 demonstrations as it took over. Every policy is evaluated on the environment seeds 100000 to 100049; corrections and further
 demonstrations come from 200000 on. Run directories are in _runs/corrections; what is finished is not done again, and
-results/corrections.json is written after each part.
+results/corrections.json is written after each part: stored are rounds 1 and 2 of takeovers and demonstrations, and round 1 of
+labels. The same command goes on from there; without the run directories it first trains again what is stored.
 """
 
 import itertools

@@ -73,7 +73,7 @@ class Solved(Hook):
             self.due.clear()
 
 
-def samples_per_second(stage: Stage, seconds: float = 5.0) -> float:
+def samples_per_second(stage: Stage, seconds: float) -> float:
     """Speed of a stage over some seconds, after ten steps that warm it up."""
     for step in range(10):
         stage.step(step, 0)["loss"].item()
@@ -86,7 +86,7 @@ def samples_per_second(stage: Stage, seconds: float = 5.0) -> float:
     return steps * stage.batch_size / (time.perf_counter() - start)
 
 
-def speeds(setup: Setup, config: Any, device: str) -> list[dict[str, Any]]:
+def speeds(setup: Setup, config: Any, device: str, seconds: float) -> list[dict[str, Any]]:
     """Samples per second of both stages in each precision, with two sizes of batches."""
     rows = []
     for precision in ("float32", "bfloat16"):
@@ -95,8 +95,9 @@ def speeds(setup: Setup, config: Any, device: str) -> list[dict[str, Any]]:
             windows = at.windows(setup.windows)
             network = at.place(build_network(own))
             row: dict[str, Any] = {"precision": precision, "batch_size": batch_size}
-            for stage in (vqvae_stage(network, windows, 1000), policy_stage(network, windows, 1000)):
-                row[stage.name] = samples_per_second(stage)
+            for make in (vqvae_stage, policy_stage):
+                stage = make(network, windows, 1000)
+                row[stage.name] = samples_per_second(stage, seconds)
             rows.append(row)
             click.echo(", ".join(f"{k} {v:.0f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
     return rows
@@ -131,7 +132,7 @@ def main(data: str, device: str, precision: str, batch_size: int | None, limit: 
     config = fitting(demos)
     config = replace(config, batch_size=batch_size or config.batch_size)
     setup = prepare(demos, config, augment=True)
-    fast = speeds(setup, config, at.device)
+    fast = speeds(setup, config, at.device, min(5.0, 10 * limit))
     rows = minutes_to(goal, setup.on(at), config, limit, seed)
     name = torch.cuda.get_device_name() if at.device == "cuda" else at.device
     result = {

@@ -315,6 +315,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         (["--rounds", "1", "--by", "nowhere/at/all"], "nowhere/at/all"),
         (["--rounds", "1", "--by", "demo"], "give another folder"),
         (["--rounds", "2", "--by", "demo"], "one folder is one round"),
+        (["--rounds", "1", "--by", "demo", "--how", "label"], "leave --how out"),
     ],
 )
 def test_what_is_asked_wrongly_is_refused(

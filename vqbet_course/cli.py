@@ -330,6 +330,8 @@ def correct(run: str, rounds: int, out: Path | None, **asked: Any) -> None:
     """Correct a policy where it fails: DAgger and HG-DAgger. Continues where it was interrupted; RUN stays as it is."""
     from vqbet_course.experiments import correct as correcting
 
+    if asked["by"] != correcting.EXPERT and (given := given_options({"how", "episodes", "seed"})):
+        raise BadInput(f"--by {asked['by']}: what was recorded is taken as it is; leave {', '.join(given)} out")
     report = correcting.correct(correcting.Asked(run, **asked), rounds, out)
     for line in correcting.round_lines(report):
         click.echo(line)

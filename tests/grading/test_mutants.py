@@ -88,6 +88,7 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     },
     "7.3": {
         "(seen, done, asked, n_chunks) -> ": "equal empty lists",
+        "v if isinstance(v, StoredImages) else torch.from_numpy(v) -> ": "the exercise is about numbers, not images",
         "zip(demos.episode_starts": "both always have one length",
         "True -> False": "both always have one length",
         "0 -> -1": REFUSED_ANYWAY,
@@ -107,6 +108,7 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     "9.1": {"action.clamp(*bounds).double()": LENIENT},
     "10.2": {
         "self.encoder(window).squeeze(2) -> ": "no other axis has length 1",
+        "draw_uniform(len(features), 1, self.generators).to(features.device) -> ": "the check runs on the processor alone",
         "len(features) -> ": NOTHING_PROMISED,
         "features -> ": "what is decided teaches nothing",
         "self.offset_head(features, codes) -> ": "what is decided teaches nothing",
