@@ -35,6 +35,7 @@ Float = NDArray[np.float64]
 NOISE = 3.0  # pixels: how far the hand is shaken while the true action is written down
 NUDGE, NUDGE_STEPS, NUDGE_EVERY = 3.0, 4, 30  # it is also nudged: so many times as far, for so many steps, how seldom
 DISPLACED, DISPLACED_EVERY = 30.0, 80  # the block slips away by so many pixels, once in so many steps
+TAKEN_OUT, TAKEN_OUT_EVERY = 50.0, 24  # and from its target, once in so many of the last steps, at most once
 DRIVE_SPEED, PUSH_SPEED = 12.0, 8.0  # pixels a step
 TOUCH = PUSHER_RADIUS + BLOCK_RADIUS  # between the centres where the pusher touches a block
 CLEAR = TOUCH + 8.0  # between the centres on the way
@@ -181,7 +182,7 @@ def deliver(seed: int, noise: float = NOISE) -> Delivery:
     states: list[Float] = []
     actions: list[NDArray[np.float32]] = []
     brought: list[tuple[float, bool]] = []
-    shake, left = hand_shaking(noise, generator), AFTER
+    shake, left, taken_out = hand_shaking(noise, generator), AFTER, False
     while left and len(states) < BLOCK_PUSH_TASK.horizon:
         state = np.concatenate([observation["environment_state"], observation["agent_pos"]])
         aim = hand.act(complex(*state[4:]), [complex(*state[:2]), complex(*state[2:4])])
@@ -191,9 +192,16 @@ def deliver(seed: int, noise: float = NOISE) -> Delivery:
         observation, _, _, _, info = env.step(np.clip(np.round((action + next(shake)) * 8) / 8, 0, SIZE))
         brought.append((info["progress"], info["is_success"]))
         left -= hand.finished
-        if noise and not hand.finished and generator.random() < 1 / DISPLACED_EVERY:
-            env.displace_block(int(generator.choice([*{0, 1} - hand.delivered])), DISPLACED, generator)
-            observation = env.observation()
+        by = 0.0
+        if noise and not hand.finished:
+            by = DISPLACED * (generator.random() < 1 / DISPLACED_EVERY)
+        elif noise and not taken_out:
+            by = TAKEN_OUT * (generator.random() < 1 / TAKEN_OUT_EVERY)
+            taken_out = by > 0
+        if by:
+            candidates = [0, 1] if hand.finished else [*{0, 1} - hand.delivered]
+            env.displace_block(int(generator.choice(candidates)), by, generator)
+            observation, left = env.observation(), AFTER
     progress, success = np.array(brought).T
     return Delivery(seed, np.array(states), np.array(actions), progress, success.astype(bool))
 

@@ -28,6 +28,7 @@ class BlockPush(Task):
     instruction = INSTRUCTION
     progress_key = "progress"
     frame_size = (96, 96, 3)
+    laptop: Mapping[str, Any] = {"n_obs_steps": 1, "n_action_steps": 1, "average_chunks": True}
     needs: Mapping[str, str] = {"pymunk": "pymunk"}
     perturbations: Mapping[str, Kind] = BLOCK_PUSH_KINDS
     failure_rules: Mapping[str, Callable[..., str | None]] = FAILURE_RULES
