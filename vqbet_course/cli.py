@@ -885,7 +885,10 @@ def usage_line(problem: click.ClickException) -> str:
 
 
 def refuse(why: str) -> int:
-    """Print `why` as one line on stderr and return exit status 2."""
+    """Print `why` as one line on stderr, behind all progress, and return exit status 2."""
+    from vqbet_course.core.progress import close_all
+
+    close_all()
     click.echo(f"error: {' '.join(why.split())}", err=True)
     return 2
 

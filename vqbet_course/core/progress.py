@@ -47,3 +47,9 @@ def progress(
             "ncols": 100,
         }
     return tqdm(iterable, desc=desc, unit=unit, total=total, initial=initial, disable=quiet, **options)
+
+
+def close_all() -> None:
+    """End the lines of all progress that is still reported."""
+    for bar in list(getattr(tqdm, "_instances", ())):
+        bar.close()

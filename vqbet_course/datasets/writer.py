@@ -206,7 +206,8 @@ def write_part(source: Source, work: Path, videos: bool, part: Part, quiet: bool
     files = [file for file in meta_files(work) if number_of(file) // FILES_PER_CHUNK in part.chunks]
     lengths = [row["length"] for file in files for row in read_rows(file, ["length"])]
     done, frame, file = part.first + len(lengths), part.frame + sum(lengths), part.file + len(files)
-    left = itertools.islice(source.sound_episodes(done), part.last - done)
+    stop = None if part.last >= source.n_episodes else part.last - done  # a reader checks the whole at its end
+    left = itertools.islice(source.sound_episodes(done), stop)
     bar = progress("converting", "episode", left, part.last - part.first, len(lengths), quiet)
     episodes = enumerate(bar, done)
     for first in episodes:
