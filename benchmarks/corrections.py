@@ -170,8 +170,9 @@ def main(seeds: str, out: Path) -> None:
         "steps": [FIRST_STEPS, MORE_STEPS],
         "config": CHANGES,
     }
-    made = {"schema": SCHEMA, "command": command, "settings": settings, "made_by": made_by()}
-    for part in missing_parts([int(seed) for seed in seeds.split(",")], out, set(map(key, parts))):
+    numbers = [int(seed) for seed in seeds.split(",")]
+    made = {"schema": SCHEMA, "command": command, "seeds": numbers, "settings": settings, "made_by": made_by()}
+    for part in missing_parts(numbers, out, set(map(key, parts))):
         parts.append(part)
         write_json(RESULT, made | {"parts": parts})
         click.echo(f"{key(part)}, {part['added_steps']} steps more: {metrics_in_words(part['metrics'])}")

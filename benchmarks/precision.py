@@ -81,7 +81,8 @@ def main(data: str, steps: int, seeds: str, episodes: int) -> None:
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = read_json(RESULT, dict)["trainings"] if RESULT.exists() else []
     demos, settings = load_demos(open_source(data)), Settings(data, 120, episodes, Budget(steps=steps))
-    for seed in map(int, seeds.split(",")):
+    numbers = [int(seed) for seed in seeds.split(",")]
+    for seed in numbers:
         job = jobs_of(["vqbet"], [seed], demos, settings)[0]
         config = config_for("vqbet", job.demos, **laptop_changes(job.demos.contract))
         for precision in ("float32", "bfloat16"):
@@ -95,7 +96,16 @@ def main(data: str, steps: int, seeds: str, episodes: int) -> None:
             acting = list(evaluated(network, setup, episodes))
             rows.append(key | metrics | {"held_out_action_error": error, "acting": acting})
             command = " ".join(["python", "benchmarks/precision.py", *sys.argv[1:]]).replace(data, Path(data).name)
-            write_json(RESULT, {"command": command, "data": Path(data).name, "trainings": rows, "made_by": made_by()})
+            write_json(
+                RESULT,
+                {
+                    "command": command,
+                    "seeds": numbers,
+                    "data": Path(data).name,
+                    "trainings": rows,
+                    "made_by": made_by(),
+                },
+            )
             found = ", ".join(f"{way['success_rate']:.0%} {way['avg_max_reward']:.3f}" for way in acting)
             click.echo(f"seed {seed}, {precision}: loss {metrics['loss']:.3f}, error {error:.1f} px; {found}")
 

@@ -22,6 +22,7 @@ from vqbet_course.tasks import open_source
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.tasks.pusht.environment import DemonstratedStart, make_pusht
 from vqbet_course.training.runs import Run, load_run
+from vqbet_course.training.trainer import Selection
 
 PUSHER, KEYPOINTS = "observation.state", "observation.environment_state"
 
@@ -32,7 +33,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("held")
     data = write_npz(folder / "data.npz")
     write_json(folder / "split.json", Split(data, 3, [0], [2], [1]).to_dict())
-    small_run(folder, split=folder / "split.json")
+    small_run(folder, selection=Selection(split=folder / "split.json"))
     return folder
 
 
