@@ -24,13 +24,14 @@ help: ## what can be made
 
 # Three, as a test often waits for a process of its own; large files first, in the order of their names.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3
+FAST = $$(grep -rl --include='test_*.py' 'mark\.fast' tests)
 
 course: $(READY) ## run every lesson and write _runs/course/report.html (ARGS="--profile full --only 01,02")
 	@$(BIN)/vqbet-course course $(ARGS)
 
 check: $(READY) ## a minute: ruff, mypy, and the fast tests, the one of imports among them
 	@$(BIN)/ruff check --quiet && $(BIN)/ruff format --check --quiet
-	@$(BIN)/mypy & types=$$!; $(PYTEST) --dist load -q -m "fast and not slow" $(ARGS); tests=$$?; \
+	@$(BIN)/mypy & types=$$!; $(PYTEST) -n 2 --dist load -q -m "fast and not slow" $(ARGS) $(FAST); tests=$$?; \
 		wait $$types && exit $$tests
 	@echo "make check: all passed - ruff, mypy, and the fast tests, with the contract of imports."
 
