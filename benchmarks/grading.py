@@ -231,9 +231,10 @@ def main(submissions: int, jobs: int, dask: bool, lab: str, compared: int, seed:
             found = alone_and_together(home, a_class, submissions, jobs, lab, min(compared, submissions), seed)
     about = {"command": " ".join(["python", *sys.argv]), "made_by": versions()}
     part = "dask" if dask else "class"
-    for replaced in ("command", "made_by", "seed"):  # of the whole file, in results from before there were two parts
-        stored.pop(replaced, None)
-    write_json(out, stored | found | {"runs": stored.get("runs", {}) | {part: about}})
+    runs = stored.get("runs", {}) | {part: about}
+    stored.pop("command", None)  # of results from before there were two parts
+    made = {"commands": [run["command"] for run in runs.values()], "seed": seed, "made_by": about["made_by"]}
+    write_json(out, stored | found | made | {"runs": runs})
     shown = found["two_dask_workers_one_killed" if dask else "class"]
     print(json.dumps({key: value for key, value in shown.items() if key != "memory"}, indent=1))
 
