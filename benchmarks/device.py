@@ -19,7 +19,7 @@ import click
 import torch
 from torch import Tensor
 
-from vqbet_course.core.budget import Clock
+from vqbet_course.core.budget import Budget, Clock
 from vqbet_course.core.hooks import Hook, TrainingStage
 from vqbet_course.core.io import write_json
 from vqbet_course.core.records import made_by
@@ -28,10 +28,10 @@ from vqbet_course.experiments.panel import as_policy
 from vqbet_course.rollout import rollout_metrics, rollouts
 from vqbet_course.tasks import open_source
 from vqbet_course.train import Stage, policy_stage, run_randomness, run_stage, split_steps, vqvae_stage
-from vqbet_course.training.calibration import seconds_per_step, steps_within
 from vqbet_course.training.data import Setup, fitting, prepare
 from vqbet_course.training.devices import DEVICES, PRECISIONS, Computing
 from vqbet_course.training.factory import build_network
+from vqbet_course.training.trainer import calibrated_steps
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -105,12 +105,7 @@ def speeds(setup: Setup, config: Any, device: str, seconds: float) -> list[dict[
 
 def minutes_to(goal: float, setup: Setup, config: Any, limit: float, seed: int) -> Sequence[dict[str, float]]:
     """Success after some minutes of one training that is planned for `limit` minutes."""
-    with run_randomness(seed):
-        trial = setup.computing.place(build_network(config))
-        first, second = (
-            seconds_per_step(make(trial, setup.windows, 100), seed) for make in (vqvae_stage, policy_stage)
-        )
-    steps = steps_within(60 * limit, first, second, most=config.n_vqvae_training_steps)
+    steps = calibrated_steps(Budget(minutes=limit), config, setup, seed)
     with run_randomness(seed):
         network, clock, taken = setup.computing.place(build_network(config)), Clock(), split_steps(steps, config)
         run_stage(vqvae_stage(network, setup.windows, taken), seed)

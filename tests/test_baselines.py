@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from small import write_npz
 from torch import nn
 
-from vqbet_course.baselines import BC, BeT, ChunkPolicy, FlowMatching, chunk_stage, follow
+from vqbet_course.baselines import BC, BeT, ChunkPolicy, FlowMatching, chunk_stage, integrate_euler
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.demos import Demos, load_demos
 from vqbet_course.experiments.panel import POLICIES, as_policy, build, config_for
@@ -136,7 +136,7 @@ def test_the_velocity_of_one_chunk_leads_to_that_chunk(n_steps: int, seed: int) 
     """From any noise, Euler steps of the true velocity of a world with one chunk end at it: (x1 - x) / (1 - t)."""
     g = torch.Generator().manual_seed(seed)
     only, noise = torch.randn(4, 2, generator=g), torch.randn(3, 4, 2, generator=g)
-    arrived = follow(lambda x, t: (only - x) / (1 - t.unsqueeze(2)), noise, n_steps)
+    arrived = integrate_euler(lambda x, t: (only - x) / (1 - t.unsqueeze(2)), noise, n_steps)
     assert torch.allclose(arrived, only.expand(3, -1, -1), atol=1e-4)
 
 

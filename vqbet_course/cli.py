@@ -188,8 +188,10 @@ def train(
     from dataclasses import fields
 
     from vqbet_course.core.hyperparameters import changes_from
+    from vqbet_course.tasks import own_task
     from vqbet_course.training import trainer
     from vqbet_course.training.devices import Computing
+    from vqbet_course.training.runs import load_run
     from vqbet_course.training.tensorboard import TensorBoard
 
     run = out or resume
@@ -207,7 +209,9 @@ def train(
         chosen = {f.name: options.pop(f.name) for f in fields(trainer.Selection) if f.name in options}
         selection, computing = trainer.Selection(observe=seen, **chosen), Computing.asked(device, precision)
         trainer.train(data, run, selection=selection, changes=changes, computing=computing, hooks=hooks, **options)
-    click.echo(f"trained: {run}; see how it does with: vqbet-course eval {run}")
+    found = load_run(run)
+    where = "" if own_task(found.contract, found.plan.task) else " --offline SOURCE"
+    click.echo(f"trained: {run}; see how it does with: vqbet-course eval {run}{where}")
 
 
 @cli.command("config")
@@ -733,22 +737,22 @@ def convert(
 
     from vqbet_course.datasets.choice import choice_of
     from vqbet_course.datasets.writer import what_was_verified, write_dataset
-    from vqbet_course.tasks import open_sources, task_before_renaming
+    from vqbet_course.tasks import open_sources, task_before_renaming, task_of
 
     if len(sources) > 1 and chosen["drop_episodes"]:
         raise BadInput(
             "--drop-episodes: numbers are those of one source; convert the sources one by one, then join them"
         )
     choice = choice_of(**chosen)
-    lost = task_before_renaming(sources, choice) if task is None else None
-    if lost:
-        click.echo(
-            f"note: by the names that --rename gives it is not recognised as demonstrations of {lost.title}, which would "
-            "give it units, rate and drawings; leave --rename out to keep them",
-            err=True,
-        )
     reopen = partial(open_sources, sources, task, choice, units, render)
     opened = reopen()
+    if choice.rename and task is None and task_of(opened.contract) is None:
+        for lost in filter(None, (task_before_renaming(text, choice) for text in sources)):
+            click.echo(
+                f"note: by the names that --rename gives it is not recognised as demonstrations of {lost.title}, which "
+                "would give it units, rate and drawings; leave --rename out to keep them",
+                err=True,
+            )
     for name, why in opened.left_out.items():
         click.echo(f"left out: {name}: {why}", err=True)
     write_dataset(opened, out, videos=videos, jobs=jobs, reopen=reopen)

@@ -91,6 +91,17 @@ def test_what_was_decoded_before_the_process_was_killed_is_kept(tmp_path: Path) 
     with patch.object(ImageFiles, "decode_unit", counted):
         assert np.array_equal(read(loaded(path, tmp_path / "cache")), whole)
     assert decoded == [1]
+    assert listed.read_text() == "0\n1\n"
+
+
+def test_images_whose_file_was_removed_are_decoded_anew(tmp_path: Path) -> None:
+    path, _ = csv_folder(tmp_path)
+    whole = read(loaded(path, tmp_path / "cache"))
+    next((tmp_path / "cache").glob("*.bytes")).unlink()
+    images = loaded(path, tmp_path / "cache")
+    held = stored_in(images.observation)[WRIST]
+    held[len(held) - 1 :].fill()
+    assert np.array_equal(read(loaded(path, tmp_path / "cache")), whole)
 
 
 def test_other_images_are_decoded_anew(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import write_json
 from vqbet_course.datasets.splits import Split
 from vqbet_course.demos import load_demos
-from vqbet_course.evaluation.evaluate import evaluate, visited
+from vqbet_course.evaluation.evaluate import demos_trained_on, evaluate, visited
 from vqbet_course.evaluation.held_out import held_out, held_out_action_error
 from vqbet_course.experiments.reproduce import evaluation_command
 from vqbet_course.tasks import open_source
@@ -101,7 +101,7 @@ def test_the_action_error_is_that_of_the_acting_policy(place: Path, run: Run) ->
 
 
 def test_only_what_was_trained_on_counts_as_visited(run: Run) -> None:
-    known = visited(run, PUSHT_TASK)
+    known = visited(run, demos_trained_on(run, PUSHT_TASK))
     assert known is not None and len(known.frames) == 40  # those of episode 0; all three have 120
 
 

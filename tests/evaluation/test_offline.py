@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from vqbet_course import cli
+from vqbet_course.core.specs import Contract, Field
 from vqbet_course.datasets.readers import DEMO_FOLDER
 from vqbet_course.datasets.splits import same_source
 from vqbet_course.evaluation.held_out import Decisions, unit_remedy
@@ -109,14 +110,14 @@ def test_what_was_trained_on_or_is_of_another_robot_is_refused(arm: Path, capsys
 @pytest.mark.parametrize(
     ("own", "other", "remedy"),
     [
-        ("3 numbers in unstated", "3 numbers in deg", "vqbet-course import"),
-        ("3 numbers in deg", "3 numbers in unstated", "; state units with: vqbet-course demos convert"),
-        ("2 numbers in unstated", "3 numbers in deg", ""),
-        ("3 numbers in rad", "3 numbers in deg", ""),
+        (Field(3), Field(3, "deg"), "vqbet-course import"),
+        (Field(3, "deg"), Field(3), "; state units with: vqbet-course demos convert"),
+        (Field(2), Field(3, "deg"), ""),
+        (Field(3, "rad"), Field(3, "deg"), ""),
     ],
 )
-def test_the_remedy_is_one_that_can_help(own: str, other: str, remedy: str) -> None:
-    found = unit_remedy(f"action: {own} against {other}")
+def test_the_remedy_is_one_that_can_help(own: Field, other: Field, remedy: str) -> None:
+    found = unit_remedy(Contract({}, own, 30.0), Contract({}, other, 30.0))
     assert remedy in found and bool(found) == bool(remedy)
 
 

@@ -16,30 +16,10 @@ POSITIONS = [f"{joint}.pos" for joint in JOINTS]
 HEIGHT, WIDTH = 48, 64
 
 
-@RobotConfig.register_subclass("mock_arm")
-@dataclass(kw_only=True)
-class MockArmConfig(RobotConfig):
-    """The arm starts at `start` degrees in every joint."""
+class WithoutHardware:
+    """What a device of six joints answers that needs neither a port nor calibration."""
 
-    start: float = 0.0
-
-
-class MockArm(Robot):
-    """It moves a tenth of the way to its command in every step, and its camera sees a square that moves along."""
-
-    config_class = MockArmConfig
-    name = "mock_arm"
-    commands: list[list[float]] = []
-
-    def __init__(self, config: MockArmConfig):
-        super().__init__(config)
-        self.cameras = {"front": None}
-        self.position, self.connected = np.full(len(JOINTS), config.start), False
-        MockArm.commands = []
-
-    @property
-    def observation_features(self) -> dict[str, Any]:
-        return dict.fromkeys(POSITIONS, float) | {"front": (HEIGHT, WIDTH, 3)}
+    connected = False
 
     @property
     def action_features(self) -> dict[str, Any]:
@@ -61,6 +41,35 @@ class MockArm(Robot):
 
     def configure(self) -> None:
         pass
+
+    def disconnect(self) -> None:
+        self.connected = False
+
+
+@RobotConfig.register_subclass("mock_arm")
+@dataclass(kw_only=True)
+class MockArmConfig(RobotConfig):
+    """The arm starts at `start` degrees in every joint."""
+
+    start: float = 0.0
+
+
+class MockArm(WithoutHardware, Robot):
+    """It moves a tenth of the way to its command in every step, and its camera sees a square that moves along."""
+
+    config_class = MockArmConfig
+    name = "mock_arm"
+    commands: list[list[float]] = []
+
+    def __init__(self, config: MockArmConfig):
+        super().__init__(config)
+        self.cameras = {"front": None}
+        self.position = np.full(len(JOINTS), config.start)
+        MockArm.commands = []
+
+    @property
+    def observation_features(self) -> dict[str, Any]:
+        return dict.fromkeys(POSITIONS, float) | {"front": (HEIGHT, WIDTH, 3)}
 
     def get_observation(self) -> dict[str, Any]:
         return dict(zip(POSITIONS, map(float, self.position), strict=True)) | {"front": view(self.position)}
@@ -71,9 +80,6 @@ class MockArm(Robot):
         self.position = self.position + (command - self.position) / 10
         return action
 
-    def disconnect(self) -> None:
-        self.connected = False
-
 
 @TeleoperatorConfig.register_subclass("mock_leader")
 @dataclass(kw_only=True)
@@ -81,7 +87,7 @@ class MockLeaderConfig(TeleoperatorConfig):
     """A leader that nobody has to hold."""
 
 
-class MockLeader(Teleoperator):
+class MockLeader(WithoutHardware, Teleoperator):
     """Its joints swing by 30 degrees, each a little later than the one before."""
 
     config_class = MockLeaderConfig
@@ -89,32 +95,11 @@ class MockLeader(Teleoperator):
 
     def __init__(self, config: MockLeaderConfig):
         super().__init__(config)
-        self.step, self.connected = 0, False
-
-    @property
-    def action_features(self) -> dict[str, Any]:
-        return dict.fromkeys(POSITIONS, float)
+        self.step = 0
 
     @property
     def feedback_features(self) -> dict[str, Any]:
         return {}
-
-    @property
-    def is_connected(self) -> bool:
-        return self.connected
-
-    @property
-    def is_calibrated(self) -> bool:
-        return True
-
-    def connect(self, calibrate: bool = True) -> None:
-        self.connected = True
-
-    def calibrate(self) -> None:
-        pass
-
-    def configure(self) -> None:
-        pass
 
     def get_action(self) -> dict[str, Any]:
         self.step += 1
@@ -123,9 +108,6 @@ class MockLeader(Teleoperator):
 
     def send_feedback(self, feedback: dict[str, Any]) -> None:
         pass
-
-    def disconnect(self) -> None:
-        self.connected = False
 
 
 def view(position: np.ndarray) -> np.ndarray:

@@ -379,5 +379,5 @@ def test_the_tasks_are_listed_with_what_they_need(
     monkeypatch.setattr(type(TASK), "needs", {"surely_not_installed": "surely-not-installed>=2"})
     assert main(["tasks"]) == 0 and "missing: surely-not-installed>=2" in capsys.readouterr().out
     assert main(["demos", "make", "--task", "block_push", "--out", "nowhere"]) == 2
-    assert "pip install surely-not-installed>=2" in capsys.readouterr().err
+    assert "pip install 'surely-not-installed>=2'" in capsys.readouterr().err
     assert isinstance(task_of(BLOCK_PUSH), Task)  # its data are recognised all the same

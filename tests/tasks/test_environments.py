@@ -79,14 +79,17 @@ def test_a_t_in_the_corner_of_the_board_is_in_the_space() -> None:
 
 
 @pytest.mark.parametrize("module", ["vqbet_course", "vqbet_course.tasks.environments"])
-@pytest.mark.parametrize("name", ["PushT-v0", "Navigation-v0", "BlockPush-v0"])
-def test_environments_are_made_by_their_ids(module: str, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "task"), [("PushT-v0", "pusht"), ("Navigation-v0", "navigation"), ("BlockPush-v0", "block_push")]
+)
+def test_environments_are_made_by_their_ids(module: str, name: str, task: str) -> None:
     code = (
         f"import gymnasium as gym; env = gym.make('{module}:vqbet_course/{name}'); env.reset(seed=0); "
-        "print(env.get_wrapper_attr('contract').horizon)"
+        "known = env.get_wrapper_attr('contract').horizon; print(known, env.spec.max_episode_steps or known)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] in ("300", "50", "250")
+    horizon = get_task(task).horizon
+    assert done.stdout.splitlines()[-1] == f"{horizon} {horizon}"
 
 
 def test_a_camera_draws_without_the_cross_of_the_last_action() -> None:

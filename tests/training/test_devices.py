@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -16,11 +17,14 @@ from small import CONFIG, same, small_run, write_npz
 from torch import nn
 
 from vqbet_course.cli import main
+from vqbet_course.core.budget import Budget
+from vqbet_course.core.errors import BadInput
 from vqbet_course.core.hooks import Hook
 from vqbet_course.demos import load_demos
+from vqbet_course.experiments import panel
 from vqbet_course.experiments.panel import Settings, build, config_for
 from vqbet_course.policy import VQBeTPolicy
-from vqbet_course.tasks import open_source
+from vqbet_course.tasks import get_task, open_source
 from vqbet_course.train import label_codes, run_randomness
 from vqbet_course.training import devices, quick
 from vqbet_course.training.data import Setup, prepare
@@ -71,14 +75,28 @@ def test_loss_gradients_and_decision_of_a_network_stay_on_its_device(
     assert on_meta(policy.decide(moment))
 
 
-@pytest.mark.parametrize("name", ["bc", "bet", "act", "diffusion", "flow"])
-def test_the_loss_of_every_baseline_stays_on_its_device(setup: Setup, no_data: None, name: str) -> None:
+def baseline_loss(name: str, computing: Computing) -> torch.Tensor:
+    """The loss of a baseline on eight windows, always of the same draws."""
     demos = load_demos(open_source("demo")).select([0])
     config = config_for(name, demos)
-    windows = META.windows(prepare(demos, config, augment=False).windows)
-    policy = cast(Any, META.place(build(name, config)))
-    loss = policy.loss(policy.frame.observe(windows.seen(torch.arange(8))), windows.chunks[windows.chunk_index[:8]])
-    assert loss.is_meta
+    windows = computing.windows(prepare(demos, config, augment=False).windows)
+    torch.manual_seed(0)
+    policy = cast(Any, computing.place(build(name, config)))
+    return policy.loss(policy.frame.observe(windows.seen(torch.arange(8))), windows.chunks[windows.chunk_index[:8]])
+
+
+BASELINES = ["bc", "bet", "act", "diffusion", "flow"]
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_the_loss_of_every_baseline_stays_on_its_device(setup: Setup, no_data: None, name: str) -> None:
+    assert baseline_loss(name, META).is_meta
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_the_loss_of_every_baseline_is_nearly_the_same_in_bfloat16(name: str) -> None:
+    exact, rounded = (baseline_loss(name, Computing("cpu", precision)) for precision in ("float32", "bfloat16"))
+    assert torch.isclose(rounded, exact, rtol=0.1) and rounded != exact
 
 
 def test_windows_on_a_device_keep_images_where_they_are(setup: Setup) -> None:
@@ -203,11 +221,18 @@ def test_an_exported_policy_names_its_device_and_precision(tmp_path: Path) -> No
     assert (config["device"], config["use_amp"]) == ("cpu", True)
 
 
-def test_a_panel_of_before_is_one_on_the_cpu_in_float32() -> None:
-    from vqbet_course.core.budget import Budget
-
+def test_a_panel_of_before_is_one_on_the_cpu_in_float32(tmp_path: Path) -> None:
+    """Its results say neither device nor precision, and go into one table with results on the CPU only."""
     settings = Settings("demo", 4, 1, Budget(steps=9))
-    assert settings.computing == devices.CPU and settings.to_dict()["precision"] == "float32"
+    contract = get_task(settings.task).contract.to_dict()
+    before = {name: value for name, value in settings.to_dict().items() if name not in ("device", "precision")}
+    result = {"policy": "bc", "seed": 1, "contract": contract, "settings": before}
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "bc.json").write_text("{}")
+    with patch.object(panel, "parse_job", lambda values: [result]):
+        assert panel.results_of(tmp_path, settings) == [result]
+        with pytest.raises(BadInput, match="made with precision float32, not bfloat16"):
+            panel.results_of(tmp_path, dataclasses.replace(settings, precision="bfloat16"))
 
 
 def test_threads_that_wait_do_not_spin() -> None:

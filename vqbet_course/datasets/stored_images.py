@@ -26,7 +26,7 @@ from typing import Any, cast
 import numpy as np
 
 from vqbet_course.core.errors import BadInput, CannotWrite
-from vqbet_course.core.io import append_text, in_plain_words, try_lock
+from vqbet_course.core.io import append_text, in_plain_words, try_lock, write_text
 from vqbet_course.core.progress import progress
 from vqbet_course.datasets.images import in_step
 from vqbet_course.datasets.source import Episode, Source, check_cameras, last_change
@@ -125,8 +125,8 @@ class ImageFiles:
         if self.size(missing) > free:
             raise CannotWrite(
                 f"{self.place}: its {self.frames(missing):,} images take {self.size(missing) / 1e9:.1f} GB, "
-                f"{self.cache.folder} has {free / 1e9:.1f} GB left; make them smaller with --resize HxW, or name a "
-                "folder on another disk with --cache DIR"
+                f"{self.cache.folder} has {free / 1e9:.1f} GB left; free some there, or train with --resize HxW or with a "
+                "--cache DIR on another disk"
             )
 
     def done(self) -> set[Unit]:
@@ -141,7 +141,11 @@ class ImageFiles:
 
     def decode(self, units: Sequence[Unit]) -> None:
         """Decode these images into their places."""
-        for name in self.sizes:
+        whole = self.done()
+        for name in self.sizes:  # what a file of another size or an unfinished line said is no longer said
+            write_text(
+                listed(self.file(name)), "".join(f"{number}\n" for held, number in sorted(whole) if held == name)
+            )
             with in_plain_words(self.file(name)), open(self.file(name), "ab") as file:
                 file.truncate(int(np.prod(self.shape(name))))
         pool = ThreadPoolExecutor(max(1, self.cache.jobs))

@@ -113,14 +113,19 @@ def ways_of_solving(episodes: Sequence[Rollout], task: Task, demos: Demos | None
             for name, reached in task.milestones.items()
         }
     if task.behaviours:
-        won = Counter(task.behaviour_of(np.array(e.truth)) for e in episodes if e.success)
-        shown = Counter(behaviours_of_demos(demos, task)) if demos else Counter[str | None]()
+        won = counted(task, [task.behaviour_of(np.array(e.truth)) for e in episodes if e.success])
+        shown = counted(task, behaviours_of_demos(demos, task) if demos else [])
         found["behaviours"] = {
-            "counts": {label: won[label] for label in task.behaviours},
+            "counts": dict(won),
             "entropy": entropy_bits(won),
             "demonstrations": entropy_bits(shown),
         }
     return found
+
+
+def counted(task: Task, labels: Sequence[str | None]) -> Counter[str]:
+    """How many episodes show each behaviour of a task; those that show none are not counted."""
+    return Counter({name: labels.count(name) for name in task.behaviours})
 
 
 def behaviours_of_demos(demos: Demos, task: Task) -> list[str | None]:

@@ -85,8 +85,9 @@ def evaluate(
         metrics["action_error"] = held_out_action_error(run, held)
         write_json(out / "split.json", held.split.to_dict())
     numbers: TaskContract = scene.make_env().get_wrapper_attr("contract")  # of all numbers, as the traces hold them
-    metrics |= ways_of_solving(played, base, demos_trained_on(run, numbers) if base.behaviours else None)
-    found = failures_of(played, numbers, visited(run, numbers), base.failure_rules)
+    shown = demos_trained_on(run, numbers)
+    metrics |= ways_of_solving(played, base, shown)
+    found = failures_of(played, numbers, visited(run, shown), base.failure_rules)
     failures = keep_persons_word(out / "failures.json", found, base.failure_rules)
     result = {
         "schema": "vqbet_course/run/1",
@@ -147,7 +148,8 @@ def checked_contract(world: Task, run: Run) -> TaskContract:
     contract = replace(contract, data=contract.data.observing(run.contract.observation))
     differs = run.contract.difference(contract.data)
     if differs:
-        raise BadInput(f"{run.path}: trained on other data than {world.name} gives; {differs}{unit_remedy(differs)}")
+        remedy = unit_remedy(run.contract, contract.data)
+        raise BadInput(f"{run.path}: trained on other data than {world.name} gives; {differs}{remedy}")
     return contract
 
 
@@ -184,15 +186,12 @@ def demos_trained_on(run: Run, task: TaskContract) -> Demos | None:
     return training_demos(run, [name for name in task.data.observation if name != GOAL])
 
 
-def visited(run: Run, task: TaskContract) -> Known | None:
-    """What the demonstrations that a run was trained on visited; None where they are not on this machine, or lack a number
-    that the environment observes."""
-    demos = demos_trained_on(run, task)
+def visited(run: Run, demos: Demos | None) -> Known | None:
+    """What these demonstrations visited; None for none."""
     if demos is None:
         return None
-    return Known.of(
-        demos, run.normalizer if run.normalizer.bounds.keys() >= {*demos.observation} else Normalizer.fit(demos)
-    )
+    fits = run.normalizer.bounds.keys() >= {*demos.observation}
+    return Known.of(demos, run.normalizer if fits else Normalizer.fit(demos))
 
 
 def can_be_drawn(task: Task) -> bool:

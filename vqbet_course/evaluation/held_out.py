@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.specs import Contract
 from vqbet_course.datasets.source import UNSTATED, Source
 from vqbet_course.datasets.splits import Split, read_split, same_source
 from vqbet_course.datasets.stored_images import ImageCache
@@ -38,13 +39,14 @@ class HeldOut:
         return f"where the episodes for {self.part} of {self.split.source} start"
 
 
-def unit_remedy(differs: str) -> str:
-    """What helps where only a unit that is not stated differs, else nothing; `differs`: what the run was trained on
-    against what it is to be evaluated on, as `Contract.difference` words it."""
-    sides = differs.partition(": ")[2].split(" against ")
-    sizes = {side.partition(" numbers in ")[0] for side in sides}
-    units = [side.partition(" numbers in ")[2] for side in sides]
-    if len(sizes) > 1 or UNSTATED not in units:
+def unit_remedy(trained: Contract, found: Contract) -> str:
+    """What helps where the first feature that differs does so by a unit that one side does not state, else nothing."""
+    mine, theirs = trained.features(), found.features()
+    name = next((name for name in sorted(mine | theirs) if mine.get(name) != theirs.get(name)), "action")
+    if name not in mine or name not in theirs or mine[name].size != theirs[name].size:
+        return ""
+    units = [mine[name].unit, theirs[name].unit]
+    if UNSTATED not in units:
         return ""
     if units[0] == UNSTATED:
         return (

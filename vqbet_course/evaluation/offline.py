@@ -80,9 +80,11 @@ def evaluate_offline(run: Run, data: str, out: Path, split: Path | None = None, 
 
 def check_like_training(run: Run, demos: Demos) -> None:
     """Raise BadInput, naming the feature, unless the demonstrations are of what the run was trained on."""
-    differs = run.contract.difference(demos.contract.observing(run.contract.observation))
+    found = demos.contract.observing(run.contract.observation)
+    differs = run.contract.difference(found)
     if differs:
-        raise BadInput(f"{demos.source}: is not like what {run.path} was trained on; {differs}{unit_remedy(differs)}")
+        remedy = unit_remedy(run.contract, found)
+        raise BadInput(f"{demos.source}: is not like what {run.path} was trained on; {differs}{remedy}")
 
 
 def moments_to_decide(demos: Demos, windows: Windows) -> torch.Tensor:

@@ -26,6 +26,7 @@ from vqbet_course.corrections import (
     corrections_of,
     interventions,
     recoveries,
+    window_reach,
 )
 from vqbet_course.datasets.source import Episode, Source
 from vqbet_course.datasets.writer import write_dataset
@@ -85,9 +86,10 @@ def correct(asked: Asked, rounds: int, out: Path | None = None, quiet: bool = Fa
     begin_rounds(out, asked)
     with locked(out):
         for number in range(1, rounds + 1):
+            if number > 1:
+                run = load_run(out / f"round-{number - 1}")
+                _, demos = correctable(run)
             one_round(run, demos, out / f"round-{number}", partial(collect, number=number), asked, quiet)
-            run = load_run(out / f"round-{number}")
-            _, demos = correctable(run)
             report = write_report(out, asked, number)
     return report | {"folder": str(out)}
 
@@ -157,7 +159,7 @@ def counts(parts: Sequence[Columns], taken: Sequence[Sequence[bool]], back: int 
 
 
 def corrections_in(folder: str, run: Run, task: Task) -> Collected:
-    """The corrections that somebody recorded at the board (lesson 07) and their counts.
+    """The corrections that somebody recorded at the board (lesson 15) and their counts.
 
     Raises BadInput for another task's episodes, and where none was taken from the policy."""
     source = open_source(folder, task=run.plan.task)
@@ -172,12 +174,12 @@ def corrections_in(folder: str, run: Run, task: Task) -> Collected:
         taken.append(flags)
         if "next.reward" in episode.numbers:
             back += recoveries(flags, episode.numbers["next.reward"][:, 0].tolist())
-    shortest = run.policy.network.config.action_chunk_size
+    shortest = window_reach(run.policy.network.config)
     parts = [part for part in parts if len(part["action"]) >= shortest]
     if not parts:
         raise BadInput(
             f"{folder}: holds no corrections of {shortest} steps or more; record some: drive with a policy at "
-            "the board of lesson 07, and take over"
+            "the board of lesson 15, and take over"
         )
     return parts, counts(parts, taken, back)
 
@@ -191,12 +193,13 @@ def one_round(
     """Collect what corrects `run`, add it to its demonstrations, and train it further; what is there already is kept."""
     if not (folder / "round.json").exists():
         parts, found = collect(run)
-        with in_plain_words(folder):
-            shutil.rmtree(folder / "data", ignore_errors=True)
         if not parts:
             raise BadInput(
                 f"{run.path}: nothing had to be corrected in {found['episodes']} rollouts; ask for more --episodes"
             )
+        if (folder / "data").exists():  # of a round that was interrupted
+            with in_plain_words(folder):
+                shutil.rmtree(folder / "data")
         write_dataset(source_of_demos(aggregate(demos, parts), run), folder / "data", quiet)
         write_json(folder / "round.json", found)
     if (folder / WEIGHTS).exists():

@@ -197,10 +197,16 @@ def entry(student: tuple[str, str], own: Sequence[Attempt], problems: list[str])
 
 
 def of_lab(entries: Sequence[dict[str, Any]], number: str) -> list[dict[str, Any]]:
-    """The entries of one lab, by its number; with those of students who have no grade. Raises BadInput."""
-    found = [entry for entry in entries if entry["lab"].split("_")[0] in (number, "")]
-    if not any(entry["lab"] for entry in found):
-        known = sorted({entry["lab"].split("_")[0] for entry in entries if entry["lab"]})
+    """The entries of one lab, by its number; with one for each student who has no grade of it. Raises BadInput."""
+    students: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for one in entries:
+        students.setdefault((one["student"], one["number"]), []).append(one)
+    found = [
+        next((one for one in own if one["lab"].split("_")[0] == number), entry(student, [], own[0]["problems"]))
+        for student, own in students.items()
+    ]
+    if not any(one["lab"] for one in found):
+        known = sorted({one["lab"].split("_")[0] for one in entries if one["lab"]})
         raise BadInput(f"--lab {number}: no grade of that lab; there are some of {', '.join(known) or 'none'}")
     return found
 

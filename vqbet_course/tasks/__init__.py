@@ -145,11 +145,12 @@ def open_sources(
     return drawn if choice.resize is None else resized(drawn, *choice.resize)
 
 
-def task_before_renaming(texts: Sequence[str], choice: "Choice") -> "Task | None":
-    """The task that SOURCEs are of by their own names, where they are of none by those that `choice` gives them."""
-    if not choice.rename or task_of(open_sources(texts, None, choice).contract):
+def task_before_renaming(text: str, choice: "Choice") -> "Task | None":
+    """The task that a SOURCE is of by its own names; None where it is of none, or cannot be read by them."""
+    try:
+        return task_of(open_source(text, choice=replace(choice, rename=())).contract)
+    except BadInput:
         return None
-    return task_of(open_sources(texts, None, replace(choice, rename=())).contract)
 
 
 def augmented(demos: "Demos", chunk_size: int) -> "Demos":

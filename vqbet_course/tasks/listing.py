@@ -26,9 +26,13 @@ def properties_of(task: Task) -> dict[str, str]:
         "success": contract.success,
         "needs": ", ".join(task.needs.values())
         + (f" (missing: {', '.join(task.missing())})" if task.missing() else ""),
-        "demonstrations": f"--data {task.data}"
-        if task.data
-        else f"vqbet-course demos make --task {task.name} --out DIR",
+        "demonstrations": f"--data {task.data}" if task.data else command_of_demonstrations(task),
         "perturbations": ", ".join(task.perturbations),
         "behaviours": "; ".join(task.behaviours),
     }
+
+
+def command_of_demonstrations(task: Task) -> str:
+    """The command that makes demonstrations of a task; empty for a task without demonstrator."""
+    made = type(task).demonstrations is not Task.demonstrations
+    return f"vqbet-course demos make --task {task.name} --out DIR" if made else ""

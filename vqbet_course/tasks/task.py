@@ -1,6 +1,7 @@
 """What a task is: an environment, its contract, and everything special that training and evaluation ask for."""
 
 import copy
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -102,7 +103,7 @@ class Task:
         """Raise BadInput, with the remedy, where something of `needs` is not installed."""
         if self.missing():
             raise BadInput(
-                f"{self.title} needs what is not installed; install it with: pip install {' '.join(self.missing())}"
+                f"{self.title} needs what is not installed; install it with: {shlex.join(['pip', 'install', *self.missing()])}"
             )
 
     # environment

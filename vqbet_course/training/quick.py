@@ -49,7 +49,8 @@ def replace_forward(part: nn.Module, function: Callable[..., Any]) -> None:
 
 def in_bfloat16(forward: MethodType, *args: Any, **options: Any) -> Any:
     """What a function returns, in float32, when its matrix products are computed in bfloat16."""
-    device = next(value for value in [*args, *options.values()] if isinstance(value, Tensor)).device.type
+    part = cast(nn.Module, forward.__self__)  # it may be called with tensors in a dictionary
+    device = next(part.parameters()).device.type
     allowed = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed()
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # for the CPU, too: attention stays in bfloat16
     try:
@@ -68,7 +69,7 @@ def in_float32(value: Any) -> Any:
 
 def drop_by_bytes(forward: MethodType, x: Tensor) -> Tensor:
     """Dropout on the CPU with one random byte for each number, a fifth of PyTorch's time. The probability is a multiple of
-    1/256, and what is kept is scaled by exactly its inverse."""
+    1/256, and what is kept is scaled by its inverse."""
     layer = cast(nn.Dropout, forward.__self__)
     kept = round(256 * (1 - layer.p))
     if not (layer.training and 0 < kept < 256 and x.device.type == "cpu"):

@@ -199,6 +199,7 @@ def train_further(run: Run, data: str, out: Path, steps: int, seed: int = 0, qui
     setup = prepare(demos, config, was.augment, was.goal, run.normalizer).on(Computing.asked(was.device, was.precision))
     plan = replace(was, data=data, steps=steps, vqvae_steps=0, seed=seed, threads=1, start=str(run.path))
     with using_threads(1), locked(out):
+        check_start(out, seed)
         begin_run(out, plan, config, setup, Split(data, len(demos), list(range(len(demos)))))
         return run_plan(plan, config, setup, out, quiet)
 

@@ -110,11 +110,12 @@ class GoalRows(Check):
         length = 2 * integers(g, 4, 12, 12)  # an even one has a frame half way
         now = first + (torch.rand(12, generator=g) * length).long()
         now[0] = (first + length)[0]  # nothing comes after the last frame
-        return {"now": now, "first": first, "last": first + length, "uniform": torch.rand(12, generator=g)}
+        uniform = torch.rand(12, generator=g)
+        uniform[:4] = torch.tensor([0.5, 0.0, 0.999, 0.0])
+        return {"now": now, "first": first, "last": first + length, "uniform": uniform}
 
     @staticmethod
     def probe(answer: Any, now: Tensor, first: Tensor, last: Tensor, uniform: Tensor) -> dict[str, Any]:
-        uniform[:4] = torch.tensor([0.5, 0.0, 0.999, 0.0])
         return {
             "future": answer("future", 1, now, first, last, uniform),
             "final": answer("final", 1, now, first, last, uniform),

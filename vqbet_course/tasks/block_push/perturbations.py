@@ -1,5 +1,6 @@
 """Perturbations of block_push's blocks."""
 
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -32,13 +33,12 @@ class LateBlocks(Perturbation):
     """The blocks are observed where they were `amount` steps before; the pusher is observed as it is."""
 
     def begin(self, observation: Any) -> None:
-        self.seen: list[np.ndarray] = []
+        self.seen: deque[np.ndarray] = deque(maxlen=int(self.amount) + 1)
 
     def show(self, observation: Any, info: dict) -> tuple[Any, dict]:
         self.seen.append(np.copy(observation["environment_state"]))
-        late = self.seen[max(0, len(self.seen) - 1 - int(self.amount))]
         self.happened = True
-        return observation | {"environment_state": np.copy(late)}, {"true_observation": observation} | info
+        return observation | {"environment_state": np.copy(self.seen[0])}, {"true_observation": observation} | info
 
 
 BLOCK_PUSH_KINDS = {

@@ -108,10 +108,14 @@ def stands_still(episode: Any, task: TaskContract, known: Any) -> str | None:
 
 def one_block_only(episode: Any, task: TaskContract, known: Any) -> str | None:
     """Evidence that one block was delivered and the other was not in the time that was left."""
-    inside = blocks_in_targets(blocks_of(np.array(episode.truth)))
-    if inside[-1] != 1:
+    near = distances(blocks_of(np.array(episode.truth))) < INSIDE
+    inside = np.any(near, axis=2)  # (T, blocks)
+    if inside[-1].sum() != 1:
         return None
-    return f"one block is in a target since step {len(inside) - int(np.argmax(inside[::-1] != 1))}, the other never"
+    block = int(np.argmax(inside[-1]))
+    outside = np.flatnonzero(~inside[:, block])
+    since = int(outside[-1]) + 1 if len(outside) else 0
+    return f"the {BLOCK_NAMES[block]} block is in a target since step {since}, the other is in none at the end"
 
 
 FAILURE_RULES = {
