@@ -84,7 +84,7 @@ def main(data: str, steps: int, seeds: str, episodes: int) -> None:
     numbers = [int(seed) for seed in seeds.split(",")]
     for seed in numbers:
         job = jobs_of(["vqbet"], [seed], demos, settings)[0]
-        config = config_for("vqbet", job.demos, **laptop_changes(job.demos.contract))
+        config = config_for("vqbet", job.demos, **laptop_changes(job.demos))
         for precision in ("float32", "bfloat16"):
             key = {"seed": seed, "precision": precision, "steps": steps, "episodes": episodes}
             if any(row.items() >= key.items() for row in rows):

@@ -146,7 +146,7 @@ def draw_trial(policy: str, number: int) -> Trial:
 
 def config_of(trial: Trial, demos: Demos) -> VQBeTConfig:
     """The configuration of a trial on these demonstrations."""
-    fields = laptop_changes(demos.contract) | trial.fields
+    fields = laptop_changes(demos) | trial.fields
     if "action_chunk_size" in fields:
         fields["n_action_steps"] = 1
     return config_for(trial.policy, demos, **fields)

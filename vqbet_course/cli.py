@@ -163,6 +163,7 @@ def course(profile: str, only: str | None, out: Path) -> None:
 )
 @click.option("--out", type=PATH, metavar="RUN", help="The run directory to make.")
 @click.option("--only-task", metavar="TEXT", help="Train on the episodes in which this task is done.")
+@click.option("--drop-episodes", metavar="N,N-N", help="Episodes to leave out, by number.")
 @click.option("--resume", type=PATH, metavar="RUN", help="The interrupted run to continue.")
 @click.option(
     "--tensorboard",

@@ -286,7 +286,7 @@ def test_what_a_task_of_ones_own_changes_is_not_forgotten(tmp_path: Path, monkey
         demos = load_demos(open_source("line.npz", task=name))
         assert task_of(demos.contract) is get_task(name)
         assert len(augmented(demos, 8)) == 2 * len(demos)
-        assert laptop_changes(demos.contract)["scheduler_warmup_steps"] == 7
+        assert laptop_changes(demos)["scheduler_warmup_steps"] == 7
         settings = Settings("line.npz", demos=2, episodes=1, budget=Budget(steps=3), task=name)
         assert run_job(Job("bc", 0, demos, None, settings))[0]["settings"]["task"] == name
         assert main(["train", "--task", name, "--data", "line.npz", "--steps", "3", "--out", "run"]) == 0

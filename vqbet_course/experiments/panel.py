@@ -5,6 +5,7 @@ on a worker of a Dask cluster. Only the coordinator writes: a file per finished 
 continues with the jobs that are missing.
 """
 
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -35,7 +36,7 @@ from vqbet_course.policy import VQBeT, VQBeTPolicy
 from vqbet_course.rollout import Policy, rollouts
 from vqbet_course.tasks import DEFAULT_TASK, get_task, open_source
 from vqbet_course.train import policy_stage, run_randomness, run_stage, split_steps, vqvae_stage
-from vqbet_course.training.data import Setup, laptop_changes, prepare
+from vqbet_course.training.data import Setup, found_in_words, laptop_changes, prepare, too_short
 from vqbet_course.training.devices import CPU, Computing
 from vqbet_course.training.factory import build_frame, build_network
 from vqbet_course.training.hooks import Deadline, Measurement
@@ -229,7 +230,7 @@ def run_job(job: Job) -> list[dict[str, Any]]:
     """Train one policy and evaluate it in each way in which it acts. Returns videos as bytes: it writes nothing."""
     torch.set_num_threads(1)
     s, task = job.settings, get_task(job.settings.task)
-    config = config_for(job.policy, job.demos, **laptop_changes(job.demos.contract))
+    config = config_for(job.policy, job.demos, **laptop_changes(job.demos))
     setup = prepare(job.demos, config, augment=task.augmentable(job.demos.contract)).on(s.computing)
     measure = partial(first_action_error, held_out=job.held_out, normalizer=setup.normalizer) if job.held_out else None
     learned = learn(job.policy, setup, config, s.budget, job.seed, measure)
@@ -291,7 +292,7 @@ def two_routes(policy: str, seed: int, budget: Budget, computing: Computing = CP
     task = get_task("navigation")
     demos = load_demos(task.demonstrations(ROUTES_DEMOS, seed, walk_on=True))
     small = {"scheduler_warmup_steps": 20, "batch_size": 64, "vqvae_batch_size": 256}  # many steps in little time
-    config = config_for(policy, demos, **small | laptop_changes(demos.contract))
+    config = config_for(policy, demos, **small | laptop_changes(demos))
     setup = prepare(demos, config, augment=False)
     if budget.minutes is not None:
         budget = Budget(minutes=min(ROUTES_MINUTES, ROUTES_SHARE * budget.minutes))
@@ -330,6 +331,10 @@ def run_panel(
     if len(demos) < settings.demos:
         raise BadInput(f"{settings.data}: holds {len(demos)} demonstrations, --demos asks for {settings.demos}")
     check_observations(policies, settings.data, demos)
+    check_lengths(policies, settings.data, demos)
+    relative = found_in_words(demos, "`use_relative_actions` in the `laptop` of its task says it otherwise")
+    if relative and not quiet:
+        print(relative, file=sys.stderr)
     done = {result["job"] for result in results_of(out, settings)}
     missing = [job for job in jobs_of(policies, seeds, demos, settings) if job.name not in done]
     if missing:
@@ -360,6 +365,17 @@ def check_observations(policies: Sequence[str], data: str, demos: Demos) -> None
             check_observed(demos.observation)
         except BadInput as error:
             raise BadInput(f"{data}: {error}; leave {', '.join(asked)} out of --policies") from None
+
+
+def check_lengths(policies: Sequence[str], data: str, demos: Demos) -> None:
+    """Raise BadInput for demonstrations that are too short for a training window of one of the policies."""
+    found = {n for name in policies for n in too_short(demos, config_for(name, demos, **laptop_changes(demos)))}
+    if found:
+        listed = ",".join(map(str, sorted(found)))
+        raise BadInput(
+            f"{data}: too short for a training window: episodes {listed}; leave them out with: "
+            f"vqbet-course demos convert {data} --drop-episodes {listed} --out DIR"
+        )
 
 
 def jobs_of(policies: Sequence[str], seeds: Sequence[int], demos: Demos, settings: Settings) -> list[Job]:

@@ -12,7 +12,7 @@ from vqbet_course.core.configuration import LAPTOP, VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import read_json
 from vqbet_course.core.specs import Contract
-from vqbet_course.training.data import laptop_changes
+from vqbet_course.training.data import RELATIVE, stated_changes
 
 TOLD_BY_FEATURES = ("observation_sizes", "image_shapes", "action_dim")
 """Our fields that LeRobot knows from `input_features` and `output_features`."""
@@ -168,6 +168,6 @@ def shares_unit(dataset: LeRobotDatasetMetadata) -> bool:
     states, as those do that this course writes, else by the names of its numbers, as `shoulder_pan.pos` for both."""
     stated = Path(dataset.root) / "meta" / "contract.json"
     if stated.exists():
-        return bool(laptop_changes(read_json(stated, Contract.from_dict))["use_relative_actions"])
+        return bool(stated_changes(read_json(stated, Contract.from_dict)).get(RELATIVE, True))
     state, action = (dataset.features.get(name, {}).get("names") for name in ("observation.state", "action"))
     return isinstance(state, list) and state == action and all(str(name).endswith(".pos") for name in state)

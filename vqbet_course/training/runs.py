@@ -11,9 +11,9 @@ from vqbet_course.core.configuration import VQBeTConfig, typed
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import read_json, write_json
 from vqbet_course.core.specs import Contract
-from vqbet_course.datasets.choice import Choice, height_and_width
+from vqbet_course.datasets.choice import choice_of
 from vqbet_course.datasets.source import Source
-from vqbet_course.datasets.splits import Split
+from vqbet_course.datasets.splits import Split, same_source
 from vqbet_course.datasets.stored_images import ImageCache
 from vqbet_course.demos import Normalizer
 from vqbet_course.policy import VQBeTPolicy
@@ -44,6 +44,7 @@ class TrainingPlan:
     """The plan of a training, fixed before it starts. The same plan and configuration give the same weights.
 
     resize: height x width that images get, as on the command line; cache: the folder of decoded images, None: IMAGES;
+    drop_episodes: those left out, as on the command line; numbers of episodes are then those of the others;
     start: the run whose weights, tokenizer and normalizer it continues with (lesson 15), None: it starts anew."""
 
     data: str
@@ -59,10 +60,12 @@ class TrainingPlan:
     device: str = "cpu"
     precision: str = "float32"
     start: str | None = None
+    drop_episodes: str | None = None
 
     def open(self, data: str | None = None) -> Source:
         """A SOURCE, by default the one to train on, as this training sees it."""
-        return open_resized(data or self.data, self.task, self.resize)
+        same = data is None or same_source(data, self.data)
+        return open_chosen(data or self.data, self.task, self.resize, self.drop_episodes if same else None)
 
     def image_cache(self, out: Path, quiet: bool = True) -> ImageCache:
         """Where decoded images lie: in the cache of their own, else in a folder below `out`."""
@@ -81,9 +84,10 @@ class Run:
     computing: Computing = CPU
 
 
-def open_resized(data: str, task: str | None, resize: str | None) -> Source:
-    """A SOURCE as its task sees it, with images of this height x width. Raises BadInput for what cannot be read."""
-    return open_source(data, task=task, choice=Choice(resize=height_and_width(resize)))
+def open_chosen(data: str, task: str | None, resize: str | None, drop_episodes: str | None) -> Source:
+    """A SOURCE as its task sees it, without some episodes, with images of this height x width. Raises BadInput for what
+    cannot be read."""
+    return open_source(data, task=task, choice=choice_of(drop_episodes=drop_episodes, resize=resize))
 
 
 def check_start(out: Path, seed: int) -> None:

@@ -28,7 +28,12 @@ class BlockPush(Task):
     instruction = INSTRUCTION
     progress_key = "progress"
     frame_size = (96, 96, 3)
-    laptop: Mapping[str, Any] = {"n_obs_steps": 1, "n_action_steps": 1, "average_chunks": True}
+    laptop: Mapping[str, Any] = {
+        "n_obs_steps": 1,
+        "n_action_steps": 1,
+        "average_chunks": True,
+        "use_relative_actions": True,  # an action is where the pusher is to go
+    }
     needs: Mapping[str, str] = {"pymunk": "pymunk"}
     perturbations: Mapping[str, Kind] = BLOCK_PUSH_KINDS
     failure_rules: Mapping[str, Callable[..., str | None]] = FAILURE_RULES

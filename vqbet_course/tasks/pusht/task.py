@@ -31,6 +31,7 @@ class PushT(Task):
 
     name, title, contract = "pusht", "PushT", PUSHT_TASK
     instruction, data = INSTRUCTION, "demo"
+    laptop: Mapping[str, Any] = {"use_relative_actions": True}  # an action is where the pusher is to go
     success_progress = SUCCESS_COVERAGE
     frame_size = (96, 96, 3)
     cameras = (IMAGE,)
