@@ -205,9 +205,19 @@ def test_the_entropy_of_the_demonstrations_stands_beside_that_of_the_episodes() 
 
 
 @pytest.mark.fast
-@pytest.mark.parametrize("name", ["pusht", "navigation"])
-def test_a_task_without_behaviours_reports_none(name: str) -> None:
-    assert ways_of_solving([trace(START)], get_task(name), None) == {} and ways_in_words({}) == []
+def test_a_task_whose_behaviours_are_counted_from_its_forks_reports_no_entropy() -> None:
+    assert get_task("pusht").behaviours and ways_of_solving([trace(START)], get_task("pusht"), None) == {}
+    assert ways_in_words({}) == []
+
+
+def test_the_two_sides_of_the_disc_are_behaviours_of_navigation() -> None:
+    task = get_task("navigation")
+    demos = load_demos(task.demonstrations(20, seed=0))
+    paths = np.split(demos.observation["observation.state"], demos.episode_ends[:-1])
+    walked = [Rollout(0, True, truth=list(path), contact=[None] * len(path)) for path in paths]
+    found = ways_of_solving(walked, task, demos)["behaviours"]
+    assert found["counts"].keys() == {"left", "right"} and sum(found["counts"].values()) == 20
+    assert 0.5 < found["entropy"] == found["demonstrations"] <= 1
 
 
 FAILED = {

@@ -314,7 +314,7 @@ class OtherPushT(PushT):
 
 
 def test_a_third_task_is_trained_evaluated_and_compared_by_the_command_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its module is all that is written for it; jobs run in other processes, which import it by its path."""
     monkeypatch.chdir(tmp_path)
@@ -354,4 +354,7 @@ def test_a_third_task_is_trained_evaluated_and_compared_by_the_command_line(
     panel = json.loads((tmp_path / "panel" / "panel.json").read_text())
     assert panel["settings"]["task"] == "line_task:Reach" and panel["results"][0]["videos"] == []
     assert panel["results"][0]["ways_round"] is None and panel["contract"]["horizon"] == 5
+    assert panel["results"][0]["two_routes"] is None  # no second task is trained beside it
+    said = capsys.readouterr().out + (tmp_path / "panel" / "report.html").read_text()
+    assert "max progress" in said and "max coverage" not in said
     assert main(["compare", *name, "--policies", "bc", "--out", "other"]) == 2  # it has no demonstrations of its own

@@ -19,6 +19,7 @@ from vqbet_course.evaluation.behaviour import behaviour, mode_entropy, recovery,
 from vqbet_course.evaluation.failures import Known, failures_of, keep_persons_word
 from vqbet_course.evaluation.held_out import HeldOut, held_out, held_out_action_error, training_demos, unit_remedy
 from vqbet_course.evaluation.latency import latency
+from vqbet_course.evaluation.results import progress_name_of
 from vqbet_course.evaluation.videos import video_frames, write_video
 from vqbet_course.goals import with_shown_goal
 from vqbet_course.rollout import (
@@ -94,6 +95,7 @@ def evaluate(
         "task": task or run.plan.task or base.name,
         "contract": contract.to_dict(),
         "success_progress": base.success_progress,
+        "progress_name": base.progress_name,
         "perturb": list(perturb),
         "goal_pose": goal_pose,
         **described(run),
@@ -105,7 +107,7 @@ def evaluate(
     }
     text = json.dumps(result, indent=2)
     write_text(out / "run.json", text + "\n")
-    write_traces(out / "traces.parquet", played, numbers.data)
+    write_traces(out / "traces.parquet", played, numbers.data, base.progress_name)
     write_videos(out, played[:videos] if can_be_drawn(world) else [], world, contract.data.fps, quiet)
     return json.loads(text)
 
@@ -163,7 +165,7 @@ def summary_lines(result: dict[str, Any]) -> list[str]:
     metrics, task = result["metrics"], TaskContract.from_dict(result["contract"])
     spent, back = metrics["latency_ms"], metrics["recovery"]
     lines = [
-        metrics_in_words(metrics),
+        metrics_in_words(metrics, progress_name_of(result)),
         f"a decision takes {spent['p50']:.1f} ms (p50), {spent['p95']:.1f} ms (p95); "
         f"{metrics['timing_violations']:.0%} of the steps take longer than {task.timing_budget_ms:g} ms",
     ]
@@ -171,7 +173,9 @@ def summary_lines(result: dict[str, Any]) -> list[str]:
         lines.append(f"action error on held-out demonstrations: {metrics['action_error']:.1f} {task.data.action.unit}")
     if back["shoved"]:
         after = f", half of them within {back['steps_p50']:g} steps" if back["recovered"] else ""
-        lines.append(f"a shove cost coverage in {back['shoved']} episodes: {back['recovered']} recovered it{after}")
+        lines.append(
+            f"a shove cost {progress_name_of(result)} in {back['shoved']} episodes: {back['recovered']} recovered it{after}"
+        )
     lines += ways_in_words(metrics)
     failures = [e["failure"] for e in result["episodes"] if e["failure"]]
     if failures:
@@ -199,9 +203,9 @@ def can_be_drawn(task: Task) -> bool:
     return task.make_env().render_mode == "rgb_array"
 
 
-def write_traces(path: Path, episodes: Sequence[Rollout], data: Contract) -> None:
+def write_traces(path: Path, episodes: Sequence[Rollout], data: Contract, progress: str) -> None:
     """Write all steps of all episodes as one parquet file, atomically: a row for each step. What the numbers of a column
-    are, and in which units, is in the file's metadata, as JSON under `units`."""
+    are, and in which units, is in the file's metadata, as JSON under `units`. `progress`: the task's in a word."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -234,7 +238,7 @@ def write_traces(path: Path, episodes: Sequence[Rollout], data: Contract) -> Non
         "observation": observed,
         "truth": observed,
         "latency_ms": "ms",
-        "coverage": "share of the goal, 0..1",
+        "coverage": f"{progress}, 0..1",
         **dict.fromkeys(("code", "offset", "action"), str(data.action)),
     }
     table = pa.table(rows).replace_schema_metadata({"units": json.dumps(units)})

@@ -234,7 +234,8 @@ def run_job(job: Job) -> list[dict[str, Any]]:
     setup = prepare(job.demos, config, augment=task.augmentable(job.demos.contract)).on(s.computing)
     measure = partial(first_action_error, held_out=job.held_out, normalizer=setup.normalizer) if job.held_out else None
     learned = learn(job.policy, setup, config, s.budget, job.seed, measure)
-    routes, known = two_routes(job.policy, job.seed, s.budget, s.computing), Known.of(job.demos, setup.normalizer)
+    routes = two_routes(job.policy, job.seed, s.budget, s.computing, task.side_task) if task.side_task else None
+    known = Known.of(job.demos, setup.normalizer)
     videos = s.videos if can_be_drawn(task) else 0
     results = []
     for name, choose in ways(learned.module, job.policy).items():
@@ -254,6 +255,7 @@ def run_job(job: Job) -> list[dict[str, Any]]:
                 "settings": s.to_dict(),
                 "contract": task.contract.to_dict(),
                 "success_progress": task.success_progress,
+                "progress_name": task.progress_name,
                 "parameters": sum(p.numel() for p in learned.module.parameters()),
                 "chunk": {k: getattr(config, k) for k in ("n_obs_steps", "action_chunk_size", "n_action_steps")},
                 "training": {"steps": learned.steps, "seconds": learned.seconds, "curve": learned.curve},
@@ -286,10 +288,12 @@ def video_bytes(frames: Iterable[np.ndarray], fps: float) -> bytes:
         return (Path(folder) / "video.mp4").read_bytes()
 
 
-def two_routes(policy: str, seed: int, budget: Budget, computing: Computing = CPU, n: int = 40) -> dict[str, float]:
-    """A policy on navigation, from the one start from which demonstrations go both ways: the shares (0..1) of its
-    n rollouts that arrive on the left and on the right of the disc, and that do not arrive."""
-    task = get_task("navigation")
+def two_routes(
+    policy: str, seed: int, budget: Budget, computing: Computing = CPU, side_task: str = "navigation", n: int = 40
+) -> dict[str, float]:
+    """A policy on a side task like navigation, from the one start from which demonstrations go both ways: the shares
+    (0..1) of its n rollouts that arrive on the left and on the right of the disc, and that do not arrive."""
+    task = get_task(side_task)
     demos = load_demos(task.demonstrations(ROUTES_DEMOS, seed, walk_on=True))
     small = {"scheduler_warmup_steps": 20, "batch_size": 64, "vqvae_batch_size": 256}  # many steps in little time
     config = config_for(policy, demos, **small | laptop_changes(demos))
@@ -300,8 +304,8 @@ def two_routes(policy: str, seed: int, budget: Budget, computing: Computing = CP
         budget = Budget(steps=max(3, int(ROUTES_SHARE * cast(int, budget.steps))))
     learned = learn(policy, setup.on(computing), config, budget, seed)
     episodes = rollouts(learned.policy, learned.normalizer, range(n), task)
-    taken = [task.way_taken(np.array(e.truth), e.contact) if e.success else "none" for e in episodes]
-    shares = {way: taken.count(way) / n for way in ("left", "right")}
+    taken = [task.behaviour_of(np.array(e.truth), e.contact) if e.success else None for e in episodes]
+    shares = {way: taken.count(way) / n for way in task.behaviours}
     return shares | {"crashed": float(np.mean([not e.success for e in episodes]))}
 
 

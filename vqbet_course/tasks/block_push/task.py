@@ -1,6 +1,6 @@
 """block_push as a task."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -53,7 +53,7 @@ class BlockPush(Task):
         make = self.make_env
         return self.with_env(lambda: StartOfDemonstration(make(), demos, resets))
 
-    def behaviour_of(self, truth: np.ndarray) -> str | None:
+    def behaviour_of(self, truth: np.ndarray, contacts: Sequence[int | None]) -> str | None:
         return first_delivery(truth)
 
     def demonstrations(self, episodes: int, seed: int, **options: Any) -> Source:
