@@ -8,7 +8,7 @@ import errno
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,9 @@ from vqbet_course import __version__
 from vqbet_course.core.errors import BadInput
 from vqbet_course.course.profiles import CELL_TIMEOUT_S
 from vqbet_course.tasks import DEFAULT_TASK
+
+if TYPE_CHECKING:
+    from vqbet_course.experiments.panel import Settings
 
 PATH = click.Path(path_type=Path)
 
@@ -110,10 +113,9 @@ def course(profile: str, only: str | None, out: Path) -> None:
 @cli.command()
 @click.option(
     "--data",
-    default="demo",
-    show_default=True,
     metavar="SOURCE",
-    help="`demo`, a path of any kind that `demos convert` reads, or a dataset id on the hub.",
+    help="`demo`, a path of any kind that `demos convert` reads, or a dataset id on the hub.  [default: the task's own; "
+    "without --task, demo]",
 )
 @click.option("--minutes", type=float, help="Train for about this long: calibrates, then fixes the steps.")
 @click.option("--steps", type=int, help="Train for exactly this many steps of both stages together.")
@@ -174,7 +176,7 @@ def course(profile: str, only: str | None, out: Path) -> None:
 @PRECISION
 @TASK
 def train(
-    data: str,
+    data: str | None,
     out: Path | None,
     resume: Path | None,
     observe: str | None,
@@ -190,6 +192,7 @@ def train(
 
     from vqbet_course.core.hyperparameters import changes_from
     from vqbet_course.tasks import own_task
+    from vqbet_course.tasks.listing import data_of
     from vqbet_course.training import trainer
     from vqbet_course.training.devices import Computing
     from vqbet_course.training.runs import load_run
@@ -209,7 +212,8 @@ def train(
         seen, changes = observe.split(",") if observe is not None else None, changes_from(config, settings)
         chosen = {f.name: options.pop(f.name) for f in fields(trainer.Selection) if f.name in options}
         selection, computing = trainer.Selection(observe=seen, **chosen), Computing.asked(device, precision)
-        trainer.train(data, run, selection=selection, changes=changes, computing=computing, hooks=hooks, **options)
+        source = data_of(selection.task, data)
+        trainer.train(source, run, selection=selection, changes=changes, computing=computing, hooks=hooks, **options)
     found = load_run(run)
     where = "" if own_task(found.contract, found.plan.task) else " --offline SOURCE"
     click.echo(f"trained: {run}; see how it does with: vqbet-course eval {run}{where}")
@@ -302,10 +306,11 @@ def evaluate(
         found = comparison.evaluate_offline(loaded, offline, out, split, part)
         lines = [*comparison.describe_offline(found), f"written: {out / 'offline.json'} and {out / 'offline.html'}"]
     else:
-        starts = part if split else f"seed-{asked['seed']}"
-        out = out or folder / evaluation.evaluation_name(starts, asked["perturb"], asked["goal_pose"])
-        result = evaluation.evaluate(loaded, out=out, split=split, part=part, **asked)
-        lines = [*evaluation.summary_lines(result), f"written: {out / 'run.json'}"]
+        numbers = {name: asked.pop(name) for name in ("episodes", "seed", "videos")}
+        conditions = evaluation.Conditions(split=split, part=part, **asked)
+        out = out or folder / conditions.name(numbers["seed"])
+        result = evaluation.evaluate(loaded, out=out, conditions=conditions, **numbers)
+        lines = [*evaluation.summary_lines(result), *evaluation.written_lines(out, result, numbers["videos"])]
     for line in lines:
         click.echo(line)
 
@@ -412,34 +417,12 @@ def import_(folder: Path, out: Path, units: tuple[str, ...], fps: float | None) 
 )
 @DEVICE
 @PRECISION
-def compare(
-    policies: str,
-    task: str | None,
-    data: str | None,
-    demos: int,
-    episodes: int,
-    seeds: str,
-    minutes: float | None,
-    steps: int | None,
-    videos: int,
-    jobs: int,
-    dask: str | None,
-    out: Path,
-    device: str,
-    precision: str,
-) -> None:
+def compare(policies: str, seeds: str, jobs: int, dask: str | None, out: Path, **asked: Any) -> None:
     """Train several policies on the same demonstrations and evaluate them alike. Continues an interrupted panel."""
-    from vqbet_course.core.budget import Budget
     from vqbet_course.experiments import panel
     from vqbet_course.experiments.report import ways_lines
-    from vqbet_course.training.devices import Computing
 
-    numbers, at = whole_numbers("--seeds", seeds), Computing.asked(device, precision)
-    budget = Budget(5.0 if minutes is None and steps is None else minutes, steps)
-    task, data = task_and_data(task, data)
-    settings = panel.Settings(
-        data, demos, episodes, budget, videos, task=task, device=at.device, precision=at.precision
-    )
+    numbers, settings = whole_numbers("--seeds", seeds), settings_of(**asked)
     result = panel.run_panel(policies.split(","), numbers, settings, out, jobs, dask)
     for line in ways_lines(result["results"]):
         click.echo(line)
@@ -820,7 +803,8 @@ def task_and_data(task: str | None, data: str | None) -> tuple[str, str]:
     """The task, by default the one that the data show, and the SOURCE, by default the task's own.
 
     Raises BadInput for data that show none, and for a task that has none."""
-    from vqbet_course.tasks import get_task, open_source, task_of
+    from vqbet_course.tasks import open_source, task_of
+    from vqbet_course.tasks.listing import data_of
 
     if task is None and data is not None:
         own = task_of(open_source(data).contract)
@@ -828,13 +812,27 @@ def task_and_data(task: str | None, data: str | None) -> tuple[str, str]:
             raise BadInput(f"{data}: of no task that is known; say with --task whose demonstrations they are")
         task = own.name
     task = task or DEFAULT_TASK
-    data = data or get_task(task).data
-    if data is None:
-        raise BadInput(
-            f"{task} has no demonstrations of its own; give --data SOURCE, or make some with: "
-            f"vqbet-course demos make --task {task} --out DIR"
-        )
-    return task, data
+    return task, data_of(task, data)
+
+
+def settings_of(
+    task: str | None,
+    data: str | None,
+    minutes: float | None,
+    steps: int | None,
+    device: str,
+    precision: str,
+    **asked: int,
+) -> "Settings":
+    """The settings of a panel that the options of `compare` state; 5 minutes where they state no budget."""
+    from vqbet_course.core.budget import Budget
+    from vqbet_course.experiments.panel import Settings
+    from vqbet_course.training.devices import Computing
+
+    at = Computing.asked(device, precision)
+    budget = Budget(5.0 if minutes is None and steps is None else minutes, steps)
+    task, data = task_and_data(task, data)
+    return Settings(data, budget=budget, task=task, device=at.device, precision=at.precision, **asked)
 
 
 def given_options(names: Iterable[str]) -> list[str]:

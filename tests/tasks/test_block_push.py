@@ -13,7 +13,7 @@ from vqbet_course.cli import main
 from vqbet_course.core.errors import BadInput
 from vqbet_course.demos import load_demos
 from vqbet_course.evaluation.behaviour import ways_in_words, ways_of_solving
-from vqbet_course.evaluation.evaluate import evaluate
+from vqbet_course.evaluation.evaluate import Conditions, evaluate
 from vqbet_course.evaluation.failures import failures_of
 from vqbet_course.rollout import Rollout
 from vqbet_course.tasks import augmented, get_task, task_of
@@ -348,7 +348,7 @@ def test_a_policy_is_trained_and_evaluated_and_nothing_is_drawn_unless_videos_ar
     assert run.policy.config.use_relative_actions
     with monkeypatch.context() as without:
         without.setattr(BlockPushEnv, "render", lambda self: pytest.fail("drawn"))
-        result = evaluate(run, 2, 200_000, videos=0, perturb=["shove-on-approach"], quiet=True)
+        result = evaluate(run, 2, 200_000, videos=0, conditions=Conditions(perturb=["shove-on-approach"]), quiet=True)
     assert result["task"] == "block_push" and result["metrics"]["milestones"].keys() == {"one block in a target"}
     assert result["metrics"]["behaviours"]["demonstrations"] > 0
     written = json.loads((tmp_path / "run" / "eval" / "seed-200000-shove-on-approach" / "run.json").read_text())

@@ -357,4 +357,9 @@ def test_a_third_task_is_trained_evaluated_and_compared_by_the_command_line(
     assert panel["results"][0]["two_routes"] is None  # no second task is trained beside it
     said = capsys.readouterr().out + (tmp_path / "panel" / "report.html").read_text()
     assert "max progress" in said and "max coverage" not in said
-    assert main(["compare", *name, "--policies", "bc", "--out", "other"]) == 2  # it has no demonstrations of its own
+    for command in (["compare", "--policies", "bc"], ["train", "--steps", "3"], ["ablate", "layers"]):
+        assert main([*command, *name, "--out", "other"]) == 2
+        said = capsys.readouterr().err  # a task without demonstrator cannot make any
+        assert "no demonstrations of its own; give --data SOURCE" in said and "demos make" not in said
+    assert main(["train", "--steps", "3", "--task", "navigation", "--out", "other"]) == 2
+    assert "vqbet-course demos make --task navigation --out DIR" in capsys.readouterr().err
