@@ -23,6 +23,7 @@ from vqbet_course.core.budget import Budget, Clock
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.executor import completed, executor
+from vqbet_course.core.hooks import Hook
 from vqbet_course.core.io import drop_partials, in_plain_words, read_json, write_atomically, write_json, write_text
 from vqbet_course.core.progress import progress
 from vqbet_course.core.records import made_by
@@ -138,8 +139,9 @@ def config_for(policy: str, demos: Demos, **changes: Any) -> VQBeTConfig:
     )
 
 
-def build(policy: str, config: VQBeTConfig) -> nn.Module:
-    """The untrained module of a policy of the panel: a VQBeT, or a ChunkPolicy."""
+def build(policy: str, config: VQBeTConfig, **shape: Any) -> nn.Module:
+    """The untrained module of a policy of the panel: a VQBeT, or a ChunkPolicy. `shape`: arguments of its class, like
+    `width`; a VQ-BeT has its shape in the configuration."""
     from vqbet_course.experiments import lerobot_baselines
 
     if policy == "vqbet":
@@ -151,7 +153,7 @@ def build(policy: str, config: VQBeTConfig) -> nn.Module:
         "diffusion": lerobot_baselines.Diffusion,
         "flow": FlowMatching,
     }
-    return kinds[policy](config, build_frame(config))
+    return kinds[policy](config, build_frame(config), **shape)
 
 
 def as_policy(module: nn.Module) -> Policy:
@@ -179,9 +181,10 @@ def learn_module(
     seed: int,
     measure: Callable[[nn.Module], float] | None = None,
     now: Callable[[], float] = time.perf_counter,
+    hooks: Sequence[Hook] = (),
 ) -> Trained:
     """Train a module of `build` within the budget, inside `run_randomness`. `now`: the clock of a budget in minutes,
-    in seconds; `time.process_time` does not count what other processes take."""
+    in seconds; `time.process_time` does not count what other processes take; `hooks`: called in its last stage."""
     first, most = 0, budget.steps or 10**9
     setup.computing.place(module)
     if isinstance(module, VQBeT):
@@ -194,7 +197,7 @@ def learn_module(
         clock = Clock(now)
     ends = deadline(clock, budget)
     measured = [Measurement(clock, measure, CURVE_POINTS, *ends)] if measure else []
-    steps = run_stage(stage, seed, hooks=[*ends, *measured])
+    steps = run_stage(stage, seed, hooks=[*ends, *measured, *hooks])
     curve = measured[0].curve if measured else []
     return Trained(stage.acting().eval(), setup.normalizer, curve, first + steps, clock.seconds())
 
