@@ -73,7 +73,8 @@ class VQBeTConfig:
     goal_shape: tuple[int, int] | None = None  # number of goals, numbers in each (lesson 11)
     action_dim: int = 2
     use_relative_actions: bool = False  # chunks relative to observation.state
-    # the course: the tokenizer's layers, the loss, training
+    # the course: the row of tokens, the tokenizer's layers, the loss, training
+    action_queries: bool = True  # a query after every step; False: observation tokens are answered
     vqvae_n_layers: int = 2
     offset_code: str = "sampled"  # the code whose offset is trained: "sampled" or "ground_truth"
     vqvae_batch_size: int = 1024
@@ -135,7 +136,7 @@ class VQBeTConfig:
 
     @property
     def n_queries(self) -> int:
-        """Action queries per window: one per observation step and the additional future ones."""
+        """Chunks that a window asks for: one per observation step and the additional future ones."""
         return self.n_obs_steps + self.n_action_pred_token - 1
 
 
@@ -226,7 +227,7 @@ def size_rules(c: VQBeTConfig) -> list[Rule]:
     counts = {name: value for name, value in values.items() if type(value) is int}
     counts |= c.observation_sizes | c.goal_sizes
     goals = c.goal_shape[0] if c.goal_shape else 0
-    tokens = goals + (c.tokens_per_step + 1) * c.n_obs_steps + c.n_action_pred_token - 1
+    tokens = goals + (c.tokens_per_step + c.action_queries) * c.n_obs_steps + c.n_action_pred_token - 1
     height, width = c.crop_shape or (1, 1)
     fits = [len(s) == 3 and s[0] == 3 and s[1] >= height and s[2] >= width for s in c.image_shapes.values()]
     return [(count >= 1, f"{name} must be at least 1, not {count}") for name, count in counts.items()] + [
@@ -260,6 +261,10 @@ def choice_rules(c: VQBeTConfig) -> list[Rule]:
         (
             not (c.image_shapes and c.use_group_norm and c.pretrained_backbone_weights),
             "use_group_norm cannot keep pretrained_backbone_weights; set one of them to False or None",
+        ),
+        (
+            c.action_queries or c.n_action_pred_token == 1,
+            "n_action_pred_token must be 1 without action_queries: nothing asks about the future",
         ),
         (not c.sequentially_select or c.vqvae_n_layers >= 2, "sequentially_select needs vqvae_n_layers of at least 2"),
         (

@@ -17,6 +17,10 @@ MEANINGS: dict[str, tuple[str, str]] = {
         "queries",
         "queries for now and later. More: more lessons per window, none of them acted out",
     ),
+    "action_queries": (
+        "yes/no",
+        "a learned token after every observation. On: chunks are answered there; off: at the observations themselves",
+    ),
     "action_chunk_size": ("actions", "W. Short: dithers at forks; long: blind for long, and harder to put into codes"),
     "vision_backbone": ("name", "ResNet of the camera. Deeper: slower, rarely better in simulation"),
     "crop_shape": ("pixels", "pixels kept of an image. Too small: the T leaves the picture"),
