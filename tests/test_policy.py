@@ -17,7 +17,15 @@ from torch.testing import assert_close
 from vqbet_course.core.configuration import ActingConfig, VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.heads import draw_uniform
-from vqbet_course.policy import StateEncoder, VQBeT, VQBeTPolicy, average_overlaps, interleave, stage2_loss, token_row
+from vqbet_course.policy import (
+    StateEncoder,
+    VQBeT,
+    VQBeTPolicy,
+    average_overlaps,
+    interleave,
+    stage2_loss,
+    token_sequence,
+)
 from vqbet_course.training.factory import build_policy
 
 pytestmark = pytest.mark.fast
@@ -162,7 +170,7 @@ def test_interleave_puts_a_query_after_each_step_and_the_future_ones_last(T: int
 @given(T=st.integers(1, 5), n=st.integers(1, 3))
 def test_without_a_query_the_newest_token_of_each_step_is_answered(T: int, n: int) -> None:
     tokens = torch.randn(2, T, n, 3)
-    row, places = token_row(tokens, None)
+    row, places = token_sequence(tokens, None)
     assert row.shape == (2, T * n, 3)
     assert torch.equal(row[:, places], tokens[:, :, -1])
 
@@ -394,6 +402,7 @@ def camera_policy(n_obs_steps: int, n_action_steps: int) -> tuple[VQBeTPolicy, l
     torch.manual_seed(0)
     config = VQBeTConfig.laptop(
         n_obs_steps=n_obs_steps,
+        action_chunk_size=8,
         n_action_steps=n_action_steps,
         image_shapes={CAMERA: (3, 40, 40)},
         observation_sizes={"observation.state": 2},

@@ -277,7 +277,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'vqbet_course.policy.interleave': ('policy.html#interleave', 'vqbet_course/policy.py'),
                                      'vqbet_course.policy.make_parts': ('policy.html#make_parts', 'vqbet_course/policy.py'),
                                      'vqbet_course.policy.stage2_loss': ('policy.html#stage2_loss', 'vqbet_course/policy.py'),
-                                     'vqbet_course.policy.token_row': ('policy.html#token_row', 'vqbet_course/policy.py')},
+                                     'vqbet_course.policy.token_sequence': ('policy.html#token_sequence', 'vqbet_course/policy.py')},
             'vqbet_course.residual_vq': { 'vqbet_course.residual_vq.Codebook': ('residual_vq.html#codebook', 'vqbet_course/residual_vq.py'),
                                           'vqbet_course.residual_vq.Codebook.__init__': ( 'residual_vq.html#codebook.__init__',
                                                                                           'vqbet_course/residual_vq.py'),

@@ -12,12 +12,14 @@ from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.training.factory import build_network
 from vqbet_course.training.quick import answered_places, drop_by_bytes, mlp_at, replace_forward, set_precision
 
-GOALS = dataclasses.replace(CONFIG, goal_shape=(2, 16), gpt_block_size=16, n_action_pred_token=3, dropout=0.0)
+GOALS = dataclasses.replace(
+    CONFIG, goal_shape=(2, 16), gpt_block_size=16, action_queries=True, n_action_pred_token=3, dropout=0.0
+)
 
 
 @pytest.mark.parametrize(
     "config",
-    [dataclasses.replace(CONFIG, dropout=0.0), dataclasses.replace(CONFIG, dropout=0.0, action_queries=False), GOALS],
+    [dataclasses.replace(CONFIG, dropout=0.0), GOALS],
 )
 def test_the_last_blocks_mlp_is_left_out_only_where_nobody_reads(config: VQBeTConfig) -> None:
     network = build_network(config).train()

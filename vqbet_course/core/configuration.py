@@ -145,8 +145,9 @@ LAPTOP: dict[str, Any] = dict(
     use_group_norm=True,  # a camera learns from scratch, nothing is fetched
     n_obs_steps=2,
     n_action_pred_token=1,
-    action_chunk_size=8,
+    action_chunk_size=4,
     n_vqvae_training_steps=1500,
+    vqvae_n_embed=8,
     vqvae_embedding_dim=64,
     gpt_block_size=16,
     gpt_input_dim=128,
@@ -160,9 +161,11 @@ LAPTOP: dict[str, Any] = dict(
     optimizer_weight_decay=1e-2,
     scheduler_warmup_steps=200,
     ema_decay=0.999,
+    sequentially_select=True,
+    action_queries=False,
     offset_code="ground_truth",
     use_relative_actions=True,
-    n_action_steps=2,
+    n_action_steps=1,
     bet_softmax_temperature=0.3,
 )
 """What the configuration that trains on a CPU in minutes changes in LeRobot's defaults."""
@@ -266,7 +269,10 @@ def choice_rules(c: VQBeTConfig) -> list[Rule]:
             c.action_queries or c.n_action_pred_token == 1,
             "n_action_pred_token must be 1 without action_queries: nothing asks about the future",
         ),
-        (not c.sequentially_select or c.vqvae_n_layers >= 2, "sequentially_select needs vqvae_n_layers of at least 2"),
+        (
+            not c.sequentially_select or c.vqvae_n_layers >= 2,
+            "sequentially_select needs vqvae_n_layers of at least 2; with one layer, set it to false",
+        ),
         (
             c.offset_code in ("sampled", "ground_truth"),
             f"offset_code must be sampled or ground_truth, not {c.offset_code!r}",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.gpt import Block
-from vqbet_course.policy import VQBeT, token_row
+from vqbet_course.policy import VQBeT, token_sequence
 
 WIDE_PARTS = ("gpt", "offset_head", "encoder.images", "mlp", "velocity", "policy.model", "policy.diffusion.unet")
 """The parts of all policies that bfloat16 is for: nearly all of the work is done there."""
@@ -95,5 +95,5 @@ def answered_places(c: VQBeTConfig) -> list[int]:
     goals = c.goal_shape[0] if c.goal_shape else 0
     tokens = torch.empty(1, c.n_obs_steps, c.tokens_per_step, 1)
     query = torch.empty(1, 1, 1, 1) if c.action_queries else None
-    _, places = token_row(tokens, query, c.n_action_pred_token - 1)
+    _, places = token_sequence(tokens, query, c.n_action_pred_token - 1)
     return [goals + place for place in places]
