@@ -88,7 +88,7 @@ def test_training_says_how_it_reads_actions_and_how_to_say_it_otherwise(
 
 def short(tmp_path: Path) -> str:
     """Five episodes; 1 and 3 are too short for a window."""
-    return write_npz(tmp_path / "d.npz", **arrays((40, 5, 30, 4, 50)))
+    return write_npz(tmp_path / "d.npz", **arrays((40, 3, 30, 2, 50)))
 
 
 def test_episodes_that_are_too_short_are_named_with_a_remedy_that_works(
