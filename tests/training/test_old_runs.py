@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 from small import CONFIG, same, small_run
 
@@ -83,7 +82,7 @@ def as_0_1(run: Path, goal: str) -> None:
 
 @pytest.mark.parametrize("goal", ["none", "future"])
 def test_a_run_of_0_1_loads_and_resumes(goal: str, tmp_path: Path) -> None:
-    run = small_run(tmp_path, goal=goal)
+    run = small_run(tmp_path, goal=goal, changes={"action_queries": True})  # 0.1 knew no policy without
     now = load_run(run)
     as_0_1(run, goal)
     wrapped = any("encoder.encoder" in name for name in load_file(run / "model.safetensors"))
@@ -92,10 +91,3 @@ def test_a_run_of_0_1_loads_and_resumes(goal: str, tmp_path: Path) -> None:
     assert same(dict(old.policy.network.state_dict()), dict(now.policy.network.state_dict()))
     assert old.policy.config == now.policy.config and old.policy.acting == CONFIG.acting
     assert same(dict(resume(run, quiet=True).network.state_dict()), dict(now.policy.network.state_dict()))
-
-
-def test_the_shipped_run_is_one_of_0_1() -> None:
-    shipped = load_run("shipped")
-    assert json.loads((shipped.path / "config.json").read_text()).keys() == FIELDS_OF_0_1
-    assert json.loads((shipped.path / "train_state.json").read_text()).keys() == set(PLAN_OF_0_1)
-    assert shipped.policy.acting.n_action_steps == 3 and isinstance(shipped.policy.network.action_query, torch.Tensor)
