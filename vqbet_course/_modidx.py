@@ -221,6 +221,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'vqbet_course.grading.limits': {},
             'vqbet_course.grading.mutation': {},
             'vqbet_course.grading.papermill_runner': {},
+            'vqbet_course.grading.platforms': {},
             'vqbet_course.grading.report': {},
             'vqbet_course.grading.runner': {},
             'vqbet_course.grading.sandbox': {},
