@@ -50,7 +50,7 @@ USUAL = Budget(steps=2000)
 
 SEEDS = (1, 2, 3)
 
-FIRST_START = 300_000
+FIRST_START = 250_000
 """Environment seed of an evaluation's first start: a range of the ablations' own, apart from the panel's."""
 
 BATCH = {"batch_size": 128}
@@ -108,11 +108,11 @@ def changed(**changes: Any) -> Variant:
     return Variant(changes)
 
 
-CHUNKS = {f"chunk {w}": changed(action_chunk_size=w, n_action_steps=None) for w in (1, 4, 8, 16)}
+CHUNKS = {f"chunk {w}": changed(action_chunk_size=w, n_action_steps=None) for w in (1, 2, 4, 8)}
 
 WAYS: dict[str, dict[str, Any]] = {
     "whole chunk": {"n_action_steps": None},
-    "2 of 8": {"n_action_steps": 2},
+    "2 of 4": {"n_action_steps": 2},
     "every step": {"n_action_steps": 1},
     "averaged": {"n_action_steps": 1, "average_chunks": True},
 }
@@ -123,9 +123,21 @@ ACTS = {
     for name, way in WAYS.items()
 }
 
+ONE_CODEBOOK = {"vqvae_n_layers": 1, "sequentially_select": False}  # nothing to choose one after the other
+
 ABLATIONS: dict[str, Ablation] = {
+    "queries": Ablation(
+        "Action queries, or answers at the observations?",
+        {"no queries": changed(action_queries=False), "action queries": changed(action_queries=True)},
+        "success_rate",
+    ),
     "layers": Ablation(
-        "How many quantizer layers?", {f"{n} layer{'s' if n > 1 else ''}": changed(vqvae_n_layers=n) for n in (1, 2, 3)}
+        "How many quantizer layers?",
+        {
+            "1 layer": changed(**ONE_CODEBOOK),
+            "2 layers": changed(vqvae_n_layers=2),
+            "3 layers": changed(vqvae_n_layers=3),
+        },
     ),
     "chunk": Ablation("Do long chunks, executed whole, succeed more?", CHUNKS, "success_rate"),
     "smoothness": Ablation("Do long chunks, executed whole, move more smoothly?", CHUNKS, "jerk"),
@@ -135,9 +147,9 @@ ABLATIONS: dict[str, Ablation] = {
             f"chunk {w}: {name}": Variant({"action_chunk_size": w, "n_action_steps": None} | size, tokenizer=kind)
             for w in (1, 4, 8, 16)
             for name, kind, size in (
-                ("k-means, 32 codes", "k-means", {"vqvae_n_embed": 32, "vqvae_n_layers": 1}),
-                ("k-means, 256 codes", "k-means", {"vqvae_n_embed": 256, "vqvae_n_layers": 1}),
-                ("learned, 2 x 16 codes", "learned", {}),
+                ("k-means, 16 codes", "k-means", ONE_CODEBOOK | {"vqvae_n_embed": 16}),
+                ("k-means, 64 codes", "k-means", ONE_CODEBOOK | {"vqvae_n_embed": 64}),
+                ("learned, 2 x 8 codes", "learned", {}),
             )
         },
         "reconstruction_px",
@@ -173,7 +185,7 @@ ABLATIONS: dict[str, Ablation] = {
             "120 steady": Variant(),
         },
     ),
-    "codebook": Ablation("How large a codebook?", {f"{k} codes": changed(vqvae_n_embed=k) for k in (4, 16, 64)}),
+    "codebook": Ablation("How large a codebook?", {f"{k} codes": changed(vqvae_n_embed=k) for k in (4, 8, 16, 64)}),
     "selection": Ablation(
         "Choose codes together, or one after the other?",
         {"jointly": changed(sequentially_select=False), "sequentially": changed(sequentially_select=True)},
