@@ -93,6 +93,7 @@ def write_class(out: Path, rows: list[dict[str, Any]], rules: Rules) -> None:
         received=received_in_words,
         owner_of=owner_of,
         page_of=page_of(out, rows),
+        short=short_name,
     )
     write_text(out / "class.html", page)
     write_text(out / "grades.csv", grades_csv(own, refused))
@@ -112,6 +113,12 @@ def page_of(out: Path, rows: list[dict[str, Any]]) -> Callable[[dict[str, Any]],
         return f"students/{quote(folder_of(out, row['name']).name)}/report.html" if here else ""
 
     return address
+
+
+def short_name(row: dict[str, Any]) -> str:
+    """The name of a row's file without the folder that a learning platform made for its student."""
+    first, _, rest = row["name"].partition("/")
+    return rest if rest and row["number"] else row["name"]
 
 
 def rule_in_words(rules: Rules) -> str:
@@ -200,7 +207,7 @@ def standing_in_words(attempt: Attempt, counted: Attempt, rules: Rules) -> list[
     if rules.penalty and attempt.days_late:
         days = "1 day" if attempt.days_late == 1 else f"{attempt.days_late} days"
         said.append(
-            f"Late by {days}, begun ones included: {rules.percent_off(attempt.row):g} % of the {attempt.row['score']:g} "
+            f"Late by {days} (a day that has begun counts): {rules.percent_off(attempt.row):g} % of the {attempt.row['score']:g} "
             f"points earned are taken off, so {attempt.points:g} are left."
         )
     if attempt.of > 1:
