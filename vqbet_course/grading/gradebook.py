@@ -258,14 +258,14 @@ def book(rows: Iterable[dict[str, Any]], rules: Rules) -> list[dict[str, Any]]:
     """One entry per student and lab: the points that count, the attempts, and the problems of files without a grade that
     no attempt followed. Raises BadInput as `attempts` does."""
     rows = [row for row in rows if not row["left_out"]]
-    tries: dict[Owner, list[list[Attempt]]] = {owner_of(row): [] for row in rows}
+    tries: dict[Owner, list[list[Attempt]]] = {owner_in(row): [] for row in rows}
     for own in attempts(rows, rules):
-        tries[owner_of(own[0].row)].append(own)
+        tries[owner_in(own[0].row)].append(own)
     problems: dict[Owner, list[str]] = {owner: [] for owner in tries}
     for row in rows:
-        later = (own[-1].row["received"] for own in tries[owner_of(row)])
+        later = (own[-1].row["received"] for own in tries[owner_in(row)])
         if row["problem"] and not any(row["received"] <= received for received in later):
-            problems[owner_of(row)].append(f"{row['name']}: {row['problem']}")
+            problems[owner_in(row)].append(f"{row['name']}: {row['problem']}")
     return [
         entry(owner, own, problems[owner])
         for owner, labs in sorted(tries.items())
@@ -277,7 +277,7 @@ Owner = tuple[str, str, str]
 """Whose a submission is: the student's name and number, and the learning platform that gave the number."""
 
 
-def owner_of(row: dict[str, Any]) -> Owner:
+def owner_in(row: dict[str, Any]) -> Owner:
     """Whose the submission of a row is."""
     return row["student"], row["number"], row["platform"]
 
@@ -306,7 +306,7 @@ def of_lab(entries: Sequence[dict[str, Any]], number: str) -> list[dict[str, Any
     """The entries of one lab, by its number; with one for each student who has no grade of it. Raises BadInput."""
     students: dict[Owner, list[dict[str, Any]]] = {}
     for one in entries:
-        students.setdefault(owner_of(one), []).append(one)
+        students.setdefault(owner_in(one), []).append(one)
     found = [
         next((one for one in own if one["lab"].split("_")[0] == number.zfill(2)), entry(owner, [], own[0]["problems"]))
         for owner, own in students.items()

@@ -46,11 +46,11 @@ NAMED = {
 
 def without_number(entries: Sequence[dict[str, Any]], kind: str) -> list[str]:
     """The students whom a platform will not find in the grade book, since no file of theirs has a name as it gives it."""
-    names = {one["student"] for one in entries if not number_of(one, kind.capitalize())}
+    names = {one["student"] for one in entries if not number_on(one, kind.capitalize())}
     return sorted(names) if kind.capitalize() in NAMED else []
 
 
-def number_of(entry: dict[str, Any], platform: str) -> str:
+def number_on(entry: dict[str, Any], platform: str) -> str:
     """A student's number on this platform; empty for one that another platform gave."""
     return str(entry["number"]) if entry["platform"] == platform else ""
 
@@ -62,7 +62,7 @@ def canvas_rows(entries: Sequence[dict[str, Any]]) -> Iterator[list[Any]]:
     points = {(entry["student"], entry["number"], entry["lab"]): entry["points"] for entry in entries}
     yield ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", *labs]
     yield ["    Points Possible", "", "", "", "", *(most[lab] for lab in labs)]
-    numbers = {(entry["student"], entry["number"]): number_of(entry, "Canvas") for entry in entries}
+    numbers = {(entry["student"], entry["number"]): number_on(entry, "Canvas") for entry in entries}
     for (student, number), shown in sorted(numbers.items()):
         own = [in_digits(points.get((student, number, lab))) for lab in labs]
         yield [as_text(student), shown, "", "", "", *own]
@@ -72,18 +72,18 @@ def moodle_rows(entries: Sequence[dict[str, Any]]) -> Iterator[list[Any]]:
     """The rows of Moodle's grading worksheet in English, which is of one assignment: one per student.
 
     Moodle finds a student by the identifier, and keeps a grade that was changed there after `Last modified (grade)`."""
-    of_one_lab(entries)
+    need_one_lab(entries)
     yield ["Identifier", "Full name", "Grade", "Last modified (grade)", "Feedback comments"]
     for entry in entries:
         if entry["points"] is None and not entry["problems"]:
             continue  # nothing to say, and an empty comment would take the place of one that stands in Moodle
-        number = number_of(entry, "Moodle")
+        number = number_on(entry, "Moodle")
         said = as_text("; ".join(entry["problems"]))
         name = f"Participant {number}" if number else ""
         yield [name, as_text(entry["student"]), in_digits(entry["points"]), entry["graded"], said]
 
 
-def of_one_lab(entries: Sequence[dict[str, Any]]) -> None:
+def need_one_lab(entries: Sequence[dict[str, Any]]) -> None:
     """Raise BadInput for grades of several labs."""
     labs = sorted({entry["lab"] for entry in entries if entry["lab"]})
     if len(labs) > 1:
@@ -99,10 +99,10 @@ def filled_worksheet(entries: Sequence[dict[str, Any]], path: Path, grade_column
     Its students are told by the number at the end of a cell (`Participant 12345`), and the grades' column by its name or
     by its place before the column that holds the maximum grade. Raises BadInput where a column or a student is missing.
     """
-    of_one_lab(entries)
+    need_one_lab(entries)
     need_numbers(entries, "Moodle")
     graded = [one for one in entries if one["points"] is not None]
-    points = {number: in_digits(one["points"]) for one in graded if (number := number_of(one, "Moodle"))}
+    points = {number: in_digits(one["points"]) for one in graded if (number := number_on(one, "Moodle"))}
     header, *rows = worksheet_rows(path)
     at = identifier_column(rows, points)
     if at is None:
@@ -144,7 +144,7 @@ def grade_column_of(path: Path, header: Sequence[str], rows: Sequence[list[str]]
     """The place of the column for grades. Raises BadInput where it cannot be told."""
     if (name or "Grade") in header:
         return header.index(name or "Grade")
-    most = [at for at in range(1, len(header)) if {is_number(row[at]) for row in rows} == {True}]
+    most = [at for at in range(1, len(header)) if {holds_number(row[at]) for row in rows} == {True}]
     same = [at for at in most if len({row[at] for row in rows}) == 1]
     if name is None and len(same) == 1:
         return same[0] - 1
@@ -152,7 +152,7 @@ def grade_column_of(path: Path, header: Sequence[str], rows: Sequence[list[str]]
     raise BadInput(f"{path}: {asked}; name it with --grade-column, one of: {', '.join(header)}")
 
 
-def is_number(cell: str) -> bool:
+def holds_number(cell: str) -> bool:
     """Whether a cell holds a number, with a point or a comma."""
     return re.fullmatch(r"\d+([.,]\d+)?", cell) is not None
 

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 from vqbet_course.core.io import write_atomically, write_json, write_text
 from vqbet_course.core.pages import render
-from vqbet_course.grading.gradebook import Attempt, Rules, attempts, item_statistics, owner_of, received_in_words
+from vqbet_course.grading.gradebook import Attempt, Rules, attempts, item_statistics, owner_in, received_in_words
 from vqbet_course.grading.grades import Grade
 from vqbet_course.grading.handout import keep_out_of_repositories, replace_files
 from vqbet_course.grading.platforms import as_text, csv_text
@@ -80,18 +80,18 @@ def write_class(out: Path, rows: list[dict[str, Any]], rules: Rules) -> None:
     refused = [row for row in rows if row["problem"]]
     own = attempts(rows, rules)
     labs = {tries[0].row["lab"]: [t for t in own if t[0].row["lab"] == tries[0].row["lab"]] for tries in own}
-    graded = {owner_of(tries[0].row) for tries in own}
+    graded = {owner_in(tries[0].row) for tries in own}
     page = render(
         "class_report.html",
         labs=[summary(lab, tries) for lab, tries in sorted(labs.items())],
-        others=by_student([row for row in refused if owner_of(row) not in graded]),
+        others=by_student([row for row in refused if owner_in(row) not in graded]),
         refused=by_student(refused),
-        students=len({owner_of(row) for row in rows}),
+        students=len({owner_in(row) for row in rows}),
         files=len(rows),
         left_out=left_out,
         rule=rule_in_words(rules),
         received=received_in_words,
-        owner_of=owner_of,
+        owner_in=owner_in,
         page_of=page_of(out, rows),
         short=short_name,
     )
@@ -101,7 +101,7 @@ def write_class(out: Path, rows: list[dict[str, Any]], rules: Rules) -> None:
 
 def by_student(rows: list[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
     """The rows of each student."""
-    return {owner: [row for row in rows if owner_of(row) == owner] for owner in sorted(map(owner_of, rows))}
+    return {owner: [row for row in rows if owner_in(row) == owner] for owner in sorted(map(owner_in, rows))}
 
 
 def page_of(out: Path, rows: list[dict[str, Any]]) -> Callable[[dict[str, Any]], str]:

@@ -371,7 +371,7 @@ def script_cells(text: str) -> list[Cell]:
     """The cells of a script: those that nbconvert (`# In[3]:`), editors and jupytext (`# %%`) mark, or its statements."""
     text = text.replace("\r\n", "\n")
     parts = MARKED_CELL.split(text)
-    parts = parts if len(parts) > 1 else blocks_of(text)
+    parts = parts if len(parts) > 1 else script_blocks(text)
     return [{"cell_type": "code", "metadata": {}, "source": part} for part in parts if part.strip()]
 
 
@@ -379,7 +379,7 @@ MARKED_CELL = re.compile(r"(?m)^# *(?:In ?\[[ \d]*\]:|%%.*)$")
 """The line with which an exported cell begins."""
 
 
-def blocks_of(text: str) -> list[str]:
+def script_blocks(text: str) -> list[str]:
     """The top-level statements of a script; where one has a syntax error, what stands between empty lines, so that an
     error costs no other exercise."""
     tree = parsed(as_python(text))
