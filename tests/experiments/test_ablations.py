@@ -55,6 +55,7 @@ def result(reward: float, seed: int = 1, jerk: float = 1.0) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "metrics": {"avg_max_reward": reward, "reconstruction_px": reward, "behaviour": {"jerk": jerk}},
+        "variant": {},
         "training": {"seed": seed},
         "settings": {"data": "demo", "episodes": 50, "budget": {"minutes": 3.0, "steps": None}},
     }

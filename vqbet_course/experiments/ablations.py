@@ -70,13 +70,14 @@ ACTING = ("n_action_steps", "average_chunks", "bet_softmax_temperature")
 class Variant:
     """What one variant changes: fields of the laptop's configuration; how many demonstrations it sees, and
     how many more by an unsteady hand; which partial observation of the task; in a question about tokenizers alone, the
-    kind."""
+    kind; the steps of its training, where those of all are too few for an answer."""
 
     changes: dict[str, Any] = field(default_factory=dict)
     demos: int = 120
     unsteady: int = 0
     view: str = ""
     tokenizer: str = ""  # "learned" or "k-means": no policy, only the error of its reconstruction
+    steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,10 @@ ONE_CODEBOOK = {"vqvae_n_layers": 1, "sequentially_select": False}  # nothing to
 ABLATIONS: dict[str, Ablation] = {
     "queries": Ablation(
         "Action queries, or answers at the observations?",
-        {"no queries": changed(action_queries=False), "action queries": changed(action_queries=True)},
+        {
+            "no queries": Variant({"action_queries": False}, steps=10_000),
+            "action queries": Variant({"action_queries": True}, steps=10_000),
+        },
         "success_rate",
     ),
     "layers": Ablation(
@@ -297,6 +301,7 @@ def train_variant(variant: Variant, seed: int, data: str, budget: Budget, task: 
         demos = own.partial_demos(variant.view, demos, seed)
     config = config_for("vqbet", demos, **changes)
     began = time.process_time()
+    budget = Budget(steps=variant.steps) if variant.steps else budget
     learned = learn("vqbet", prepare(demos, config, augment=False), config, budget, seed)
     network = cast(VQBeT, learned.module)
     if config.offset_loss_weight == 0:  # the offset head was not trained: let it output 0
@@ -399,7 +404,7 @@ def training_of(variant: Variant) -> Variant:
 def key(variant: Variant) -> str:
     """A variant as a part of a file name: every field in which it differs. Equal variants have equal keys."""
     parts = [f"{name}-{value}" for name, value in effective(variant).items()]
-    rest = ("unsteady", "view", "tokenizer")
+    rest = ("unsteady", "view", "tokenizer", "steps")
     said = {name: value for name in rest if (value := getattr(variant, name))}
     return "_".join([*parts, f"demos-{variant.demos}", *(f"{name}-{value}" for name, value in said.items())])
 
@@ -552,7 +557,9 @@ def seeds_of(done: Results) -> str:
 
 def budget_of(done: Results) -> str:
     """The training budget of the runs, in words."""
-    return str(Budget(**next(iter(done.values()))[0]["settings"]["budget"]))
+    one = next(iter(done.values()))[0]
+    steps = one["variant"].get("steps")
+    return str(Budget(steps=steps) if steps else Budget(**one["settings"]["budget"]))
 
 
 def draw_ablation(ax: "Axes", name: str, results: Results) -> None:
