@@ -20,6 +20,13 @@ from vqbet_course.tasks import DEFAULT_TASK
 PATH = click.Path(path_type=Path)
 
 FPS = click.option("--fps", type=float, help="Frames a second, where the source does not say.")
+UNIT = click.option(
+    "--unit",
+    "units",
+    multiple=True,
+    metavar="NAME=UNIT",
+    help="A unit that the source does not state, of a feature, or of the number of this name in all features.",
+)
 TASK = click.option(
     "--task",
     metavar="TASK",
@@ -163,6 +170,7 @@ def course(profile: str, only: str | None, out: Path) -> None:
 )
 @click.option("--out", type=PATH, metavar="RUN", help="The run directory to make.")
 @click.option("--only-task", metavar="TEXT", help="Train on the episodes in which this task is done.")
+@UNIT
 @click.option("--resume", type=PATH, metavar="RUN", help="The interrupted run to continue.")
 @click.option(
     "--tensorboard",
@@ -374,13 +382,14 @@ def export(run: str, out: Path | None, kind: str, clip: bool, device: str, preci
     loaded = load_run(run)
     out = out or loaded.path / "pretrained_model"
     clipped = export_run(loaded, out, kind, clip, Computing.asked(device, precision))
-    click.echo(f"written: {out}; {clipped}")
+    for line in (f"written: {out}", *clipped):
+        click.echo(line)
 
 
 @cli.command("import")
 @click.argument("folder", type=PATH, metavar="PRETRAINED_DIR")
 @click.option("--out", type=PATH, required=True, metavar="RUN", help="The run directory to make.")
-@click.option("--unit", "units", multiple=True, metavar="FEATURE=UNIT", help="Repeat for more.")
+@UNIT
 @click.option("--fps", type=float, help="Frames a second.  [default: what the checkpoint or its dataset says]")
 def import_(folder: Path, out: Path, units: tuple[str, ...], fps: float | None) -> None:
     """Make a run of a LeRobot checkpoint, of LeRobot's own VQ-BeT or of this course's plugin."""
@@ -721,7 +730,7 @@ def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, t
 @click.option("--jobs", type=int, default=1, show_default=True, help="Processes that read and encode.")
 @choosing
 @TASK
-@click.option("--unit", "units", multiple=True, metavar="FEATURE=UNIT", help="A unit that the source does not state.")
+@UNIT
 def convert(
     sources: tuple[str, ...],
     out: Path,

@@ -1,15 +1,19 @@
 """Demonstrations prepared for training: a configuration that fits them, and their windows, made once."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import Contract
+from vqbet_course.core.units import UNSTATED
 from vqbet_course.datasets.stored_images import stored_in
-from vqbet_course.demos import Demos, Normalizer, Windows, make_windows
+from vqbet_course.demos import Demos, Normalizer, Windows, episode_rows, make_windows
 from vqbet_course.tasks import augmented, task_of
 from vqbet_course.training.devices import CPU, Computing
 from vqbet_course.training.factory import for_cameras
@@ -33,10 +37,26 @@ class Setup:
 
 def laptop_changes(contract: Contract) -> dict[str, Any]:
     """The fields that data of this contract change in the laptop's configuration: actions are relative to
-    `observation.state` where both have the same known unit; then the fields that their task changes."""
-    state, own = contract.observation.get("observation.state"), task_of(contract)
-    relative = state == contract.action and contract.action.unit != "unstated"
-    return {"use_relative_actions": relative} | dict(own.laptop if own else {})
+    `observation.state` where both are the same quantities; then the fields that their task changes."""
+    own = task_of(contract)
+    return {"use_relative_actions": same_quantities(contract)} | dict(own.laptop if own else {})
+
+
+def same_quantities(contract: Contract) -> bool:
+    """Whether `observation.state` and the action are the same quantities: in the same known units, else, where neither
+    has one, under the same names of positions, as `shoulder_pan.pos`."""
+    state, action = contract.observation.get("observation.state"), contract.action
+    if state != action:
+        return False
+    positions = bool(action.names) and all(name.endswith(".pos") for name in action.names)
+    return action.unit != UNSTATED or (positions and state.names == action.names)
+
+
+def without_units(contract: Contract) -> bool:
+    """Whether it is unknown if `observation.state` and the action, as wide as each other, are the same quantities."""
+    state, action = contract.observation.get("observation.state"), contract.action
+    stated = state is not None and UNSTATED not in (state.unit, action.unit)
+    return state is not None and state.size == action.size and not stated and not same_quantities(contract)
 
 
 def fitting(demos: Demos, weights: str | None = None) -> VQBeTConfig:
@@ -70,6 +90,20 @@ def check_fit(demos: Demos, config: VQBeTConfig) -> None:
     wanted = config.image_shapes | config.observation_sizes | {"action": config.action_dim}
     if found != wanted:
         raise BadInput(f"{demos.source}: holds {found}, the configuration expects {wanted}")
+
+
+def check_lengths(demos: Demos, config: VQBeTConfig, numbers: Sequence[int]) -> None:
+    """Raise BadInput, naming the episodes by their `numbers` (E,) in the source, for those too short for one window."""
+    lengths, c = np.diff(demos.episode_ends, prepend=0), config
+    window = (c.n_obs_steps, c.n_queries, c.action_chunk_size)
+    short = [e for e, n in enumerate(lengths) if not len(episode_rows(0, int(n), *window)[0])]
+    if short:
+        which = ",".join(str(numbers[e]) for e in short)
+        raise BadInput(
+            f"{demos.source}: episode {numbers[short[0]]} has {lengths[short[0]]} frames, too few for a window; leave out "
+            f"all {len(short)} like it with: vqbet-course demos convert ... --drop-episodes {which}, or choose a shorter "
+            "action_chunk_size"
+        )
 
 
 def decode_images(demos: Demos, config: VQBeTConfig) -> None:
