@@ -12,7 +12,7 @@ from vqbet_course.core.specs import Contract, Field
 from vqbet_course.datasets.readers import DEMO_FOLDER
 from vqbet_course.datasets.splits import same_source
 from vqbet_course.evaluation.held_out import Decisions, unit_remedy
-from vqbet_course.evaluation.offline import decided_codes, errors_of, means_in_words, roughness, against_baselines
+from vqbet_course.evaluation.offline import against_baselines, decided_codes, errors_of, means_in_words, roughness
 
 
 @pytest.fixture(scope="module")
