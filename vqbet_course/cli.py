@@ -787,19 +787,21 @@ def split(
     from vqbet_course.core.io import write_json
     from vqbet_course.datasets.splits import split_demos, stated_split
     from vqbet_course.demos import load_demos
-    from vqbet_course.tasks import open_source
+    from vqbet_course.tasks import open_source, task_of
 
     if (parts is None) == (n_train is None or n_val is None):
         raise click.UsageError("give --train N and --val N, or --parts TRAIN,VAL")
+    opened = open_source(source, task=task)
     if parts is not None:
-        made = stated_split(open_source(source, task=task), parts.split(","))
+        made = stated_split(opened, parts.split(","))
     else:
-        made = split_demos(load_demos(open_source(source, task=task)), n_train or 0, n_val or 0, seed)
+        made = split_demos(load_demos(opened), n_train or 0, n_val or 0, seed)
+    offline = "" if task_of(opened.contract) else f" --offline {source}"
     write_json(out, made.to_dict())
     click.echo(f"{len(made.train)} to train on, {len(made.val)} to validate, {len(made.stress)} for the stress test")
     click.echo(
         f"written: {out}; use it with: vqbet-course train --data {source} --split {out}, then "
-        f"vqbet-course eval RUN --split {out}"
+        f"vqbet-course eval RUN{offline} --split {out}"
     )
 
 

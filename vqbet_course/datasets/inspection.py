@@ -86,8 +86,8 @@ class Tally:
             yield {
                 "name": name,
                 "unit": units[i],
-                "low": float(self.low[i]),
-                "high": float(self.high[i]),
+                "low": float(self.low[i]) + 0.0,  # and not -0
+                "high": float(self.high[i]) + 0.0,
                 "varies": varies,
             }
 
