@@ -28,7 +28,7 @@ from vqbet_course import widgets
 from vqbet_course.core.records import made_by
 from vqbet_course.demos import load_demos
 from vqbet_course.evaluation.latency import percentiles
-from vqbet_course.policy import interleave
+from vqbet_course.policy import token_sequence
 from vqbet_course.residual_vq import ResidualVQ
 from vqbet_course.tasks import open_source
 from vqbet_course.tokens import kmeans, nearest_code
@@ -57,7 +57,7 @@ def explorers(seed: int) -> dict[str, tuple[Draw, Draw]]:
     window = {name: run.normalizer.normalize(name, values)[10:12][None] for name, values in seen.items()}
     with torch.no_grad():
         network = run.policy.eval().network
-        row = interleave(network.encode(window), network.action_query, 0)[0][0]
+        row = token_sequence(network.encode(window), network.action_query, 0)[0][0]
     weights = widgets.attention_weights(network.gpt, row)
     names = [f"token {t}" for t in range(len(row))]
     drive, canvas = widgets.Drive(run, seed), Canvas(width=384, height=384)

@@ -17,7 +17,15 @@ from torch.testing import assert_close
 from vqbet_course.core.configuration import ActingConfig, VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.heads import draw_uniform
-from vqbet_course.policy import StateEncoder, VQBeT, VQBeTPolicy, average_overlaps, interleave, stage2_loss
+from vqbet_course.policy import (
+    StateEncoder,
+    VQBeT,
+    VQBeTPolicy,
+    average_overlaps,
+    interleave,
+    stage2_loss,
+    token_sequence,
+)
 from vqbet_course.training.factory import build_policy
 
 pytestmark = pytest.mark.fast
@@ -115,6 +123,7 @@ def test_laptop_takes_changes() -> None:
         ({"observation_sizes": {"x": 0}}, "x must be"),
         ({"bet_softmax_temperature": -0.1}, "bet_softmax_temperature"),
         ({"bet_softmax_temperature": math.nan}, "bet_softmax_temperature"),
+        ({"action_queries": False}, "n_action_pred_token"),
         ({"dropout": 1.0}, "dropout"),
         ({"ema_decay": 1.5}, "ema_decay"),
         ({"optimizer_lr": 0.0}, "learning rates"),
@@ -157,6 +166,15 @@ def test_interleave_puts_a_query_after_each_step_and_the_future_ones_last(T: int
     assert (row[:, at_queries] == query[0]).all()
 
 
+@few
+@given(T=st.integers(1, 5), n=st.integers(1, 3))
+def test_without_a_query_the_newest_token_of_each_step_is_answered(T: int, n: int) -> None:
+    tokens = torch.randn(2, T, n, 3)
+    row, places = token_sequence(tokens, None)
+    assert row.shape == (2, T * n, 3)
+    assert torch.equal(row[:, places], tokens[:, :, -1])
+
+
 def test_the_encoder_takes_observations_by_name_not_by_order() -> None:
     encoder = StateEncoder({"a": 2, "b": 3}, width=4)
     a, b = torch.randn(5, 1, 2), torch.randn(5, 1, 3)
@@ -165,9 +183,12 @@ def test_the_encoder_takes_observations_by_name_not_by_order() -> None:
 
 
 @few
-@given(T=st.integers(1, 5), n_pred=st.integers(1, 3), data=st.data())
-def test_no_query_sees_a_later_observation(T: int, n_pred: int, data: st.DataObject) -> None:
-    policy, changed = make_policy(n_obs_steps=T, n_action_pred_token=n_pred), data.draw(st.integers(0, T - 1))
+@given(T=st.integers(1, 5), n_pred=st.integers(0, 3), data=st.data())
+def test_no_answer_sees_a_later_observation(T: int, n_pred: int, data: st.DataObject) -> None:
+    """Here 0 stands for no queries at all."""
+    queries, n_pred = n_pred > 0, max(n_pred, 1)
+    policy = make_policy(n_obs_steps=T, n_action_pred_token=n_pred, action_queries=queries)
+    changed = data.draw(st.integers(0, T - 1))
     before, after = observe(2, T), observe(2, T)
     after["observation.state"][:, changed] += 1
     with torch.no_grad():
@@ -381,6 +402,7 @@ def camera_policy(n_obs_steps: int, n_action_steps: int) -> tuple[VQBeTPolicy, l
     torch.manual_seed(0)
     config = VQBeTConfig.laptop(
         n_obs_steps=n_obs_steps,
+        action_chunk_size=8,
         n_action_steps=n_action_steps,
         image_shapes={CAMERA: (3, 40, 40)},
         observation_sizes={"observation.state": 2},

@@ -105,7 +105,7 @@ def test_build_chooses_the_encoder(changes: dict[str, Any], tokens: int) -> None
         ({"image_shapes": {"a": (96, 96)}}, "image_shapes"),
         ({"image_shapes": {}, "observation_sizes": {}}, "nothing is observed"),
         ({"image_shapes": {"a": (3, 96, 96)}, "pretrained_backbone_weights": WEIGHTS}, "use_group_norm"),
-        ({"image_shapes": {"a": (3, 96, 96)}, "gpt_block_size": 5}, "6 tokens"),
+        ({"image_shapes": {"a": (3, 96, 96)}, "gpt_block_size": 3}, "4 tokens"),
     ],
 )
 def test_cameras_that_do_not_fit_are_refused(changes: dict[str, Any], named: str) -> None:

@@ -23,6 +23,7 @@ from vqbet_course.evaluation.results import rows_of
 from vqbet_course.experiments import ablations as module
 from vqbet_course.experiments.ablations import (
     ABLATIONS,
+    ONE_CODEBOOK,
     SCHEMA,
     STORED,
     Ablation,
@@ -54,6 +55,7 @@ def result(reward: float, seed: int = 1, jerk: float = 1.0) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "metrics": {"avg_max_reward": reward, "reconstruction_px": reward, "behaviour": {"jerk": jerk}},
+        "variant": {},
         "training": {"seed": seed},
         "settings": {"data": "demo", "episodes": 50, "budget": {"minutes": 3.0, "steps": None}},
     }
@@ -75,8 +77,8 @@ def test_every_variant_is_a_configuration_and_no_two_share_a_file(name: str) -> 
 
 def test_variants_that_are_the_same_share_a_file_and_those_that_act_otherwise_a_training() -> None:
     layers, acting, chunk = (ABLATIONS[name].variants for name in ("layers", "acting", "chunk"))
-    assert key(layers["2 layers"]) == key(acting["temperature 0.3: 2 of 8"]) == key(Variant())
-    assert key(chunk["chunk 8"]) == key(acting["temperature 0.3: whole chunk"]) != key(Variant())
+    assert key(layers["2 layers"]) == key(acting["temperature 0.3: every step"]) == key(Variant())
+    assert key(chunk["chunk 4"]) == key(acting["temperature 0.3: whole chunk"]) != key(Variant())
     assert len({key(training_of(v)) for v in acting.values()}) == 1
     assert len({key(training_of(v)) for v in chunk.values()}) == 4
 
@@ -99,7 +101,7 @@ def test_a_run_is_a_file_and_is_not_done_again(tmp_path: Path, monkeypatch: pyte
     assert len(trained) == 2  # the first two only act otherwise
     made = found["usual"][0]
     assert made["made_by"]["torch"] and "ablate small" in made["command"] and made["training"]["seed"] == 1
-    assert made["training"]["steps"] == 3 and made["episodes"][0]["seed"] == 300_000
+    assert made["training"]["steps"] == 3 and made["episodes"][0]["seed"] == 250_000
     monkeypatch.setattr(module, "train_variant", lambda *_: pytest.fail("it was done already"))
     assert ablate(["small"], **arguments)["small"] == found
     with pytest.raises(BadInput, match="made with episodes 1; ask for the same, or choose another --out"):
@@ -148,8 +150,8 @@ def test_tokenizers_are_judged_on_what_they_never_saw(tmp_path: Path, monkeypatc
     few = {
         name: Variant({"action_chunk_size": 4, "n_action_steps": None} | size, demos=190, tokenizer=kind)
         for name, kind, size in (
-            ("one", "k-means", {"vqvae_n_embed": 1 + 1, "vqvae_n_layers": 1}),
-            ("many", "k-means", {"vqvae_n_embed": 64, "vqvae_n_layers": 1}),
+            ("one", "k-means", ONE_CODEBOOK | {"vqvae_n_embed": 2}),
+            ("many", "k-means", ONE_CODEBOOK | {"vqvae_n_embed": 64}),
             ("vq", "learned", {}),
         )
     }
@@ -234,7 +236,7 @@ def test_nothing_run_is_said_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["nothing"], "unknown ablation 'nothing'; choose from layers, chunk"),
+        (["nothing"], "unknown ablation 'nothing'; choose from queries, layers"),
         (["layers", "--minutes", "9"], "for at most 3"),
         (["layers", "--episodes", "0"], "at least one episode"),
         (["layers", "--data", "nowhere.npz"], "nowhere.npz"),

@@ -259,6 +259,7 @@ def test_it_acts_as_lerobot_does(changes: dict[str, Any], seed: int) -> None:
         ({"cameras": 2}, "image_shapes"),
         ({"observation_sizes": {}}, "observation_sizes"),
         ({"observation_sizes": {STATE: 2, "observation.environment_state": 16}}, "environment_state"),
+        ({"action_queries": False, "n_action_pred_token": 1}, "action_queries false"),
         ({"vqvae_n_layers": 3}, "vqvae_n_layers 3"),
         ({"vqvae_n_layers": 1}, "vqvae_n_layers 1"),
         ({"use_relative_actions": True}, "use_relative_actions"),

@@ -10,12 +10,17 @@ from torch import nn
 
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.training.factory import build_network
-from vqbet_course.training.quick import drop_by_bytes, mlp_at, query_places, replace_forward, set_precision
+from vqbet_course.training.quick import answered_places, drop_by_bytes, mlp_at, replace_forward, set_precision
 
-GOALS = dataclasses.replace(CONFIG, goal_shape=(2, 16), gpt_block_size=16, n_action_pred_token=3, dropout=0.0)
+GOALS = dataclasses.replace(
+    CONFIG, goal_shape=(2, 16), gpt_block_size=16, action_queries=True, n_action_pred_token=3, dropout=0.0
+)
 
 
-@pytest.mark.parametrize("config", [dataclasses.replace(CONFIG, dropout=0.0), GOALS])
+@pytest.mark.parametrize(
+    "config",
+    [dataclasses.replace(CONFIG, dropout=0.0), GOALS],
+)
 def test_the_last_blocks_mlp_is_left_out_only_where_nobody_reads(config: VQBeTConfig) -> None:
     network = build_network(config).train()
     observation = {name: torch.randn(3, config.n_obs_steps, size) for name, size in config.observation_sizes.items()}
@@ -23,7 +28,7 @@ def test_the_last_blocks_mlp_is_left_out_only_where_nobody_reads(config: VQBeTCo
         observation["observation.goal"] = torch.randn(3, config.n_obs_steps, 32)
     expected = network.features(observation)
     blocks = []
-    for place in (query_places(config), query_places(config)[:-1]):
+    for place in (answered_places(config), answered_places(config)[:-1]):
         replace_forward(network.gpt.blocks[-1], partial(mlp_at, place))
         blocks.append(network.features(observation))
         set_precision(network, "float32")

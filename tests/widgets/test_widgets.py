@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from vqbet_course import widgets
 from vqbet_course.core.errors import BadInput
 from vqbet_course.demos import Demos, load_demos
-from vqbet_course.policy import interleave
+from vqbet_course.policy import token_sequence
 from vqbet_course.residual_vq import ResidualVQ
 from vqbet_course.tasks import open_source
 from vqbet_course.tokens import kmeans, nearest_code
@@ -135,7 +135,7 @@ def reading(run: Any, seen: Any) -> Any:
     network = run.policy.eval().network
     window = {name: run.normalizer.normalize(name, values)[10:12][None] for name, values in seen.items()}
     with torch.no_grad():
-        return interleave(network.encode(window), network.action_query, 0)[0][0]
+        return token_sequence(network.encode(window), network.action_query, 0)[0][0]
 
 
 NAMES = ["observation 0", "query 0", "observation 1", "query 1"]

@@ -73,7 +73,8 @@ class VQBeTConfig:
     goal_shape: tuple[int, int] | None = None  # number of goals, numbers in each (lesson 11)
     action_dim: int = 2
     use_relative_actions: bool = False  # chunks relative to observation.state
-    # the course: the tokenizer's layers, the loss, training
+    # the course: the row of tokens, the tokenizer's layers, the loss, training
+    action_queries: bool = True  # a query after every step; False: observation tokens are answered
     vqvae_n_layers: int = 2
     offset_code: str = "sampled"  # the code whose offset is trained: "sampled" or "ground_truth"
     vqvae_batch_size: int = 1024
@@ -135,7 +136,7 @@ class VQBeTConfig:
 
     @property
     def n_queries(self) -> int:
-        """Action queries per window: one per observation step and the additional future ones."""
+        """Chunks that a window asks for: one per observation step and the additional future ones."""
         return self.n_obs_steps + self.n_action_pred_token - 1
 
 
@@ -144,8 +145,9 @@ LAPTOP: dict[str, Any] = dict(
     use_group_norm=True,  # a camera learns from scratch, nothing is fetched
     n_obs_steps=2,
     n_action_pred_token=1,
-    action_chunk_size=8,
+    action_chunk_size=4,
     n_vqvae_training_steps=1500,
+    vqvae_n_embed=8,
     vqvae_embedding_dim=64,
     gpt_block_size=16,
     gpt_input_dim=128,
@@ -159,9 +161,11 @@ LAPTOP: dict[str, Any] = dict(
     optimizer_weight_decay=1e-2,
     scheduler_warmup_steps=200,
     ema_decay=0.999,
+    sequentially_select=True,
+    action_queries=False,
     offset_code="ground_truth",
     use_relative_actions=True,
-    n_action_steps=2,
+    n_action_steps=1,
     bet_softmax_temperature=0.3,
 )
 """What the configuration that trains on a CPU in minutes changes in LeRobot's defaults."""
@@ -226,7 +230,7 @@ def size_rules(c: VQBeTConfig) -> list[Rule]:
     counts = {name: value for name, value in values.items() if type(value) is int}
     counts |= c.observation_sizes | c.goal_sizes
     goals = c.goal_shape[0] if c.goal_shape else 0
-    tokens = goals + (c.tokens_per_step + 1) * c.n_obs_steps + c.n_action_pred_token - 1
+    tokens = goals + (c.tokens_per_step + c.action_queries) * c.n_obs_steps + c.n_action_pred_token - 1
     height, width = c.crop_shape or (1, 1)
     fits = [len(s) == 3 and s[0] == 3 and s[1] >= height and s[2] >= width for s in c.image_shapes.values()]
     return [(count >= 1, f"{name} must be at least 1, not {count}") for name, count in counts.items()] + [
@@ -261,7 +265,14 @@ def choice_rules(c: VQBeTConfig) -> list[Rule]:
             not (c.image_shapes and c.use_group_norm and c.pretrained_backbone_weights),
             "use_group_norm cannot keep pretrained_backbone_weights; set one of them to False or None",
         ),
-        (not c.sequentially_select or c.vqvae_n_layers >= 2, "sequentially_select needs vqvae_n_layers of at least 2"),
+        (
+            c.action_queries or c.n_action_pred_token == 1,
+            "n_action_pred_token must be 1 without action_queries: nothing asks about the future",
+        ),
+        (
+            not c.sequentially_select or c.vqvae_n_layers >= 2,
+            "sequentially_select needs vqvae_n_layers of at least 2; with one layer, set it to false",
+        ),
         (
             c.offset_code in ("sampled", "ground_truth"),
             f"offset_code must be sampled or ground_truth, not {c.offset_code!r}",

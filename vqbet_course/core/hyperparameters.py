@@ -55,6 +55,10 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "goal_shape": ("numbers", "goals in front of the window (lesson 11), number and width. None: one task only"),
     "action_dim": ("numbers", "A, numbers per action"),
     "use_relative_actions": ("yes/no", "codes are moves, not places. Off: larger reconstruction error"),
+    "action_queries": (
+        "yes/no",
+        "a learned token after every observation. On: chunks are answered there; off: at the observations themselves",
+    ),
     "vqvae_n_layers": ("layers", "G. 1: coarse; each layer more refines, and is one more choice to get wrong"),
     "offset_code": ("name", "sampled: repairs wrong codes, mixes modes; ground_truth: keeps modes, repairs nothing"),
     "vqvae_batch_size": ("chunks", "chunks per step of stage 1. Small: more codes die"),

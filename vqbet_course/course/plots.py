@@ -494,17 +494,6 @@ def influence(matrix: Any, rows: Sequence[str], columns: Sequence[str]) -> None:
     show()
 
 
-def chunks_by_kind(chunks: Mapping[str, Any]) -> None:
-    """{kind: chunks (n, W, 2) in pixels}, a panel for each kind."""
-    figure, axes = panels(1, len(chunks), height=3.2)
-    for ax, (kind, paths) in zip(axes, chunks.items(), strict=True):
-        ax.plot(*np.asarray(paths).transpose(2, 1, 0), color=DEMO, lw=1, alpha=0.6)
-        ax.set(title=kind, aspect="equal", xlabel="x (px)")
-        ax.invert_yaxis()
-    axes[0].set_ylabel("y (px)")
-    show()
-
-
 def walks(paths: Mapping[str, Any], obstacle: float) -> None:
     """{way of acting: positions (n, steps)}, a panel for each; the obstacle lies within `obstacle` of 0."""
     figure, axes = panels(1, len(paths), height=2.8, sharey=True)

@@ -143,7 +143,7 @@ def windows_of(run: Run, demos: Demos) -> Windows:
 def decide_along(run: Run, demos: Demos, windows: Windows, wanted: Tensor) -> Decisions:
     """The decisions of a policy without goals in these windows (N,) of demonstrations."""
     policy, c = run.policy.eval(), run.policy.config
-    device = policy.network.action_query.device
+    device = next(policy.network.parameters()).device
     draws, decided, codes = torch.Generator().manual_seed(0), [], []
     for rows in wanted.split(c.batch_size if c.image_shapes else BATCH):
         seen = {name: values.to(device) for name, values in windows.seen(rows).items()}

@@ -149,7 +149,7 @@ def known_codes(run: Run) -> set[tuple[int, ...]] | None:
     if demos is None:
         return None
     chunks, network = windows_of(run, demos).chunks, run.policy.network
-    codes = torch.cat([network.vqvae.encode(part.to(network.action_query.device)) for part in chunks.split(4096)])
+    codes = torch.cat([network.vqvae.encode(part.to(next(network.parameters()).device)) for part in chunks.split(4096)])
     return set(map(tuple, torch.unique(codes, dim=0).tolist()))
 
 

@@ -50,7 +50,7 @@ USUAL = Budget(steps=2000)
 
 SEEDS = (1, 2, 3)
 
-FIRST_START = 300_000
+FIRST_START = 250_000
 """Environment seed of an evaluation's first start: a range of the ablations' own, apart from the panel's."""
 
 BATCH = {"batch_size": 128}
@@ -70,13 +70,14 @@ ACTING = ("n_action_steps", "average_chunks", "bet_softmax_temperature")
 class Variant:
     """What one variant changes: fields of the laptop's configuration; how many demonstrations it sees, and
     how many more by an unsteady hand; which partial observation of the task; in a question about tokenizers alone, the
-    kind."""
+    kind; the steps of its training, where those of all are too few for an answer."""
 
     changes: dict[str, Any] = field(default_factory=dict)
     demos: int = 120
     unsteady: int = 0
     view: str = ""
     tokenizer: str = ""  # "learned" or "k-means": no policy, only the error of its reconstruction
+    steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,11 +109,11 @@ def changed(**changes: Any) -> Variant:
     return Variant(changes)
 
 
-CHUNKS = {f"chunk {w}": changed(action_chunk_size=w, n_action_steps=None) for w in (1, 4, 8, 16)}
+CHUNKS = {f"chunk {w}": changed(action_chunk_size=w, n_action_steps=None) for w in (1, 2, 4, 8)}
 
 WAYS: dict[str, dict[str, Any]] = {
     "whole chunk": {"n_action_steps": None},
-    "2 of 8": {"n_action_steps": 2},
+    "2 of 4": {"n_action_steps": 2},
     "every step": {"n_action_steps": 1},
     "averaged": {"n_action_steps": 1, "average_chunks": True},
 }
@@ -123,9 +124,24 @@ ACTS = {
     for name, way in WAYS.items()
 }
 
+ONE_CODEBOOK = {"vqvae_n_layers": 1, "sequentially_select": False}  # nothing to choose one after the other
+
 ABLATIONS: dict[str, Ablation] = {
+    "queries": Ablation(
+        "Action queries, or answers at the observations?",
+        {
+            "no queries": Variant({"action_queries": False}, steps=10_000),
+            "action queries": Variant({"action_queries": True}, steps=10_000),
+        },
+        "success_rate",
+    ),
     "layers": Ablation(
-        "How many quantizer layers?", {f"{n} layer{'s' if n > 1 else ''}": changed(vqvae_n_layers=n) for n in (1, 2, 3)}
+        "How many quantizer layers?",
+        {
+            "1 layer": changed(**ONE_CODEBOOK),
+            "2 layers": changed(vqvae_n_layers=2),
+            "3 layers": changed(vqvae_n_layers=3),
+        },
     ),
     "chunk": Ablation("Do long chunks, executed whole, succeed more?", CHUNKS, "success_rate"),
     "smoothness": Ablation("Do long chunks, executed whole, move more smoothly?", CHUNKS, "jerk"),
@@ -135,9 +151,9 @@ ABLATIONS: dict[str, Ablation] = {
             f"chunk {w}: {name}": Variant({"action_chunk_size": w, "n_action_steps": None} | size, tokenizer=kind)
             for w in (1, 4, 8, 16)
             for name, kind, size in (
-                ("k-means, 32 codes", "k-means", {"vqvae_n_embed": 32, "vqvae_n_layers": 1}),
-                ("k-means, 256 codes", "k-means", {"vqvae_n_embed": 256, "vqvae_n_layers": 1}),
-                ("learned, 2 x 16 codes", "learned", {}),
+                ("k-means, 16 codes", "k-means", ONE_CODEBOOK | {"vqvae_n_embed": 16}),
+                ("k-means, 64 codes", "k-means", ONE_CODEBOOK | {"vqvae_n_embed": 64}),
+                ("learned, 2 x 8 codes", "learned", {}),
             )
         },
         "reconstruction_px",
@@ -173,7 +189,7 @@ ABLATIONS: dict[str, Ablation] = {
             "120 steady": Variant(),
         },
     ),
-    "codebook": Ablation("How large a codebook?", {f"{k} codes": changed(vqvae_n_embed=k) for k in (4, 16, 64)}),
+    "codebook": Ablation("How large a codebook?", {f"{k} codes": changed(vqvae_n_embed=k) for k in (4, 8, 16, 64)}),
     "selection": Ablation(
         "Choose codes together, or one after the other?",
         {"jointly": changed(sequentially_select=False), "sequentially": changed(sequentially_select=True)},
@@ -285,6 +301,7 @@ def train_variant(variant: Variant, seed: int, data: str, budget: Budget, task: 
         demos = own.partial_demos(variant.view, demos, seed)
     config = config_for("vqbet", demos, **changes)
     began = time.process_time()
+    budget = Budget(steps=variant.steps) if variant.steps else budget
     learned = learn("vqbet", prepare(demos, config, augment=False), config, budget, seed)
     network = cast(VQBeT, learned.module)
     if config.offset_loss_weight == 0:  # the offset head was not trained: let it output 0
@@ -387,7 +404,7 @@ def training_of(variant: Variant) -> Variant:
 def key(variant: Variant) -> str:
     """A variant as a part of a file name: every field in which it differs. Equal variants have equal keys."""
     parts = [f"{name}-{value}" for name, value in effective(variant).items()]
-    rest = ("unsteady", "view", "tokenizer")
+    rest = ("unsteady", "view", "tokenizer", "steps")
     said = {name: value for name in rest if (value := getattr(variant, name))}
     return "_".join([*parts, f"demos-{variant.demos}", *(f"{name}-{value}" for name, value in said.items())])
 
@@ -540,7 +557,9 @@ def seeds_of(done: Results) -> str:
 
 def budget_of(done: Results) -> str:
     """The training budget of the runs, in words."""
-    return str(Budget(**next(iter(done.values()))[0]["settings"]["budget"]))
+    one = next(iter(done.values()))[0]
+    steps = one["variant"].get("steps")
+    return str(Budget(steps=steps) if steps else Budget(**one["settings"]["budget"]))
 
 
 def draw_ablation(ax: "Axes", name: str, results: Results) -> None:

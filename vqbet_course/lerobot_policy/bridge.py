@@ -150,6 +150,7 @@ def lerobot_config(c: VQBeTConfig) -> LeRobotConfig:
             f"observation_sizes {list(c.observation_sizes)}: LeRobot's VQ-BeT takes {OBS_STATE} and no other",
         ),
         (c.goal_shape is None, f"goal_shape {c.goal_shape}: LeRobot's VQ-BeT has no goals"),
+        (c.action_queries, "action_queries false: LeRobot's VQ-BeT answers at action queries"),
         (c.vqvae_n_layers == 2, f"vqvae_n_layers {c.vqvae_n_layers}: LeRobot's VQ-BeT has 2"),
         (not c.use_relative_actions, "use_relative_actions: LeRobot's VQ-BeT has no place for it"),
         (

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.gpt import Block
-from vqbet_course.policy import VQBeT, interleave
+from vqbet_course.policy import VQBeT, token_sequence
 
 WIDE_PARTS = ("gpt", "offset_head", "encoder.images", "mlp", "velocity", "policy.model", "policy.diffusion.unet")
 """The parts of all policies that bfloat16 is for: nearly all of the work is done there."""
@@ -33,7 +33,7 @@ def set_precision(module: nn.Module, precision: str) -> None:
         if isinstance(part, nn.Dropout):
             replace_forward(part, drop_by_bytes)
     if isinstance(module, VQBeT):
-        replace_forward(module.gpt.blocks[-1], partial(mlp_at, query_places(module.config)))
+        replace_forward(module.gpt.blocks[-1], partial(mlp_at, answered_places(module.config)))
 
 
 def wide_parts(module: nn.Module) -> list[nn.Module]:
@@ -90,9 +90,10 @@ def mlp_at(places: list[int], forward: MethodType, x: Tensor) -> Tensor:
     return x.index_copy(1, torch.tensor(places, device=x.device), read + block.mlp(block.norm_mlp(read)))
 
 
-def query_places(c: VQBeTConfig) -> list[int]:
-    """The places of the action queries in a row of tokens in training, goals in front included."""
+def answered_places(c: VQBeTConfig) -> list[int]:
+    """The places of a row of tokens that are answered in training, goals in front included."""
     goals = c.goal_shape[0] if c.goal_shape else 0
-    tokens, query = torch.empty(1, c.n_obs_steps, c.tokens_per_step, 1), torch.empty(1, 1, 1, 1)
-    _, places = interleave(tokens, query, c.n_action_pred_token - 1)
+    tokens = torch.empty(1, c.n_obs_steps, c.tokens_per_step, 1)
+    query = torch.empty(1, 1, 1, 1) if c.action_queries else None
+    _, places = token_sequence(tokens, query, c.n_action_pred_token - 1)
     return [goals + place for place in places]

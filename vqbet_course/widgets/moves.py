@@ -68,7 +68,7 @@ def moves_of(run: "Run", demos: "Demos") -> Moves:
     with torch.no_grad():
         chunks, codes = windows.chunks[now], network.vqvae.encode(windows.chunks[now])
         seen = {name: values[rows] for name, values in windows.observation.items()}
-        features = network.at_queries(network.encode(seen))[:, -1]
+        features = network.answers(network.encode(seen))[:, -1]
         offsets, decoded = network.offset_head(features, codes), network.vqvae.decode(pairs)
     last = rows[:, -1].numpy()
     corners, pusher = (
