@@ -21,7 +21,7 @@ def data_line(demos: Demos, config: VQBeTConfig) -> str:
     relative = "relative to observation.state" if config.use_relative_actions else "absolute"
     return (
         f"{len(demos)} episodes, {len(demos.action)} frames; sees {seen}; decides chunks of "
-        f"{config.action_chunk_size} {relative} actions"
+        f"{config.action_chunk_size} actions, {relative}"
     )
 
 
