@@ -341,7 +341,7 @@ def test_a_video_for_which_there_is_no_room_leaves_the_metrics(tiny_disk: Path, 
 
 
 def test_episodes_too_short_for_a_window_are_named_as_in_the_source(refused: Say, tmp_path: Path) -> None:
-    data = write_npz(tmp_path / "data.npz", **arrays((40, 3, 50, 4, 30)))
+    data = write_npz(tmp_path / "data.npz", **arrays((40, 3, 50, 2, 30)))
     (tmp_path / "split.json").write_text(json.dumps({"source": data, "n_episodes": 5, "train": [2, 3], "val": [0]}))
     line = refused("train", "--data", data, "--steps", 3, "--no-augment", "--out", tmp_path / "run")
     assert "episode 1 has 3 frames" in line and "--drop-episodes 1,3" in line

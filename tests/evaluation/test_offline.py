@@ -63,7 +63,9 @@ def test_held_out_episodes_are_compared_in_their_own_unit(arm: Path, capsys: pyt
     assert f"{len(result['episodes'])} held-out episodes" in said and result["held_out"] is True
     assert f"verdict: {result['verdict']['sentence']}" in said and result["verdict"]["sentence"] in page_of(arm)
     assert all(f"; {name}: " in said and name in page_of(arm) for name in ("stay", "repeat the last move"))
-    assert list(result["errors"]) == ["1", "4", "8"] and len(result["errors"]["8"]["policy"]) == 3
+    chunk = result["config"]["action_chunk_size"]
+    assert list(result["errors"]) == ["1", f"{chunk // 2}", f"{chunk}"] and chunk > 2
+    assert len(result["errors"][f"{chunk}"]["policy"]) == 3
     assert all(np.isfinite(v).all() for errors in result["errors"].values() for v in errors.values())
     assert result["latency_ms"]["period"] == pytest.approx(1000 / 30)
     assert 0 <= result["tokens"]["unseen"] <= 1

@@ -227,9 +227,10 @@ def means_in_words(values: Sequence[float], units: Sequence[str]) -> str:
 def episodes_in_words(result: dict[str, Any]) -> str:
     """Which episodes were compared with, and whether they were held out."""
     n = len(result["episodes"])
+    many = "episode" if n == 1 else "episodes"
     if result["held_out"]:
-        return f"{n} held-out episodes"
-    return f"{n} episodes; the run does not say whether it was trained on them, so errors on others may be larger"
+        return f"{n} held-out {many}"
+    return f"{n} {many}; the run does not say whether it was trained on them, so errors on others may be larger"
 
 
 def describe_offline(result: dict[str, Any]) -> list[str]:
