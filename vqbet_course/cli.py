@@ -555,26 +555,78 @@ def design(name: str, judge: Path | None, minutes: float, speeds: Path | None, o
         click.echo(f"{key} {verdict['verdict']}: {verdict['why']}")
 
 
+class DayAndTime(click.DateTime):
+    """A day and a time, like 2026-12-01T23:59."""
+
+    def __init__(self) -> None:
+        super().__init__(["%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The time that a text says."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is no day and time: give YYYY-MM-DDTHH:MM, like 2026-12-01T23:59", param, ctx)
+
+
+RULES = (
+    click.option(
+        "--keep",
+        type=click.Choice(["best", "last"]),
+        default="best",
+        show_default=True,
+        help="Which of a student's attempts counts.",
+    ),
+    click.option(
+        "--due",
+        type=DayAndTime(),
+        metavar="YYYY-MM-DDTHH:MM",
+        help="Day and time when labs were due, in this machine's clock, like 2026-12-01T23:59.",
+    ),
+    click.option(
+        "--penalty",
+        type=click.FloatRange(0, 100),
+        default=0.0,
+        show_default=True,
+        help="What each day begun after that costs: percent of the points that the attempt earned.",
+    ),
+)
+
+
+def by_rules[F: Callable[..., Any]](command: F) -> F:
+    """Give a command the options that say how attempts become a grade; they are the arguments of `Rules`."""
+    for option in reversed(RULES):
+        command = option(command)
+    return command
+
+
 @cli.command()
 @click.argument("submissions", type=PATH, metavar="SUBMISSION|FOLDER|ZIP")
 @click.option("--jobs", type=int, default=1, show_default=True, help="Submissions graded at the same time.")
 @click.option("--dask", metavar="ADDRESS", help="Grade on the workers of this Dask scheduler.")
 @click.option("--execute/--no-execute", default=True, show_default=True, help="Also run each notebook, for its reader.")
-@click.option("--regrade", is_flag=True, help="Grade anew what has its grade.")
+@click.option("--regrade", is_flag=True, help="Grade anew what has its grade; attempts and times stay as they are.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="NAME",
+    help="Grade only this student or file, by name as in class.html or by number; the rest of the class stays.",
+)
+@by_rules
 @click.option("--require-sandbox", is_flag=True, help="Refuse to grade where bubblewrap does not work.")
 @click.option("--out", type=PATH, default=Path("_runs/grades"), show_default=True, metavar="DIR")
-def grade(
-    submissions: Path, jobs: int, dask: str | None, execute: bool, regrade: bool, require_sandbox: bool, out: Path
-) -> None:
-    """Grade a lab, or a folder or zip file of them as a learning platform gives it. Exit status 1: some submission could
-    not be graded."""
+def grade(submissions: Path, execute: bool, out: Path, keep: str, due: Any, penalty: float, **how: Any) -> None:
+    """Grade a lab, or a folder or zip file of them as a learning platform gives it. --keep, --due and --penalty are for
+    the class's page: give those of `gradebook`. Exit status 1: some submission could not be graded."""
     from vqbet_course.grading import grader
+    from vqbet_course.grading.gradebook import Rules
+    from vqbet_course.grading.submissions import is_one
 
-    options = grader.Options(execute=execute)
-    problems = grader.grade(submissions, out, jobs, dask, options, regrade, require_sandbox)
+    options, rules = grader.Options(execute=execute), Rules(keep, due, penalty)
+    problems = grader.grade(submissions, out, options=options, rules=rules, **how)
     for name, problem in problems.items():
         click.echo(f"not graded: {name}: {problem}", err=True)
-    click.echo(f"written: {out / 'students' if grader.is_one(submissions) else out / 'class.html'}")
+    click.echo(f"written: {out / 'students' if is_one(submissions) else out / 'class.html'}")
     if problems:
         raise click.exceptions.Exit(1)
 
@@ -601,7 +653,7 @@ def release(numbers: str | None, out: Path) -> None:
     """Write the student editions of this version into a folder to hand out, with their checksums."""
     from vqbet_course.grading.editions import release as release_labs
 
-    written, removed = release_labs(out, numbers.split(",") if numbers else None)
+    written, removed = release_labs(out, numbers.split(",") if numbers is not None else None)
     say_removed(removed)
     for path in written:
         click.echo(f"written: {path}")
@@ -614,34 +666,6 @@ def say_removed(removed: list[Path]) -> None:
     """Name the files of an earlier run of the same command that it removed."""
     for path in removed:
         click.echo(f"removed, of an earlier run: {path}", err=True)
-
-
-RULES = (
-    click.option(
-        "--keep",
-        type=click.Choice(["best", "last"]),
-        default="best",
-        show_default=True,
-        help="Which of a student's attempts counts.",
-    ),
-    click.option(
-        "--due", type=click.DateTime(["%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]), help="Day and time when labs were due."
-    ),
-    click.option(
-        "--penalty",
-        type=click.FloatRange(0, 100),
-        default=0.0,
-        show_default=True,
-        help="Percent of the points that each day begun after that costs.",
-    ),
-)
-
-
-def by_rules[F: Callable[..., Any]](command: F) -> F:
-    """Give a command the options that say how attempts become a grade; they are the arguments of `Rules`."""
-    for option in reversed(RULES):
-        command = option(command)
-    return command
 
 
 @cli.command()
@@ -663,22 +687,41 @@ def feedback(grades: Path, out: Path, **rules: Any) -> None:
 @GRADES
 @click.option("--format", "kind", type=click.Choice(["moodle", "canvas", "json"]), default="moodle", show_default=True)
 @click.option("--lab", metavar="NN", help="Only this lab, by number.  [default: all; Moodle takes one]")
+@click.option(
+    "--worksheet",
+    type=PATH,
+    metavar="FILE",
+    help="Fill in this grading worksheet, as your Moodle gave it, in whatever language.",
+)
+@click.option("--grade-column", metavar="NAME", help="The worksheet's column for grades, where that is not clear.")
 @by_rules
 @click.option("--out", type=PATH, required=True, metavar="FILE")
-def gradebook(grades: Path, kind: str, lab: str | None, out: Path, **rules: Any) -> None:
+def gradebook(
+    grades: Path, kind: str, lab: str | None, worksheet: Path | None, grade_column: str | None, out: Path, **rules: Any
+) -> None:
     """Write the grade book of a class for Moodle or Canvas, or all that is known as JSON. GRADES is the folder that
     `grade --out` wrote."""
     from vqbet_course.core.io import write_json, write_text
     from vqbet_course.grading import gradebook as books
+    from vqbet_course.grading import platforms
 
-    rows = books.existing(grades)
-    entries = books.book(rows, books.Rules(**rules))
+    if kind != "moodle" and (worksheet or grade_column):
+        raise BadInput(f"--format {kind} has no worksheet: --worksheet and --grade-column are Moodle's")
+    if grade_column and not worksheet:
+        raise BadInput("--grade-column names a column of --worksheet; give that, too")
+    rows, rule = books.existing(grades), books.Rules(**rules)
+    entries = books.book(rows, rule)
     entries = entries if lab is None else books.of_lab(entries, lab)
     if kind == "json":
-        exercises = [e for e in books.item_statistics(rows) if lab is None or e["lab"].split("_")[0] == lab]
+        labs = {entry["lab"] for entry in entries}
+        exercises = [e for e in books.item_statistics(books.counted_rows(rows, rule)) if e["lab"] in labs]
         write_json(out, {"students": entries, "exercises": exercises})
+    elif worksheet:
+        write_text(out, platforms.filled_worksheet(entries, worksheet, grade_column))
     else:
-        write_text(out, books.as_csv(entries, kind))
+        write_text(out, platforms.as_csv(entries, kind))
+    if unknown := platforms.without_number(entries, kind):
+        click.echo(f"{kind.capitalize()} will not find, for want of its number: {', '.join(unknown)}", err=True)
     click.echo(f"written: {out}")
 
 
