@@ -138,6 +138,8 @@ def draw_trial(policy: str, number: int) -> Trial:
 def config_of(trial: Trial, demos: Demos) -> VQBeTConfig:
     """The configuration of a trial on these demonstrations."""
     fields = laptop_changes(demos) | trial.fields
+    if fields.get("vqvae_n_layers") == 1:
+        fields["sequentially_select"] = False
     if "action_chunk_size" in fields:
         fields["n_action_steps"] = 1
     return config_for(trial.policy, demos, **fields)

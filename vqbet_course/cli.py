@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 PATH = click.Path(path_type=Path)
 
 FPS = click.option("--fps", type=float, help="Frames a second, where the source does not say.")
+UNIT = click.option(
+    "--unit",
+    "units",
+    multiple=True,
+    metavar="NAME=UNIT",
+    help="A unit that the source does not state, of a feature, or of the number of this name in all features.",
+)
 TASK = click.option(
     "--task",
     metavar="TASK",
@@ -166,6 +173,7 @@ def course(profile: str, only: str | None, out: Path) -> None:
 @click.option("--out", type=PATH, metavar="RUN", help="The run directory to make.")
 @click.option("--only-task", metavar="TEXT", help="Train on the episodes in which this task is done.")
 @click.option("--drop-episodes", metavar="N,N-N", help="Episodes to leave out, by number.")
+@UNIT
 @click.option("--resume", type=PATH, metavar="RUN", help="The interrupted run to continue.")
 @click.option(
     "--tensorboard",
@@ -380,13 +388,14 @@ def export(run: str, out: Path | None, kind: str, clip: bool, device: str, preci
     loaded = load_run(run)
     out = out or loaded.path / "pretrained_model"
     clipped = export_run(loaded, out, kind, clip, Computing.asked(device, precision))
-    click.echo(f"written: {out}; {clipped}")
+    for line in (f"written: {out}", *clipped):
+        click.echo(line)
 
 
 @cli.command("import")
 @click.argument("folder", type=PATH, metavar="PRETRAINED_DIR")
 @click.option("--out", type=PATH, required=True, metavar="RUN", help="The run directory to make.")
-@click.option("--unit", "units", multiple=True, metavar="FEATURE=UNIT", help="Repeat for more.")
+@UNIT
 @click.option("--fps", type=float, help="Frames a second.  [default: what the checkpoint or its dataset says]")
 def import_(folder: Path, out: Path, units: tuple[str, ...], fps: float | None) -> None:
     """Make a run of a LeRobot checkpoint, of LeRobot's own VQ-BeT or of this course's plugin."""
@@ -748,7 +757,7 @@ def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, t
 @click.option("--jobs", type=int, default=1, show_default=True, help="Processes that read and encode.")
 @choosing
 @TASK
-@click.option("--unit", "units", multiple=True, metavar="FEATURE=UNIT", help="A unit that the source does not state.")
+@UNIT
 def convert(
     sources: tuple[str, ...],
     out: Path,
@@ -805,19 +814,21 @@ def split(
     from vqbet_course.core.io import write_json
     from vqbet_course.datasets.splits import split_demos, stated_split
     from vqbet_course.demos import load_demos
-    from vqbet_course.tasks import open_source
+    from vqbet_course.tasks import open_source, task_of
 
     if (parts is None) == (n_train is None or n_val is None):
         raise click.UsageError("give --train N and --val N, or --parts TRAIN,VAL")
+    opened = open_source(source, task=task)
     if parts is not None:
-        made = stated_split(open_source(source, task=task), parts.split(","))
+        made = stated_split(opened, parts.split(","))
     else:
-        made = split_demos(load_demos(open_source(source, task=task)), n_train or 0, n_val or 0, seed)
+        made = split_demos(load_demos(opened), n_train or 0, n_val or 0, seed)
+    offline = "" if task_of(opened.contract) else f" --offline {source}"
     write_json(out, made.to_dict())
     click.echo(f"{len(made.train)} to train on, {len(made.val)} to validate, {len(made.stress)} for the stress test")
     click.echo(
         f"written: {out}; use it with: vqbet-course train --data {source} --split {out}, then "
-        f"vqbet-course eval RUN --split {out}"
+        f"vqbet-course eval RUN{offline} --split {out}"
     )
 
 

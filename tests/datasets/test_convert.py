@@ -567,10 +567,21 @@ def point_robot(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_units_of_another_robot_are_stated_when_it_is_converted(point_robot: Path, tmp_path: Path) -> None:
+def refusal(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What a command that writes says on stderr when it refuses."""
+    assert cli.main([*words, "--out", str(tmp_path / "never")]) == 2 and not (tmp_path / "never").exists()
+    return capsys.readouterr().err
+
+
+def test_the_units_of_another_robot_are_stated_when_it_is_converted(
+    point_robot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked = ["--fps", "10", "--unit", "observation.state=m", "--unit", "action=m"]
     assert cli.main(["demos", "convert", str(point_robot), "--out", str(tmp_path / "out"), *asked]) == 0
     stated = Contract({"observation.state": Field(2, "m")}, Field(2, "m"), 10.0)
+    assert "known are deg, rad" in refusal(
+        ["demos", "convert", str(point_robot), "--unit", "action=parsec"], tmp_path, capsys
+    )
     assert stated.difference(load_demos(open_source(str(tmp_path / "out"))).contract) is None
 
 

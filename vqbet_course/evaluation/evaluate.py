@@ -178,7 +178,8 @@ def summary_lines(result: dict[str, Any]) -> list[str]:
         f"{metrics['timing_violations']:.0%} of the steps take longer than {task.timing_budget_ms:g} ms",
     ]
     if metrics.get("action_error") is not None:
-        lines.append(f"action error on held-out demonstrations: {metrics['action_error']:.1f} {task.data.action.unit}")
+        which = "held-out demonstrations" if result["training"]["steps"] else "demonstrations that it may have seen"
+        lines.append(f"action error on {which}: {metrics['action_error']:.1f} {task.data.action.unit}")
     if back["shoved"]:
         after = f", half of them within {back['steps_p50']:g} steps" if back["recovered"] else ""
         lines.append(

@@ -10,7 +10,7 @@ import numpy as np
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import Contract
-from vqbet_course.datasets.source import UNSTATED
+from vqbet_course.core.units import UNSTATED
 from vqbet_course.datasets.stored_images import stored_in
 from vqbet_course.demos import Demos, Normalizer, Windows, episode_rows, make_windows
 from vqbet_course.tasks import augmented, task_of
@@ -39,12 +39,11 @@ class Setup:
 
 def stated_changes(contract: Contract) -> dict[str, Any]:
     """The fields that the task of this contract changes in the laptop's configuration. Actions are never relative to an
-    `observation.state` of another size or unit, or where the unit is unknown; where they could be and the task does not
-    state it, `use_relative_actions` is left out."""
+    `observation.state` that may be another quantity; where they could be relative and the task does not state it,
+    `use_relative_actions` is left out."""
     own = task_of(contract)
     stated = dict(own.laptop if own else {})
-    comparable = contract.observation.get("observation.state") == contract.action and contract.action.unit != UNSTATED
-    return stated if comparable else stated | {RELATIVE: False}
+    return stated if same_quantities(contract) else stated | {RELATIVE: False}
 
 
 def laptop_changes(demos: Demos) -> dict[str, Any]:
@@ -73,6 +72,23 @@ def found_in_words(demos: Demos, remedy: str) -> str | None:
     kind = "positions of observation.state" if found else "displacements or velocities"
     way = "relative to it" if found else "absolute"
     return f"{demos.source}: its actions look like {kind}, so chunks are {way}; {remedy}"
+
+
+def same_quantities(contract: Contract) -> bool:
+    """Whether `observation.state` and the action are the same quantities: in the same known units, else, where neither
+    has one, under the same names of positions, as `shoulder_pan.pos`."""
+    state, action = contract.observation.get("observation.state"), contract.action
+    if state != action:
+        return False
+    positions = bool(action.names) and all(name.endswith(".pos") for name in action.names)
+    return action.unit != UNSTATED or (positions and state.names == action.names)
+
+
+def without_units(contract: Contract) -> bool:
+    """Whether it is unknown if `observation.state` and the action, as wide as each other, are the same quantities."""
+    state, action = contract.observation.get("observation.state"), contract.action
+    stated = state is not None and UNSTATED not in (state.unit, action.unit)
+    return state is not None and state.size == action.size and not stated and not same_quantities(contract)
 
 
 def fitting(demos: Demos, weights: str | None = None) -> VQBeTConfig:

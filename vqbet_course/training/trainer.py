@@ -1,7 +1,6 @@
 """A training from a SOURCE to a run directory: `train` starts one, `resume` continues it (lesson 08)."""
 
 import shutil
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,13 +14,15 @@ from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.hooks import Hook
 from vqbet_course.core.io import drop_partials, read_json
-from vqbet_course.datasets.choice import episodes_in, episodes_of_task
+from vqbet_course.core.units import short
+from vqbet_course.datasets.choice import episodes_in, tasks_beside
 from vqbet_course.datasets.splits import Split, read_split
 from vqbet_course.datasets.stored_images import ImageCache
 from vqbet_course.demos import Demos, Normalizer, load_demos
 from vqbet_course.policy import VQBeT, VQBeTPolicy
 from vqbet_course.tasks import task_of
 from vqbet_course.train import policy_stage, run_randomness, run_stage, split_steps, vqvae_stage
+from vqbet_course.training.announce import announce, announce_units, data_line, steps_line
 from vqbet_course.training.calibration import seconds_per_step, steps_within, using_threads
 from vqbet_course.training.checkpoints import SaveCheckpoints, load_tensors, load_weights, read_checkpoint
 from vqbet_course.training.data import RELATIVE, Setup, fitting, found_in_words, prepare, too_short, with_goal
@@ -86,7 +87,7 @@ def run_plan(
         for number in range(saved.stage if saved else int(plan.start is not None), 2):
             stage = (vqvae_stage, policy_stage)[number](network, setup.windows, steps[number])
             start = saved.restore(stage) if saved and number == saved.stage else 0
-            log = TrainingLog(out, setup.action_unit, setup.contract.action.unit, quiet)
+            log = TrainingLog(out, setup.action_unit, short(setup.contract.action.unit), quiet)
             run_stage(stage, plan.seed, start, [log, SaveCheckpoints(out, network, number), *hooks])
     acting = stage.acting()
     assert isinstance(acting, VQBeT)
@@ -120,7 +121,7 @@ class Selection:
     file that says on which episodes to train; observe: the names that the policy sees, None: all numbers; augment: add
     what the task makes of its demonstrations, None: where it can; resize: height x width that images get; cache: the
     folder of decoded images, None: one in the run directory that is removed at the end; drop_episodes: those to leave
-    out, as on the command line."""
+    out, as on the command line; units: those that the SOURCE does not state, each as NAME=UNIT."""
 
     task: str | None = None
     only_task: str | None = None
@@ -130,6 +131,7 @@ class Selection:
     resize: str | None = None
     cache: Path | None = None
     drop_episodes: str | None = None
+    units: Sequence[str] = ()
 
     @property
     def cache_folder(self) -> str | None:
@@ -140,12 +142,12 @@ class Selection:
         """The demonstrations to train on in the run directory `out`, and the split that they belong to."""
         if self.split and self.drop_episodes:
             raise BadInput(f"{self.split}: a split names the episodes to train on; leave --drop-episodes out")
-        source = open_chosen(data, self.task, self.resize, self.drop_episodes)
+        source = open_chosen(data, self.task, self.resize, self.drop_episodes, self.units)
         images = ImageCache(Path(self.cache_folder or out / IMAGES), quiet=quiet)
         demos = load_demos(source, self.observe, images)
         parts = read_split(self.split) if self.split else Split(data, len(demos), list(range(len(demos))))
         if self.only_task is not None:
-            parts = parts.keeping(episodes_of_task(source, self.only_task))
+            parts = parts.keeping(list(tasks_beside(source, self.only_task)))
         return parts.training(demos), parts
 
     def check_lengths(self, demos: Demos, parts: Split, config: VQBeTConfig) -> None:
@@ -195,21 +197,26 @@ def train(
     """
     out, budget = Path(out), Budget(minutes, steps)
     check_start(out, seed)
+    announce(f"training on {data} into {out}: {budget}", quiet)
     demos, parts = selection.load(data, out, quiet)
     relative = found_in_words(demos, f"--set {RELATIVE}=true or =false says it otherwise")
-    if relative and not quiet and config is None and RELATIVE not in (changes or {}):
-        print(relative, file=sys.stderr)
+    if relative and config is None and RELATIVE not in (changes or {}):
+        announce(relative, quiet)
     config = with_goal(replace(config or fitting(demos, weights), **(changes or {})), goal)
     selection.check_lengths(demos, parts, config)
     with run_randomness(seed):
         start_network(config)  # weights that are not to be had are found out before anything is written
+    announce(data_line(demos, config), quiet)
+    announce_units(demos, config, changes or {}, quiet)
     augment = augmentable(demos) if selection.augment is None else selection.augment
     setup = prepare_in(out, demos, config, augment, goal).on(computing)
     threads = threads or (1 if minutes is None else calibrated_threads(config, setup, seed))
     with using_threads(threads):
         steps = calibrated_steps(budget, config, setup, seed)
     where = (selection.resize, selection.cache_folder, computing.device, computing.precision)
-    plan = TrainingPlan(data, steps, split_steps(steps, config), seed, augment, threads, goal, selection.task, *where)
+    tokenizer_steps, units = split_steps(steps, config), list(selection.units)
+    announce(steps_line(steps, tokenizer_steps, budget), quiet)
+    plan = TrainingPlan(data, steps, tokenizer_steps, seed, augment, threads, goal, selection.task, *where, units=units)
     plan = replace(plan, drop_episodes=selection.drop_episodes)
     with using_threads(threads), locked(out):
         check_start(out, seed)  # another training may have begun in the meantime
