@@ -130,8 +130,8 @@ ABLATIONS: dict[str, Ablation] = {
     "queries": Ablation(
         "Action queries, or answers at the observations?",
         {
-            "no queries": Variant({"action_queries": False}, steps=10_000),
-            "action queries": Variant({"action_queries": True}, steps=10_000),
+            name: Variant({"action_queries": asked, "bet_softmax_temperature": 0.3}, steps=10_000)
+            for name, asked in {"no queries": False, "action queries": True}.items()
         },
         "success_rate",
     ),
