@@ -322,6 +322,22 @@ def test_figures_keep_their_words_without_a_caption_and_papers_are_links() -> No
     assert "[arXiv 2403.03181](https://arxiv.org/abs/2403.03181), [arXiv 1711.00937](x)" in text
 
 
+LOADED = re.compile(
+    r"""<(?:script|link|img|iframe|source|video)\b[^>]*\b(?:src|href)=["']?https?:|@import|url\(["']?https?:"""
+)
+
+
+def test_no_page_loads_anything_from_elsewhere(site: Path, config: Any) -> None:
+    """Links may lead out of the site; scripts, styles, fonts and images come from it."""
+    assert LOADED.search("<script async src='https://a.b/c.js'>") and not LOADED.search('<a href="https://a.b">')
+    staged_files = [path for path in (site / "pages").rglob("*") if path.suffix in (".ipynb", ".qmd", ".md", ".css")]
+    sources = [*staged_files, *(REPO / "vqbet_course" / "templates").glob("*.html")]
+    assert not [path.name for path in sources if LOADED.search(path.read_text().replace('\\"', '"'))]
+    assert config["format"]["html"]["html-math-method"] == "mathml"
+    for theme in config["format"]["html"]["theme"].values():
+        assert "$web-font-path: false" in (site / "pages" / theme[1]).read_text()
+
+
 FRAMES = '<div class="frames"></div>'
 
 

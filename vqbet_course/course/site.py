@@ -90,7 +90,7 @@ def stage_notebooks(executed: Path, out: Path, links: Links) -> list[str]:
             unexecuted.append(path.stem)
         lab = LABS / path.name if is_lesson else None
         page = staged(notebook, json.loads(lab.read_text(encoding="utf-8")) if lab and lab.exists() else None)
-        page["cells"].insert(0, header(page, card_of(notebook, path.stem, out)))
+        page["cells"].insert(0, header(page, link_card(notebook, path.stem, out)))
         if is_lesson:
             downloads = {"lesson": path} | ({"lab": lab} if lab and lab.exists() else {})
             for kind, source in downloads.items():
@@ -110,7 +110,7 @@ def run_page(path: Path) -> dict[str, Any]:
         return json.loads((Path(scratch) / path.name).read_text(encoding="utf-8"))
 
 
-def card_of(notebook: dict[str, Any], name: str, out: Path) -> str:
+def link_card(notebook: dict[str, Any], name: str, out: Path) -> str:
     """The address of a page's picture for links to it: its first figure, written to `out`, or the site's."""
     outputs = (output for cell in notebook["cells"] for output in cell.get("outputs", ()))
     figures = (png for output in outputs if (png := output.get("data", {}).get("image/png")))
