@@ -23,14 +23,13 @@ from vqbet_course.core.hooks import Hook, TrainingStage
 from vqbet_course.core.io import read_json, write_json
 from vqbet_course.core.records import made_by
 from vqbet_course.demos import load_demos
-from vqbet_course.experiments.panel import Settings, config_for, first_action_error, jobs_of
+from vqbet_course.experiments.panel import Settings, build, config_for, first_action_error, jobs_of, learn_module
 from vqbet_course.policy import VQBeT, VQBeTPolicy
 from vqbet_course.rollout import rollout_metrics, rollouts
 from vqbet_course.tasks import open_source
-from vqbet_course.train import policy_stage, run_randomness, run_stage, split_steps, vqvae_stage
+from vqbet_course.train import run_randomness
 from vqbet_course.training.data import Setup, laptop_changes, prepare
 from vqbet_course.training.devices import Computing
-from vqbet_course.training.factory import build_network
 
 RESULT = Path(__file__).parent / "results" / "precision.json"
 
@@ -52,16 +51,11 @@ class MeanLoss(Hook):
 
 def trained(setup: Setup, config: Any, steps: int, seed: int) -> tuple[VQBeT, dict[str, float]]:
     """A network trained for so many steps, and its loss and CPU seconds."""
+    mean, budget = MeanLoss(), Budget(steps=steps)
     with run_randomness(seed):
-        network, mean = setup.computing.place(build_network(config)), MeanLoss()
-        first, began = split_steps(steps, config), time.process_time()
-        run_stage(vqvae_stage(network, setup.windows, first), seed)
-        stage = policy_stage(network, setup.windows, steps - first)
-        run_stage(stage, seed, hooks=[mean])
-    acting = stage.acting().eval()
-    assert isinstance(acting, VQBeT)
-    spent = time.process_time() - began
-    return acting, {"loss": sum(mean.losses) / len(mean.losses), "cpu_seconds": spent}
+        learned = learn_module(build("vqbet", config), setup, budget, seed, now=time.process_time, hooks=[mean])
+    assert isinstance(learned.module, VQBeT)
+    return learned.module, {"loss": sum(mean.losses) / len(mean.losses), "cpu_seconds": learned.seconds}
 
 
 def evaluated(network: VQBeT, setup: Setup, episodes: int) -> Iterator[dict[str, Any]]:
@@ -84,7 +78,7 @@ def main(data: str, steps: int, seeds: str, episodes: int) -> None:
     numbers = [int(seed) for seed in seeds.split(",")]
     for seed in numbers:
         job = jobs_of(["vqbet"], [seed], demos, settings)[0]
-        config = config_for("vqbet", job.demos, **laptop_changes(job.demos.contract))
+        config = config_for("vqbet", job.demos, **laptop_changes(job.demos))
         for precision in ("float32", "bfloat16"):
             key = {"seed": seed, "precision": precision, "steps": steps, "episodes": episodes}
             if any(row.items() >= key.items() for row in rows):

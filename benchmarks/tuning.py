@@ -23,18 +23,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from vqbet_course.baselines import BC, BeT, ChunkPolicy, FlowMatching
+from vqbet_course.baselines import BeT, ChunkPolicy
 from vqbet_course.core.budget import Budget
 from vqbet_course.core.configuration import ActingConfig, VQBeTConfig
 from vqbet_course.core.executor import completed, processes
 from vqbet_course.core.io import read_json, write_json
 from vqbet_course.core.records import made_by
 from vqbet_course.demos import Demos, load_demos
-from vqbet_course.experiments import lerobot_baselines
 from vqbet_course.experiments.panel import (
     POLICIES,
     Settings,
     Trained,
+    build,
     config_for,
     first_action_error,
     jobs_of,
@@ -46,7 +46,6 @@ from vqbet_course.tasks import open_source
 from vqbet_course.tasks.pusht.augmentation import augment_pusht, mirror_pusht
 from vqbet_course.train import run_randomness
 from vqbet_course.training.data import laptop_changes, prepare
-from vqbet_course.training.factory import build_frame, build_network
 
 RESULTS = Path(__file__).parent / "tuning" / "results"
 
@@ -106,14 +105,6 @@ ACTING: dict[str, list[tuple[int, float | None]]] = {
 }
 """Six ways to act for each policy: actions executed per decision, and the temperature of those that draw codes."""
 
-KINDS: dict[str, type[ChunkPolicy]] = {
-    "bc": BC,
-    "bet": BeT,
-    "act": lerobot_baselines.ACT,
-    "diffusion": lerobot_baselines.Diffusion,
-    "flow": FlowMatching,
-}
-
 
 @dataclass(frozen=True)
 class Trial:
@@ -146,7 +137,9 @@ def draw_trial(policy: str, number: int) -> Trial:
 
 def config_of(trial: Trial, demos: Demos) -> VQBeTConfig:
     """The configuration of a trial on these demonstrations."""
-    fields = laptop_changes(demos.contract) | trial.fields
+    fields = laptop_changes(demos) | trial.fields
+    if fields.get("vqvae_n_layers") == 1:
+        fields["sequentially_select"] = False
     if "action_chunk_size" in fields:
         fields["n_action_steps"] = 1
     return config_for(trial.policy, demos, **fields)
@@ -154,9 +147,7 @@ def config_of(trial: Trial, demos: Demos) -> VQBeTConfig:
 
 def build_trial(trial: Trial, config: VQBeTConfig) -> nn.Module:
     """The untrained module of a trial."""
-    if trial.policy == "vqbet":
-        return build_network(config)
-    return KINDS[trial.policy](config, build_frame(config), **trial.shape)
+    return build(trial.policy, config, **trial.shape)
 
 
 def ways_to_act(policy: str, config: VQBeTConfig) -> list[tuple[int, float | None]]:

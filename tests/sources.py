@@ -24,7 +24,7 @@ ENDS = np.cumsum(LENGTHS)
 
 @dataclass(frozen=True)
 class Truth:
-    """What a source holds: numbers {feature: (N, size)}, images {feature: (N, H, W, 3)}, frames a second."""
+    """What a source holds: numbers {feature: (N, size)}, images {feature: (N, H, W, 3)}, frames a second, 0: unstated."""
 
     numbers: dict[str, np.ndarray]
     fps: float
@@ -304,6 +304,25 @@ def recorded(folder: Path) -> tuple[Path, Truth]:
         array[:] = values
     numbers = {"observation.robot_eef_pose": pose, "observation.stage": stage, "action": action}
     return folder / "robot.zarr", Truth(numbers, 10.0, {})
+
+
+def authors(folder: Path) -> tuple[Path, Truth]:
+    """Arrays of the authors of VQ-BeT: episodes side by side, each as long as its mask says."""
+    seen, action = some_numbers(5, 0), some_numbers(3, 1)
+    place, longest = folder / "authors", max(end - start for _, start, end in spans())
+    place.mkdir()
+    stacked = {name: np.zeros((2, longest, size), np.float32) for name, size in (("observations", 5), ("actions", 3))}
+    mask = np.zeros((2, longest), bool)
+    for i, start, end in spans():
+        stacked["observations"][i, : end - start], stacked["actions"][i, : end - start] = (
+            seen[start:end],
+            action[start:end],
+        )
+        mask[i, : end - start] = True
+    for name, values in stacked.items():
+        np.save(place / f"{name}_seq.npy", values.transpose(1, 0, 2))
+    np.save(place / "existence_mask.npy", mask.T)
+    return place, Truth({"observation.state": seen, "action": action}, 0.0, {})
 
 
 Make = Callable[[Path], tuple[Path, Truth]]

@@ -338,3 +338,13 @@ def test_a_video_for_which_there_is_no_room_leaves_the_metrics(tiny_disk: Path, 
     assert "no space left" in refused("eval", run, "--episodes", 1, "--videos", 1, "--out", tiny_disk / "eval")
     assert json.loads((tiny_disk / "eval" / "run.json").read_text())["metrics"]["episodes"] == 1
     assert not list((tiny_disk / "eval").glob("*.mp4"))
+
+
+def test_episodes_too_short_for_a_window_are_named_as_in_the_source(refused: Say, tmp_path: Path) -> None:
+    data = write_npz(tmp_path / "data.npz", **arrays((40, 3, 50, 2, 30)))
+    (tmp_path / "split.json").write_text(json.dumps({"source": data, "n_episodes": 5, "train": [2, 3], "val": [0]}))
+    line = refused("train", "--data", data, "--steps", 3, "--no-augment", "--out", tmp_path / "run")
+    assert "episode 1 has 3 frames" in line and "--drop-episodes 1,3" in line
+    asked = ["--split", tmp_path / "split.json", "--no-augment", "--out", tmp_path / "run"]
+    assert "--drop-episodes 3," in refused("train", "--data", data, "--steps", 3, *asked)
+    assert not (tmp_path / "run").exists()

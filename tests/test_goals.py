@@ -20,7 +20,7 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.core.frames import StateFrame
 from vqbet_course.core.specs import GOAL
 from vqbet_course.demos import Demos, load_demos
-from vqbet_course.evaluation.evaluate import evaluate
+from vqbet_course.evaluation.evaluate import Conditions, evaluate
 from vqbet_course.evaluation.results import rows_of
 from vqbet_course.experiments.design import Hypothesis, judge_hypothesis
 from vqbet_course.experiments.panel import as_policy, build
@@ -307,7 +307,9 @@ def test_goals_and_perturbations_together() -> None:
 def test_a_run_with_goals_is_evaluated_at_any_pose(run: Path, tmp_path: Path) -> None:
     loaded = load_run(run)
     usual = evaluate(loaded, 1, seed=5, out=tmp_path / "a", videos=0, quiet=True)
-    moved = evaluate(loaded, 1, seed=5, out=tmp_path / "b", videos=1, goal_pose="180,300,1.0", quiet=True)
+    moved = evaluate(
+        loaded, 1, seed=5, out=tmp_path / "b", videos=1, conditions=Conditions(goal_pose="180,300,1.0"), quiet=True
+    )
     assert usual["goal_pose"] is None and moved["goal_pose"] == "180,300,1.0"
     assert usual["contract"]["resets"] != moved["contract"]["resets"]
     assert usual["episodes"][0]["failure"]["label"] and (tmp_path / "b" / "episode-5.mp4").exists()

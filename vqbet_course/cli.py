@@ -8,7 +8,7 @@ import errno
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,9 +17,19 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.course.profiles import CELL_TIMEOUT_S
 from vqbet_course.tasks import DEFAULT_TASK
 
+if TYPE_CHECKING:
+    from vqbet_course.experiments.panel import Settings
+
 PATH = click.Path(path_type=Path)
 
 FPS = click.option("--fps", type=float, help="Frames a second, where the source does not say.")
+UNIT = click.option(
+    "--unit",
+    "units",
+    multiple=True,
+    metavar="NAME=UNIT",
+    help="A unit that the source does not state, of a feature, or of the number of this name in all features.",
+)
 TASK = click.option(
     "--task",
     metavar="TASK",
@@ -110,10 +120,9 @@ def course(profile: str, only: str | None, out: Path) -> None:
 @cli.command()
 @click.option(
     "--data",
-    default="demo",
-    show_default=True,
     metavar="SOURCE",
-    help="`demo`, a path of any kind that `demos convert` reads, or a dataset id on the hub.",
+    help="`demo`, a path of any kind that `demos convert` reads, or a dataset id on the hub.  [default: the task's own; "
+    "without --task, demo]",
 )
 @click.option("--minutes", type=float, help="Train for about this long: calibrates, then fixes the steps.")
 @click.option("--steps", type=int, help="Train for exactly this many steps of both stages together.")
@@ -163,6 +172,8 @@ def course(profile: str, only: str | None, out: Path) -> None:
 )
 @click.option("--out", type=PATH, metavar="RUN", help="The run directory to make.")
 @click.option("--only-task", metavar="TEXT", help="Train on the episodes in which this task is done.")
+@click.option("--drop-episodes", metavar="N,N-N", help="Episodes to leave out, by number.")
+@UNIT
 @click.option("--resume", type=PATH, metavar="RUN", help="The interrupted run to continue.")
 @click.option(
     "--tensorboard",
@@ -173,7 +184,7 @@ def course(profile: str, only: str | None, out: Path) -> None:
 @PRECISION
 @TASK
 def train(
-    data: str,
+    data: str | None,
     out: Path | None,
     resume: Path | None,
     observe: str | None,
@@ -189,6 +200,7 @@ def train(
 
     from vqbet_course.core.hyperparameters import changes_from
     from vqbet_course.tasks import own_task
+    from vqbet_course.tasks.listing import data_of
     from vqbet_course.training import trainer
     from vqbet_course.training.devices import Computing
     from vqbet_course.training.runs import load_run
@@ -208,7 +220,8 @@ def train(
         seen, changes = observe.split(",") if observe is not None else None, changes_from(config, settings)
         chosen = {f.name: options.pop(f.name) for f in fields(trainer.Selection) if f.name in options}
         selection, computing = trainer.Selection(observe=seen, **chosen), Computing.asked(device, precision)
-        trainer.train(data, run, selection=selection, changes=changes, computing=computing, hooks=hooks, **options)
+        source = data_of(selection.task, data)
+        trainer.train(source, run, selection=selection, changes=changes, computing=computing, hooks=hooks, **options)
     found = load_run(run)
     where = "" if own_task(found.contract, found.plan.task) else " --offline SOURCE"
     click.echo(f"trained: {run}; see how it does with: vqbet-course eval {run}{where}")
@@ -301,10 +314,11 @@ def evaluate(
         found = comparison.evaluate_offline(loaded, offline, out, split, part)
         lines = [*comparison.describe_offline(found), f"written: {out / 'offline.json'} and {out / 'offline.html'}"]
     else:
-        starts = part if split else f"seed-{asked['seed']}"
-        out = out or folder / evaluation.evaluation_name(starts, asked["perturb"], asked["goal_pose"])
-        result = evaluation.evaluate(loaded, out=out, split=split, part=part, **asked)
-        lines = [*evaluation.summary_lines(result), f"written: {out / 'run.json'}"]
+        numbers = {name: asked.pop(name) for name in ("episodes", "seed", "videos")}
+        conditions = evaluation.Conditions(split=split, part=part, **asked)
+        out = out or folder / conditions.name(numbers["seed"])
+        result = evaluation.evaluate(loaded, out=out, conditions=conditions, **numbers)
+        lines = [*evaluation.summary_lines(result), *evaluation.written_lines(out, result, numbers["videos"])]
     for line in lines:
         click.echo(line)
 
@@ -374,13 +388,14 @@ def export(run: str, out: Path | None, kind: str, clip: bool, device: str, preci
     loaded = load_run(run)
     out = out or loaded.path / "pretrained_model"
     clipped = export_run(loaded, out, kind, clip, Computing.asked(device, precision))
-    click.echo(f"written: {out}; {clipped}")
+    for line in (f"written: {out}", *clipped):
+        click.echo(line)
 
 
 @cli.command("import")
 @click.argument("folder", type=PATH, metavar="PRETRAINED_DIR")
 @click.option("--out", type=PATH, required=True, metavar="RUN", help="The run directory to make.")
-@click.option("--unit", "units", multiple=True, metavar="FEATURE=UNIT", help="Repeat for more.")
+@UNIT
 @click.option("--fps", type=float, help="Frames a second.  [default: what the checkpoint or its dataset says]")
 def import_(folder: Path, out: Path, units: tuple[str, ...], fps: float | None) -> None:
     """Make a run of a LeRobot checkpoint, of LeRobot's own VQ-BeT or of this course's plugin."""
@@ -411,34 +426,12 @@ def import_(folder: Path, out: Path, units: tuple[str, ...], fps: float | None) 
 )
 @DEVICE
 @PRECISION
-def compare(
-    policies: str,
-    task: str | None,
-    data: str | None,
-    demos: int,
-    episodes: int,
-    seeds: str,
-    minutes: float | None,
-    steps: int | None,
-    videos: int,
-    jobs: int,
-    dask: str | None,
-    out: Path,
-    device: str,
-    precision: str,
-) -> None:
+def compare(policies: str, seeds: str, jobs: int, dask: str | None, out: Path, **asked: Any) -> None:
     """Train several policies on the same demonstrations and evaluate them alike. Continues an interrupted panel."""
-    from vqbet_course.core.budget import Budget
     from vqbet_course.experiments import panel
     from vqbet_course.experiments.report import ways_lines
-    from vqbet_course.training.devices import Computing
 
-    numbers, at = whole_numbers("--seeds", seeds), Computing.asked(device, precision)
-    budget = Budget(5.0 if minutes is None and steps is None else minutes, steps)
-    task, data = task_and_data(task, data)
-    settings = panel.Settings(
-        data, demos, episodes, budget, videos, task=task, device=at.device, precision=at.precision
-    )
+    numbers, settings = whole_numbers("--seeds", seeds), settings_of(**asked)
     result = panel.run_panel(policies.split(","), numbers, settings, out, jobs, dask)
     for line in ways_lines(result["results"]):
         click.echo(line)
@@ -546,26 +539,78 @@ def design(name: str, judge: Path | None, minutes: float, speeds: Path | None, o
         click.echo(f"{key} {verdict['verdict']}: {verdict['why']}")
 
 
+class DayAndTime(click.DateTime):
+    """A day and a time, like 2026-12-01T23:59."""
+
+    def __init__(self) -> None:
+        super().__init__(["%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The time that a text says."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is no day and time: give YYYY-MM-DDTHH:MM, like 2026-12-01T23:59", param, ctx)
+
+
+RULES = (
+    click.option(
+        "--keep",
+        type=click.Choice(["best", "last"]),
+        default="best",
+        show_default=True,
+        help="Which of a student's attempts counts.",
+    ),
+    click.option(
+        "--due",
+        type=DayAndTime(),
+        metavar="YYYY-MM-DDTHH:MM",
+        help="Day and time when labs were due, in this machine's clock, like 2026-12-01T23:59.",
+    ),
+    click.option(
+        "--penalty",
+        type=click.FloatRange(0, 100),
+        default=0.0,
+        show_default=True,
+        help="What each day begun after that costs: percent of the points that the attempt earned.",
+    ),
+)
+
+
+def by_rules[F: Callable[..., Any]](command: F) -> F:
+    """Give a command the options that say how attempts become a grade; they are the arguments of `Rules`."""
+    for option in reversed(RULES):
+        command = option(command)
+    return command
+
+
 @cli.command()
 @click.argument("submissions", type=PATH, metavar="SUBMISSION|FOLDER|ZIP")
 @click.option("--jobs", type=int, default=1, show_default=True, help="Submissions graded at the same time.")
 @click.option("--dask", metavar="ADDRESS", help="Grade on the workers of this Dask scheduler.")
 @click.option("--execute/--no-execute", default=True, show_default=True, help="Also run each notebook, for its reader.")
-@click.option("--regrade", is_flag=True, help="Grade anew what has its grade.")
+@click.option("--regrade", is_flag=True, help="Grade anew what has its grade; attempts and times stay as they are.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="NAME",
+    help="Grade only this student or file, by name as in class.html or by number; the rest of the class stays.",
+)
+@by_rules
 @click.option("--require-sandbox", is_flag=True, help="Refuse to grade where bubblewrap does not work.")
 @click.option("--out", type=PATH, default=Path("_runs/grades"), show_default=True, metavar="DIR")
-def grade(
-    submissions: Path, jobs: int, dask: str | None, execute: bool, regrade: bool, require_sandbox: bool, out: Path
-) -> None:
-    """Grade a lab, or a folder or zip file of them as a learning platform gives it. Exit status 1: some submission could
-    not be graded."""
+def grade(submissions: Path, execute: bool, out: Path, keep: str, due: Any, penalty: float, **how: Any) -> None:
+    """Grade a lab, or a folder or zip file of them as a learning platform gives it. --keep, --due and --penalty are for
+    the class's page: give those of `gradebook`. Exit status 1: some submission could not be graded."""
     from vqbet_course.grading import grader
+    from vqbet_course.grading.gradebook import Rules
+    from vqbet_course.grading.submissions import is_one
 
-    options = grader.Options(execute=execute)
-    problems = grader.grade(submissions, out, jobs, dask, options, regrade, require_sandbox)
+    options, rules = grader.Options(execute=execute), Rules(keep, due, penalty)
+    problems = grader.grade(submissions, out, options=options, rules=rules, **how)
     for name, problem in problems.items():
         click.echo(f"not graded: {name}: {problem}", err=True)
-    click.echo(f"written: {out / 'students' if grader.is_one(submissions) else out / 'class.html'}")
+    click.echo(f"written: {out / 'students' if is_one(submissions) else out / 'class.html'}")
     if problems:
         raise click.exceptions.Exit(1)
 
@@ -592,7 +637,7 @@ def release(numbers: str | None, out: Path) -> None:
     """Write the student editions of this version into a folder to hand out, with their checksums."""
     from vqbet_course.grading.editions import release as release_labs
 
-    written, removed = release_labs(out, numbers.split(",") if numbers else None)
+    written, removed = release_labs(out, numbers.split(",") if numbers is not None else None)
     say_removed(removed)
     for path in written:
         click.echo(f"written: {path}")
@@ -605,34 +650,6 @@ def say_removed(removed: list[Path]) -> None:
     """Name the files of an earlier run of the same command that it removed."""
     for path in removed:
         click.echo(f"removed, of an earlier run: {path}", err=True)
-
-
-RULES = (
-    click.option(
-        "--keep",
-        type=click.Choice(["best", "last"]),
-        default="best",
-        show_default=True,
-        help="Which of a student's attempts counts.",
-    ),
-    click.option(
-        "--due", type=click.DateTime(["%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]), help="Day and time when labs were due."
-    ),
-    click.option(
-        "--penalty",
-        type=click.FloatRange(0, 100),
-        default=0.0,
-        show_default=True,
-        help="Percent of the points that each day begun after that costs.",
-    ),
-)
-
-
-def by_rules[F: Callable[..., Any]](command: F) -> F:
-    """Give a command the options that say how attempts become a grade; they are the arguments of `Rules`."""
-    for option in reversed(RULES):
-        command = option(command)
-    return command
 
 
 @cli.command()
@@ -654,22 +671,41 @@ def feedback(grades: Path, out: Path, **rules: Any) -> None:
 @GRADES
 @click.option("--format", "kind", type=click.Choice(["moodle", "canvas", "json"]), default="moodle", show_default=True)
 @click.option("--lab", metavar="NN", help="Only this lab, by number.  [default: all; Moodle takes one]")
+@click.option(
+    "--worksheet",
+    type=PATH,
+    metavar="FILE",
+    help="Fill in this grading worksheet, as your Moodle gave it, in whatever language.",
+)
+@click.option("--grade-column", metavar="NAME", help="The worksheet's column for grades, where that is not clear.")
 @by_rules
 @click.option("--out", type=PATH, required=True, metavar="FILE")
-def gradebook(grades: Path, kind: str, lab: str | None, out: Path, **rules: Any) -> None:
+def gradebook(
+    grades: Path, kind: str, lab: str | None, worksheet: Path | None, grade_column: str | None, out: Path, **rules: Any
+) -> None:
     """Write the grade book of a class for Moodle or Canvas, or all that is known as JSON. GRADES is the folder that
     `grade --out` wrote."""
     from vqbet_course.core.io import write_json, write_text
     from vqbet_course.grading import gradebook as books
+    from vqbet_course.grading import platforms
 
-    rows = books.existing(grades)
-    entries = books.book(rows, books.Rules(**rules))
+    if kind != "moodle" and (worksheet or grade_column):
+        raise BadInput(f"--format {kind} has no worksheet: --worksheet and --grade-column are Moodle's")
+    if grade_column and not worksheet:
+        raise BadInput("--grade-column names a column of --worksheet; give that, too")
+    rows, rule = books.existing(grades), books.Rules(**rules)
+    entries = books.book(rows, rule)
     entries = entries if lab is None else books.of_lab(entries, lab)
     if kind == "json":
-        exercises = [e for e in books.item_statistics(rows) if lab is None or e["lab"].split("_")[0] == lab]
+        labs = {entry["lab"] for entry in entries}
+        exercises = [e for e in books.item_statistics(books.counted_rows(rows, rule)) if e["lab"] in labs]
         write_json(out, {"students": entries, "exercises": exercises})
+    elif worksheet:
+        write_text(out, platforms.filled_worksheet(entries, worksheet, grade_column))
     else:
-        write_text(out, books.as_csv(entries, kind))
+        write_text(out, platforms.as_csv(entries, kind))
+    if unknown := platforms.without_number(entries, kind):
+        click.echo(f"{kind.capitalize()} will not find, for want of its number: {', '.join(unknown)}", err=True)
     click.echo(f"written: {out}")
 
 
@@ -721,7 +757,7 @@ def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, t
 @click.option("--jobs", type=int, default=1, show_default=True, help="Processes that read and encode.")
 @choosing
 @TASK
-@click.option("--unit", "units", multiple=True, metavar="FEATURE=UNIT", help="A unit that the source does not state.")
+@UNIT
 def convert(
     sources: tuple[str, ...],
     out: Path,
@@ -778,19 +814,21 @@ def split(
     from vqbet_course.core.io import write_json
     from vqbet_course.datasets.splits import split_demos, stated_split
     from vqbet_course.demos import load_demos
-    from vqbet_course.tasks import open_source
+    from vqbet_course.tasks import open_source, task_of
 
     if (parts is None) == (n_train is None or n_val is None):
         raise click.UsageError("give --train N and --val N, or --parts TRAIN,VAL")
+    opened = open_source(source, task=task)
     if parts is not None:
-        made = stated_split(open_source(source, task=task), parts.split(","))
+        made = stated_split(opened, parts.split(","))
     else:
-        made = split_demos(load_demos(open_source(source, task=task)), n_train or 0, n_val or 0, seed)
+        made = split_demos(load_demos(opened), n_train or 0, n_val or 0, seed)
+    offline = "" if task_of(opened.contract) else f" --offline {source}"
     write_json(out, made.to_dict())
     click.echo(f"{len(made.train)} to train on, {len(made.val)} to validate, {len(made.stress)} for the stress test")
     click.echo(
         f"written: {out}; use it with: vqbet-course train --data {source} --split {out}, then "
-        f"vqbet-course eval RUN --split {out}"
+        f"vqbet-course eval RUN{offline} --split {out}"
     )
 
 
@@ -819,7 +857,8 @@ def task_and_data(task: str | None, data: str | None) -> tuple[str, str]:
     """The task, by default the one that the data show, and the SOURCE, by default the task's own.
 
     Raises BadInput for data that show none, and for a task that has none."""
-    from vqbet_course.tasks import get_task, open_source, task_of
+    from vqbet_course.tasks import open_source, task_of
+    from vqbet_course.tasks.listing import data_of
 
     if task is None and data is not None:
         own = task_of(open_source(data).contract)
@@ -827,13 +866,27 @@ def task_and_data(task: str | None, data: str | None) -> tuple[str, str]:
             raise BadInput(f"{data}: of no task that is known; say with --task whose demonstrations they are")
         task = own.name
     task = task or DEFAULT_TASK
-    data = data or get_task(task).data
-    if data is None:
-        raise BadInput(
-            f"{task} has no demonstrations of its own; give --data SOURCE, or make some with: "
-            f"vqbet-course demos make --task {task} --out DIR"
-        )
-    return task, data
+    return task, data_of(task, data)
+
+
+def settings_of(
+    task: str | None,
+    data: str | None,
+    minutes: float | None,
+    steps: int | None,
+    device: str,
+    precision: str,
+    **asked: int,
+) -> "Settings":
+    """The settings of a panel that the options of `compare` state; 5 minutes where they state no budget."""
+    from vqbet_course.core.budget import Budget
+    from vqbet_course.experiments.panel import Settings
+    from vqbet_course.training.devices import Computing
+
+    at = Computing.asked(device, precision)
+    budget = Budget(5.0 if minutes is None and steps is None else minutes, steps)
+    task, data = task_and_data(task, data)
+    return Settings(data, budget=budget, task=task, device=at.device, precision=at.precision, **asked)
 
 
 def given_options(names: Iterable[str]) -> list[str]:

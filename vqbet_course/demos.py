@@ -35,7 +35,8 @@ class Demos:
 
     observation {name: (N, size)} and action (N, A), float32 in the source's units, images
     (N, 3, height, width) uint8, on the disk; episode_ends (E,), the frame after the last of each; fps,
-    frames a second; source, where they are from; units {name: unit}, where it states them.
+    frames a second; source, where they are from; units {name: unit} and names {name: of
+    each number}, where it states them.
     """
 
     observation: dict[str, np.ndarray]
@@ -44,6 +45,7 @@ class Demos:
     fps: float
     source: str
     units: dict[str, str] = field(default_factory=dict)
+    names: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_frames(self.source, self.columns, self.episode_ends)
@@ -64,7 +66,7 @@ class Demos:
     @property
     def contract(self) -> Contract:
         """Names, sizes, units and ranges of the features, and the rate."""
-        return Contract.of(self.columns, self.units, self.fps)
+        return Contract.of(self.columns, self.units, self.fps, self.names)
 
     def select(self, episodes: list[int] | np.ndarray) -> "Demos":
         """Only these episodes, in this order."""
@@ -86,7 +88,7 @@ def load_demos(source: Source, observe: Sequence[str] | None = None,
     action, ends = columns.pop("action"), np.cumsum([len(episode) for episode in episodes])
     if observe is not None:
         columns = observed(source, episodes, columns, observe, cache)
-    return Demos(columns, action, ends, fps, source.path, source.units)
+    return Demos(columns, action, ends, fps, source.path, source.units, source.names)
 
 # %% ../nbs/07_demos.ipynb #5d0c17a1
 def span_of(low: Tensor, high: Tensor) -> Tensor:

@@ -29,7 +29,8 @@ def sample_codes(logits: Tensor, temperature: float, uniform: Tensor) -> Tensor:
 
     Args: logits (..., K); temperature, where 0 takes the most probable code;
     uniform (...), a draw in [0, 1) for each row, put through the inverse of the
-    cumulative sum. Raises ValueError for a temperature below 0.
+    cumulative sum, which rounding may end below 1; the codes are 0..K-1 all the same.
+    Raises ValueError for a temperature below 0.
     """
     if temperature < 0:
         raise ValueError(f"temperature {temperature} is negative; use 0 for the most "

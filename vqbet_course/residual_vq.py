@@ -139,8 +139,9 @@ class ResidualVQ(nn.Module):
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Quantized:
         """Values of x (B, D), summed over the layers; codes (B, G); commit_loss (G,).
 
-        Each layer passes its gradient to x, so that of the values arrives G times; each
-        loss has one, too. All layers draw from `generator`.
+        What is subtracted for the next layer has no gradient. So each layer passes that
+        of its values to x, which gets it G times; each loss has one, too. All layers
+        draw from `generator`.
         """
         residual, values = x, torch.zeros_like(x)
         codes, losses = [], []
@@ -155,7 +156,7 @@ class ResidualVQ(nn.Module):
     def lookup(self, codes: Tensor) -> Tensor:
         """Sums (B, D) of the vectors of codes (B, g), those of the first g layers.
 
-        Raises BadInput unless 1 <= g <= G and all codes lie in 0..K-1.
+        Raises BadInput unless codes have two axes, 1 <= g <= G, and all lie in 0..K-1.
         """
         G, K, _ = self.codebooks.shape
         if codes.ndim != 2 or not 1 <= codes.shape[1] <= G:

@@ -196,9 +196,10 @@ def rollout_metrics(episodes: Sequence[Rollout], task: World = None) -> dict[str
     }
 
 # %% ../nbs/09_rollout.ipynb #d9de5ec4
-def metrics_in_words(metrics: dict[str, Any]) -> str:
-    """The metrics of `rollout_metrics` in one line."""
+def metrics_in_words(metrics: dict[str, Any], progress: str = "coverage") -> str:
+    """The metrics of `rollout_metrics` in one line; `progress` is the task's `progress_name`."""
     low, high = metrics["success_ci95"]
     return (f"{metrics['episodes']} episodes: success {metrics['success_rate']:.0%} (95 % interval {low:.0%} to "
-            f"{high:.0%}), average max reward {metrics['avg_max_reward']:.3f}, average max coverage "
-            f"{metrics['avg_max_coverage']:.3f}, average final coverage {metrics['avg_final_coverage']:.3f}")
+            f"{high:.0%}), average max reward {metrics['avg_max_reward']:.3f}, "
+            f"average max {progress} {metrics['avg_max_coverage']:.3f}, "
+            f"average final {progress} {metrics['avg_final_coverage']:.3f}")

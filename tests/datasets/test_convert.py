@@ -560,25 +560,37 @@ def test_the_command_converts(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def reach(tmp_path: Path) -> Path:
+def point_robot(tmp_path: Path) -> Path:
     """Demonstrations of a robot that is not PushT's; nothing in the file says in which units."""
-    path, place = tmp_path / "reach.npz", np.linspace(1, 0, 24).reshape(12, 2)
+    path, place = tmp_path / "point.npz", np.linspace(1, 0, 24).reshape(12, 2)
     np.savez(path, state=place, action=-0.1 * place, episode_ends=[6, 12])
     return path
 
 
-def test_the_units_of_another_robot_are_stated_when_it_is_converted(reach: Path, tmp_path: Path) -> None:
+def refusal(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What a command that writes says on stderr when it refuses."""
+    assert cli.main([*words, "--out", str(tmp_path / "never")]) == 2 and not (tmp_path / "never").exists()
+    return capsys.readouterr().err
+
+
+def test_the_units_of_another_robot_are_stated_when_it_is_converted(
+    point_robot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked = ["--fps", "10", "--unit", "observation.state=m", "--unit", "action=m"]
-    assert cli.main(["demos", "convert", str(reach), "--out", str(tmp_path / "out"), *asked]) == 0
+    assert cli.main(["demos", "convert", str(point_robot), "--out", str(tmp_path / "out"), *asked]) == 0
     stated = Contract({"observation.state": Field(2, "m")}, Field(2, "m"), 10.0)
+    assert "known are deg, rad" in refusal(
+        ["demos", "convert", str(point_robot), "--unit", "action=parsec"], tmp_path, capsys
+    )
     assert stated.difference(load_demos(open_source(str(tmp_path / "out"))).contract) is None
 
 
 @pytest.mark.parametrize("unit", ["m", "action", "action=", "state=m"])
 def test_a_unit_of_nothing_is_one_line(
-    unit: str, reach: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    unit: str, point_robot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert (
-        cli.main(["demos", "convert", str(reach), "--out", str(tmp_path / "out"), "--fps", "10", "--unit", unit]) == 2
+        cli.main(["demos", "convert", str(point_robot), "--out", str(tmp_path / "out"), "--fps", "10", "--unit", unit])
+        == 2
     )
     assert "a feature out of observation.state, action" in capsys.readouterr().err and not (tmp_path / "out").exists()

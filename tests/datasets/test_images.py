@@ -136,7 +136,9 @@ def test_it_is_evaluated_before_a_camera(run: Run, tmp_path: Path, monkeypatch: 
     short = dataclasses.replace(PUSHT_TASK, horizon=4)
     monkeypatch.setattr("vqbet_course.tasks.pusht.environment.PUSHT_TASK", short)
     monkeypatch.setattr("vqbet_course.evaluation.evaluate.latency", lambda *_: {"latency_ms": {}})
-    result = evaluate.evaluate(run, 2, 7, tmp_path, videos=0, perturb=["frozen-frames"], quiet=True)
+    result = evaluate.evaluate(
+        run, 2, 7, tmp_path, videos=0, conditions=evaluate.Conditions(perturb=["frozen-frames"]), quiet=True
+    )
     assert [*result["contract"]["data"]["observation"]] == SEES
     assert len(result["episodes"]) == 2 and json.loads((tmp_path / "run.json").read_text()) == result
     played = rollouts(run.policy, run.normalizer, [7], lambda: WithCamera(make_pusht()))

@@ -12,6 +12,7 @@ from sources import MAKERS, npz, states
 from vqbet_course import cli
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.datasets.inspection import inspect_source, longest_run, plot, table_of
+from vqbet_course.datasets.readers import with_units
 from vqbet_course.demos import Normalizer, load_demos, make_windows
 from vqbet_course.tasks import open_source
 
@@ -45,7 +46,10 @@ def test_the_report_counts_what_there_is(tmp_path: Path) -> None:
     assert report["lengths"] == {"shortest": 4, "median": 5.0, "longest": 6}
     assert [report[k] for k in ("robot", "operator", "license", "cameras")] == ["unstated"] * 3 + [[]]
     action = truth.numbers["action"]
-    assert report["features"]["action"] == {
+    found = report["features"]["action"]
+    ends = list(zip(action.min(0).tolist(), action.max(0).tolist(), strict=True))
+    assert [(row["low"], row["high"]) for row in found.pop("numbers")] == ends
+    assert found == {
         "shape": [2],
         "unit": "px",
         "low": float(action.min()),
@@ -55,7 +59,8 @@ def test_the_report_counts_what_there_is(tmp_path: Path) -> None:
     demos = load_demos(open_source(str(path)))
     windows = make_windows(demos, Normalizer.fit(demos), SMALL.n_obs_steps, SMALL.n_queries, SMALL.action_chunk_size)
     assert (report["windows"], report["chunks"]) == (len(windows.chunk_index), len(windows.chunks))
-    assert inspect_source(open_source(str(path))).report["too_short"] == 2  # chunks of 8
+    long = replace(SMALL, action_chunk_size=8, n_action_steps=8)
+    assert inspect_source(open_source(str(path)), long).report["too_short"] == 2
 
 
 def test_what_is_missing_is_counted_not_refused(tmp_path: Path) -> None:
@@ -109,3 +114,29 @@ def test_a_source_without_a_rate_is_inspected(tmp_path: Path) -> None:
     inspection = inspect_source(source)
     assert inspection.report["fps"] == "unstated" and "unstated frames a second" in table_of(inspection.report)
     plot(inspection, tmp_path / "plot.png")
+
+
+def test_every_number_has_its_name_unit_and_range(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = np.column_stack([np.linspace(-40, 50, 60), np.full(60, 0.25), np.linspace(0.25, 0.26, 60)])
+    np.savez(tmp_path / "raw.npz", state=state, action=state[:, :2], episode_ends=[30, 60])
+    source = with_units(open_source(str(tmp_path / "raw.npz"), 10), ["observation.state=deg"])
+    rows = inspect_source(source, quiet=True).report["features"]["observation.state"]["numbers"]
+    assert [(row["low"], row["varies"]) for row in rows] == [
+        (-40.0, "varies"),
+        (0.25, "constant"),
+        (0.25, "hardly varies"),
+    ]
+    assert all(row["unit"] == "deg" for row in rows)
+    table = table_of(inspect_source(replace(source, names={"action": ["pan", "grip"]}), quiet=True).report)
+    lines = [line.split() for line in table.splitlines()]
+    assert ["pan", "unstated", "-40", "50"] in lines and ["grip", "unstated", "0.25", "0.25", "constant"] in lines
+
+
+def test_what_cannot_be_used_is_dropped_by_one_command(tmp_path: Path) -> None:
+    arrays = walk(tmp_path, 4)
+    arrays["state"][70, 0] = np.nan
+    arrays["episode_ends"] = np.array([60, 120, 122, 240])
+    np.savez(tmp_path / "walk.npz", **arrays)  # type: ignore[arg-type]
+    table = table_of(inspect_source(open_source(str(tmp_path / "walk.npz"), task="none"), quiet=True).report)
+    assert "episode 2: 2 frames, too few for a window" in table
+    assert table.endswith("vqbet-course demos convert ... --drop-episodes 1,2")

@@ -108,6 +108,12 @@ def test_one_task_alone_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[s
     dataset = with_tasks(tmp_path)
     chosen = open_source(str(dataset), choice=Choice(only_task=TASKS[0]))
     assert [len(episode) for episode in chosen.sound_episodes()] == [4]
+    assert chosen.all_tasks == (TASKS[0],) == (chosen.task,)
+    out = write_dataset(chosen, tmp_path / "one", quiet=True)
+    assert open_source(str(out)).all_tasks == (TASKS[0],)
+    assert not any(
+        name in file.read_text() for name in TASKS[1:] for file in (out / "README.md", out / "meta/info.json")
+    )
     assert "'close the drawer'" in complaint(open_source, str(dataset), choice=Choice(only_task="sing"))
     assert cli.main(["demos", "inspect", str(dataset)]) == 0
     assert f"1 episodes: {TASKS[2]}" in capsys.readouterr().out
@@ -383,11 +389,38 @@ def test_a_bad_episode_can_be_dropped(tmp_path: Path, capsys: pytest.CaptureFixt
     action = some_numbers(2, 1)
     action[7] = np.nan
     path, _ = npz(tmp_path, state=some_numbers(3, 0), action=action)
-    assert "--drop-episodes" in refused(capsys, tmp_path / "out", str(path), "--fps", "10")
+    line = refused(capsys, tmp_path / "out", str(path), "--fps", "10")
+    assert line.endswith("vqbet-course demos convert ... --drop-episodes 1")
     kept = open_source(str(path), 10, choice=Choice(drop_episodes=frozenset({1})))
     assert np.array_equal(numbers(kept, "action"), action[:6])
     assert "has no episode 5" in refused(capsys, tmp_path / "out", str(path), "--fps", "10", "--drop-episodes", "5")
     assert "leaves no episode" in refused(capsys, tmp_path / "out", str(path), "--fps", "10", "--drop-episodes", "0-1")
+
+
+def test_the_command_that_drops_names_what_was_dropped_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    action = np.arange(96.0).reshape(48, 2)
+    action[[13, 37]] = np.nan
+    path = tmp_path / "raw.npz"
+    np.savez(path, state=np.ones((48, 3)), action=action, episode_ends=[12, 24, 36, 48])
+    asked = [str(path), "--fps", "10"]
+    assert refused(capsys, tmp_path / "out", *asked).endswith("--drop-episodes 1")
+    assert refused(capsys, tmp_path / "out", *asked, "--drop-episodes", "1").endswith("--drop-episodes 1,3")
+    assert cli.main(["demos", "inspect", str(path), "--drop-episodes", "1"]) == 0
+    assert "convert ... --drop-episodes 1,3" in capsys.readouterr().out
+    assert cli.main(["demos", "convert", *asked, "--drop-episodes", "1,3", "--out", str(tmp_path / "out")]) == 0
+
+
+def test_what_cannot_be_read_can_be_dropped(tmp_path: Path) -> None:
+    for e, columns in enumerate(("a,action", "a,action", "b,action", "a,action")):
+        (tmp_path / "raw" / f"episode_{e}").mkdir(parents=True)
+        rows = "".join(f"{i / 10},{i},{i}\n" for i in range(12))
+        (tmp_path / "raw" / f"episode_{e}" / "log.csv").write_text(f"timestamp,{columns}\n{rows}")
+    said = complaint(lambda: list(open_source(str(tmp_path / "raw")).sound_episodes()))
+    assert "vqbet-course demos convert ... --drop-episodes 2" in said
+    kept = open_source(str(tmp_path / "raw"), choice=Choice(drop_episodes=frozenset({2})))
+    assert len(list(kept.sound_episodes())) == 3
 
 
 def test_an_episode_that_was_removed_by_hand_can_be_passed_over(tmp_path: Path) -> None:

@@ -31,9 +31,9 @@ def circling(turned: float, touches: bool = True) -> Rollout:
 
 @pytest.mark.parametrize(
     ("turned", "touches", "way"),
-    [(-2.0, True, "left"), (2.0, True, "right"), (0.5, True, "neither"), (2.0, False, "neither")],
+    [(-2.0, True, "left"), (2.0, True, "right"), (0.5, True, None), (2.0, False, None)],
 )
-def test_a_way_is_told_by_the_turn_up_to_the_first_contact(turned: float, touches: bool, way: str) -> None:
+def test_a_way_is_told_by_the_turn_up_to_the_first_contact(turned: float, touches: bool, way: str | None) -> None:
     episode = circling(turned, touches)
     assert way_round(np.array(episode.truth), episode.contact) == way
 

@@ -12,7 +12,7 @@ from vqbet_course.cli import main
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import TaskContract
 from vqbet_course.demos import Demos, Normalizer
-from vqbet_course.evaluation.evaluate import evaluate, evaluation_name, summary_lines
+from vqbet_course.evaluation.evaluate import Conditions, evaluate, summary_lines, written_lines
 from vqbet_course.experiments.panel import config_for
 from vqbet_course.rollout import rollouts
 from vqbet_course.tasks import get_task, navigation
@@ -60,9 +60,10 @@ def test_without_a_folder_it_goes_below_the_run(run: Run) -> None:
 
 
 def test_what_is_disturbed_or_told_another_goal_is_another_evaluation() -> None:
-    assert evaluation_name("seed-3", [], None) == "seed-3"
-    assert evaluation_name("val", ["shove=60", "friction"], None) == "val-shove=60-friction"
-    assert evaluation_name("seed-3", [], "random") == "seed-3-goal=random"
+    assert Conditions().name(3) == "seed-3"
+    disturbed = Conditions(split=Path("split.json"), perturb=["shove=60", "friction"])
+    assert disturbed.name(3) == "val-shove=60-friction"
+    assert Conditions(goal_pose="random").name(3) == "seed-3-goal=random"
 
 
 def test_what_is_told_of_an_evaluation() -> None:
@@ -87,6 +88,15 @@ def test_what_is_told_of_an_evaluation() -> None:
         "a shove cost coverage in 3 episodes: 2 recovered it, half of them within 41.5 steps",
         "2 failed: planning 1, control 1",
     ]
+
+
+def test_it_is_told_where_the_videos_are(tmp_path: Path) -> None:
+    result = {"episodes": [{"seed": seed} for seed in (5, 6, 7)]}
+    assert written_lines(tmp_path, result, 2) == [f"written: {tmp_path / 'run.json'}"]  # a task that nobody draws
+    for seed in (5, 6, 7):
+        (tmp_path / f"episode-{seed}.mp4").touch()
+    assert f"{tmp_path / 'episode-5.mp4'} and 1 more" in written_lines(tmp_path, result, 2)[1]
+    assert written_lines(tmp_path, result, 1)[1].endswith("episode-5.mp4")
 
 
 @pytest.mark.parametrize("numbers", [{"episodes": 0}, {"episodes": -1}, {"seed": -1}, {"videos": -1}])
@@ -146,7 +156,7 @@ def navigator(tmp_path: Path, run: Run) -> Run:
 
 
 def test_the_navigation_toy_is_evaluated_like_pusht(navigator: Run) -> None:
-    written = evaluate(navigator, 3, seed=5, task="navigation", videos=1, quiet=True)
+    written = evaluate(navigator, 3, seed=5, conditions=Conditions(task="navigation"), videos=1, quiet=True)
     assert TaskContract.from_dict(written["contract"]).horizon == 50
     assert {p.name for p in (navigator.path / "eval" / "seed-5").iterdir()} == {
         "run.json",
@@ -155,7 +165,7 @@ def test_the_navigation_toy_is_evaluated_like_pusht(navigator: Run) -> None:
     }  # nobody draws it
     assert all(e["max_coverage"] == e["success"] for e in written["episodes"])
     with pytest.raises(BadInput, match="action: 2 numbers in m against 2 numbers in px"):
-        evaluate(navigator, 3, task="pusht", quiet=True)
+        evaluate(navigator, 3, conditions=Conditions(task="pusht"), quiet=True)
 
 
 REACH = """
@@ -184,7 +194,7 @@ def test_an_environment_of_ones_own_needs_a_contract_and_a_file(
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend("")
     (tmp_path / "reach_in_a_test.py").write_text(REACH)
-    written = evaluate(navigator, 2, task="reach_in_a_test:Reach", videos=0, quiet=True)
+    written = evaluate(navigator, 2, conditions=Conditions(task="reach_in_a_test:Reach"), videos=0, quiet=True)
     assert [e["steps"] for e in written["episodes"]] == [7, 7]
 
 

@@ -15,7 +15,7 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import write_json
 from vqbet_course.datasets.splits import Split
 from vqbet_course.demos import load_demos
-from vqbet_course.evaluation.evaluate import demos_trained_on, evaluate, visited
+from vqbet_course.evaluation.evaluate import Conditions, demos_trained_on, evaluate, visited
 from vqbet_course.evaluation.held_out import held_out, held_out_action_error
 from vqbet_course.experiments.reproduce import evaluation_command
 from vqbet_course.tasks import open_source
@@ -114,6 +114,8 @@ def test_what_was_trained_on_is_not_held_out(place: Path, run: Run, tmp_path: Pa
     ]:
         write_json(tmp_path / "split.json", split.to_dict())
         with pytest.raises(BadInput, match=said):
-            evaluate(run, split=tmp_path / "split.json", part=part, out=tmp_path / "out", quiet=True)
+            evaluate(
+                run, conditions=Conditions(split=tmp_path / "split.json", part=part), out=tmp_path / "out", quiet=True
+            )
     assert not (tmp_path / "out").exists()
     assert cli.main(["eval", str(run.path), "--split", str(tmp_path / "nowhere.json")]) == 2

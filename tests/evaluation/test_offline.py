@@ -1,6 +1,7 @@
 """Evaluation without a simulator: errors in the robot's own unit, against baselines that look at nothing."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from vqbet_course.core.specs import Contract, Field
 from vqbet_course.datasets.readers import DEMO_FOLDER
 from vqbet_course.datasets.splits import same_source
 from vqbet_course.evaluation.held_out import Decisions, unit_remedy
-from vqbet_course.evaluation.offline import decided_codes, errors_of, roughness
+from vqbet_course.evaluation.offline import against_baselines, decided_codes, errors_of, means_in_words, roughness
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,11 @@ def arm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def page_of(arm: Path) -> str:
+    """The report page of the evaluation of all held-out episodes."""
+    return (arm / "run" / "eval" / "offline" / "offline.html").read_text()
+
+
 def test_held_out_episodes_are_compared_in_their_own_unit(arm: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["eval", str(arm / "run"), "--offline", str(arm / "data")]
     assert cli.main(asked) == 0
@@ -54,7 +60,12 @@ def test_held_out_episodes_are_compared_in_their_own_unit(arm: Path, capsys: pyt
     trained = json.loads((arm / "split.json").read_text())["train"]
     assert result["episodes"] == [e for e in range(6) if e not in trained]
     assert result["unit"] == "deg" and " deg" in said and " px" not in said
-    assert list(result["errors"]) == ["1", "4", "8"] and len(result["errors"]["8"]["policy"]) == 3
+    assert f"{len(result['episodes'])} held-out episodes" in said and result["held_out"] is True
+    assert f"verdict: {result['verdict']['sentence']}" in said and result["verdict"]["sentence"] in page_of(arm)
+    assert all(f"; {name}: " in said and name in page_of(arm) for name in ("stay", "repeat the last move"))
+    chunk = result["config"]["action_chunk_size"]
+    assert list(result["errors"]) == ["1", f"{chunk // 2}", f"{chunk}"] and chunk > 2
+    assert len(result["errors"][f"{chunk}"]["policy"]) == 3
     assert all(np.isfinite(v).all() for errors in result["errors"].values() for v in errors.values())
     assert result["latency_ms"]["period"] == pytest.approx(1000 / 30)
     assert 0 <= result["tokens"]["unseen"] <= 1
@@ -128,6 +139,31 @@ def test_errors_are_those_of_each_joint_and_of_each_baseline() -> None:
     errors = errors_of(Decisions(done + 0.5, done, np.zeros((1, 2), int), np.zeros(1, int)), before)
     assert errors["1"] == {"policy": [0.5, 0.5], "stay": [1.0, 0.0], "repeat": [0.0, 0.0]}
     assert errors["4"] == {"policy": [0.5, 0.5], "stay": [4.0, 0.0], "repeat": [0.0, 0.0]}
+
+
+def test_the_verdict_is_that_of_the_end_of_the_chunk_in_shares_of_each_range() -> None:
+    spans = np.array([100.0, 1.0])  # degrees beside a gripper
+    poor = {"policy": [9.0, 0.9], "stay": [9.5, 0.2], "repeat": [20.0, 0.5]}
+    good = {"policy": [9.0, 0.1], "stay": [9.5, 0.2], "repeat": [8.5, 0.3]}
+    worse = against_baselines({"1": good, "8": poor}, spans)
+    assert not worse["better"] and "no better than to stay at 8 steps ahead" in worse["sentence"]
+    better = against_baselines({"1": poor, "8": good}, spans)
+    assert better["better"] and better["sentence"].endswith("both baselines at 8 steps ahead, not at 1")
+
+
+def test_means_are_those_of_each_unit() -> None:
+    assert means_in_words([1.0, 2.0, 30.0], ["deg", "deg", "%"]) == "1.5 deg, 30 %"
+
+
+def test_what_a_checkpoint_was_trained_on_is_not_known(arm: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Path(shutil.copytree(arm / "run", arm / "imported", ignore=shutil.ignore_patterns("split.json", "eval")))
+    plan = json.loads((run / "train_state.json").read_text())
+    (run / "train_state.json").write_text(json.dumps(plan | {"data": "checkpoint", "steps": 0, "vqvae_steps": 0}))
+    for asked in ([], ["--split", str(arm / "split.json")]):
+        assert cli.main(["eval", str(run), "--offline", str(arm / "data"), "--out", str(arm / "unknown"), *asked]) == 0
+        said, page = capsys.readouterr().out, (arm / "unknown" / "offline.html").read_text()
+        assert "does not say whether it was trained on them" in said and "held-out" not in said + page
+        assert json.loads((arm / "unknown" / "offline.json").read_text())["held_out"] is None
 
 
 def test_tokens_and_smoothness() -> None:

@@ -33,7 +33,7 @@ def tuning() -> ModuleType:
 def test_trial_0_is_the_panels_policy_and_all_others_can_be_built(tuning: ModuleType, policy: str) -> None:
     demos = load_demos(open_source("demo"))
     first = tuning.draw_trial(policy, 0)
-    config = config_for(policy, demos, **laptop_changes(demos.contract))
+    config = config_for(policy, demos, **laptop_changes(demos))
     assert tuning.config_of(first, demos) == config
     with torch.device("meta"):
         assert str(tuning.build_trial(first, config)) == str(build(policy, config))

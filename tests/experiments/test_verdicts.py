@@ -143,6 +143,15 @@ def test_who_goes_round_the_t_both_ways(vqbet: float | None, bc: float, expected
         assert f"vqbet from {vqbet:.0%} of the starts" in found[0]["why"]
 
 
+def test_claims_are_judged_only_where_they_apply() -> None:
+    """No second route was tried, and every episode is won or lost, without degrees between."""
+    names = ("bc", "diffusion-ddpm100", "vqbet")
+    claimed = [c["claim"] for c in claims([result(n, [0.0, 1.0], two_routes=None, ways_round=None) for n in names])]
+    assert not [claim for claim in claimed if "navigation" in claim or "finer" in claim or "starts from" in claim]
+    assert [claim for claim in claimed if "at or above every other" in claim]
+    assert len(claims([result(n, [0.5, 1.0]) for n in names])) > len(claimed)
+
+
 def test_a_task_without_forks_has_no_claim_about_them() -> None:
     rows = [result(name, [0.5]) | {"ways_round": None} for name in ("bc", "vqbet")]
     assert not [c for c in claims(rows) if "goes both ways" in c["claim"] and "starts" in c["claim"]]

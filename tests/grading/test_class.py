@@ -102,7 +102,7 @@ def test_a_students_page_says_what_is_wrong_and_escapes_names(graded: Path) -> N
 
 def test_the_class_is_summed_up(graded: Path) -> None:
     page = (graded / "class.html").read_text()
-    assert "4 submissions" in page and MISTAKE.name in page and "mallory" in page and "<b>eve" not in page
+    assert "4 students" in page and MISTAKE.name in page and "mallory" in page and "<b>eve" not in page
     rows = list(csv.DictReader((graded / "grades.csv").read_text().splitlines()))
     assert {row["student"]: row["score"] for row in rows} == {"ada": "10", "'=bob": "0", EVE: "8", "mallory": ""}
 
@@ -191,12 +191,10 @@ def test_the_bar_ends_at_all_files_and_a_line_sums_up(
     grader.grade(two, tmp_path / "out", options=NO_COPY)
     said = capsys.readouterr().err
     assert "5/5" in said
-    assert said.endswith("\n5 files: 2 graded, 2 not graded, 1 left out, made by programs\n")
+    assert said.endswith("\n5 files: 2 graded, 2 not graded, 1 left out, no submissions\n")
     grader.grade(two, tmp_path / "out", options=NO_COPY)
     again = capsys.readouterr().err
-    assert "5/5" in again and again.endswith(
-        "0 graded, 2 had their grade, 2 not graded, 1 left out, made by programs\n"
-    )
+    assert "5/5" in again and again.endswith("0 graded, 2 had their grade, 2 not graded, 1 left out, no submissions\n")
 
 
 def test_a_report_calls_the_student_by_name(two: Path, cheap: list[str], tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Wrong answers as learners write them, with the kinds of mistake that they hold: (exercise, {old: new}, kinds)."""
+"""Wrong answers as learners write them, with what may be said of them: (exercise, {old: new}, kinds of mistake, or names of
+misconceptions of the exercise)."""
 
 from vqbet_course.grading.mutation import (
     AXIS,
@@ -24,7 +25,7 @@ WRONG: list[Wrong] = [
     ("1.1", {"points.pow(2).sum(1, keepdim=True)": "points.pow(1).sum(1, keepdim=True)"}, {FACTOR, MISSING_STEP}),
     ("1.1", {"points.pow(2).sum(1, keepdim=True)": "points.pow(2).amax(1, keepdim=True)"}, {REDUCTION}),
     ("1.1", {"- 2 * cross": "+ 2 * cross"}, {SIGN}),
-    ("1.2", {"codebook.isnan().any()": "codebook.isnan().all()"}, {REDUCTION, CONDITION}),
+    ("1.2", {"codebook.isnan().any()": "codebook.isnan().all()"}, {REDUCTION, CONDITION, "NaN in a code gets through"}),
     ("2.3", {"codes.append(step.codes)": "codes.append(step.codes + 1)"}, {OFF_BY_ONE}),
     ("2.3", {"(codes >= K)": "(codes > K)"}, {OFF_BY_ONE}),
     ("2.3", {"return self.codebooks[": "return -self.codebooks["}, {SIGN}),
@@ -80,7 +81,7 @@ WRONG: list[Wrong] = [
     ("1.2", {"squared_distances(chunks, codebook)": "squared_distances(chunks, codebook)[:-1]"}, {OFF_BY_ONE}),
     ("1.3", {"range(n_iters)": "range(n_iters - 1)"}, {OFF_BY_ONE}),
     ("1.3", {"range(n_iters)": "range(1, n_iters)"}, {OFF_BY_ONE}),
-    ("1.3", {"range(n_iters)": "range(n_iters + 1)"}, {OFF_BY_ONE}),
+    ("1.3", {"range(n_iters)": "range(n_iters + 1)"}, {OFF_BY_ONE, "more steps than `n_iters`"}),
     ("1.3", {"sums / counts.clamp(min=1)": "sums / len(points)"}, {FACTOR}),
     ("1.3", {"sums / counts.clamp(min=1)": "sums / (counts + 1)"}, {FACTOR, OFF_BY_ONE}),
     ("1.4", {"/ counts.sum()": "/ counts.max()"}, {FACTOR, REDUCTION}),
@@ -102,7 +103,7 @@ WRONG: list[Wrong] = [
     ("2.3", {"return Quantized(values,": "return Quantized(values.detach(),"}, {DETACHED}),
     ("2.3", {"torch.stack(losses))": "torch.stack(losses) / len(losses))"}, {FACTOR}),
     ("3.1", {"[nn.Linear(in_dim, width), nn.ReLU()]": "[nn.ReLU(), nn.Linear(in_dim, width)]"}, {EXCHANGED}),
-    ("3.1", {"widths[:-1]": "widths[1:-1]"}, {OFF_BY_ONE}),
+    ("3.1", {"widths[:-1]": "widths[1:-1]"}, {OFF_BY_ONE, "a hidden layer is missing"}),
     ("3.2", {"quantized.commit_loss.sum()": "quantized.commit_loss.max()"}, {REDUCTION}),
     ("3.2", {"F.l1_loss(reconstruction, chunks)": "F.l1_loss(reconstruction, chunks).detach()"}, {DETACHED}),
     ("3.2", {"F.l1_loss(reconstruction, chunks)": "F.l1_loss(reconstruction, chunks, reduction='sum')"}, {FACTOR}),
@@ -147,14 +148,8 @@ WRONG: list[Wrong] = [
     ("5.2", {".sum(dim=-1)": ".sum(dim=-1) + 1"}, {OFF_BY_ONE, TERM}),
     ("5.2", {"return logits.argmax(dim=-1)": "return logits.argmin(dim=-1)"}, {REDUCTION}),
     ("5.2", {"cumulative <= uniform": "cumulative < uniform"}, {OFF_BY_ONE}),
-    (
-        "5.3",
-        {
-            "torch.cat([primary_logits, self.later(given)], dim=1)": "torch.cat([self.later(given), primary_logits], dim=1)"
-        },
-        {EXCHANGED},
-    ),
-    ("5.3", {"self.later(given)], dim=1)": "self.later(given.detach())], dim=1)"}, {DETACHED}),
+    ("5.3", {"torch.cat([first, later], dim=1)": "torch.cat([later, first], dim=1)"}, {EXCHANGED}),
+    ("5.3", {"torch.cat([features, told], dim=1)": "torch.cat([features.detach(), told], dim=1)"}, {DETACHED}),
     ("5.3", {"return self.joint(features)": "return -self.joint(features)"}, {SIGN}),
     ("5.4", {".squeeze(2).sum(1)": ".squeeze(2).amax(1)"}, {REDUCTION}),
     ("5.4", {"self.linear(features)": "self.linear(features.detach())"}, {DETACHED}),
@@ -172,7 +167,7 @@ WRONG: list[Wrong] = [
     ("6.1", {"torch.cat([steps, future], dim=1)": "torch.cat([future, steps], dim=1)"}, {EXCHANGED}),
     ("6.2", {"F.l1_loss(predicted, chunks)": "F.l1_loss(predicted, chunks, reduction='sum')"}, {FACTOR}),
     ("6.2", {"focal_loss(logits[:, g], codes[:, g])": "F.cross_entropy(logits[:, g], codes[:, g])"}, {ERROR_KIND}),
-    ("6.2", {"range(c.vqvae_n_layers)": "range(c.vqvae_n_layers - 1)"}, {OFF_BY_ONE}),
+    ("6.2", {"range(c.vqvae_n_layers)": "range(c.vqvae_n_layers - 1)"}, {OFF_BY_ONE, "only two layers"}),
     ("6.2", {"* sum(per_layer[1:])": "* sum(per_layer[2:])"}, {OFF_BY_ONE}),
     ("6.2", {"code_loss + c.offset_loss_weight": "code_loss - c.offset_loss_weight"}, {SIGN}),
     ("6.2", {"    return loss, {": "    return loss.detach(), {"}, {DETACHED}),
@@ -189,7 +184,7 @@ WRONG: list[Wrong] = [
     ("7.1", {"return 2 * (values - low)": "return (values - low)"}, {FACTOR}),
     ("7.2", {"end - start - reach + 1": "end - start - reach + 2"}, {OFF_BY_ONE}),
     ("7.2", {"np.arange(1 - n_obs_steps, 1)": "np.arange(-n_obs_steps, 0)"}, {OFF_BY_ONE}),
-    ("7.2", {"np.arange(1 - n_obs_steps, 1)": "np.arange(2 - n_obs_steps, 2)"}, {OFF_BY_ONE}),
+    ("7.2", {"np.arange(1 - n_obs_steps, 1)": "np.arange(2 - n_obs_steps, 2)"}, {OFF_BY_ONE, "future observations"}),
     ("7.2", {"np.arange(n + n_queries - 1)": "np.arange(n + n_queries)"}, {OFF_BY_ONE}),
     ("7.2", {"done = start + 1 - n_obs_steps": "done = start - n_obs_steps"}, {OFF_BY_ONE, TERM}),
     ("7.2", {"return np.maximum(seen, start)": "return np.minimum(seen, start)"}, {REDUCTION, CONDITION}),
@@ -254,7 +249,7 @@ WRONG: list[Wrong] = [
     ("12.1", {".flip(1)": ".flip(0)"}, {AXIS}),
     ("12.1", {"torch.linspace(-1, 1, n": "-torch.linspace(-1, 1, n"}, {SIGN}),
     ("12.1", {"torch.linspace(-1, 1, n": "torch.linspace(-0.5, 0.5, n"}, {FACTOR, NUMBER}),
-    ("12.2", {".softmax(-1)": ".softmax(1)"}, {AXIS}),
+    ("12.2", {".softmax(-1)": ".softmax(1)"}, {AXIS, "softmax over the maps"}),
     ("12.2", {".softmax(-1)": ".sigmoid()"}, set()),
     ("12.2", {"self.mix(features)": "self.mix(features.detach())"}, {DETACHED}),
     ("12.2", {"self.mix(features)": "-self.mix(features)"}, {SIGN}),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -170,6 +171,37 @@ def test_actions_and_places_share_their_bounds() -> None:
     shared = shared_bounds({"action": stats(-1, 5), STATE: stats(0, 9), ENV: stats(3, 4)})
     assert torch.equal(shared["action"]["min"], torch.tensor([-1.0, 0.0])) and shared["action"]["max"][0] == 9
     assert torch.equal(shared[STATE]["max"], shared["action"]["max"]) and shared[ENV]["max"][0] == 4
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_training_on_with_other_data_clips_to_their_range(relative: bool, tmp_path: Path) -> None:
+    """What `lerobot-train --policy.path` does: a checkpoint's processors get the statistics of another dataset."""
+
+    def stats(low: float, high: float) -> dict[str, dict[str, torch.Tensor]]:
+        ends = {"min": torch.tensor([low, low]), "max": torch.tensor([high, high])}
+        return {"action": ends, STATE: {"min": ends["min"] - 3, "max": ends["max"]}, ENV: EVEN}
+
+    EVEN = {"min": torch.zeros(16), "max": torch.ones(16)}
+    config = VQBeTCourseConfig.of(laptop(use_relative_actions=relative), device="cpu")
+    VQBeTCoursePolicy(config).save_pretrained(tmp_path)
+    for processor in make_pre_post_processors(config, dataset_stats=stats(0, 1)):
+        processor.save_pretrained(tmp_path)
+    read, other = PreTrainedConfig.from_pretrained(tmp_path), SimpleNamespace(stats=stats(100, 300))
+    read.pretrained_path = tmp_path
+    VQBeTCoursePolicy.from_pretrained(tmp_path, config=read, dataset_meta=other)
+    given = {"features": {**read.input_features, **read.output_features}, "norm_map": read.normalization_mapping}
+    before, after = make_pre_post_processors(
+        read,
+        pretrained_path=str(tmp_path),
+        preprocessor_overrides={"normalizer_processor": given | {"stats": other.stats}},
+        postprocessor_overrides={"unnormalizer_processor": given | {"stats": other.stats}},
+    )
+    lowest = 97.0 if relative else 100.0
+    commands = after(torch.tensor([[-50.0, 50.0]]))
+    torch.testing.assert_close(commands, torch.tensor([[lowest, 300.0]]), atol=1e-3, rtol=0)
+    seen = before({STATE: torch.tensor([[97.0, 300.0]]), ENV: torch.zeros(1, 16)})[STATE]
+    torch.testing.assert_close(seen, torch.tensor([[-1.0, 1.0]]))
+    torch.testing.assert_close(after(seen)[0, 1], torch.tensor(300.0), atol=1e-3, rtol=0)
 
 
 # LeRobot's commands

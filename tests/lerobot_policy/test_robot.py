@@ -20,7 +20,9 @@ from vqbet_course import cli
 from vqbet_course.datasets.choice import resized_frame
 from vqbet_course.datasets.inspection import inspect_source
 from vqbet_course.demos import load_demos
+from vqbet_course.lerobot_policy import export_run
 from vqbet_course.tasks import open_source
+from vqbet_course.training.runs import load_run
 
 CAMERA, STATE = "observation.images.front", "observation.state"
 
@@ -58,7 +60,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the recorded dataset, a trained run of it, and its checkpoint."""
     folder = tmp_path_factory.mktemp("arm")
     record(folder / "recorded")
-    units = ["--unit", f"{STATE}=deg", "--unit", "action=deg"]
+    units = ["--unit", f"{STATE}=degrees", "--unit", "action=degrees", "--unit", "gripper.pos=%"]
     course("demos", "convert", folder / "recorded", *units, "--resize", "32x32", "--out", folder / "data")
     course("demos", "split", folder / "data", "--train", 2, "--val", 1, "--out", folder / "split.json")
     observe = ["--observe", f"{CAMERA},{STATE}"]
@@ -123,7 +125,33 @@ def test_an_exported_policy_drives_a_robot_within_the_range_of_the_demonstration
 def test_a_run_is_checked_without_a_simulator_in_the_units_of_its_joints(work: Path) -> None:
     course("eval", work / "run", "--offline", work / "data")
     found = json.loads((work / "run" / "eval" / "offline" / "offline.json").read_text())
-    assert found["unit"] == "deg" and len(found["errors"]["1"]["policy"]) == len(JOINTS)
+    assert found["units"] == 5 * ["deg"] + ["%"] and found["joints"] == POSITIONS
+    assert len(found["errors"]["1"]["policy"]) == len(JOINTS)
+
+
+def test_an_export_says_the_range_of_every_joint_in_its_unit(work: Path, tmp_path: Path) -> None:
+    said = export_run(load_run(work / "run"), tmp_path / "checkpoint")
+    (low, high), joints = load_run(work / "run").normalizer.bounds["action"], [line.split() for line in said[1:]]
+    assert [(words[0], words[-1]) for words in joints] == list(zip(POSITIONS, 5 * ["deg"] + ["%"], strict=True))
+    assert [float(words[1]) for words in joints] == pytest.approx(low.tolist(), rel=1e-3, abs=1e-3)
+    assert [float(words[3]) for words in joints] == pytest.approx(high.tolist(), rel=1e-3, abs=1e-3)
+
+
+def test_recordings_without_units_are_relative_by_the_names_of_their_positions(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`train --resize` on what was recorded decides as the plugin does, and says what it decides."""
+    asked = ["train", "--data", work / "recorded", "--resize", "32x32", "--observe", STATE, "--steps", 3]
+    course(*asked, "--out", tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["use_relative_actions"] is True
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("training on ") and "relative to observation.state" in said[1]
+    course(
+        *asked, "--unit", "gripper.pos=%", "--unit", "action=deg", "--unit", f"{STATE}=deg", "--out", tmp_path / "unit"
+    )
+    contract = json.loads((tmp_path / "unit" / "contract.json").read_text())
+    assert contract["action"]["unit"] == "deg,deg,deg,deg,deg,%" and contract["action"]["names"] == POSITIONS
+    course("eval", tmp_path / "unit", "--offline", work / "data")  # the same units, so the data are alike
 
 
 def test_frames_of_another_size_are_resized_as_the_training_data_were(work: Path) -> None:
@@ -179,9 +207,11 @@ def test_the_plugins_defaults_fit_the_robot(work: Path) -> None:
     checkpoint = out / "checkpoints" / "last" / "pretrained_model"
     config = json.loads((checkpoint / "config.json").read_text())
     assert config["relative_chunks"] is True and config["crop_shape"] == [HEIGHT * 7 // 8, WIDTH * 7 // 8]
-    steps = json.loads((checkpoint / "policy_postprocessor.json").read_text())["steps"]
     stats = load_file(next(checkpoint.glob("policy_preprocessor*.safetensors")))
-    clip = next(step["config"] for step in steps if step["registry_name"] == "vqbet_course_clip_action")
-    assert len(clip["low"]) == len(JOINTS) and (np.array(clip["low"]) >= stats["action.min"].numpy()).all()
     assert torch.equal(stats["action.min"], stats[f"{STATE}.min"])
+    _, after = make_pre_post_processors(PreTrainedConfig.from_pretrained(checkpoint), pretrained_path=str(checkpoint))
+    for far, end in ((-50.0, stats["action.min"]), (50.0, stats["action.max"])):
+        torch.testing.assert_close(after(torch.full((1, len(JOINTS)), far))[0], end, atol=1e-3, rtol=0)
+    low, high = trained_range(work)
+    assert (stats["action.min"].numpy() >= low - 1e-3).all() and (stats["action.max"].numpy() <= high + 1e-3).all()
     assert len(commanded(checkpoint)) > 3

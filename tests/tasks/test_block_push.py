@@ -13,7 +13,7 @@ from vqbet_course.cli import main
 from vqbet_course.core.errors import BadInput
 from vqbet_course.demos import load_demos
 from vqbet_course.evaluation.behaviour import ways_in_words, ways_of_solving
-from vqbet_course.evaluation.evaluate import evaluate
+from vqbet_course.evaluation.evaluate import Conditions, evaluate
 from vqbet_course.evaluation.failures import failures_of
 from vqbet_course.rollout import Rollout
 from vqbet_course.tasks import augmented, get_task, task_of
@@ -205,9 +205,19 @@ def test_the_entropy_of_the_demonstrations_stands_beside_that_of_the_episodes() 
 
 
 @pytest.mark.fast
-@pytest.mark.parametrize("name", ["pusht", "navigation"])
-def test_a_task_without_behaviours_reports_none(name: str) -> None:
-    assert ways_of_solving([trace(START)], get_task(name), None) == {} and ways_in_words({}) == []
+def test_a_task_whose_behaviours_are_counted_from_its_forks_reports_no_entropy() -> None:
+    assert get_task("pusht").behaviours and ways_of_solving([trace(START)], get_task("pusht"), None) == {}
+    assert ways_in_words({}) == []
+
+
+def test_the_two_sides_of_the_disc_are_behaviours_of_navigation() -> None:
+    task = get_task("navigation")
+    demos = load_demos(task.demonstrations(20, seed=0))
+    paths = np.split(demos.observation["observation.state"], demos.episode_ends[:-1])
+    walked = [Rollout(0, True, truth=list(path), contact=[None] * len(path)) for path in paths]
+    found = ways_of_solving(walked, task, demos)["behaviours"]
+    assert found["counts"].keys() == {"left", "right"} and sum(found["counts"].values()) == 20
+    assert 0.5 < found["entropy"] == found["demonstrations"] <= 1
 
 
 FAILED = {
@@ -338,7 +348,7 @@ def test_a_policy_is_trained_and_evaluated_and_nothing_is_drawn_unless_videos_ar
     assert run.policy.config.use_relative_actions
     with monkeypatch.context() as without:
         without.setattr(BlockPushEnv, "render", lambda self: pytest.fail("drawn"))
-        result = evaluate(run, 2, 200_000, videos=0, perturb=["shove-on-approach"], quiet=True)
+        result = evaluate(run, 2, 200_000, videos=0, conditions=Conditions(perturb=["shove-on-approach"]), quiet=True)
     assert result["task"] == "block_push" and result["metrics"]["milestones"].keys() == {"one block in a target"}
     assert result["metrics"]["behaviours"]["demonstrations"] > 0
     written = json.loads((tmp_path / "run" / "eval" / "seed-200000-shove-on-approach" / "run.json").read_text())

@@ -6,7 +6,7 @@ from small import small_run
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.evaluation.behaviour import recovery, shoved_at, steps_to_recover
-from vqbet_course.evaluation.evaluate import evaluate
+from vqbet_course.evaluation.evaluate import Conditions, evaluate
 from vqbet_course.evaluation.failures import Rule, perception, state_estimation
 from vqbet_course.rollout import Rollout, flat
 from vqbet_course.tasks import get_task
@@ -137,7 +137,7 @@ def test_an_evaluation_says_what_disturbed_it(tmp_path_factory: pytest.TempPathF
     import pyarrow.parquet as pq
 
     run = load_run(small_run(tmp_path_factory.mktemp("perturbed")))
-    result = evaluate(run, 1, seed=4, videos=0, perturb=["shove=5"], quiet=True)
+    result = evaluate(run, 1, seed=4, videos=0, conditions=Conditions(perturb=["shove=5"]), quiet=True)
     assert result["perturb"] == ["shove=5"]
     trace = pq.read_table(run.path / "eval" / "seed-4-shove=5" / "traces.parquet").to_pydict()
     assert trace["intervention"].index("shove") == 5 and trace["intervention"].count("shove") == 1

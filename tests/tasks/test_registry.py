@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import gymnasium as gym
 import numpy as np
 import pytest
 from small import arrays, write_npz
+from third_task import CODE, Reach
 
 from vqbet_course import tasks
 from vqbet_course.cli import main
 from vqbet_course.core.budget import Budget
 from vqbet_course.core.errors import BadInput
-from vqbet_course.core.specs import Contract, Field, TaskContract
+from vqbet_course.core.specs import Contract, Field
 from vqbet_course.datasets.writer import write_dataset
 from vqbet_course.demos import load_demos
 from vqbet_course.experiments.panel import Job, Settings, run_job
@@ -170,91 +170,49 @@ def test_units_that_a_dataset_states_are_not_overruled(tmp_path: Path) -> None:
 
 # --- a third task -----------------------------------------------------------------------------------------------
 
-HEAD = """import gymnasium as gym
-import numpy as np
-from vqbet_course.core.specs import Contract, Field, TaskContract
-from vqbet_course.tasks.task import Task
-STATE = "observation.state"
-"""
-# What follows is the module in which somebody keeps a task. THIRD_TASK
-
-
-class ReachEnv(gym.Env[np.ndarray, np.ndarray]):
-    """A point on a line goes to 0, in five steps at most."""
-
-    contract = TaskContract(
-        "a point on a line",
-        Contract({STATE: Field(1, "cm")}, Field(1, "cm"), 10.0),
-        (-1.0, 1.0),
-        100.0,
-        5,
-        "between -3 and 3, drawn from the environment seed",
-        "closer than 0.5 cm to 0",
-    )
-    observation_space = gym.spaces.Box(-10, 10, (1,), np.float32)
-    action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
-
-    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
-        super().reset(seed=seed)
-        self.place = self.np_random.uniform(-3, 3, 1).astype(np.float32)
-        return self.place, {}
-
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-        self.place = (self.place + np.clip(action, -1, 1)).astype(np.float32)
-        won = bool(abs(self.place[0]) < 0.5)
-        return self.place, float(won), won, False, {"is_success": won}
-
-
-class Reach(Task):
-    """A third task."""
-
-    name, title, contract = "reach", "Reach", ReachEnv.contract
-    make_env = ReachEnv
-
 
 @pytest.fixture
-def reach(monkeypatch: pytest.MonkeyPatch) -> Iterator[Task]:
+def third_task(monkeypatch: pytest.MonkeyPatch) -> Iterator[Task]:
     monkeypatch.setattr(tasks, "TASKS", dict(tasks.TASKS))
     register(Reach())
     yield get_task("reach")
 
 
 @pytest.fixture
-def reach_data(tmp_path: Path) -> str:
+def third_data(tmp_path: Path) -> str:
     places = np.linspace(3, 0, 12)[:, None]
     np.savez(tmp_path / "reach.npz", state=places, action=-0.3 * places, episode_ends=[6, 12])
     return str(tmp_path / "reach.npz")
 
 
-def test_a_third_task_is_registered_once(reach: Task) -> None:
-    assert task_of(Reach.contract.data) is reach
+def test_a_third_task_is_registered_once(third_task: Task) -> None:
+    assert task_of(Reach.contract.data) is third_task
     with pytest.raises(BadInput, match="registered already"):
         register(Reach())
 
 
-def test_a_third_task_owns_what_it_is_told_to(reach: Task, reach_data: str) -> None:
-    assert task_of(open_source(reach_data, fps=10).contract) is None  # nothing says what the two numbers are
-    source = open_source(reach_data, task="reach")
+def test_a_third_task_owns_what_it_is_told_to(third_task: Task, third_data: str) -> None:
+    assert task_of(open_source(third_data, fps=10).contract) is None  # nothing says what the two numbers are
+    source = open_source(third_data, task="reach")
     demos = load_demos(source)
-    assert task_of(demos.contract) is reach and demos.contract == Reach.contract.data
+    assert task_of(demos.contract) is third_task and demos.contract == Reach.contract.data
     with pytest.raises(BadInput, match="no augmentation for Reach"):
         augmented(demos, 8)
     with pytest.raises(BadInput, match="can draw"):
         with_drawings(source)
     with pytest.raises(BadInput, match="no scripted demonstrator"):
-        reach.demonstrations(1, 0)
+        third_task.demonstrator(0)
 
 
 def test_a_task_in_a_file_of_ones_own_is_found_by_module_and_class(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reach_data: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, third_data: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    third_task = Path(__file__).read_text().split("THIRD_TASK\n")[1].split("\n@pytest")[0]
-    (tmp_path / "own_task.py").write_text(HEAD + third_task)
+    (tmp_path / "own_task.py").write_text(CODE)
     assert get_task("own_task:Reach").title == "Reach"
     plain = get_task("own_task:ReachEnv")
     assert plain.title == "own_task:ReachEnv" and plain.contract == Reach.contract
-    assert load_demos(open_source(reach_data, task="own_task:Reach")).units[STATE] == "cm"
+    assert load_demos(open_source(third_data, task="own_task:Reach")).units[STATE] == "m"
 
 
 AUGMENTED = """
@@ -276,8 +234,7 @@ class Augmented(Reach):
 def test_what_a_task_of_ones_own_changes_is_not_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its configuration and its augmentation, in training, in a job of a panel, and when the run is loaded again."""
     monkeypatch.chdir(tmp_path)
-    third_task = Path(__file__).read_text().split("THIRD_TASK\n")[1].split("\n@pytest")[0]
-    (tmp_path / "augmented_task.py").write_text(HEAD + third_task + AUGMENTED)
+    (tmp_path / "augmented_task.py").write_text(CODE + AUGMENTED)
     places = np.tile(np.linspace(3, 0, 25)[:, None], (2, 1))
     np.savez(tmp_path / "line.npz", state=places, action=-0.3 * places, episode_ends=[25, 50])
     name = "augmented_task:Augmented"
@@ -286,7 +243,7 @@ def test_what_a_task_of_ones_own_changes_is_not_forgotten(tmp_path: Path, monkey
         demos = load_demos(open_source("line.npz", task=name))
         assert task_of(demos.contract) is get_task(name)
         assert len(augmented(demos, 8)) == 2 * len(demos)
-        assert laptop_changes(demos.contract)["scheduler_warmup_steps"] == 7
+        assert laptop_changes(demos)["scheduler_warmup_steps"] == 7
         settings = Settings("line.npz", demos=2, episodes=1, budget=Budget(steps=3), task=name)
         assert run_job(Job("bc", 0, demos, None, settings))[0]["settings"]["task"] == name
         assert main(["train", "--task", name, "--data", "line.npz", "--steps", "3", "--out", "run"]) == 0
@@ -311,47 +268,3 @@ class OtherPushT(PushT):
     """PushT, trained otherwise."""
 
     name = "other"
-
-
-def test_a_third_task_is_trained_evaluated_and_compared_by_the_command_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its module is all that is written for it; jobs run in other processes, which import it by its path."""
-    monkeypatch.chdir(tmp_path)
-    third_task = Path(__file__).read_text().split("THIRD_TASK\n")[1].split("\n@pytest")[0]
-    (tmp_path / "line_task.py").write_text(HEAD + third_task)
-    places = np.tile(np.linspace(3, 0, 25)[:, None], (4, 1))
-    np.savez(tmp_path / "line.npz", state=places, action=-0.3 * places, episode_ends=[25, 50, 75, 100])
-    name = ["--task", "line_task:Reach"]
-    assert main(["train", *name, "--data", "line.npz", "--steps", "3", "--out", "run"]) == 0
-    assert main(["eval", "run", "--episodes", "2"]) == 0  # of the task that it was trained on
-    evaluation = json.loads((tmp_path / "run" / "eval" / "seed-100000" / "run.json").read_text())
-    assert evaluation["contract"] == json.loads(json.dumps(Reach.contract.to_dict()))
-    assert evaluation["task"] == "line_task:Reach" and len(evaluation["episodes"]) == 2
-    assert (
-        main(
-            [
-                "compare",
-                *name,
-                "--data",
-                "line.npz",
-                "--policies",
-                "bc",
-                "--demos",
-                "2",
-                "--episodes",
-                "2",
-                "--seeds",
-                "1",
-                "--steps",
-                "3",
-                "--out",
-                "panel",
-            ]
-        )
-        == 0
-    )
-    panel = json.loads((tmp_path / "panel" / "panel.json").read_text())
-    assert panel["settings"]["task"] == "line_task:Reach" and panel["results"][0]["videos"] == []
-    assert panel["results"][0]["ways_round"] is None and panel["contract"]["horizon"] == 5
-    assert main(["compare", *name, "--policies", "bc", "--out", "other"]) == 2  # it has no demonstrations of its own

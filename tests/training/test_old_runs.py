@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 from small import CONFIG, same, small_run
 
@@ -60,11 +59,15 @@ FIELDS_OF_0_1 = {
 }
 
 
-def as_0_1(run: Path) -> None:
-    """Rewrite a run with goals on PushT as 0.1 laid it out: its encoders were wrapped, its configuration knew these fields."""
+PLAN_OF_0_1 = ("data", "steps", "vqvae_steps", "seed", "augment", "threads", "goal")
+
+
+def as_0_1(run: Path, goal: str) -> None:
+    """Rewrite a run on PushT as 0.1 laid it out: without checksums, its configuration and plan had these fields, and the
+    encoders of a policy with goals were wrapped."""
 
     def renamed(name: str) -> str:
-        return name.replace("encoder.project", "encoder.encoder.project")
+        return name if goal == "none" else name.replace("encoder.project", "encoder.encoder.project")
 
     for file in ("model.safetensors", "train_state.safetensors"):
         at = read_checkpoint(run)
@@ -72,24 +75,19 @@ def as_0_1(run: Path) -> None:
         where = {"stage": str(at.stage), "step": str(at.step)} if file.startswith("train") else None
         save_file({renamed(name): value for name, value in load_file(run / file).items()}, run / file, metadata=where)
     (run / "checksums.json").unlink()
-    config = json.loads((run / "config.json").read_text())
-    (run / "config.json").write_text(json.dumps({name: config[name] for name in FIELDS_OF_0_1}))
+    for file, known in (("config.json", FIELDS_OF_0_1), ("train_state.json", PLAN_OF_0_1)):
+        values = json.loads((run / file).read_text())
+        (run / file).write_text(json.dumps({name: values[name] for name in known}))
 
 
 @pytest.mark.parametrize("goal", ["none", "future"])
 def test_a_run_of_0_1_loads_and_resumes(goal: str, tmp_path: Path) -> None:
-    run = small_run(tmp_path, goal=goal)
+    run = small_run(tmp_path, goal=goal, changes={"action_queries": True})  # 0.1 knew no policy without
     now = load_run(run)
-    if goal != "none":
-        as_0_1(run)
-        assert any("encoder.encoder" in name for name in load_file(run / "model.safetensors"))
+    as_0_1(run, goal)
+    wrapped = any("encoder.encoder" in name for name in load_file(run / "model.safetensors"))
+    assert wrapped is (goal != "none") and not (run / "checksums.json").exists()
     old = load_run(run)
     assert same(dict(old.policy.network.state_dict()), dict(now.policy.network.state_dict()))
     assert old.policy.config == now.policy.config and old.policy.acting == CONFIG.acting
     assert same(dict(resume(run, quiet=True).network.state_dict()), dict(now.policy.network.state_dict()))
-
-
-def test_the_shipped_run_is_one_of_0_1() -> None:
-    shipped = load_run("shipped")
-    assert json.loads((shipped.path / "config.json").read_text()).keys() == FIELDS_OF_0_1
-    assert shipped.policy.acting.n_action_steps == 3 and isinstance(shipped.policy.network.action_query, torch.Tensor)

@@ -166,7 +166,7 @@ LAPTOP: dict[str, Any] = dict(
     offset_code="ground_truth",
     use_relative_actions=True,
     n_action_steps=1,
-    bet_softmax_temperature=0.3,
+    bet_softmax_temperature=0.4,
 )
 """What the configuration that trains on a CPU in minutes changes in LeRobot's defaults."""
 

@@ -1,10 +1,14 @@
 """Contracts between data, policy and environment: which features, in which units, at which rate."""
 
-from collections.abc import Container
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from types import MappingProxyType
 from typing import Any
 
+from vqbet_course.core import units
 from vqbet_course.core.errors import BadInput
+
+NO_NAMES: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 GOAL = "observation.goal"
 """The feature that holds a policy's goals: goals side by side, each with the numbers of a part of an observation."""
@@ -13,27 +17,42 @@ GOAL = "observation.goal"
 @dataclass(frozen=True)
 class Field:
     """One feature: its size (numbers per frame; height, width and channels of an image), its unit (`px`, `rad`,
-    `unstated`), and the lowest and highest number that occurs, None where unknown.
+    `unstated`; with commas, `deg,deg,%`, where its numbers have several), the lowest and highest number that occurs, None
+    where unknown, and the names of its numbers, empty where unknown.
 
-    Fields are equal when size and unit are: a range describes data, it promises nothing."""
+    Fields are equal when size and unit are: a range and names describe data, they promise nothing."""
 
     size: int | tuple[int, ...]
-    unit: str = "unstated"
+    unit: str = units.UNSTATED
     low: float | None = field(default=None, compare=False)
     high: float | None = field(default=None, compare=False)
+    names: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Field":
         """The field that a JSON object holds; a list of sizes becomes a tuple. Raises TypeError for another unit than text."""
-        size, unit = values["size"], values.get("unit", "unstated")
+        size, unit, names = values["size"], values.get("unit", units.UNSTATED), values.get("names", ())
         if not isinstance(unit, str):
             raise TypeError(f"unit {unit!r}")
-        return cls(**values | {"size": tuple(size) if isinstance(size, list) else int(size)})
+        if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+            raise TypeError(f"names {names!r}"[:80])
+        size = tuple(size) if isinstance(size, list) else int(size)
+        return cls(**values | {"size": size, "unit": units.spelled(unit), "names": tuple(names)})
 
     def __str__(self) -> str:
         if isinstance(self.size, tuple):
             return f"an image of {' x '.join(map(str, self.size))}"
         return f"{self.size} numbers in {self.unit}"
+
+    @property
+    def unit_of_each(self) -> list[str]:
+        """The unit of each number."""
+        return units.of_each(self.unit, int(self.size)) if isinstance(self.size, int) else []
+
+    def name_of_each(self, prefix: str) -> list[str]:
+        """The name of each number, `prefix` and its place where it has none."""
+        size = self.size if isinstance(self.size, int) else 0
+        return list(self.names) if len(self.names) == size else [f"{prefix}_{i}" for i in range(size)]
 
 
 @dataclass(frozen=True)
@@ -45,13 +64,25 @@ class Contract:
     fps: float
 
     @classmethod
-    def of(cls, columns: dict[str, Any], units: dict[str, str], fps: float) -> "Contract":
+    def of(
+        cls,
+        columns: dict[str, Any],
+        stated: Mapping[str, str],
+        fps: float,
+        names: Mapping[str, Sequence[str]] = NO_NAMES,
+    ) -> "Contract":
         """The contract of arrays {name: (N, size)}, `action` among them, with the ranges that occur; images are
-        (N, channels, height, width)."""
+        (N, channels, height, width). stated {feature: unit}; names {feature: those of its numbers}."""
         fields = {
             name: Field((*values.shape[2:], values.shape[1]))
             if values.ndim == 4
-            else Field(values.shape[1], units.get(name, "unstated"), float(values.min()), float(values.max()))
+            else Field(
+                values.shape[1],
+                stated.get(name, units.UNSTATED),
+                float(values.min()),
+                float(values.max()),
+                tuple(names.get(name, ())),
+            )
             for name, values in columns.items()
         }
         action = fields.pop("action")
@@ -89,6 +120,15 @@ class Contract:
     def units(self) -> dict[str, str]:
         """{feature: unit}, the action included."""
         return {name: feature.unit for name, feature in self.features().items()}
+
+    def with_units(self, stated: Mapping[str, str], names: Mapping[str, Sequence[str]] = NO_NAMES) -> "Contract":
+        """The same contract with these units {feature: unit} and names of numbers; features that they lack stay."""
+        features = {
+            name: replace(field, unit=stated.get(name, field.unit), names=tuple(names.get(name, field.names)))
+            for name, field in self.features().items()
+        }
+        action = features.pop("action")
+        return replace(self, observation=features, action=action)
 
     def fields(self) -> dict[str, str]:
         """{name: size and unit as text}, fps included."""

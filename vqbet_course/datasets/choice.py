@@ -122,11 +122,14 @@ def chosen_episodes(source: Source, numbers: Sequence[int]) -> Source:
 
     place = {number: new for new, number in enumerate(numbers)}
     splits = {name: tuple(place[e] for e in episodes if e in place) for name, episodes in source.splits.items()}
-    return replace(source, n_episodes=len(numbers), read=read, splits=splits)
+    stored = tuple(source.numbers[number] if source.numbers else number for number in numbers)
+    return replace(source, n_episodes=len(numbers), read=read, splits=splits, numbers=stored)
 
 
 def without_episodes(source: Source, dropped: frozenset[int]) -> Source:
-    """All episodes but those of these numbers. Raises BadInput for a number that there is not."""
+    """All episodes but those of these numbers, which are not even read: they may be why others are to be kept.
+
+    Raises BadInput for a number that there is not."""
     beyond = sorted(number for number in dropped if number >= source.n_episodes)
     if beyond:
         raise BadInput(
@@ -135,22 +138,48 @@ def without_episodes(source: Source, dropped: frozenset[int]) -> Source:
     kept = [number for number in range(source.n_episodes) if number not in dropped]
     if not kept:
         raise BadInput(f"{source.path}: --drop-episodes leaves no episode")
-    return chosen_episodes(source, kept)
+
+    def read(start: int) -> Iterator[Episode]:
+        for run in runs_of(kept[start:]):
+            yield from itertools.islice(source.read(run.start), len(run))
+
+    return replace(chosen_episodes(source, kept), read=read, dropped=dropped)
 
 
-def episodes_of_task(source: Source, task: str) -> list[int]:
-    """The numbers of the episodes in which this task is done. Raises BadInput, naming those there are, for another."""
+def runs_of(numbers: Sequence[int]) -> list[range]:
+    """Rising numbers as ranges without a gap."""
+    cuts = [0, *(i for i in range(1, len(numbers)) if numbers[i] != numbers[i - 1] + 1), len(numbers)]
+    return [range(numbers[a], numbers[b - 1] + 1) for a, b in itertools.pairwise(cuts) if a < b]
+
+
+def tasks_beside(source: Source, task: str) -> dict[int, list[str]]:
+    """{number of an episode in which this task is done: all tasks that are done in it}. Raises BadInput, naming those
+    there are, for another task."""
     if task not in source.all_tasks:
         raise BadInput(f"{source.path}: has no task {task!r}; its tasks: {', '.join(map(repr, source.all_tasks))}")
-    found = [number for number, episode in enumerate(source.episodes()) if task in source.tasks_of(episode)]
+    done = {number: source.tasks_of(episode) for number, episode in enumerate(source.episodes())}
+    found = {number: tasks for number, tasks in done.items() if task in tasks}
     if not found:
         raise BadInput(f"{source.path}: no episode does the task {task!r}")
     return found
 
 
 def of_task(source: Source, task: str) -> Source:
-    """Only the episodes in which this task is done, with all the tasks that are done in them."""
-    return chosen_episodes(source, episodes_of_task(source, task))
+    """Only the episodes in which this task is done, and only the tasks that are done in them."""
+    beside = tasks_beside(source, task)
+    tasks = [name for name in source.all_tasks if any(name in done for done in beside.values())]
+    place = np.array([tasks.index(name) if name in tasks else -1 for name in source.all_tasks])
+    chosen = chosen_episodes(source, list(beside))
+
+    def change(episode: Episode) -> Episode:
+        numbers = dict(episode.numbers)
+        index = numbers.pop(TASK_INDEX, None)
+        if index is None or len(tasks) == 1:
+            return replace(episode, numbers=numbers)
+        return replace(episode, numbers=numbers | {TASK_INDEX: place[index.astype(np.int64)]})
+
+    several = tuple(tasks) if len(tasks) > 1 else ()
+    return replace(chosen, read=with_each(chosen, change), tasks=several, task="; ".join(tasks))
 
 
 def selected(source: Source, features: Sequence[str] | None, cameras: Sequence[str] | None) -> Source:
@@ -277,7 +306,8 @@ def joined(opened: Sequence[Source]) -> Source:
         tasks=tuple(tasks),
         left_out=left_out,
         splits=splits,
-        task=tasks[0] if len(tasks) == 1 else "; ".join(tasks),
+        numbers=tuple(itertools.chain.from_iterable(source.numbers or range(source.n_episodes) for source in opened)),
+        task="; ".join(tasks),
     )
 
 

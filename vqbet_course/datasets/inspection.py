@@ -1,8 +1,9 @@
 """What a source of demonstrations holds: its contract, what it yields, and which episodes are unlike the others."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,16 @@ import numpy as np
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import write_atomically
-from vqbet_course.datasets.source import UNSTATED, Episode, Source, check_cameras, check_gaps, is_state_or_action
+from vqbet_course.core.specs import Field
+from vqbet_course.core.units import of_each
+from vqbet_course.datasets.source import (
+    UNSTATED,
+    Episode,
+    Source,
+    check_cameras,
+    check_gaps,
+    is_state_or_action,
+)
 from vqbet_course.demos import episode_rows
 
 if TYPE_CHECKING:
@@ -27,6 +37,9 @@ FEW = 5  # episodes below which none can be unlike the others
 STUCK_SECONDS = 3.0  # of standing still
 ASSUMED_FPS = 10.0  # for these seconds, where the source does not say
 
+HARDLY = 1e-3  # of the widest range in a feature, or of its own size, below which a number hardly varies
+LISTED = 40  # numbers of a feature that the table lists
+
 WINDOW = ("n_obs_steps", "n_action_pred_token", "action_chunk_size")  # what of a configuration shapes windows
 
 Report = dict[str, Any]
@@ -35,26 +48,48 @@ PlotScene = Callable[["Axes"], bool]
 """Plots what does not move, like `Task.plot_scene`; False where there is nothing to plot."""
 
 
-@dataclass
 class Tally:
-    """Range and gaps of one feature, episode by episode."""
+    """Range and gaps of one feature, episode by episode; of numbers, the range of each."""
 
-    shape: list[int]
-    low: float = np.inf
-    high: float = -np.inf
-    missing: int = 0
+    def __init__(self, shape: list[int]) -> None:
+        self.shape, self.missing = shape, 0
+        n = shape[0] if len(shape) == 1 else 1
+        self.low, self.high = np.full(n, np.inf), np.full(n, -np.inf)
 
     def add(self, values: np.ndarray) -> None:
-        """Count the values of one episode, (T, size)."""
-        finite = values[np.isfinite(values)]
-        self.missing += values.size - finite.size
-        if finite.size:
-            self.low, self.high = min(self.low, float(finite.min())), max(self.high, float(finite.max()))
+        """Count the values of one episode, (T, size), or of an image."""
+        if len(self.shape) > 1:
+            values = values.reshape(-1, 1)
+        finite = np.isfinite(values)
+        self.missing += int((~finite).sum())
+        self.low = np.minimum(self.low, np.where(finite, values, np.inf).min(0, initial=np.inf))
+        self.high = np.maximum(self.high, np.where(finite, values, -np.inf).max(0, initial=-np.inf))
 
-    def to_dict(self, unit: str) -> dict[str, Any]:
-        """Shape, unit, range and missing values, ready for JSON."""
-        low, high = (self.low, self.high) if self.low <= self.high else (None, None)
-        return {"shape": self.shape, "unit": unit, "low": low, "high": high, "missing": self.missing}
+    def to_dict(self, field: Field) -> dict[str, Any]:
+        """Shape, unit, range and missing values, and those of each number with its name, ready for JSON."""
+        low, high = float(self.low.min()), float(self.high.max())
+        known = {"low": low, "high": high} if low <= high else {"low": None, "high": None}
+        return {"shape": self.shape, "unit": field.unit, **known, "missing": self.missing} | (
+            {"numbers": list(self.numbers(field))} if len(self.shape) == 1 else {}
+        )
+
+    def numbers(self, field: Field) -> Iterator[dict[str, Any]]:
+        """Name, unit and range of each number, and whether it is constant or hardly varies."""
+        spans, sizes = self.high - self.low, np.maximum(np.abs(self.low), np.abs(self.high))
+        hardly = spans <= HARDLY * np.maximum(sizes, spans.max(initial=0.0))
+        units = of_each(field.unit, len(spans))
+        for i, name in enumerate(replace(field, size=len(spans)).name_of_each("number")):
+            if spans[i] < 0:  # no value at all
+                yield {"name": name, "unit": units[i], "low": None, "high": None, "varies": "no value"}
+                continue
+            varies = "constant" if spans[i] == 0 else "hardly varies" if hardly[i] else "varies"
+            yield {
+                "name": name,
+                "unit": units[i],
+                "low": float(self.low[i]) + 0.0,  # and not -0
+                "high": float(self.high[i]) + 0.0,
+                "varies": varies,
+            }
 
 
 @dataclass(frozen=True)
@@ -83,7 +118,7 @@ def inspect_source(source: Source, config: VQBeTConfig | None = None, quiet: boo
     found: list[tuple[int, str]] = []
     episodes = tqdm(source.episodes(), total=source.n_episodes, desc="inspecting", unit="episode", disable=quiet)
     for number, episode in enumerate(episodes):
-        found += [(number, why) for why in troubles(source, episode)]
+        found += [(number, why) for why in troubles(source, episode, config)]
         tasks.update(source.tasks_of(episode))
         intervals += [np.diff(episode.clock)] if episode.clock is not None else []
         for name in filter(is_state_or_action, episode.numbers):
@@ -94,7 +129,8 @@ def inspect_source(source: Source, config: VQBeTConfig | None = None, quiet: boo
             )
         states.append(state_of(episode))
         actions.append(episode.numbers["action"])
-    features = {name: tally.to_dict(source.units.get(name, UNSTATED)) for name, tally in tallies.items()}
+    fields = source.contract.features()
+    features = {name: tally.to_dict(fields.get(name, Field(0))) for name, tally in tallies.items()}
     lengths = np.array([len(action) for action in actions])
     report = {
         "source": source.path,
@@ -120,6 +156,7 @@ def inspect_source(source: Source, config: VQBeTConfig | None = None, quiet: boo
                 [*found, *outliers(states, actions, source.fps or ASSUMED_FPS)], key=lambda pair: pair[0]
             )
         ],
+        "unusable": source.dropping(sorted({number for number, _ in found})),
     }
     return Inspection(report, states, actions, intervals)
 
@@ -131,8 +168,9 @@ def state_of(episode: Episode) -> np.ndarray:
     return episode.numbers[next(iter([*(n for n in observed if n == "observation.state"), *observed, "action"]))]
 
 
-def troubles(source: Source, episode: Episode) -> Iterator[str]:
-    """Why an episode would be refused: a camera that others have or have not, frames that come late."""
+def troubles(source: Source, episode: Episode, config: VQBeTConfig) -> Iterator[str]:
+    """Why an episode would be refused: numbers that are not finite, a camera that others have or have not, frames that
+    come late, or none for a window."""
     for check in (
         lambda: check_cameras(episode, source.image_sizes),
         *([] if source.ignore_gaps else [lambda: check_gaps(episode)]),
@@ -140,7 +178,14 @@ def troubles(source: Source, episode: Episode) -> Iterator[str]:
         try:
             check()
         except BadInput as error:
-            yield str(error).removeprefix(episode.place).lstrip(":, ")
+            why = str(error).removeprefix(episode.place).lstrip(":, ")
+            yield re.split(r"[;,] leave", why)[0]  # the table's last line says how
+    numbers = [values for name, values in episode.numbers.items() if is_state_or_action(name)]
+    missing = int((~np.isfinite(np.concatenate(numbers, axis=1))).any(1).sum())
+    if missing:
+        yield f"{missing} rows with missing values"
+    if not yields(np.array([len(episode)]), config)["windows"]:
+        yield f"{len(episode)} frames, too few for a window"
 
 
 def yields(lengths: np.ndarray, config: VQBeTConfig) -> dict[str, int]:
@@ -166,10 +211,7 @@ def outliers(states: list[np.ndarray], actions: list[np.ndarray], fps: float) ->
     usual = float(np.median(largest))
     bottom, top = (edge([edge(action, axis=0) for action in actions], axis=0) for edge in (np.nanmin, np.nanmax))
     graded = np.array([len(np.unique(values)) > SWITCH for values in np.concatenate(actions).T])
-    for number, (state, action, step) in enumerate(zip(states, actions, steps, strict=True)):
-        missing = int((~np.isfinite(state)).any(1).sum() + (~np.isfinite(action)).any(1).sum())
-        if missing:
-            yield number, f"{missing} rows with missing values"
+    for number, (action, step) in enumerate(zip(actions, steps, strict=True)):
         if len(lengths) >= FEW and not low - LONG * (high - low) <= len(action) <= high + LONG * (high - low):
             yield number, f"length: {len(action)} frames, the median is {np.median(lengths):.0f}"
         if len(lengths) >= FEW and largest[number] > JUMP * usual:
@@ -221,11 +263,31 @@ def table_of(report: Report) -> str:
         low, high = ("" if f[end] is None else f"{f[end]:.4g}" for end in ("low", "high"))
         shape = " x ".join(map(str, f["shape"]))
         lines.append(f"{name:{width}}  {shape:>12}  {f['unit']:>8}  {low:>9}  {high:>9}  {f['missing']:>7}")
+    lines += table_of_numbers(report["features"])
     if report["left_out"]:
         lines += ["", "left out:", *(f"  {name}: {why}" for name, why in report["left_out"].items())]
     lines += ["", f"{len(report['outliers'])} outliers" + (":" if report["outliers"] else "")]
     lines += [f"  episode {outlier['episode']}: {outlier['reason']}" for outlier in report["outliers"]]
+    if report["unusable"]:
+        numbers = ",".join(map(str, report["unusable"]))
+        lines += ["", f"leave out what cannot be used with: vqbet-course demos convert ... --drop-episodes {numbers}"]
     return "\n".join(lines)
+
+
+def table_of_numbers(features: dict[str, dict[str, Any]]) -> list[str]:
+    """The range of every number, feature after feature, and what of them hardly varies."""
+    many = {name: feature["numbers"] for name, feature in features.items() if len(feature.get("numbers", ())) > 1}
+    width = max((len(row["name"]) for rows in many.values() for row in rows[:LISTED]), default=0)
+    lines: list[str] = []
+    for feature, rows in many.items():
+        lines += ["", f"numbers of {feature}"]
+        for row in rows[:LISTED]:
+            low, high = ("" if row[end] is None else f"{row[end]:.4g}" for end in ("low", "high"))
+            mark = "" if row["varies"] == "varies" else f"  {row['varies']}"
+            lines.append(f"  {row['name']:{width}}  {row['unit']:>8}  {low:>9}  {high:>9}{mark}")
+        if len(rows) > LISTED:
+            lines.append(f"  and {len(rows) - LISTED} more, which --json lists")
+    return lines
 
 
 def plot(inspection: Inspection, path: Path, plot_scene: PlotScene | None = None) -> None:

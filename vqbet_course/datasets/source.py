@@ -1,6 +1,7 @@
 """What every kind of source is read as: episodes, one after the other, and what the source says about itself."""
 
 import hashlib
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,8 +14,7 @@ import numpy as np
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import Contract, Field
-
-UNSTATED = "unstated"
+from vqbet_course.core.units import UNSTATED
 
 TASK_INDEX = "task_index"
 """The feature that says, for each frame, which of the source's tasks is done; left away where there is only one."""
@@ -68,8 +68,9 @@ class Source:
     image_sizes {feature: (H, W, 3)}; units and names {feature: unit, a name for each number}, where they are known;
     tasks: all tasks in the order of their `task_index`, empty where there is only `task`; left_out {what the source has
     and its episodes do not: why, and the option that takes it}; splits {name: numbers of episodes}, as it states them;
-    ignore_gaps: episodes whose frames are not evenly spaced are taken as if they were; dropped: `Choice.drop_episodes`
-    is done already; choice: what was chosen of it, as text; check: raises BadInput for an episode that cannot be used,
+    ignore_gaps: episodes whose frames are not evenly spaced are taken as if they were; dropped: the numbers of episodes
+    that `Choice.drop_episodes` has left out already; numbers: what episodes were called before some were left out, empty:
+    0, 1, ...; choice: what was chosen of it, as text; check: raises BadInput for an episode that cannot be used,
     beyond what `check_episode` asks of any.
     """
 
@@ -89,7 +90,8 @@ class Source:
     left_out: dict[str, str] = field(default_factory=dict)
     splits: dict[str, tuple[int, ...]] = field(default_factory=dict)
     ignore_gaps: bool = False
-    dropped: bool = False
+    dropped: frozenset[int] = frozenset()
+    numbers: tuple[int, ...] = ()
     choice: str = ""
     check: Callable[[Episode], None] = lambda episode: None
 
@@ -124,14 +126,19 @@ class Source:
         """The first episode, as `episodes` gives it; read once."""
         return next(self.episodes())
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """{state or action: how many numbers it has}, by the first episode."""
+        numbers = self.first.numbers
+        return {name: int(np.prod(numbers[name].shape[1:])) for name in filter(is_state_or_action, numbers)}
+
     @cached_property
     def contract(self) -> Contract:
-        """Sizes and units of states and actions, by the first episode, and sizes of images; fps 0: not stated."""
+        """Sizes, units and names of states and actions, by the first episode, sizes of images; fps 0: not stated."""
         images = {name: Field(size) for name, size in self.image_sizes.items()}
         numbers = {
-            name: Field(int(np.prod(values.shape[1:])), self.units.get(name, UNSTATED))
-            for name, values in self.first.numbers.items()
-            if is_state_or_action(name)
+            name: Field(size, self.units.get(name, UNSTATED), names=tuple(self.names.get(name, ())))
+            for name, size in self.sizes.items()
         }
         action = numbers.pop("action")
         return Contract(images | numbers, action, self.fps or 0.0)
@@ -150,13 +157,41 @@ class Source:
     def sound_episodes(self, start: int = 0) -> Iterator[Episode]:
         """Episodes from number `start` on. Raises BadInput, naming episode and row, for one that cannot be used."""
         sizes: dict[str, int] = {}
-        for episode in self.episodes(start):
-            sizes = check_episode(episode, sizes)
-            self.tasks_of(episode)
-            if not self.ignore_gaps:
-                check_gaps(episode)
-            self.check(episode)
+        episodes = self.episodes(start)
+        for number in itertools.count(start):
+            with self.naming(number):
+                episode = next(episodes, None)
+                if episode is None:
+                    return
+                sizes = check_episode(episode, sizes)
+                self.tasks_of(episode)
+                if not self.ignore_gaps:
+                    check_gaps(episode)
+                self.check(episode)
             yield episode
+
+    @contextmanager
+    def naming(self, number: int) -> Iterator[None]:
+        """What is raised inside about episode `number`, with the command that leaves it out, where that helps."""
+        try:
+            yield
+        except BadInput as error:
+            raise BadInput(self.with_command(str(error), number)) from None
+
+    def dropping(self, numbers: Sequence[int]) -> list[int]:
+        """What --drop-episodes needs to leave out these episodes, too; empty where there are none."""
+        stored = {self.numbers[number] if number < len(self.numbers) else number for number in numbers}
+        return sorted(self.dropped | stored) if stored else []
+
+    def with_command(self, text: str, number: int) -> str:
+        """A message about episode `number`, in which `--drop-episodes` is a command that can be typed: with the number of
+        that episode in the source as it is stored, and those that are left out already."""
+
+        def command(found: re.Match[str]) -> str:
+            numbers = sorted(self.dropped | {int(found[1])}) if found[1] else self.dropping([number])
+            return f"with: vqbet-course demos convert ... --drop-episodes {','.join(map(str, numbers))}"
+
+        return re.sub(r"with --drop-episodes(?: (\d+))?", command, text)
 
 
 DAMAGED = re.compile(
@@ -300,4 +335,6 @@ def check_frames(place: str, columns: dict[str, np.ndarray], ends: np.ndarray) -
         if len(bad):
             episode = int(np.searchsorted(ends, bad[0], side="right"))
             row = bad[0] - (ends[episode - 1] if episode else 0)
-            raise BadInput(f"{place}, episode {episode}, row {row}: {name} is not finite; repair or drop that episode")
+            raise BadInput(
+                f"{place}, episode {episode}, row {row}: {name} is not finite; repair that episode or leave it out"
+            )

@@ -275,8 +275,9 @@ def observed(
             draw = "; a task that can draw its states does: vqbet-course demos convert SOURCE --render --out DIR"
             raise BadInput(f"{source.path}: has no {name!r}, but {known}{'' if source.image_sizes else draw}")
     sizes = {name: source.image_sizes[name] for name in observe if name not in numbers}
-    for episode in episodes:
-        check_cameras(replace(episode, images={k: v for k, v in episode.images.items() if k in sizes}), sizes)
+    for number, episode in enumerate(episodes):
+        with source.naming(number):
+            check_cameras(replace(episode, images={k: v for k, v in episode.images.items() if k in sizes}), sizes)
     for name, size in sizes.items():  # before a place is made for images of the size that is declared
         first = next(episodes[0].images[name](), np.empty(0))
         if first.shape != size:

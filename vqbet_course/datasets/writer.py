@@ -240,7 +240,8 @@ def write_file(
             size = 0
             for number, episode in episodes:
                 start = rows[-1]["dataset_to_index"] if rows else frame
-                check_cameras(episode, source.image_sizes)
+                with source.naming(number):
+                    check_cameras(episode, source.image_sizes)
                 columns = episode.numbers | clocks(episode, number, start, source.rate)
                 samples: dict[str, list[np.ndarray]] = {name: [] for name in episode.images}
                 firsts: dict[str, list[int]] = {}
@@ -534,6 +535,7 @@ def contract_of(source: Source, features: dict[str, dict[str, Any]], stats: dict
             source.units.get(name, UNSTATED),
             float(np.min(stats[name]["min"])),
             float(np.max(stats[name]["max"])),
+            tuple(source.names.get(name, ())),
         )
 
     observation = {name: field(name) for name in features if name.startswith("observation.")}

@@ -88,32 +88,33 @@ def ways_round(
     policy: Policy, normalizer: Normalizer, world: World, n: int = 10, steps: int = 80
 ) -> dict[str, float] | None:
     """From each of the task's fork seeds, n rollouts with generators of their own, of `steps` steps: the shares (0..1) of
-    starts from which they go both ways, only `left`, only `right`, and neither way. None for a task without forks."""
+    starts from which they show both behaviours, only one of them (`left`, `right` on PushT), and neither. None for a task
+    without forks."""
     task = as_task(world)
     if not task.fork_seeds:
         return None
     seeds = [seed for seed in task.fork_seeds for _ in range(n)]
     episodes = rollouts(policy, normalizer, seeds, task, range(len(seeds)), steps)
     taken = [
-        {task.way_taken(np.array(e.truth), e.contact) for e in episodes if e.seed == seed} - {"neither"}
+        {task.behaviour_of(np.array(e.truth), e.contact) for e in episodes if e.seed == seed} - {None}
         for seed in task.fork_seeds
     ]
     ways = ["both" if len(found) == 2 else next(iter(found), "neither") for found in taken]
-    return {way: ways.count(way) / len(ways) for way in ("both", "left", "right", "neither")}
+    return {way: ways.count(way) / len(ways) for way in ("both", *task.behaviours, "neither")}
 
 
 def ways_of_solving(episodes: Sequence[Rollout], task: Task, demos: Demos | None) -> dict[str, Any]:
     """What is measured of tasks that define it, {} for others. milestones: {name: share (0..1) of the episodes that reach
-    it}. behaviours: `counts` {label: successful episodes}, their `entropy` in bits (Lee et al. 2024), None without a
-    success, and that of the `demonstrations`, None where they are not at hand."""
+    it}. behaviours, where there are no fork seeds: `counts` {label: successful episodes}, their `entropy` in bits (Lee et
+    al. 2024), None without a success, and that of the `demonstrations`, None where they are not at hand."""
     found: dict[str, Any] = {}
     if task.milestones:
         found["milestones"] = {
             name: float(np.mean([e.success or reached(np.array(e.truth)) for e in episodes]))
             for name, reached in task.milestones.items()
         }
-    if task.behaviours:
-        won = counted(task, [task.behaviour_of(np.array(e.truth)) for e in episodes if e.success])
+    if task.behaviours and not task.fork_seeds:
+        won = counted(task, [task.behaviour_of(np.array(e.truth), e.contact) for e in episodes if e.success])
         shown = counted(task, behaviours_of_demos(demos, task) if demos else [])
         found["behaviours"] = {
             "counts": dict(won),
@@ -131,7 +132,8 @@ def counted(task: Task, labels: Sequence[str | None]) -> Counter[str]:
 def behaviours_of_demos(demos: Demos, task: Task) -> list[str | None]:
     """The behaviour that each demonstration shows."""
     columns = [demos.observation[name] for name in task.contract.data.observation]
-    return [task.behaviour_of(truth) for truth in np.split(np.concatenate(columns, axis=1), demos.episode_ends[:-1])]
+    parts = np.split(np.concatenate(columns, axis=1), demos.episode_ends[:-1])
+    return [task.behaviour_of(truth, [None] * len(truth)) for truth in parts]
 
 
 def entropy_bits(counts: Counter[Any]) -> float | None:

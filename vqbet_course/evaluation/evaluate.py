@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from vqbet_course.evaluation.behaviour import behaviour, mode_entropy, recovery,
 from vqbet_course.evaluation.failures import Known, failures_of, keep_persons_word
 from vqbet_course.evaluation.held_out import HeldOut, held_out, held_out_action_error, training_demos, unit_remedy
 from vqbet_course.evaluation.latency import latency
+from vqbet_course.evaluation.results import progress_name_of
 from vqbet_course.evaluation.videos import video_frames, write_video
 from vqbet_course.goals import with_shown_goal
 from vqbet_course.rollout import (
@@ -49,37 +50,50 @@ def assess(
     return episodes, metrics
 
 
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """Under which conditions a policy is evaluated.
+
+    task, by default the one that the run was trained on; perturb, `NAME` or `NAME=value` each; goal_pose, where the goal
+    is, on PushT `x,y,angle` or `random`; split, a file: start where the episodes start that this split holds out as
+    `part`, `val` or `stress`, as many of them as are evaluated."""
+
+    task: str | None = None
+    perturb: Sequence[str] = ()
+    goal_pose: str | None = None
+    split: Path | None = None
+    part: str = "val"
+
+    def name(self, seed: int) -> str:
+        """The folder of an evaluation below RUN/eval: one with perturbations or another goal has another name."""
+        starts = self.part if self.split else f"seed-{seed}"
+        return "-".join([starts, *self.perturb, *([f"goal={self.goal_pose}"] if self.goal_pose else [])])
+
+
 def evaluate(
     run: Run,
     episodes: int = 50,
     seed: int = 100_000,
     out: Path | None = None,
     videos: int = 3,
-    task: str | None = None,
-    perturb: Sequence[str] = (),
-    goal_pose: str | None = None,
-    split: Path | None = None,
-    part: str = "val",
+    conditions: Conditions = Conditions(),
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Roll a trained policy out on environment seeds seed, seed + 1, ...; write run.json, traces.parquet,
     failures.json and videos of the first episodes into `out` (RUN/eval/NAME unless given). Returns what run.json holds.
 
-    Args: task, by default the one that the run was trained on; perturb, `NAME` or `NAME=value` each; goal_pose, where
-    the goal is, on PushT `x,y,angle` or `random`; split, a file: start where the episodes start that this split holds
-    out as `part`, `val` or `stress`, as many of them as `episodes`. The seed of an episode is then the number of its
-    demonstration, and the action error on them is a metric, too. Raises BadInput for numbers out of range, an unknown
-    task or perturbation, a split that was trained on, and a policy whose contract is not the task's."""
+    With a split among the conditions, the seed of an episode is the number of its demonstration, and the action error on
+    the held-out episodes is a metric, too. Raises BadInput for numbers out of range, an unknown task or perturbation, a
+    split that was trained on, and a policy whose contract is not the task's."""
     if episodes < 1 or videos < 0 or seed < 0:
         raise BadInput("episodes must be at least 1, videos and seed at least 0")
-    base = task_of_run(run, task)
-    held = held_out(split, part, run) if split else None
+    asked, base = conditions, task_of_run(run, conditions.task)
+    held = held_out(asked.split, asked.part, run) if asked.split else None
     seeds = held.episodes[:episodes] if held else range(seed, seed + episodes)
-    scene = scene_of(base, run, held, goal_pose)
-    world = scene.with_cameras([*run.policy.config.image_shapes]).perturbed(perturb)
+    scene = scene_of(base, run, held, asked.goal_pose)
+    world = scene.with_cameras([*run.policy.config.image_shapes]).perturbed(asked.perturb)
     contract = checked_contract(world, run)
-    name = evaluation_name(part if held else f"seed-{seed}", perturb, goal_pose)
-    out = Path(out) if out else run.path / "eval" / name
+    out = Path(out) if out else run.path / "eval" / asked.name(seed)
     played, metrics = assess(run.policy, run.normalizer, world, seeds, quiet)
     if held:
         metrics["action_error"] = held_out_action_error(run, held)
@@ -91,21 +105,22 @@ def evaluate(
     failures = keep_persons_word(out / "failures.json", found, base.failure_rules)
     result = {
         "schema": "vqbet_course/run/1",
-        "task": task or run.plan.task or base.name,
+        "task": asked.task or run.plan.task or base.name,
         "contract": contract.to_dict(),
         "success_progress": base.success_progress,
-        "perturb": list(perturb),
-        "goal_pose": goal_pose,
+        "progress_name": base.progress_name,
+        "perturb": list(asked.perturb),
+        "goal_pose": asked.goal_pose,
         **described(run),
         "seed": seeds[0],
-        "split": {"file": str(split), "part": part} if held else None,
+        "split": {"file": str(asked.split), "part": asked.part} if held else None,
         "metrics": metrics,
         "episodes": [e.summary() | {"failure": failures.get(str(e.seed))} for e in played],
         "made_by": made_by(),
     }
     text = json.dumps(result, indent=2)
     write_text(out / "run.json", text + "\n")
-    write_traces(out / "traces.parquet", played, numbers.data)
+    write_traces(out / "traces.parquet", played, numbers.data, base.progress_name)
     write_videos(out, played[:videos] if can_be_drawn(world) else [], world, contract.data.fps, quiet)
     return json.loads(text)
 
@@ -123,7 +138,7 @@ def described(run: Run) -> dict[str, Any]:
 def write_videos(out: Path, episodes: Sequence[Rollout], world: Task, fps: float, quiet: bool) -> None:
     """Write a video of each episode into a folder, at the rate of the task."""
     for episode in progress("videos", "video", episodes, quiet=quiet or not episodes):
-        write_video(out / f"episode-{episode.seed}.mp4", video_frames(episode, world), fps)
+        write_video(video_path(out, episode.seed), video_frames(episode, world), fps)
 
 
 def task_of_run(run: Run, name: str | None = None) -> Task:
@@ -153,31 +168,42 @@ def checked_contract(world: Task, run: Run) -> TaskContract:
     return contract
 
 
-def evaluation_name(starts: str, perturb: Sequence[str], goal_pose: str | None) -> str:
-    """The folder of an evaluation below RUN/eval: one with perturbations or another goal has another name."""
-    return "-".join([starts, *perturb, *([f"goal={goal_pose}"] if goal_pose else [])])
-
-
 def summary_lines(result: dict[str, Any]) -> list[str]:
     """A run.json in words, line by line."""
     metrics, task = result["metrics"], TaskContract.from_dict(result["contract"])
     spent, back = metrics["latency_ms"], metrics["recovery"]
     lines = [
-        metrics_in_words(metrics),
+        metrics_in_words(metrics, progress_name_of(result)),
         f"a decision takes {spent['p50']:.1f} ms (p50), {spent['p95']:.1f} ms (p95); "
         f"{metrics['timing_violations']:.0%} of the steps take longer than {task.timing_budget_ms:g} ms",
     ]
     if metrics.get("action_error") is not None:
-        lines.append(f"action error on held-out demonstrations: {metrics['action_error']:.1f} {task.data.action.unit}")
+        which = "held-out demonstrations" if result["training"]["steps"] else "demonstrations that it may have seen"
+        lines.append(f"action error on {which}: {metrics['action_error']:.1f} {task.data.action.unit}")
     if back["shoved"]:
         after = f", half of them within {back['steps_p50']:g} steps" if back["recovered"] else ""
-        lines.append(f"a shove cost coverage in {back['shoved']} episodes: {back['recovered']} recovered it{after}")
+        lines.append(
+            f"a shove cost {progress_name_of(result)} in {back['shoved']} episodes: {back['recovered']} recovered it{after}"
+        )
     lines += ways_in_words(metrics)
     failures = [e["failure"] for e in result["episodes"] if e["failure"]]
     if failures:
         labels = Counter(failure["person"] or failure["label"] for failure in failures)
         lines.append(f"{len(failures)} failed: {', '.join(f'{label} {n}' for label, n in labels.most_common())}")
     return lines
+
+
+def written_lines(out: Path, result: dict[str, Any], videos: int) -> list[str]:
+    """Where an evaluation's files are: run.json, and the videos of its first episodes where there are any."""
+    made = [video_path(out, e["seed"]) for e in result["episodes"][:videos]]
+    made = [path for path in made if path.exists()]
+    more = f" and {len(made) - 1} more beside it" if len(made) > 1 else ""
+    return [f"written: {out / 'run.json'}", *(f"video: {path}{more}" for path in made[:1])]
+
+
+def video_path(out: Path, seed: int) -> Path:
+    """The video of the episode with this environment seed in the folder of an evaluation."""
+    return out / f"episode-{seed}.mp4"
 
 
 def demos_trained_on(run: Run, task: TaskContract) -> Demos | None:
@@ -199,9 +225,9 @@ def can_be_drawn(task: Task) -> bool:
     return task.make_env().render_mode == "rgb_array"
 
 
-def write_traces(path: Path, episodes: Sequence[Rollout], data: Contract) -> None:
+def write_traces(path: Path, episodes: Sequence[Rollout], data: Contract, progress: str) -> None:
     """Write all steps of all episodes as one parquet file, atomically: a row for each step. What the numbers of a column
-    are, and in which units, is in the file's metadata, as JSON under `units`."""
+    are, and in which units, is in the file's metadata, as JSON under `units`. `progress`: the task's in a word."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -234,7 +260,7 @@ def write_traces(path: Path, episodes: Sequence[Rollout], data: Contract) -> Non
         "observation": observed,
         "truth": observed,
         "latency_ms": "ms",
-        "coverage": "share of the goal, 0..1",
+        "coverage": f"{progress}, 0..1",
         **dict.fromkeys(("code", "offset", "action"), str(data.action)),
     }
     table = pa.table(rows).replace_schema_metadata({"units": json.dumps(units)})

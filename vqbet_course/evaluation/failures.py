@@ -93,14 +93,14 @@ Rule = Callable[[Rollout, TaskContract, Known | None], str | None]
 
 
 def evaluation(episode: Rollout, task: TaskContract, known: Known | None) -> str | None:
-    """Evidence that the metrics mislead: something is not a number, or coverage was still rising when time ran out."""
+    """Evidence that the metrics mislead: something is not a number, or progress was still rising when time ran out."""
     if not np.isfinite(np.array(episode.actions)).all() or not np.isfinite(episode.coverage).all():
-        return "an action or a coverage is not a number"
+        return "an action or the progress is not a number"
     coverage = np.array(episode.coverage)
     if len(coverage) == task.horizon and len(coverage) > TAIL and coverage.argmax() >= len(coverage) - 2:
         rise = coverage[-1] - coverage[-TAIL]
         if rise > 0.1:
-            return f"coverage rose by {rise:.2f} in the last {TAIL} steps: the horizon of {task.horizon} cut it off"
+            return f"progress rose by {rise:.2f} in the last {TAIL} steps: the horizon of {task.horizon} cut it off"
     return None
 
 
@@ -153,7 +153,7 @@ def data_coverage(episode: Rollout, task: TaskContract, known: Known | None) -> 
 
 
 def planning(episode: Rollout, task: TaskContract, known: Known | None) -> str | None:
-    """Evidence of no progress while contacts change: it touches and lets go, and the best coverage stays what it was."""
+    """Evidence of no progress while contacts change: it touches and lets go, and the most progress stays what it was."""
     if len(episode.coverage) <= STUCK or None in episode.contact:
         return None
     before, after = max(episode.coverage[:-STUCK]), max(episode.coverage[-STUCK:])
@@ -183,7 +183,7 @@ def failure_of(
         evidence = rule(episode, task, known)
         if evidence:
             return Failure(label, evidence)
-    return Failure("unlabelled", f"no rule applies; the best coverage was {max(episode.coverage):.2f}")
+    return Failure("unlabelled", f"no rule applies; the most progress was {max(episode.coverage):.2f}")
 
 
 def failures_of(

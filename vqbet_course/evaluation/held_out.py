@@ -51,9 +51,9 @@ def unit_remedy(trained: Contract, found: Contract) -> str:
     if units[0] == UNSTATED:
         return (
             "; the run does not know this unit: import its checkpoint again with: vqbet-course import ... --unit "
-            "FEATURE=UNIT, or train on data converted with: vqbet-course demos convert ... --unit FEATURE=UNIT"
+            "NAME=UNIT, or train again with: vqbet-course train ... --unit NAME=UNIT"
         )
-    return "; state units with: vqbet-course demos convert ... --unit FEATURE=UNIT"
+    return "; state units with: vqbet-course demos convert ... --unit NAME=UNIT"
 
 
 def held_out(file: Path, part: str, run: Run) -> HeldOut:
@@ -66,7 +66,8 @@ def held_out(file: Path, part: str, run: Run) -> HeldOut:
 
 def held_out_episodes(run: Run, source: Source, file: Path | None, part: str) -> list[int]:
     """The episodes of a source that are held out: a part of the split in a file, else those that the run was not trained
-    on. Raises BadInput where there are none, or where the run was trained on some of a part."""
+    on; where it does not know them (`knows_training`), all. Raises BadInput where there are none, or where the run was
+    trained on some of a part."""
     if file is None:
         seen = training_episodes(run, [source.path], source.n_episodes)
         found = [number for number in range(source.n_episodes) if number not in seen]
@@ -94,6 +95,11 @@ def split_of(run: Run) -> Split | None:
     """The split that a run was trained with; None where the run does not say."""
     file = run.path / "split.json"
     return read_split(file) if file.exists() else None
+
+
+def knows_training(run: Run) -> bool:
+    """Whether a run says which episodes it was trained on; a checkpoint that was imported does not."""
+    return split_of(run) is not None or run.plan.steps > 0
 
 
 def training_episodes(run: Run, sources: Sequence[str], n_episodes: int) -> set[int]:

@@ -1,4 +1,4 @@
-"""Evaluation without a simulator: on demonstrations that were not trained on, a policy's chunks against what was done.
+"""Evaluation without a simulator: a policy's chunks against what was done, on demonstrations that were not trained on.
 
 Open loop: what is observed comes from the demonstrations, whatever the policy would have done. A small error does not
 say that a robot succeeds, a large one says that it will not.
@@ -6,6 +6,8 @@ say that a robot succeeds, a large one says that it will not.
 
 import shutil
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,15 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import write_atomically, write_json, write_text
 from vqbet_course.core.pages import render
 from vqbet_course.core.records import made_by
+from vqbet_course.core.specs import Field
 from vqbet_course.datasets.source import Source
 from vqbet_course.datasets.stored_images import StoredImages
-from vqbet_course.demos import Demos, Windows, as_seen, load_demos
+from vqbet_course.demos import Demos, Windows, as_seen, load_demos, span_of
 from vqbet_course.evaluation.held_out import (
     Decisions,
     decide_along,
     held_out_episodes,
+    knows_training,
     training_demos,
     unit_remedy,
     windows_of,
@@ -32,6 +36,12 @@ from vqbet_course.training.runs import IMAGES, Run
 HISTORY = 2
 """Actions before a decision that the baselines look at."""
 
+BASELINES = {"stay": "stay", "repeat": "repeat the last move"}
+"""{key of a baseline that looks at nothing: its name}: the last action again, the last change of the action again."""
+
+NAMES = {"policy": "policy"} | BASELINES
+"""{key in offline.json: its name}"""
+
 TIMED = 200
 """Steps at most whose latency is measured."""
 
@@ -39,8 +49,9 @@ TIMED = 200
 def evaluate_offline(run: Run, data: str, out: Path, split: Path | None = None, part: str = "val") -> dict[str, Any]:
     """Compare a policy with held-out demonstrations; write offline.json, offline.html and chunks.png into `out`.
 
-    data: a SOURCE, of which `split` says what is held out; without it, what the run was not trained on. Raises BadInput
-    for a policy with goals, for data that do not fit the run, or where nothing is held out."""
+    data: a SOURCE, of which `split` says what is held out; without it, what the run was not trained on. `held_out` of the
+    result is None where the run does not know what it was trained on. Raises BadInput for a policy with goals, for data
+    that do not fit the run, or where nothing is held out."""
     config = run.policy.config
     if config.goal_shape is not None:
         raise BadInput(f"{run.path}: is given goals, which demonstrations do not state; evaluate it in its environment")
@@ -55,17 +66,20 @@ def evaluate_offline(run: Run, data: str, out: Path, split: Path | None = None, 
         acted, milliseconds = act_along(run, demos)
     finally:
         shutil.rmtree(out / IMAGES, ignore_errors=True)
-    before = demos.action[found.row[:, None] + np.arange(-HISTORY, 0)]
+    errors = errors_of(found, demos.action[found.row[:, None] + np.arange(-HISTORY, 0)])
     result = {
         "schema": "vqbet_course/offline/1",
         "data": data,
         "episodes": episodes,
+        "held_out": True if knows_training(run) else None,
         "frames": len(demos.action),
         "decisions": len(found.row),
         "contract": run.contract.to_dict(),
         "unit": run.contract.action.unit,
-        "joints": joint_names(source, config.action_dim),
-        "errors": errors_of(found, before),
+        "units": run.contract.action.unit_of_each,
+        "joints": joint_names(run.contract.action, source),
+        "errors": errors,
+        "verdict": against_baselines(errors, action_spans(run)),
         "tokens": decided_codes(found.codes, config.vqvae_n_embed, known_codes(run)),
         "latency_ms": step_latency(milliseconds, run.contract.fps),
         "roughness": {"policy": roughness(acted), "demonstrations": roughness(demos.action[: len(acted)])},
@@ -99,8 +113,7 @@ def moments_to_decide(demos: Demos, windows: Windows) -> torch.Tensor:
 
 def errors_of(decisions: Decisions, before: np.ndarray) -> dict[str, dict[str, list[float]]]:
     """{steps ahead: {who: mean absolute error of each joint}} of the policy and of two baselines that look at nothing:
-    `stay`, the last action again, and `repeat`, the last move again. before (N, HISTORY, A): the actions before each
-    decision."""
+    BASELINES. before (N, HISTORY, A): the actions before each decision."""
     n_steps = decisions.done.shape[1]
     last, move = before[:, -1], before[:, -1] - before[:, -2]
     found = {}
@@ -175,21 +188,58 @@ def roughness(actions: np.ndarray) -> list[float]:
     return np.abs(np.diff(actions, n=2, axis=0)).mean(0).tolist() if len(actions) > 2 else [0.0] * actions.shape[1]
 
 
-def joint_names(source: Source, size: int) -> list[str]:
-    """The names of the action's numbers, numbered where the source states none."""
-    names = source.names.get("action", [])
-    return list(names) if len(names) == size else [f"action_{i}" for i in range(size)]
+def joint_names(action: Field, source: Source) -> list[str]:
+    """The names of the action's numbers: of the run's contract, else of the source, numbered where neither states them."""
+    return replace(action, names=action.names or tuple(source.names.get("action", ()))).name_of_each("action")
+
+
+def action_spans(run: Run) -> np.ndarray:
+    """The range (A,) of each number of the action in the demonstrations that were trained on."""
+    return span_of(*run.normalizer.bounds["action"]).numpy()
+
+
+def against_baselines(errors: dict[str, dict[str, list[float]]], spans: np.ndarray) -> dict[str, Any]:
+    """Whether a policy is better than both baselines where it matters most, at the end of its chunk, and that in a
+    sentence. Errors of several joints are compared as shares of their `spans` (A,), the mean of which counts."""
+    scores = {
+        ahead: {who: float(np.mean(np.array(e) / spans)) for who, e in each.items()} for ahead, each in errors.items()
+    }
+    best = {ahead: min(BASELINES, key=scores[ahead].__getitem__) for ahead in scores}
+    better = [ahead for ahead in scores if scores[ahead]["policy"] < scores[ahead][best[ahead]]]
+    last, worse = max(scores, key=int), [ahead for ahead in scores if ahead not in better]
+    if last not in better:
+        sentence = (
+            f"the policy is no better than to {BASELINES[best[last]]} at {last} steps ahead, so it will not work on the "
+            "robot: train longer, or look for faults in the data with vqbet-course demos inspect"
+        )
+    else:
+        but = f", not at {' and '.join(worse)}" if worse else ""
+        sentence = f"the policy is better than both baselines at {', '.join(better)} steps ahead{but}"
+    return {"better": last in better, "sentence": sentence, "scores": scores}
+
+
+def means_in_words(values: Sequence[float], units: Sequence[str]) -> str:
+    """The mean over the joints of each unit, like `1.2 deg, 3 %`."""
+    of_unit = {unit: [v for v, u in zip(values, units, strict=True) if u == unit] for unit in dict.fromkeys(units)}
+    return ", ".join(f"{np.mean(found):.3g} {unit}" for unit, found in of_unit.items())
+
+
+def episodes_in_words(result: dict[str, Any]) -> str:
+    """Which episodes were compared with, and whether they were held out."""
+    n = len(result["episodes"])
+    many = "episode" if n == 1 else "episodes"
+    if result["held_out"]:
+        return f"{n} held-out {many}"
+    return f"{n} {many}; the run does not say whether it was trained on them, so errors on others may be larger"
 
 
 def describe_offline(result: dict[str, Any]) -> list[str]:
     """What is told of an offline.json, line by line."""
-    unit, lines = result["unit"], []
+    lines = [episodes_in_words(result)]
     for ahead, errors in result["errors"].items():
-        means = {who: float(np.mean(values)) for who, values in errors.items()}
-        lines.append(
-            f"{ahead} steps ahead: error {means['policy']:.3g} {unit}; the last action again "
-            f"{means['stay']:.3g}, the last move again {means['repeat']:.3g}"
-        )
+        each = [f"{who}: {means_in_words(errors[key], result['units'])}" for key, who in NAMES.items()]
+        lines.append(f"error {ahead} {'step' if ahead == '1' else 'steps'} ahead: {'; '.join(each)}")
+    lines.append(f"verdict: {result['verdict']['sentence']}")
     spent, tokens = result["latency_ms"], result["tokens"]
     lines.append(
         f"a step takes {spent['p50']:.1f} ms (p50), {spent['p95']:.1f} ms (p95); the control period is "
@@ -204,7 +254,7 @@ def describe_offline(result: dict[str, Any]) -> list[str]:
 
 
 def write_figure(path: Path, demos: Demos, decisions: Decisions, result: dict[str, Any]) -> None:
-    """Draw, for each joint, what was done in the first held-out episode, and the chunks decided along it."""
+    """Draw, for each joint, what was done in the first episode, and the chunks decided along it."""
     from matplotlib.figure import Figure
 
     end, joints = int(demos.episode_ends[0]), result["joints"]
@@ -222,7 +272,7 @@ def write_figure(path: Path, demos: Demos, decisions: Decisions, result: dict[st
                 lw=1.2,
                 label="decided" if i == first[0] else None,
             )
-        axes.set_ylabel(f"{joints[joint]}\n({result['unit']})", fontsize=8)
+        axes.set_ylabel(f"{joints[joint]}\n({result['units'][joint]})", fontsize=8)
     panels[-1].set_xlabel("frame")
     panels[0].legend(fontsize=8, ncols=2)
     write_atomically(path, lambda partial: figure.savefig(partial, dpi=90, format="png"))
@@ -230,5 +280,5 @@ def write_figure(path: Path, demos: Demos, decisions: Decisions, result: dict[st
 
 def write_page(path: Path, result: dict[str, Any]) -> None:
     """Write the report as one page, with the figure beside it."""
-    page = render("offline_report.html", result=result, lines=describe_offline(result))
+    page = render("offline_report.html", result=result, lines=describe_offline(result), names=NAMES)
     write_text(path, page)

@@ -7,6 +7,7 @@ from typing import Any
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import read_json
 from vqbet_course.tasks import DEFAULT_TASK, TASKS, get_task
+from vqbet_course.tasks.task import Task
 
 SCHEMAS = (
     "vqbet_course/run/1",
@@ -122,6 +123,14 @@ def task_name(values: dict[str, Any]) -> str:
     robot = get_task(DEFAULT_TASK).contract.robot
     moves = values["contract"]["robot"] if "contract" in values else robot
     return named or (DEFAULT_TASK if moves == robot else moves)
+
+
+def progress_name_of(values: dict[str, Any]) -> str:
+    """The progress of a result's task in a word; where it was not written into the result, that of its task."""
+    if "progress_name" in values:
+        return str(values["progress_name"])
+    name = task_name(values)
+    return get_task(name).progress_name if name in TASKS else Task.progress_name
 
 
 def success_progress_of(values: dict[str, Any]) -> float:

@@ -1,4 +1,4 @@
-"""Videos of rollouts: what the environment renders, below it the tokens of each decision and the coverage."""
+"""Videos of rollouts: what the environment renders, below it the tokens of each decision and the progress."""
 
 import base64
 import html
@@ -33,7 +33,7 @@ FRAME_SIZE = (640, 512)  # height, width; what the environment renders is the up
 
 
 def draw_frame(rendered: np.ndarray, episode: Rollout, step: int, world: World = None) -> np.ndarray:
-    """What the environment renders (H, W, 3), below it the tokens decided so far and the coverage -> (640, 512, 3)
+    """What the environment renders (H, W, 3), below it the tokens decided so far and the progress -> (640, 512, 3)
     uint8. Dots are the actions in the queue, where the task says where they point."""
     from PIL import Image, ImageDraw
 
@@ -51,9 +51,9 @@ def draw_frame(rendered: np.ndarray, episode: Rollout, step: int, world: World =
     where = [f"environment seed {episode.seed}, step {step + 1}", *filter(None, episode.intervention[step : step + 1])]
     draw.text((10, 8), ": ".join(where), "#444444", font(14))
     layers = [(537, "primary"), (573, "secondary")][: len(episode.tokens[step])]  # not every policy has tokens
-    for y, words in [*layers, (612, "coverage")]:
+    for y, words in [*layers, (612, task.progress_name)]:
         draw.text((80, y), words, "black", font(14), anchor="rm")
-    draw_coverage(draw, episode.coverage[step], task.success_progress)
+    draw_progress(draw, episode.coverage[step], task.success_progress)
     return np.asarray(image)
 
 
@@ -97,8 +97,8 @@ def token_tile(code: int, newest: bool) -> "Image.Image":
     return tile
 
 
-def draw_coverage(draw: "ImageDraw", now: float, success: float) -> None:
-    """A bar for the coverage of a step, with a mark where success begins."""
+def draw_progress(draw: "ImageDraw", now: float, success: float) -> None:
+    """A bar for the progress of a step, with a mark where success begins."""
     left, right = 86, 506
     draw.rectangle((left, 600, right, 624), fill="#eeeeee")
     draw.rectangle((left, 600, left + (right - left) * min(1.0, now), 624), fill="#56b4e9")

@@ -31,7 +31,7 @@ from vqbet_course.rollout import rollout_metrics, rollouts
 from vqbet_course.tasks import DEFAULT_TASK, get_task, open_source
 from vqbet_course.tokens import kmeans, nearest_code
 from vqbet_course.train import run_randomness, run_stage, vqvae_stage
-from vqbet_course.training.data import laptop_changes, prepare
+from vqbet_course.training.data import RELATIVE, laptop_changes, prepare, stated_changes
 from vqbet_course.training.factory import build_network
 
 if TYPE_CHECKING:
@@ -294,7 +294,7 @@ def train_variant(variant: Variant, seed: int, data: str, budget: Budget, task: 
     own, demos = get_task(task), demonstrations_for(variant, seed, data, task)
     if variant.unsteady:
         demos = concatenate_demos(demos, unsteady_demos(task, variant.unsteady))
-    changes = laptop_changes(demos.contract) | BATCH | variant.changes
+    changes = laptop_changes(demos) | BATCH | variant.changes
     if own.augmentable(demos.contract):
         demos = own.augment(demos, config_for("vqbet", demos, **changes).action_chunk_size)
     if variant.view:
@@ -336,7 +336,7 @@ def reconstruct(variant: Variant, seed: int, data: str, budget: Budget, task: st
     """The error of a tokenizer's reconstruction, in the action's unit, on demonstrations that it was not trained on."""
     demos, held_out = (demonstrations_for(variant, seed, data, task, rest) for rest in (False, True))
     own = get_task(task)
-    config = config_for("vqbet", demos, **laptop_changes(demos.contract) | variant.changes)
+    config = config_for("vqbet", demos, **laptop_changes(demos) | variant.changes)
     began = time.process_time()
     setup = prepare(demos, config, augment=own.augmentable(demos.contract))
     new = make_windows(
@@ -452,7 +452,7 @@ def full_config(variant: Variant, name: str = DEFAULT_TASK) -> VQBeTConfig:
         partial.begin(np.random.default_rng(0))
         first = next(iter(sizes))
         sizes[first] = len(partial(np.zeros(sizes[first])))
-    changes = laptop_changes(data) | ({} if variant.tokenizer else BATCH) | variant.changes
+    changes = stated_changes(data) | ({} if variant.tokenizer else BATCH) | variant.changes
     return VQBeTConfig.laptop(observation_sizes=sizes, action_dim=int(np.prod(data.action.size)), **changes)
 
 
@@ -468,6 +468,8 @@ def check_config(values: dict[str, Any], variant: Variant, task: str = DEFAULT_T
             "has no configuration, as in version 0.1; add it with: python -m vqbet_course.experiments.from_0_1 FOLDER"
         )
     made, now = VQBeTConfig.from_dict(values["config"]).to_dict(), stored_form(full_config(variant, task))
+    if RELATIVE not in stated_changes(get_task(task).contract.data) | variant.changes:
+        now[RELATIVE] = made[RELATIVE]  # the demonstrations decided it
     for name in now:
         if made[name] != now[name]:
             raise BadInput(f"made with {name} {made[name]}, this version asks for {now[name]}; choose another --out")

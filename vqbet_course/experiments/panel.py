@@ -5,6 +5,7 @@ on a worker of a Dask cluster. Only the coordinator writes: a file per finished 
 continues with the jobs that are missing.
 """
 
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +23,7 @@ from vqbet_course.core.budget import Budget, Clock
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.executor import completed, executor
+from vqbet_course.core.hooks import Hook
 from vqbet_course.core.io import drop_partials, in_plain_words, read_json, write_atomically, write_json, write_text
 from vqbet_course.core.progress import progress
 from vqbet_course.core.records import made_by
@@ -35,7 +37,7 @@ from vqbet_course.policy import VQBeT, VQBeTPolicy
 from vqbet_course.rollout import Policy, rollouts
 from vqbet_course.tasks import DEFAULT_TASK, get_task, open_source
 from vqbet_course.train import policy_stage, run_randomness, run_stage, split_steps, vqvae_stage
-from vqbet_course.training.data import Setup, laptop_changes, prepare
+from vqbet_course.training.data import Setup, found_in_words, laptop_changes, prepare, too_short
 from vqbet_course.training.devices import CPU, Computing
 from vqbet_course.training.factory import build_frame, build_network
 from vqbet_course.training.hooks import Deadline, Measurement
@@ -137,8 +139,9 @@ def config_for(policy: str, demos: Demos, **changes: Any) -> VQBeTConfig:
     )
 
 
-def build(policy: str, config: VQBeTConfig) -> nn.Module:
-    """The untrained module of a policy of the panel: a VQBeT, or a ChunkPolicy."""
+def build(policy: str, config: VQBeTConfig, **shape: Any) -> nn.Module:
+    """The untrained module of a policy of the panel: a VQBeT, or a ChunkPolicy. `shape`: arguments of its class, like
+    `width`; a VQ-BeT has its shape in the configuration."""
     from vqbet_course.experiments import lerobot_baselines
 
     if policy == "vqbet":
@@ -150,7 +153,7 @@ def build(policy: str, config: VQBeTConfig) -> nn.Module:
         "diffusion": lerobot_baselines.Diffusion,
         "flow": FlowMatching,
     }
-    return kinds[policy](config, build_frame(config))
+    return kinds[policy](config, build_frame(config), **shape)
 
 
 def as_policy(module: nn.Module) -> Policy:
@@ -178,9 +181,10 @@ def learn_module(
     seed: int,
     measure: Callable[[nn.Module], float] | None = None,
     now: Callable[[], float] = time.perf_counter,
+    hooks: Sequence[Hook] = (),
 ) -> Trained:
     """Train a module of `build` within the budget, inside `run_randomness`. `now`: the clock of a budget in minutes,
-    in seconds; `time.process_time` does not count what other processes take."""
+    in seconds; `time.process_time` does not count what other processes take; `hooks`: called in its last stage."""
     first, most = 0, budget.steps or 10**9
     setup.computing.place(module)
     if isinstance(module, VQBeT):
@@ -193,7 +197,7 @@ def learn_module(
         clock = Clock(now)
     ends = deadline(clock, budget)
     measured = [Measurement(clock, measure, CURVE_POINTS, *ends)] if measure else []
-    steps = run_stage(stage, seed, hooks=[*ends, *measured])
+    steps = run_stage(stage, seed, hooks=[*ends, *measured, *hooks])
     curve = measured[0].curve if measured else []
     return Trained(stage.acting().eval(), setup.normalizer, curve, first + steps, clock.seconds())
 
@@ -229,11 +233,12 @@ def run_job(job: Job) -> list[dict[str, Any]]:
     """Train one policy and evaluate it in each way in which it acts. Returns videos as bytes: it writes nothing."""
     torch.set_num_threads(1)
     s, task = job.settings, get_task(job.settings.task)
-    config = config_for(job.policy, job.demos, **laptop_changes(job.demos.contract))
+    config = config_for(job.policy, job.demos, **laptop_changes(job.demos))
     setup = prepare(job.demos, config, augment=task.augmentable(job.demos.contract)).on(s.computing)
     measure = partial(first_action_error, held_out=job.held_out, normalizer=setup.normalizer) if job.held_out else None
     learned = learn(job.policy, setup, config, s.budget, job.seed, measure)
-    routes, known = two_routes(job.policy, job.seed, s.budget, s.computing), Known.of(job.demos, setup.normalizer)
+    routes = two_routes(job.policy, job.seed, s.budget, s.computing, task.side_task) if task.side_task else None
+    known = Known.of(job.demos, setup.normalizer)
     videos = s.videos if can_be_drawn(task) else 0
     results = []
     for name, choose in ways(learned.module, job.policy).items():
@@ -253,6 +258,7 @@ def run_job(job: Job) -> list[dict[str, Any]]:
                 "settings": s.to_dict(),
                 "contract": task.contract.to_dict(),
                 "success_progress": task.success_progress,
+                "progress_name": task.progress_name,
                 "parameters": sum(p.numel() for p in learned.module.parameters()),
                 "chunk": {k: getattr(config, k) for k in ("n_obs_steps", "action_chunk_size", "n_action_steps")},
                 "training": {"steps": learned.steps, "seconds": learned.seconds, "curve": learned.curve},
@@ -285,13 +291,15 @@ def video_bytes(frames: Iterable[np.ndarray], fps: float) -> bytes:
         return (Path(folder) / "video.mp4").read_bytes()
 
 
-def two_routes(policy: str, seed: int, budget: Budget, computing: Computing = CPU, n: int = 40) -> dict[str, float]:
-    """A policy on navigation, from the one start from which demonstrations go both ways: the shares (0..1) of its
-    n rollouts that arrive on the left and on the right of the disc, and that do not arrive."""
-    task = get_task("navigation")
+def two_routes(
+    policy: str, seed: int, budget: Budget, computing: Computing = CPU, side_task: str = "navigation", n: int = 40
+) -> dict[str, float]:
+    """A policy on a side task like navigation, from the one start from which demonstrations go both ways: the shares
+    (0..1) of its n rollouts that arrive on the left and on the right of the disc, and that do not arrive."""
+    task = get_task(side_task)
     demos = load_demos(task.demonstrations(ROUTES_DEMOS, seed, walk_on=True))
     small = {"scheduler_warmup_steps": 20, "batch_size": 64, "vqvae_batch_size": 256}  # many steps in little time
-    config = config_for(policy, demos, **small | laptop_changes(demos.contract))
+    config = config_for(policy, demos, **small | laptop_changes(demos))
     setup = prepare(demos, config, augment=False)
     if budget.minutes is not None:
         budget = Budget(minutes=min(ROUTES_MINUTES, ROUTES_SHARE * budget.minutes))
@@ -299,8 +307,8 @@ def two_routes(policy: str, seed: int, budget: Budget, computing: Computing = CP
         budget = Budget(steps=max(3, int(ROUTES_SHARE * cast(int, budget.steps))))
     learned = learn(policy, setup.on(computing), config, budget, seed)
     episodes = rollouts(learned.policy, learned.normalizer, range(n), task)
-    taken = [task.way_taken(np.array(e.truth), e.contact) if e.success else "none" for e in episodes]
-    shares = {way: taken.count(way) / n for way in ("left", "right")}
+    taken = [task.behaviour_of(np.array(e.truth), e.contact) if e.success else None for e in episodes]
+    shares = {way: taken.count(way) / n for way in task.behaviours}
     return shares | {"crashed": float(np.mean([not e.success for e in episodes]))}
 
 
@@ -330,6 +338,10 @@ def run_panel(
     if len(demos) < settings.demos:
         raise BadInput(f"{settings.data}: holds {len(demos)} demonstrations, --demos asks for {settings.demos}")
     check_observations(policies, settings.data, demos)
+    check_lengths(policies, settings.data, demos)
+    relative = found_in_words(demos, "`use_relative_actions` in the `laptop` of its task says it otherwise")
+    if relative and not quiet:
+        print(relative, file=sys.stderr)
     done = {result["job"] for result in results_of(out, settings)}
     missing = [job for job in jobs_of(policies, seeds, demos, settings) if job.name not in done]
     if missing:
@@ -360,6 +372,17 @@ def check_observations(policies: Sequence[str], data: str, demos: Demos) -> None
             check_observed(demos.observation)
         except BadInput as error:
             raise BadInput(f"{data}: {error}; leave {', '.join(asked)} out of --policies") from None
+
+
+def check_lengths(policies: Sequence[str], data: str, demos: Demos) -> None:
+    """Raise BadInput for demonstrations that are too short for a training window of one of the policies."""
+    found = {n for name in policies for n in too_short(demos, config_for(name, demos, **laptop_changes(demos)))}
+    if found:
+        listed = ",".join(map(str, sorted(found)))
+        raise BadInput(
+            f"{data}: too short for a training window: episodes {listed}; leave them out with: "
+            f"vqbet-course demos convert {data} --drop-episodes {listed} --out DIR"
+        )
 
 
 def jobs_of(policies: Sequence[str], seeds: Sequence[int], demos: Demos, settings: Settings) -> list[Job]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vqbet_course.core.pages import render
-from vqbet_course.evaluation.results import success_progress_of
+from vqbet_course.evaluation.results import progress_name_of, success_progress_of
 from vqbet_course.evaluation.videos import video_html
 from vqbet_course.experiments.verdicts import Results, p_value, policies_of
 from vqbet_course.rollout import wilson
@@ -51,6 +51,7 @@ def rows(results: Results) -> list[dict[str, Any]]:
                 "low": low,
                 "high": high,
                 "reward": float(np.mean([r["metrics"]["avg_max_reward"] for r in own])),
+                "progress": progress_name_of(own[0]),
                 "max_coverage": float(best.mean()),
                 "final_coverage": float(np.mean([e["final_coverage"] for e in episodes])),
                 "latency": middle,
@@ -97,7 +98,7 @@ def row_in_words(row: dict[str, Any]) -> str:
     """A row of `rows` as a line of text, the policy in front."""
     return (
         f"{row['policy']:>17}: success {row['success']:4.0%} ({row['low']:3.0%} to {row['high']:3.0%}), max reward "
-        f"{row['reward']:.3f}, final coverage {row['final_coverage']:.3f}, {row['latency']['p50']:6.1f} ms a decision"
+        f"{row['reward']:.3f}, final {row['progress']} {row['final_coverage']:.3f}, {row['latency']['p50']:6.1f} ms a decision"
     )
 
 
@@ -134,8 +135,8 @@ def learning_curves(results: Results) -> "Figure":
     return figure
 
 
-def coverage_distributions(results: Results) -> "Figure":
-    """A figure: the max coverage of every episode, one row of dots per policy, with the median."""
+def progress_distributions(results: Results) -> "Figure":
+    """A figure: the max progress of every episode, one row of dots per policy, with the median."""
     figure, ax = canvas(6, 3.4)
     draw = np.random.default_rng(0)
     for y, name in enumerate(policies_of(results)):
@@ -144,7 +145,7 @@ def coverage_distributions(results: Results) -> "Figure":
         ax.plot([np.median(best)] * 2, [y - 0.35, y + 0.35], color="black")
     ax.axvline(success_progress_of(results[0]), color="0.5", linestyle="--", linewidth=1)
     ax.set(
-        xlabel="max coverage of an episode; bar: median; dashed: success",
+        xlabel=f"max {progress_name_of(results[0])} of an episode; bar: median; dashed: success",
         xlim=(0, 1.02),
         yticks=range(len(policies_of(results))),
         yticklabels=policies_of(results),
@@ -211,7 +212,7 @@ def report(panel: dict[str, Any], folder: Path) -> str:
     ]
     figures = [
         figure_html(learning_curves(results), "Error on held-out demonstrations, against training time"),
-        figure_html(coverage_distributions(results), "Max coverage of every episode, by policy"),
+        figure_html(progress_distributions(results), f"Max {progress_name_of(results[0])} of every episode, by policy"),
         figure_html(speed_and_quality(results), "Average max reward against time per decision"),
     ]
     failed = [(r, e) for r in results for e in r["episodes"] if e["failure"]]
@@ -225,4 +226,5 @@ def report(panel: dict[str, Any], folder: Path) -> str:
         counts=failure_counts(results),
         p_value=p_value,
         in_figures=in_figures,
+        progress=progress_name_of(results[0]) if results else "progress",
     )

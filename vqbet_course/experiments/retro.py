@@ -100,7 +100,7 @@ def open_questions(groups: dict[tuple[str, str, str], list[Row]]) -> list[str]:
             own.append(f"{about}: {labels.count(most)} of {len(labels)} failures {asked}")
     all_together = [
         ("Fewer than three training seeds; how much is chance?", few),
-        ("Final coverage far below max coverage; what undoes the push?", lost),
+        ("Final progress (on PushT: coverage) far below max progress; what undoes it?", lost),
     ]
     questions = [f"{question} {'; '.join(found)}." for question, found in all_together if found] + own
     return questions or ["These results raise none by themselves."]

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest, wilcoxon
 
+from vqbet_course.evaluation.results import progress_name_of
+
 LEVEL = 0.05
 """A difference is significant below this p-value, after Holm's correction."""
 
@@ -72,6 +74,7 @@ def paired_tests(results: Results) -> list[dict[str, Any]]:
             {
                 "first": first,
                 "second": second,
+                "progress": progress_name_of(results[0]),
                 "success": compare_success(one, two),
                 "coverage": compare_coverage(one, two),
             }
@@ -87,7 +90,7 @@ def pair_in_words(test: dict[str, Any]) -> str:
     success, coverage = test["success"], test["coverage"]
     return (
         f"{test['first']:>17} against {test['second']:<17} wins alone {success['only_first']:2d} : "
-        f"{success['only_second']:<2d} p {success['p_holm']:.3f}; coverage {coverage['mean_difference']:+.3f} "
+        f"{success['only_second']:<2d} p {success['p_holm']:.3f}; {test['progress']} {coverage['mean_difference']:+.3f} "
         f"p {coverage['p_holm']:.3f}{'  significant' if success['significant'] or coverage['significant'] else ''}"
     )
 
@@ -106,17 +109,20 @@ def p_value(p: float) -> str:
 
 
 def claims(results: Results) -> list[dict[str, str]]:
-    """The claims of the field that this panel can test, each with a verdict and the numbers behind it."""
+    """The claims of the field that apply to this panel's task and policies, each with a verdict and the numbers behind
+    it: how finely is asked where progress has degrees, which ways where the task has several."""
     present = {*policies_of(results)}
     forks = all(r.get("ways_round", {}) is not None for r in results)  # else it is a task without forks
+    routes = all(r.get("two_routes") is not None for r in results)
+    degrees = any(0 < e["max_coverage"] < 1 for r in results for e in r["episodes"])
     asked: list[tuple[set[str], Callable[[Results], dict[str, str]]]] = [
         ({"act", "bc"}, act_beats_bc),
-        ({"diffusion-ddpm100", "vqbet"}, diffusion_places_finer),
+        *([({"diffusion-ddpm100", "vqbet"}, diffusion_places_finer)] if degrees else []),
         ({"diffusion-ddim10", "vqbet"}, lambda r: faster(r, "diffusion-ddim10", 5)),
         ({"diffusion-ddpm100", "vqbet"}, lambda r: faster(r, "diffusion-ddpm100", 30)),
         ({"vqbet"}, best_reward),
         *([({"vqbet", "bc"}, goes_both_ways_round)] if forks else []),
-        ({"vqbet", "bc"}, keeps_both_routes),
+        *([({"vqbet", "bc"}, keeps_both_routes)] if routes else []),
     ]
     return [claim(results) for needed, claim in asked if needed <= present and len(present) > 1]
 
@@ -125,7 +131,7 @@ def act_beats_bc(results: Results) -> dict[str, str]:
     """The claim that ACT is better than behaviour cloning, by max coverage."""
     test = compare_coverage(outcomes(results, "act"), outcomes(results, "bc"))
     return {
-        "claim": "ACT is better than behaviour cloning (max coverage on shared starts)",
+        "claim": f"ACT is better than behaviour cloning (max {progress_name_of(results[0])} on shared starts)",
         "verdict": claim_verdict(test["mean_difference"], test["p"] < LEVEL),
         "why": above("ACT", "BC", test),
     }
@@ -148,7 +154,8 @@ def diffusion_places_finer(results: Results, near: float = 0.8) -> dict[str, str
         outcomes(results, "diffusion-ddpm100"), outcomes(results, "vqbet"), lambda a, b: min(a, b) > near
     )
     return {
-        "claim": f"Diffusion Policy places finer than VQ-BeT (max coverage where both get beyond {near:g})",
+        "claim": "Diffusion Policy places finer than VQ-BeT "
+        f"(max {progress_name_of(results[0])} where both get beyond {near:g})",
         "verdict": claim_verdict(test["mean_difference"], test["p"] < LEVEL),
         "why": above("Diffusion (100 DDPM steps)", "VQ-BeT", test),
     }
@@ -200,7 +207,7 @@ def chance(results: Results, best: str) -> str:
         return ""
     p = compare_coverage(outcomes(results, best), outcomes(results, "vqbet"))["p"]
     words = "is more than" if p < LEVEL else "may be"
-    return f", which {words} chance (max coverage on shared starts: p-value {p_value(p)})"
+    return f", which {words} chance (max {progress_name_of(results[0])} on shared starts: p-value {p_value(p)})"
 
 
 def two_ways_verdict(first: bool, second: bool, tells: bool) -> str:

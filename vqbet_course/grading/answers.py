@@ -70,9 +70,13 @@ def statements_of(text: str) -> tuple[tuple[ast.stmt, set[str]], ...]:
     return tuple((statement, bound_names(statement)) for statement in tree.body) if tree is not None else ()
 
 
-def same_code(source: str) -> str:
-    """A text that is equal for sources that differ in spaces, line ends and comments alone."""
-    return CellSource(source).code
+@functools.lru_cache(KEPT)
+def statement_codes_of(text: str) -> tuple[str, ...]:
+    """A text for each statement, equal for those that differ in spaces and comments alone."""
+    try:
+        return tuple(ast.dump(statement) for statement, _ in statements_of(text))
+    except RecursionError:  # an expression of a thousand parts
+        return ()
 
 
 def bound_names(statement: ast.stmt) -> set[str]:
@@ -168,6 +172,11 @@ class CellSource:
     def statements(self) -> tuple[tuple[ast.stmt, set[str]], ...]:
         """The statements of the cell, each with the names that it binds; none where it has a syntax error."""
         return statements_of(self.text)
+
+    @property
+    def statement_codes(self) -> tuple[str, ...]:
+        """A text for each statement, equal for those that differ in spaces and comments alone."""
+        return statement_codes_of(self.text)
 
     def defines(self, name: str) -> bool:
         """Whether this cell defines a name, other than by an import."""

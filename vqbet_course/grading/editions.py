@@ -7,7 +7,7 @@ with its `check`, and the released definition, with which the lesson goes on.
 import ast
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from vqbet_course import __version__
@@ -38,10 +38,20 @@ def blanked(source: str, names: tuple[str, ...]) -> str:
     return "\n".join(lines)
 
 
+LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!https?:|mailto:|#)([^)\s]+)\)")
+"""A link of Markdown that is no address: its text and its place."""
+
+
 def pointing_home(text: str, labs: set[str]) -> str:
-    """A lesson's prose with its links as they are seen from `labs/`."""
-    text = re.sub(r"(\]\(|src=\")(images/|solutions/)", r"\1../nbs/\2", text)
+    """A lesson's prose with its links as they are seen from `labs/` in a clone."""
+    text = re.sub(r"(\]\(|src=\")images/", r"\1../nbs/images/", text)
     return re.sub(r"\]\(((\w+)\.ipynb)", lambda m: m[0] if m[2] in labs else f"](../nbs/{m[1]}", text)
+
+
+def pointing_inside(text: str, labs: set[str]) -> str:
+    """A lesson's prose with links to these labs alone, which lie beside it; others become plain text, since what they
+    lead to is not handed out."""
+    return LINK.sub(lambda m: m[0] if m[2].partition("#")[0] in {f"{lab}.ipynb" for lab in labs} else m[1], text)
 
 
 def cell(kind: str, cell_id: str, source: str, **metadata: object) -> Cell:
@@ -77,9 +87,13 @@ def solution_cells(lesson: str) -> list[Cell]:
     return [cell("markdown", f"{LINK_CELL}-{solution.number}", folded(solution)) for solution in solutions]
 
 
-def student_edition(lab: Lab, teacher: bool = False) -> str:
-    """The student edition of a lab, as the text of a notebook file; for a teacher with all solutions, folded."""
-    exercises, labs = {e.cell_id: e for e in lab.exercises.values()}, set(all_labs())
+def student_edition(lab: Lab, teacher: bool = False, beside: Collection[str] | None = None) -> str:
+    """The student edition of a lab, as the text of a notebook file; for a teacher with all solutions, folded.
+
+    `beside`: the labs that lie in its folder and nothing else, to which it may link; None for `labs/` in a clone.
+    """
+    exercises, labs = {e.cell_id: e for e in lab.exercises.values()}, set(all_labs() if beside is None else beside)
+    pointing = pointing_home if beside is None else pointing_inside
     locked = {cell["id"] for cell in lab.locked}
     cells: list[Cell] = []
     for original in lab.cells:
@@ -89,10 +103,10 @@ def student_edition(lab: Lab, teacher: bool = False) -> str:
             cells += exercise_cells(lab, exercise, all_checks()[exercise.id])
             if teacher:
                 cells.append(cell("markdown", f"{exercise.cell_id}-solution", folded(graded_solution(exercise))))
-        elif teacher and original["id"] == LINK_CELL:
-            cells += solution_cells(lab.name)
+        elif original["id"] == LINK_CELL:  # students do not get the solutions
+            cells += solution_cells(lab.name) if teacher else []
         elif original["cell_type"] == "markdown":
-            cells.append(cell("markdown", original["id"], pointing_home(source, labs), **about))
+            cells.append(cell("markdown", original["id"], pointing(source, labs), **about))
         elif source := without_directives(source, NBDEV):
             about |= {"deletable": False, "editable": False} if original["id"] in locked else {}
             cells.append(cell(original["cell_type"], original["id"], source, **about))
@@ -100,7 +114,12 @@ def student_edition(lab: Lab, teacher: bool = False) -> str:
         first = next(i for i, made in enumerate(cells) if made["id"] in locked)
         cells.insert(first + 1, cell("code", "lab-check", "from vqbet_course.grading import check"))
     kernel = {"display_name": "python3", "language": "python", "name": "python3"}
-    metadata = {"kernelspec": kernel, "vqbet_course": {"lab": lab.name}}
+    language = {
+        "name": "python",
+        "file_extension": ".py",
+        "mimetype": "text/x-python",
+    }  # exporting a script asks for it
+    metadata = {"kernelspec": kernel, "language_info": language, "vqbet_course": {"lab": lab.name}}
     notebook = {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
     return notebook_text(notebook)
 
@@ -121,6 +140,17 @@ def write_teacher_editions(out: Path) -> list[Path]:
     return paths
 
 
+def labs_numbered(numbers: Sequence[str]) -> list[str]:
+    """The labs with these numbers (`01`, or `1`), by name. Raises BadInput for a number that no lab has."""
+    known = {name.split("_")[0]: name for name in all_labs()}
+    asked = [number.strip().zfill(2) if number.strip() else "(empty)" for number in numbers]
+    if unknown := [number for number in asked if number not in known]:
+        lessons = {name.split("_")[0] for name in all_lessons()}
+        why = "the lesson has no graded exercises" if unknown[0] in lessons else "no lab has this number"
+        raise BadInput(f"--labs {unknown[0]}: {why}; choose from {','.join(known)}")
+    return [known[number] for number in dict.fromkeys(asked)]
+
+
 def release(out: Path, numbers: Sequence[str] | None = None) -> tuple[list[Path], list[Path]]:
     """Write the student editions, or those of some numbers, into a folder to hand out; returns the paths, and those of
     files of an earlier release that were removed.
@@ -128,11 +158,8 @@ def release(out: Path, numbers: Sequence[str] | None = None) -> tuple[list[Path]
     `SHA256SUMS` has their checksums (`sha256sum -c SHA256SUMS` tells whether a file is as it was released), and
     `release.json` the version of the course. Raises BadInput for a number that no lab has, and as `replace_files` does.
     """
-    known = {name.split("_")[0]: name for name in all_labs()}
-    if unknown := [number for number in numbers or [] if number not in known]:
-        raise BadInput(f"--labs {unknown[0]}: no lab has this number; choose from {','.join(known)}")
-    chosen = [known[number] for number in numbers or known]
-    texts = {f"{name}.ipynb": student_edition(all_labs()[name]) for name in chosen}
+    chosen = labs_numbered(numbers) if numbers is not None else list(all_labs())
+    texts = {f"{name}.ipynb": student_edition(all_labs()[name], beside=chosen) for name in chosen}
     sums = {name: digest_of(text.encode()) for name, text in texts.items()}
     texts["SHA256SUMS"] = "".join(f"{said}  {name}\n" for name, said in sums.items())
     texts["release.json"] = json.dumps({"version": __version__, "labs": sums}, indent=2) + "\n"

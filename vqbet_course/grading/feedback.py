@@ -104,7 +104,7 @@ def answer_of(answer: Callable[..., Any], check: type[Check], lab: Lab) -> tuple
             break
     others = [source for source in sources if not source.defines(check.answer)]
     for source in others:
-        source.own = source.code not in lab.code
+        source.own = not lab.holds(source)
     [found, *_] = answers_to(check.id, lab, [*others, mine])
     return found, note
 

@@ -27,11 +27,19 @@ from vqbet_course.grading import gradebook, report
 from vqbet_course.grading.answers import Answer
 from vqbet_course.grading.execution import execute
 from vqbet_course.grading.grades import Grade, Marked, Ungradable, Verdict
-from vqbet_course.grading.handout import digest_of
+from vqbet_course.grading.handout import digest_of, keep_out_of_repositories
 from vqbet_course.grading.lessons import Lab, all_labs
 from vqbet_course.grading.limits import Limits
 from vqbet_course.grading.sandbox import Sandbox, bubblewrap_works, kept_sandbox, sandbox_problem, unenforced
-from vqbet_course.grading.submissions import Submission, find_answers, find_submissions, read_notebook_of
+from vqbet_course.grading.submissions import (
+    Submission,
+    chosen,
+    collection_of,
+    find_answers,
+    find_submissions,
+    is_one,
+    read_notebook_of,
+)
 
 
 @dataclass(frozen=True)
@@ -125,15 +133,36 @@ def grade(
     regrade: bool = False,
     require_sandbox: bool = False,
     quiet: bool = False,
+    only: Sequence[str] = (),
+    rules: gradebook.Rules = gradebook.BEST,
 ) -> dict[str, str]:
     """Grade a submission, a folder or a zip file of them into `out`; returns {name: why} of those without a grade.
 
     A submission that has its grade in `out` keeps it, unless it or the lessons have changed, or `regrade` asks for new
-    ones. Raises BadInput.
+    ones. `only`: students or files of the folder, by name; all others stay as they are. `rules`: how the class's page
+    makes grades of attempts. Raises BadInput.
     """
     submissions = find_submissions(target)
+    graded = chosen(submissions, only) if only else submissions
     if jobs < 1:
         raise BadInput(f"--jobs {jobs}: give at least 1")
+    rules.check(submission.late for submission in submissions)
+    say_what_protects(require_sandbox, dask)
+    keep_out_of_repositories(out)
+    with gradebook.opened(out) as store:
+        if is_one(target):
+            refuse_beside_a_class(store, target, out)
+        elif not only:
+            say_gone(gradebook.follow(store, collection_of(target), {one.name for one in submissions}), target)
+        run = ClassRun(out, store, options, set() if regrade else gradebook.digests(store, lessons_digest()))
+        run.grade(graded, jobs, dask, quiet)
+        if not is_one(target):
+            report.write_class(out, gradebook.existing(out), rules)
+    return run.problems
+
+
+def say_what_protects(require_sandbox: bool, dask: str | None) -> None:
+    """Say where there is no sandbox, or not all of it. Raises BadInput where it is required."""
     if (problem := sandbox_problem()) and require_sandbox:
         raise BadInput(f"bubblewrap does not work here, and --require-sandbox asks for it: {problem}")
     if problem and dask is None:
@@ -142,12 +171,6 @@ def grade(
         raise BadInput(f"--require-sandbox: {NOT_ENFORCED}: {'; '.join(missing)}; grade in a virtual machine")
     elif missing and dask is None:
         print(f"{NOT_ENFORCED}: {'; '.join(missing)}; --require-sandbox refuses to grade so", file=sys.stderr)
-    with gradebook.opened(out) as store:
-        run = ClassRun(out, store, options, set() if regrade else gradebook.digests(store, lessons_digest()))
-        run.grade(submissions, jobs, dask, quiet)
-        if not is_one(target):
-            report.write_class(out, gradebook.existing(out), run.present, run.left_out)
-    return run.problems
 
 
 UNPROTECTED = (
@@ -156,9 +179,25 @@ UNPROTECTED = (
 )
 
 
-def is_one(target: Path) -> bool:
-    """Whether a path is one notebook or script, and no class."""
-    return target.is_file() and target.suffix.lower() != ".zip"
+def refuse_beside_a_class(store: sqlite3.Connection, target: Path, out: Path) -> None:
+    """Raise BadInput where a file would be graded alone into the grades of a class, in which it would be a student."""
+    files = gradebook.class_files(store)
+    if not files:
+        return
+    for name, collection in files.items():
+        if target.resolve().with_suffix("") == Path(collection, name):
+            again = f"vqbet-course grade '{collection}' --regrade --only '{name}' --out '{out}'"
+            raise BadInput(f"{target}: is part of a class that was graded into {out}; to grade it anew: {again}")
+    raise BadInput(
+        f"{out}: has the grades of a class, in which {target.name} alone would be one more student; put it into the "
+        "class's folder and grade that, or choose another --out"
+    )
+
+
+def say_gone(names: list[str], target: Path) -> None:
+    """Name the files that were in a class's folder or zip file and are gone."""
+    for name in names:
+        print(f"no longer in {target}: {name}", file=sys.stderr)
 
 
 class ClassRun:
@@ -167,9 +206,8 @@ class ClassRun:
     def __init__(self, out: Path, store: sqlite3.Connection, options: Options, done: set[tuple[str, str]]):
         self.out, self.store, self.options, self.done = out, store, options, done
         self.problems: dict[str, str] = {}
-        self.left_out: dict[str, str] = {}
-        self.present: dict[str, str] = {}
-        self.kept = self.graded = self.unprotected = 0
+        self.digests: dict[str, str] = {}
+        self.kept = self.graded = self.unprotected = self.left_out = 0
         self.bar = tqdm(disable=True)
 
     def grade(self, submissions: Sequence[Submission], jobs: int, dask: str | None, quiet: bool) -> None:
@@ -194,11 +232,11 @@ class ClassRun:
 
     def summary(self) -> str:
         """How many files there were, and what became of them."""
-        total = self.graded + self.kept + len(self.problems) + len(self.left_out)
+        total = self.graded + self.kept + len(self.problems) + self.left_out
         parts = [f"{self.graded} graded" + (f" ({self.unprotected} not fully protected)" if self.unprotected else "")]
         parts += [f"{self.kept} had their grade"] if self.kept else []
         parts += [f"{len(self.problems)} not graded"] if self.problems else []
-        parts += [f"{len(self.left_out)} left out, made by programs"] if self.left_out else []
+        parts += [f"{self.left_out} left out, no submissions"] if self.left_out else []
         return f"{total} file{'' if total == 1 else 's'}: {', '.join(parts)}"
 
     def missing(self, submissions: Sequence[Submission]) -> Iterator[tuple[Submission, tuple[bytes, Options]]]:
@@ -210,9 +248,10 @@ class ClassRun:
             except Ungradable as problem:
                 self.refuse(submission, "", str(problem))
                 continue
-            self.present[submission.name] = digest_of(data)
+            digest = self.digests[submission.name] = digest_of(data)
+            gradebook.found(self.store, submission, digest)
             written = (report.folder_of(self.out, submission.name) / "report.json").is_file()
-            if written and (submission.name, self.present[submission.name]) in self.done:
+            if written and (submission.name, digest) in self.done:
                 self.kept += 1
                 self.bar.update()
             else:
@@ -220,7 +259,7 @@ class ClassRun:
 
     def keep(self, submission: Submission, future: "Future[Grade]") -> None:
         """Write what came of a submission; one must not cost the others their grades."""
-        digest = self.present[submission.name]
+        digest = self.digests[submission.name]
         try:
             grade = future.result()
             folder = report.folder_of(self.out, submission.name)
@@ -239,7 +278,10 @@ class ClassRun:
 
     def refuse(self, submission: Submission, digest: str, why: str) -> None:
         """Write down why a submission has no grade."""
+        gradebook.found(self.store, submission, digest)
         gradebook.keep(self.store, submission, digest, None, why)
-        self.present[submission.name] = digest
-        (self.left_out if submission.left_out else self.problems)[submission.name] = why
+        if submission.left_out:
+            self.left_out += 1
+        else:
+            self.problems[submission.name] = why
         self.bar.update()

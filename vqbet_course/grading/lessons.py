@@ -7,7 +7,7 @@ from pathlib import Path
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.notebooks import Cell, directives, has_directive, read_notebook, source_of, without_directives
 from vqbet_course.core.places import LESSONS, find_lessons
-from vqbet_course.grading.answers import CellSource, same_code
+from vqbet_course.grading.answers import CellSource
 
 NBDEV = ("export", "default_exp")
 """The directives that speak to nbdev alone."""
@@ -51,16 +51,24 @@ class Lab:
 
     @functools.cached_property
     def code(self) -> set[str]:
-        """The code of its cells as learners get them; see `CellSource.code`."""
-        return {
-            same_code(without_directives(source_of(cell), NBDEV)) for cell in self.cells if cell["cell_type"] == "code"
-        } - {same_code("")}
+        """The code of its cells as learners get them, and of their statements; see `CellSource.code`."""
+        sources = [
+            CellSource(without_directives(source_of(cell), NBDEV)) for cell in self.cells if cell["cell_type"] == "code"
+        ]
+        statements = {code for source in sources for code in source.statement_codes}
+        return ({source.code for source in sources} | statements) - {CellSource("").code}
+
+    def holds(self, source: CellSource) -> bool:
+        """Whether a cell of a learner has nothing but the lesson's code: one of its cells, or statements of them."""
+        return source.code in self.code or (
+            bool(source.statement_codes) and self.code.issuperset(source.statement_codes)
+        )
 
     @functools.cached_property
-    def locked_code(self) -> list[tuple[Cell, str, str]]:
-        """Of the exported cells that are given to the learner: the cell, its first line, its code."""
+    def locked_code(self) -> list[tuple[Cell, str, CellSource]]:
+        """Of the exported cells that are given to the learner: the cell, its first line, its source."""
         released = [(cell, without_directives(source_of(cell), NBDEV).strip()) for cell in self.locked]
-        return [(cell, text.splitlines()[0], same_code(text)) for cell, text in released]
+        return [(cell, text.splitlines()[0], CellSource(text)) for cell, text in released]
 
     def before(self, exercise: Exercise) -> list[str]:
         """The released sources of the exported cells before an exercise: what it may build on."""

@@ -1,12 +1,10 @@
 """What a grading leaves behind: report.html and report.json per student, class.html and grades.csv per class."""
 
-import csv
 import hashlib
-import io
 import json
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,9 +13,10 @@ from markupsafe import Markup, escape
 
 from vqbet_course.core.io import write_atomically, write_json, write_text
 from vqbet_course.core.pages import render
-from vqbet_course.grading.gradebook import Attempt, Rules, as_text, attempts, item_statistics, received_in_words
+from vqbet_course.grading.gradebook import Attempt, Rules, attempts, item_statistics, owner_in, received_in_words
 from vqbet_course.grading.grades import Grade
-from vqbet_course.grading.handout import replace_files
+from vqbet_course.grading.handout import keep_out_of_repositories, replace_files
+from vqbet_course.grading.platforms import as_text, csv_text
 
 LONGEST = 180
 """Bytes of a name without its mark; no file system takes more than 255, a suffix and that of a partial file included."""
@@ -73,35 +72,73 @@ def write_student(folder: Path, name: str, grade: Grade, student: str = "") -> N
     write_json(folder / "report.json", grade.to_dict() | {"student": name, "digest": grade.digest})
 
 
-def write_class(out: Path, rows: list[dict[str, Any]], present: dict[str, str], left_out: dict[str, str]) -> None:
-    """The class's page and its gradebook, from the rows of the submissions that are present, {name: digest}."""
-    rows = [row for row in rows if present.get(row["name"]) == row["digest"] and not row["left_out"]]
-    problems = {row["name"]: row["problem"] for row in rows if row["problem"]}
-    graded = [row for row in rows if not row["problem"]]
-    names = sorted({row["lab"] for row in graded})
-    labs = [summary(lab, [row for row in graded if row["lab"] == lab]) for lab in names]
-    write_text(
-        out / "class.html",
-        render(
-            "class_report.html",
-            labs=labs,
-            problems=problems,
-            total=len(rows),
-            left_out=left_out,
-            folder=lambda student: quote(folder_of(out, student).name),
-        ),
+def write_class(out: Path, rows: list[dict[str, Any]], rules: Rules) -> None:
+    """The class's page, with one entry per student and lab as in the grade book, and a table of all files, from the rows
+    that stand. Raises BadInput as `attempts` does."""
+    left_out = {row["name"]: row["problem"] for row in rows if row["left_out"]}
+    rows = [row for row in rows if not row["left_out"]]
+    refused = [row for row in rows if row["problem"]]
+    own = attempts(rows, rules)
+    labs = {tries[0].row["lab"]: [t for t in own if t[0].row["lab"] == tries[0].row["lab"]] for tries in own}
+    graded = {owner_in(tries[0].row) for tries in own}
+    page = render(
+        "class_report.html",
+        labs=[summary(lab, tries) for lab, tries in sorted(labs.items())],
+        others=by_student([row for row in refused if owner_in(row) not in graded]),
+        refused=by_student(refused),
+        students=len({owner_in(row) for row in rows}),
+        files=len(rows),
+        left_out=left_out,
+        rule=rule_in_words(rules),
+        received=received_in_words,
+        owner_in=owner_in,
+        page_of=page_of(out, rows),
+        short=short_name,
     )
-    write_text(out / "grades.csv", grades_csv(graded, problems))
+    write_text(out / "class.html", page)
+    write_text(out / "grades.csv", grades_csv(own, refused))
 
 
-def summary(lab: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What class.html shows of one lab."""
-    scores = [row["score"] / max(1, row["max_score"]) for row in rows]
-    items = item_statistics(rows)
+def by_student(rows: list[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
+    """The rows of each student."""
+    return {owner: [row for row in rows if owner_in(row) == owner] for owner in sorted(map(owner_in, rows))}
+
+
+def page_of(out: Path, rows: list[dict[str, Any]]) -> Callable[[dict[str, Any]], str]:
+    """What gives the address of a row's page, empty for an earlier version of a file, whose page was replaced."""
+    newest = {row["name"]: row["digest"] for row in sorted(rows, key=lambda row: row["graded"])}
+
+    def address(row: dict[str, Any]) -> str:
+        here = newest[row["name"]] == row["digest"]
+        return f"students/{quote(folder_of(out, row['name']).name)}/report.html" if here else ""
+
+    return address
+
+
+def short_name(row: dict[str, Any]) -> str:
+    """The name of a row's file without the folder that a learning platform made for its student."""
+    first, _, rest = row["name"].partition("/")
+    return rest if rest and row["number"] else row["name"]
+
+
+def rule_in_words(rules: Rules) -> str:
+    """How attempts became the points of the class's page."""
+    said = f"A student's {rules.keep} attempt counts"
+    if rules.penalty:
+        said += f", less {rules.penalty:g} % of the points that it earned for each day begun after "
+        said += f"{rules.due:%Y-%m-%d %H:%M}" if rules.due else "the platform's due time"
+    return f"{said}{'' if rules.penalty else ', without a penalty for late ones'}."
+
+
+def summary(lab: str, own: list[list[Attempt]]) -> dict[str, Any]:
+    """What class.html shows of one lab; `own`: the attempts of each student at it."""
+    counted = [next(attempt for attempt in tries if attempt.counts) for tries in own]
+    scores = [attempt.points / max(1, attempt.row["max_score"]) for attempt in counted]
+    items = item_statistics(attempt.row for attempt in counted)
     misconceptions = [((item["id"], name), n) for item in items for name, n in item["misconceptions"]]
     return {
         "name": lab,
-        "reports": [{**row, "received": received_in_words(row)} for row in rows],
+        "students": list(zip(counted, own, strict=True)),
         "median": statistics.median(scores),
         "mean": sum(scores) / len(scores),
         "bins": [sum(min(BINS - 1, int(score * BINS + 1e-9)) == b for score in scores) for b in range(BINS)],
@@ -110,21 +147,24 @@ def summary(lab: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def grades_csv(graded: list[dict[str, Any]], problems: dict[str, str]) -> str:
-    """One line per submission, with the points of each exercise."""
-    grades = {row["name"]: json.loads(row["grade"]) for row in graded}
-    ids = list(dict.fromkeys(exercise["id"] for grade in grades.values() for exercise in grade["exercises"]))
-    file = io.StringIO()
-    lines = csv.writer(file, lineterminator="\n")
-    lines.writerow(["student", "lab", "score", "max_score", *ids, "problem"])
-    for name, grade in sorted(grades.items()):
-        awarded = {exercise["id"]: exercise["awarded"] for exercise in grade["exercises"]}
-        lines.writerow(
-            [as_text(name), grade["lab"], grade["score"], grade["max_score"], *[awarded.get(id, "") for id in ids], ""]
-        )
-    for name, problem in sorted(problems.items()):
-        lines.writerow([as_text(name), "", "", "", *[""] * len(ids), problem])
-    return file.getvalue()
+def grades_csv(own: list[list[Attempt]], refused: list[dict[str, Any]]) -> str:
+    """One line per file, with the points of each exercise, before a penalty; and whether it counts."""
+    tries = [(attempt, json.loads(attempt.row["grade"])) for attempts_ in own for attempt in attempts_]
+    ids = list(dict.fromkeys(exercise["id"] for _, grade in tries for exercise in grade["exercises"]))
+    header = ["student", "number", "file", "lab", "attempt", "counts", "score", "max_score", *ids, "problem"]
+    lines: list[list[Any]] = []
+    for attempt, grade in tries:
+        row, awarded = attempt.row, {exercise["id"]: exercise["awarded"] for exercise in grade["exercises"]}
+        counts = "yes" if attempt.counts else "no"
+        points = [row["score"], row["max_score"], *(awarded.get(id, "") for id in ids)]
+        lines.append([*who(row), row["lab"], attempt.number, counts, *points, ""])
+    lines += [[*who(row), "", "", "no", "", "", *[""] * len(ids), row["problem"]] for row in refused]
+    return csv_text([header, *sorted(lines, key=lambda line: [str(cell) for cell in line[:5]])])
+
+
+def who(row: dict[str, Any]) -> list[str]:
+    """The first cells of a file's line: the student's name and number, and the file."""
+    return [as_text(row["student"]), row["number"], as_text(row["name"])]
 
 
 def write_feedback(rows: list[dict[str, Any]], out: Path, rules: Rules) -> tuple[list[Path], list[Path]]:
@@ -141,6 +181,7 @@ def write_feedback(rows: list[dict[str, Any]], out: Path, rules: Rules) -> tuple
             if place in pages:  # an earlier version of the same file
                 place = f"{place.removesuffix('.html')} ~{row['digest'][:8]}.html"
             pages[place] = feedback_page(row, rules, standing.get((row["name"], row["digest"]), []))
+    keep_out_of_repositories(out)
     removed = replace_files(out, pages)
     return [out / place for place in pages], removed
 
@@ -166,8 +207,8 @@ def standing_in_words(attempt: Attempt, counted: Attempt, rules: Rules) -> list[
     if rules.penalty and attempt.days_late:
         days = "1 day" if attempt.days_late == 1 else f"{attempt.days_late} days"
         said.append(
-            f"Late by {days}, begun ones included: {min(100, attempt.days_late * rules.penalty):g} % of the points are "
-            f"taken off, so {attempt.row['score']:g} points become {attempt.points:g}."
+            f"Late by {days} (a day that has begun counts): {rules.percent_off(attempt.row):g} % of the {attempt.row['score']:g} "
+            f"points earned are taken off, so {attempt.points:g} are left."
         )
     if attempt.of > 1:
         other = f"attempt {counted.number} counts, with {counted.points:g} of {most} points"

@@ -1,5 +1,6 @@
 """Submissions as they arrive: folders and zip files of a class, notebooks and exported scripts, and what is in them."""
 
+import functools
 import hashlib
 import io
 import json
@@ -16,11 +17,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.notebooks import Cell, source_of
-from vqbet_course.grading.answers import Answer, CellSource, answers_in
+from vqbet_course.grading.answers import Answer, CellSource, answers_in, as_python, parsed
 from vqbet_course.grading.grades import Ungradable
 from vqbet_course.grading.lessons import Lab, all_labs
 
@@ -36,20 +38,27 @@ UNREADABLE = (OSError, EOFError, KeyError, RuntimeError, ValueError, zipfile.Bad
 HIDDEN = (".ipynb_checkpoints", "__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini", ".git", "__pycache__")
 """Files and folders that programs make, and nobody hands in."""
 
-MOODLE = re.compile(r"(?P<name>.+?)_(?P<number>\d+)_assignsubmission_[a-z]+(_(?P<file>.*))?")
+MOODLE = re.compile(r"(?P<name>.+?)_(?P<number>\d+)_assignsubmission_(?P<kind>[a-z]+)(_(?P<file>.*))?")
 BRIGHTSPACE = re.compile(
     r"(?P<number>\d+)-\d+ - (?P<name>.+?) - (?P<date>\w{3,9}\.? \d{1,2}, \d{4} .*?[AP]M)( - (?P<file>.*))?"
 )
 CANVAS = re.compile(r"(?P<name>[^_]+)_(?P<late>LATE_)?(?P<number>\d+)_\d+_(?P<file>.+)")
+PLATFORMS = {"Moodle": MOODLE, "Brightspace": BRIGHTSPACE, "Canvas": CANVAS}
+"""How each learning platform names what it gives."""
+
+IN_FILE, IN_ZIP, BY_PLATFORM = "the file's date", "the date in the zip file", "the date that the learning platform gave"
+CLOCKS = ("", IN_FILE, IN_ZIP, BY_PLATFORM)
+"""What says when a file was handed in, the best last."""
 
 
 @dataclass(frozen=True)
 class Submission:
     """A file that was handed in: its name, which is its place; whose it is, and where its bytes are.
 
-    `student` and `number` come from the names that Moodle, Canvas and Brightspace give to files; otherwise the student
-    is the name. `received`: when it was handed in, in seconds since 1970, or 0 where nothing says it; `clock`: what
-    says it. `problem`: why it cannot be graded, in words; `left_out`: that it is no submission at all.
+    `student` and `number` come from the names that a learning platform, `platform`, gives to files; otherwise the
+    student is the name. `received`: when it was handed in, in seconds since 1970, or 0 where nothing says it; `clock`:
+    what says it. `problem`: why it cannot be graded, in words; `left_out`: that it is no submission at all.
+    `collection`: the path of the folder or zip file in which it was found.
     """
 
     name: str
@@ -62,6 +71,13 @@ class Submission:
     inside: tuple[str, ...] = field(default=())
     problem: str = ""
     left_out: bool = False
+    platform: str = ""
+    collection: str = ""
+
+    @property
+    def owner(self) -> tuple[str, str]:
+        """Whose it is: the student's name and number."""
+        return self.student, self.number
 
     def read(self) -> bytes:
         """The submitted bytes. Raises Ungradable."""
@@ -110,7 +126,7 @@ def find_submissions(target: Path) -> list[Submission]:
         found = [
             submission for path in sorted(walk(target)) for submission in members(path, path.relative_to(target), (), 0)
         ]
-    elif target.is_file() and target.suffix.lower() in (".ipynb", ".py", ".zip"):
+    elif target.is_file() and (is_one(target) or target.suffix.lower() == ".zip"):
         found = members(target, Path(target.name), (), 0)
     else:
         raise BadInput(f"{target}: no such notebook, folder or zip file; give a submission or a folder of them")
@@ -118,7 +134,63 @@ def find_submissions(target: Path) -> list[Submission]:
         raise BadInput(
             f"{target}: holds no .ipynb, .py or .zip that can be graded; give a submission or a folder of them"
         )
-    return told_apart(found)
+    collection = collection_of(target)
+    return [replace(one, collection=collection) for one in told_apart(without_online_texts(found))]
+
+
+def collection_of(target: Path) -> str:
+    """What tells the submissions of a folder or zip file from those of others: its path."""
+    return str(target.resolve())
+
+
+def is_one(target: Path | str) -> bool:
+    """Whether a path is that of one notebook or script, and of no class."""
+    return Path(target).suffix.lower() in (".ipynb", ".py")
+
+
+def chosen(submissions: Sequence[Submission], only: Sequence[str]) -> list[Submission]:
+    """The submissions of these students or files, each told by its name, or by the student's name or number. Raises
+    BadInput for a name that nobody has, or that several students have."""
+    found: list[Submission] = []
+    for asked in only:
+        wanted = plain(asked)
+        own = [one for one in submissions if wanted in names_of(one)]
+        if not own:
+            known = {name: name for one in submissions for name in (one.student, one.name)}
+            near = get_close_matches(asked, known, 3, 0.4)
+            raise BadInput(
+                f"--only {asked}: no student and no file has this name"
+                + (f"; did you mean {' or '.join(near)}?" if near else "; class.html has the names")
+            )
+        if len({one.owner for one in own}) > 1:
+            numbers = ", ".join(sorted({one.number or one.name for one in own}))
+            raise BadInput(f"--only {asked}: several students have this name; give a number or a file: {numbers}")
+        found += [one for one in own if one not in found]
+    return found
+
+
+def names_of(submission: Submission) -> set[str]:
+    """What a teacher may call a submission by: its name, with and without its suffix; the student's name or number."""
+    place = submission.inside[-1] if submission.inside else submission.path.name if submission.path else ""
+    short = PurePosixPath(submission.name).name
+    names = {submission.name, short, *(name + PurePosixPath(place).suffix for name in (submission.name, short))}
+    names |= {*submission.owner}
+    return {plain(name) for name in names if name}
+
+
+def without_online_texts(found: Sequence[Submission]) -> list[Submission]:
+    """The submissions, of which Moodle's online texts are left out where the student also handed in a file."""
+    handed_in = {one.owner for one in found if one.problem != ONLINE_TEXT and not one.left_out}
+    return [
+        replace(one, problem=f"left out: {ONLINE_TEXT}", left_out=True)
+        if one.problem == ONLINE_TEXT and one.owner in handed_in
+        else one
+        for one in found
+    ]
+
+
+ONLINE_TEXT = "a text typed into Moodle, not a file: hand in the .ipynb file"
+"""Why what Moodle calls an online text has no grade."""
 
 
 def walk(folder: Path) -> Iterator[Path]:
@@ -136,14 +208,16 @@ def members(
     name = escaped_path(place)
     base = replace(owner_of(name), path=path, inside=inside)
     if not base.received:
-        when, clock = (os.lstat(path).st_mtime, "the file's date") if received is None else (received, IN_ZIP)
+        when, clock = (os.lstat(path).st_mtime, IN_FILE) if received is None else (received, IN_ZIP)
         base = replace(base, received=when, clock=clock if when else "")
     if hidden := next((part for part in PurePosixPath(name).parts if part in HIDDEN or part.startswith("._")), ""):
         return [replace(base, problem=f"left out: {hidden} is made by a program", left_out=True)]
+    if any((part := MOODLE.fullmatch(name)) and part["kind"] == "onlinetext" for name in PurePosixPath(name).parts):
+        return [replace(base, problem=ONLINE_TEXT)]
     kind = place.suffix.lower()
     if kind == ".zip" and depth < 2:
         return in_zip(base, path, place, inside, depth)
-    if kind not in (".ipynb", ".py"):
+    if kind not in (".ipynb", ".py", ".txt"):  # nbconvert gives a script of no language the suffix .txt
         return [replace(base, problem="neither a notebook nor a script: hand in the .ipynb file")]
     return [base]
 
@@ -183,9 +257,6 @@ def in_zip(base: Submission, path: Path, place: Path, inside: tuple[str, ...], d
     ]
 
 
-IN_ZIP = "the date in the zip file"
-
-
 def date_in_zip(info: zipfile.ZipInfo) -> float:
     """When a member of a zip file was last changed, in seconds since 1970; 0 where the zip file does not say it.
 
@@ -215,12 +286,13 @@ def owner_of(name: str) -> Submission:
     """Whose a file is, from the names that learning platforms give; its own name ends without its suffix."""
     short = re.sub(r"(?i)\.(ipynb|py)$", "", name) or name
     for part in PurePosixPath(name).parts:
-        for pattern in (MOODLE, BRIGHTSPACE, CANVAS):
+        for platform, pattern in PLATFORMS.items():
             if found := pattern.fullmatch(part):
                 about = found.groupdict()
                 when = date_in_name(about.get("date") or "")
-                clock = "the date that the learning platform gave" if when else ""
-                return Submission(short, found["name"], found["number"], bool(about.get("late")), when, clock)
+                late = bool(about.get("late"))
+                clock = BY_PLATFORM if when else ""
+                return Submission(short, found["name"], found["number"], late, when, clock, platform=platform)
     return Submission(short, short)
 
 
@@ -234,12 +306,13 @@ def date_in_name(date: str) -> float:
     return 0.0
 
 
+def plain(name: str) -> str:
+    """A name without case and the form of accents."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
 def told_apart(found: Sequence[Submission]) -> list[Submission]:
     """The submissions with names that differ on every file system, which may ignore case and the form of accents."""
-
-    def plain(name: str) -> str:
-        return unicodedata.normalize("NFC", name).casefold()
-
     often = Counter(plain(submission.name) for submission in found)
     twice = [submission for submission in found if often[plain(submission.name)] > 1]
     apart = {
@@ -289,15 +362,32 @@ def with_its_lab(cells: list[Cell], name: str = "") -> Notebook:
     lab = all_labs().get(name) or lab_by_code(sources)
     ids = {exercise.cell_id for exercise in lab.exercises.values()}
     for cell, source in zip(cells, sources):
-        source.own = source.code not in lab.code
+        source.own = not lab.holds(source)
         source.released = isinstance(cell.get("id"), str) and cell["id"] in ids
     return Notebook(lab, cells, sources)
 
 
 def script_cells(text: str) -> list[Cell]:
-    """The cells of a script: those that nbconvert (`# In[3]:`) and editors (`# %%`) mark, or the whole."""
-    parts = re.split(r"(?m)^# (?:In\s?\[[ \d]*\]:|%%.*)$", text.replace("\r\n", "\n"))
+    """The cells of a script: those that nbconvert (`# In[3]:`), editors and jupytext (`# %%`) mark, or its statements."""
+    text = text.replace("\r\n", "\n")
+    parts = MARKED_CELL.split(text)
+    parts = parts if len(parts) > 1 else script_blocks(text)
     return [{"cell_type": "code", "metadata": {}, "source": part} for part in parts if part.strip()]
+
+
+MARKED_CELL = re.compile(r"(?m)^# *(?:In ?\[[ \d]*\]:|%%.*)$")
+"""The line with which an exported cell begins."""
+
+
+def script_blocks(text: str) -> list[str]:
+    """The top-level statements of a script; where one has a syntax error, what stands between empty lines, so that an
+    error costs no other exercise."""
+    tree = parsed(as_python(text))
+    if tree is None:
+        return re.split(r"\n\s*\n(?=\S)", text)
+    lines = as_python(text).splitlines(keepends=True)
+    ends = [statement.end_lineno or 0 for statement in tree.body]
+    return ["".join(lines[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def lab_by_code(sources: Sequence[CellSource]) -> Lab:
@@ -349,10 +439,11 @@ def answers_to(exercise_id: str, lab: Lab, sources: Sequence[CellSource]) -> lis
 def changed_cells(notebook: Notebook) -> list[str]:
     """Notes about locked cells whose code is not as it was released, told by their code and not by their bytes."""
     held = {source.code for source in notebook.sources}
+    statements = functools.cache(lambda: {code for source in notebook.sources for code in source.statement_codes})
     ids = {cell["id"] for cell in notebook.cells if isinstance(cell.get("id"), str)}
     notes = []
     for cell, first_line, code in notebook.lab.locked_code:
-        if code not in held:
+        if code.code not in held and not statements().issuperset(code.statement_codes):
             what = "was changed" if cell["id"] in ids else "was removed" if ids else "is not there as it was released"
             notes.append(f"locked cell `{first_line}` {what}: graded with the released one")
     return notes

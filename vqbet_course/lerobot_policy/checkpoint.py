@@ -26,12 +26,12 @@ from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import in_plain_words, read_json, write_json
 from vqbet_course.core.specs import Contract, Field
-from vqbet_course.datasets.source import UNSTATED
+from vqbet_course.core.units import with_stated
 from vqbet_course.demos import Normalizer
 from vqbet_course.lerobot_policy.bridge import policy_from_tensors, to_lerobot
 from vqbet_course.lerobot_policy.configuration_vqbet_course import VQBeTCourseConfig
 from vqbet_course.lerobot_policy.modeling_vqbet_course import wrap
-from vqbet_course.lerobot_policy.processor_vqbet_course import clipping, with_spans
+from vqbet_course.lerobot_policy.processor_vqbet_course import with_spans
 from vqbet_course.policy import VQBeTPolicy
 from vqbet_course.tasks import open_source, task_of
 from vqbet_course.training.checkpoints import load_tensors
@@ -50,8 +50,10 @@ BEFORE_PROCESSORS = ("normalize_inputs.", "normalize_targets.", "unnormalize_out
 """How the names of statistics among the weights begin, where LeRobot was older than its processors."""
 
 
-def export_run(run: Run, out: Path, kind: str = "vqbet_course", clip: bool = True, computing: Computing = CPU) -> str:
-    """Write a run as a LeRobot checkpoint into the folder `out`, written atomically. Returns how it clips, in words.
+def export_run(
+    run: Run, out: Path, kind: str = "vqbet_course", clip: bool = True, computing: Computing = CPU
+) -> list[str]:
+    """Write a run as a LeRobot checkpoint into the folder `out`, written atomically. Returns how it clips, in lines.
 
     kind: `vqbet_course` for the plugin, which keeps all of our configuration but the batch sizes, or `vqbet` for
     LeRobot's own policy. clip: whether no number of a command can leave its bounds, those of the run's task or else its
@@ -82,14 +84,26 @@ def export_run(run: Run, out: Path, kind: str = "vqbet_course", clip: bool = Tru
             write_json(folder / "contract.json", run.contract.to_dict())
             shutil.rmtree(out, ignore_errors=True)
             os.replace(folder, out)
-    clips = [] if kind == "vqbet" else clipping(policy.config, stats)
-    return clips[0].in_words(run.contract.action.unit) if clips else "commands are not clipped"
+    return ranges_of(run, policy.config.action_bounds) if kind != "vqbet" and clip else ["commands are not clipped"]
+
+
+def ranges_of(run: Run, bounds: tuple[float, float] | None) -> list[str]:
+    """To what commands are clipped, line by line: `bounds`, those of the run's task, or the range of each number in the
+    demonstrations, with its name and unit."""
+    action, (low, high) = run.contract.action, run.normalizer.bounds["action"]
+    if bounds is not None:
+        return [f"commands are clipped to {bounds[0]:g} to {bounds[1]:g} {action.unit}"]
+    names = action.name_of_each("action")
+    each = zip(names, low.tolist(), high.tolist(), action.unit_of_each, strict=True)
+    width = max(map(len, names))
+    lines = [f"  {name:{width}}  {least:.4g} to {most:.4g} {unit}" for name, least, most, unit in each]
+    return ["commands are clipped to the range of the demonstrations:", *lines]
 
 
 def import_checkpoint(folder: Path, out: Path, units: Sequence[str] = (), fps: float | None = None) -> None:
     """Make a run directory `out` of a LeRobot checkpoint of type `vqbet` or `vqbet_course`.
 
-    units, each `FEATURE=UNIT`, and fps replace what the checkpoint or the dataset that it was trained on says. Raises
+    units, each `NAME=UNIT`, and fps replace what the checkpoint or the dataset that it was trained on says. Raises
     BadInput, in one line, for another type of policy, for tensors that are missing or have another shape (named), for
     images that are normalised, for a rate that nothing states, and when `out` holds a run already.
     """
@@ -236,19 +250,13 @@ def as_trained(contract: Contract, folder: Path) -> Contract:
     if not (root / "meta" / "info.json").exists():
         return replace(contract, fps=fps)
     source = open_source(str(root))
-    units = {name: source.units.get(name, UNSTATED) for name in contract.features()}
-    return replace(
-        with_stated_units(contract, [f"{name}={unit}" for name, unit in units.items()]), fps=source.fps or fps
-    )
+    named = {name: source.names.get(name, ()) for name in contract.features()}
+    return replace(contract.with_units(source.units, named), fps=source.fps or fps)
 
 
 def with_stated_units(contract: Contract, stated: Sequence[str]) -> Contract:
-    """A contract with other units, each `FEATURE=UNIT`. Raises BadInput for another form or feature."""
-    features = contract.features()
-    for text in stated:
-        name, _, unit = text.partition("=")
-        if name not in features or not unit:
-            raise BadInput(f"--unit {text}: give FEATURE=UNIT, with a feature out of {', '.join(features)}")
-        features[name] = replace(features[name], unit=unit)
-    action = features.pop("action")
-    return replace(contract, observation=features, action=action)
+    """A contract with other units. Raises BadInput as `with_stated` does."""
+    numbers = {name: field for name, field in contract.features().items() if isinstance(field.size, int)}
+    sizes = {name: len(field.unit_of_each) for name, field in numbers.items()}
+    names = {name: field.names for name, field in numbers.items()}
+    return contract.with_units(with_stated(contract.units(), sizes, names, stated))

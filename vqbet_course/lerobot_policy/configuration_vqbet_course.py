@@ -11,8 +11,9 @@ from lerobot.optim import AdamWConfig, VQBeTSchedulerConfig
 from vqbet_course.core.configuration import LAPTOP, VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import read_json
-from vqbet_course.core.specs import Contract
-from vqbet_course.training.data import laptop_changes
+from vqbet_course.core.specs import Contract, Field
+from vqbet_course.datasets.readers.lerobot_dataset import component_names
+from vqbet_course.training.data import RELATIVE, same_quantities, stated_changes
 
 TOLD_BY_FEATURES = ("observation_sizes", "image_shapes", "action_dim")
 """Our fields that LeRobot knows from `input_features` and `output_features`."""
@@ -164,10 +165,12 @@ class VQBeTCourseConfig(Fields, PreTrainedConfig):
 
 
 def shares_unit(dataset: LeRobotDatasetMetadata) -> bool:
-    """Whether `observation.state` and the action are the same quantities in one unit: by the units that the dataset
-    states, as those do that this course writes, else by the names of its numbers, as `shoulder_pan.pos` for both."""
+    """Whether `observation.state` and the action are the same quantities, as `same_quantities` has it: by the contract of
+    a dataset that this course has written, else by the names of its numbers."""
     stated = Path(dataset.root) / "meta" / "contract.json"
     if stated.exists():
-        return bool(laptop_changes(read_json(stated, Contract.from_dict))["use_relative_actions"])
-    state, action = (dataset.features.get(name, {}).get("names") for name in ("observation.state", "action"))
-    return isinstance(state, list) and state == action and all(str(name).endswith(".pos") for name in state)
+        return bool(stated_changes(read_json(stated, Contract.from_dict)).get(RELATIVE, True))
+    known = {name: feature for name, feature in dataset.features.items() if name in ("observation.state", "action")}
+    numbers = {name: Field(f["shape"][0], names=tuple(component_names(f))) for name, f in known.items()}
+    action = numbers.pop("action")
+    return same_quantities(Contract(numbers, action, dataset.fps))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vqbet_course.datasets.choice import resized_frame
 from vqbet_course.lerobot_policy.configuration_vqbet_course import VQBeTCourseConfig
+from vqbet_course.lerobot_policy.processor_vqbet_course import fitted_stats
 from vqbet_course.policy import VQBeT, VQBeTPolicy
 from vqbet_course.train import ema_update
 from vqbet_course.training.factory import build_network, start_network
@@ -33,6 +34,9 @@ class VQBeTCoursePolicy(PreTrainedPolicy):
     def __init__(self, config: VQBeTCourseConfig, dataset_meta: LeRobotDatasetMetadata | None = None, **_: Any):
         if dataset_meta is not None and not config.pretrained_path:
             config.fit_to(dataset_meta)
+        elif dataset_meta is not None and dataset_meta.stats:
+            # LeRobot's trainer is about to give these statistics to the processors of the checkpoint
+            dataset_meta.stats = fitted_stats(config, dataset_meta.stats)
         super().__init__(config)
         start = build_network if config.pretrained_path else start_network
         self.learning = start(config.course_config())

@@ -1,10 +1,10 @@
-"""Processors between LeRobot's environments or robots and the policy: min-max to -1..1, back, and clipping to bounds."""
+"""Processors between LeRobot's environments or robots and the policy: min-max to -1..1, back, and clipping."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from lerobot.configs import PipelineFeatureType, PolicyFeature
+from lerobot.configs import NormalizationMode, PipelineFeatureType, PolicyFeature
 from lerobot.processor import (
     PolicyActionProcessorStep,
     ProcessorStepRegistry,
@@ -21,7 +21,8 @@ Features = dict[PipelineFeatureType, dict[str, PolicyFeature]]
 @ProcessorStepRegistry.register("vqbet_course_clip_action")
 @dataclass
 class ClipAction(PolicyActionProcessorStep):
-    """Keep every number of an action within `low` and `high`, its own or one for all, in the robot's units."""
+    """Keep every number of an action within `low` and `high`, its own or one for all: in the robot's units, or in
+    normalised ones where the step comes before those that bring the robot's back."""
 
     low: float | list[float]
     high: float | list[float]
@@ -30,12 +31,6 @@ class ClipAction(PolicyActionProcessorStep):
         """The action (..., A) within the bounds."""
         low, high = (torch.as_tensor(bound).to(action) for bound in (self.low, self.high))
         return action.clamp(low, high)
-
-    def in_words(self, unit: str) -> str:
-        """What a command is clipped to, in one line."""
-        low, high = (bound if isinstance(bound, list) else [bound] for bound in (self.low, self.high))
-        ranges = ", ".join(f"{least:g} to {most:g}" for least, most in zip(low, high, strict=True))
-        return f"commands are clipped to {ranges} {unit}"
 
     def get_config(self) -> dict[str, Any]:
         """The bounds, as a checkpoint stores them."""
@@ -70,25 +65,32 @@ def with_spans(stats: Stats) -> Stats:
     return stats | wider
 
 
-def clipping(config: VQBeTCourseConfig, stats: Stats | None) -> list[ClipAction]:
-    """The step that keeps an action within the configuration's bounds, else within the range of the demonstrations; none
-    where `clip_actions` is off or neither is known."""
+def fitted_stats(config: VQBeTCourseConfig, stats: Stats) -> Stats:
+    """The statistics of a dataset as this policy normalises by them: `shared_bounds` for relative chunks, `with_spans`."""
+    return with_spans(shared_bounds(stats) if config.relative_chunks else stats)
+
+
+def clipped(config: VQBeTCourseConfig, stats: Stats | None, steps: list[Any]) -> list[Any]:
+    """The steps after the policy with one more, which keeps an action within the configuration's bounds, else within the
+    range of the demonstrations; none where `clip_actions` is off or neither is known.
+
+    That range is -1..1 before the numbers are brought back, so that it follows the statistics: LeRobot replaces these
+    when a checkpoint is trained further on other data."""
     if not config.clip_actions:
-        return []
+        return steps
     if config.action_bounds is not None:
-        return [ClipAction(*([bound] * config.action_feature.shape[0] for bound in config.action_bounds))]
+        return [*steps, ClipAction(*([bound] * config.action_feature.shape[0] for bound in config.action_bounds))]
     if stats is None or "action" not in stats:
-        return []
-    return [ClipAction(*(torch.as_tensor(stats["action"][what]).flatten().tolist() for what in ("min", "max")))]
+        return steps
+    if config.normalization_mapping.get("ACTION") == NormalizationMode.MIN_MAX:
+        return [ClipAction(-1.0, 1.0), *steps]
+    ends = (torch.as_tensor(stats["action"][what]).flatten().tolist() for what in ("min", "max"))
+    return [*steps, ClipAction(*ends)]
 
 
 def make_vqbet_course_pre_post_processors(config: VQBeTCourseConfig, dataset_stats: Stats | None = None) -> Any:
-    """LeRobot's default pair of pipelines, with `clipping` at the end."""
-    clips = clipping(config, dataset_stats)
-    if config.relative_chunks and dataset_stats is not None:
-        dataset_stats = shared_bounds(dataset_stats)
-    if dataset_stats is not None:
-        dataset_stats = with_spans(dataset_stats)
-    before, after = make_default_pre_post_processors(config, dataset_stats)
-    after.steps = [*after.steps, *clips]
+    """LeRobot's default pair of pipelines, with actions `clipped`."""
+    stats = None if dataset_stats is None else fitted_stats(config, dataset_stats)
+    before, after = make_default_pre_post_processors(config, stats)
+    after.steps = clipped(config, stats, [*after.steps])
     return before, after

@@ -1,6 +1,7 @@
 """The tasks in words, as `vqbet-course tasks` lists them."""
 
-from vqbet_course.tasks import every_task
+from vqbet_course.core.errors import BadInput
+from vqbet_course.tasks import NO_TASK, every_task, get_task
 from vqbet_course.tasks.perturbations import KINDS
 from vqbet_course.tasks.task import Task
 
@@ -30,6 +31,21 @@ def properties_of(task: Task) -> dict[str, str]:
         "perturbations": ", ".join(task.perturbations),
         "behaviours": "; ".join(task.behaviours),
     }
+
+
+def data_of(task: str | None, data: str | None) -> str:
+    """The SOURCE that is given, else the task's own; `demo` without either. Raises BadInput, with a way to get some, for a
+    task that has none."""
+    if data is not None or task in (None, NO_TASK):
+        return data or "demo"
+    own = get_task(task)
+    if own.data is not None:
+        return own.data
+    command = command_of_demonstrations(own)
+    raise BadInput(
+        f"{own.name} has no demonstrations of its own; give --data SOURCE"
+        + (f", which you can make with: {command}" if command else "")
+    )
 
 
 def command_of_demonstrations(task: Task) -> str:

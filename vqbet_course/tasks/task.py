@@ -63,14 +63,17 @@ class Task:
     contract: what is observed, done and counted as success;
     data: the SOURCE of its demonstrations, None without; laptop: changes to `VQBeTConfig.laptop`;
     progress_key: the entry of `info` that says how much is achieved (0..1); without it, 1 for success;
+    progress_name: the progress in a word, as in "max coverage"; result files keep it under `coverage` for every task;
     success_progress: the progress above which an episode is won, which counts as reward 1;
     frame_size: (height, width, 3) of what `draw` draws, None where it draws nothing;
     cameras: the images that its environment can observe, instead of numbers or beside them (`with_cameras`);
     perturbations: {name: Kind} beside those that fit every environment;
     failure_rules: {label: rule} tried before the general ones (`evaluation.failures`);
     partial_observations: {name: makes a PartialObservation}, in which a policy can be trained and evaluated;
-    fork_seeds: environment seeds from which demonstrators go either way (`way_taken`);
-    behaviours: the ways in which demonstrators solve the task, whose entropy is measured (`behaviour_of`);
+    behaviours: the ways in which demonstrators solve the task (`behaviour_of`); their entropy is measured, or, where
+    there are fork seeds, from how many of these a policy shows both;
+    fork_seeds: environment seeds from which demonstrators show two behaviours;
+    side_task: the task on which a panel of this one also trains its policies, to see whether they keep two routes;
     milestones: {name: whether a trace (T, size) reaches it}, each a part of the task, reported beside success;
     needs: {module: requirement of pip} that the environment imports beside those of every task.
     """
@@ -82,14 +85,16 @@ class Task:
     data: str | None = None
     laptop: Mapping[str, Any] = {}
     progress_key: str = "coverage"
+    progress_name: str = "progress"
     success_progress: float = 1.0
     frame_size: tuple[int, int, int] | None = None
     cameras: tuple[str, ...] = ()
     perturbations: Mapping[str, Kind] = {}
     failure_rules: Mapping[str, Callable[..., str | None]] = {}
     partial_observations: Mapping[str, Callable[[], PartialObservation]] = {}
-    fork_seeds: tuple[int, ...] = ()
     behaviours: tuple[str, ...] = ()
+    fork_seeds: tuple[int, ...] = ()
+    side_task: str | None = None
     milestones: Mapping[str, Callable[[np.ndarray], bool]] = {}
     needs: Mapping[str, str] = {}
 
@@ -191,12 +196,9 @@ class Task:
 
     # which of several ways
 
-    def way_taken(self, observations: np.ndarray, contacts: Sequence[int | None]) -> str:
-        """Which way an episode goes, by what was so (T, size) and by its contacts: `left`, `right` or `neither`."""
-        raise NotImplementedError(f"{type(self).__name__}.way_taken")
-
-    def behaviour_of(self, truth: np.ndarray) -> str | None:
-        """Which of `behaviours` an episode shows, by what was so (T, size); None for none of them."""
+    def behaviour_of(self, truth: np.ndarray, contacts: Sequence[int | None]) -> str | None:
+        """Which of `behaviours` an episode shows, by what was so (T, size) and by its contacts (T,), None where they are
+        not known; None for none of them."""
         raise NotImplementedError(f"{type(self).__name__}.behaviour_of")
 
     # demonstrations

@@ -5,14 +5,20 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import Contract
+from vqbet_course.core.units import UNSTATED
 from vqbet_course.datasets.stored_images import stored_in
-from vqbet_course.demos import Demos, Normalizer, Windows, make_windows
+from vqbet_course.demos import Demos, Normalizer, Windows, episode_rows, make_windows
 from vqbet_course.tasks import augmented, task_of
 from vqbet_course.training.devices import CPU, Computing
 from vqbet_course.training.factory import for_cameras
+
+RELATIVE = "use_relative_actions"
+"""The field of the configuration that says whether chunks are relative to `observation.state`."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +37,58 @@ class Setup:
         return replace(self, windows=computing.windows(self.windows), computing=computing)
 
 
-def laptop_changes(contract: Contract) -> dict[str, Any]:
-    """The fields that data of this contract change in the laptop's configuration: actions are relative to
-    `observation.state` where both have the same known unit; then the fields that their task changes."""
-    state, own = contract.observation.get("observation.state"), task_of(contract)
-    relative = state == contract.action and contract.action.unit != "unstated"
-    return {"use_relative_actions": relative} | dict(own.laptop if own else {})
+def stated_changes(contract: Contract) -> dict[str, Any]:
+    """The fields that the task of this contract changes in the laptop's configuration. Actions are never relative to an
+    `observation.state` that may be another quantity; where they could be relative and the task does not state it,
+    `use_relative_actions` is left out."""
+    own = task_of(contract)
+    stated = dict(own.laptop if own else {})
+    return stated if same_quantities(contract) else stated | {RELATIVE: False}
+
+
+def laptop_changes(demos: Demos) -> dict[str, Any]:
+    """The fields that demonstrations change in the laptop's configuration: what `stated_changes` says of their contract,
+    and `use_relative_actions` by `are_positions` where it does not."""
+    stated = stated_changes(demos.contract)
+    return stated if RELATIVE in stated else stated | {RELATIVE: are_positions(demos)}
+
+
+def are_positions(demos: Demos) -> bool:
+    """Whether actions are positions of `observation.state`, to which they can be relative, and not displacements or
+    velocities: whether they lie nearer to the state than to the move (times any one factor) to the next state."""
+    within = np.ones(len(demos.action), bool)
+    within[demos.episode_ends - 1] = False
+    state, action = (v.astype(np.float64) for v in (demos.observation["observation.state"], demos.action))
+    move, state, action = np.diff(state, axis=0, append=state[-1:])[within], state[within], action[within]
+    factor = max(0.0, float((action * move).sum() / max((move**2).sum(), 1e-12)))
+    return bool(((action - state) ** 2).sum() <= ((action - factor * move) ** 2).sum())
+
+
+def found_in_words(demos: Demos, remedy: str) -> str | None:
+    """What `are_positions` found, in a line that names the remedy; None where the contract or the task states it."""
+    if RELATIVE in stated_changes(demos.contract):
+        return None
+    found = laptop_changes(demos)[RELATIVE]
+    kind = "positions of observation.state" if found else "displacements or velocities"
+    way = "relative to it" if found else "absolute"
+    return f"{demos.source}: its actions look like {kind}, so chunks are {way}; {remedy}"
+
+
+def same_quantities(contract: Contract) -> bool:
+    """Whether `observation.state` and the action are the same quantities: in the same known units, else, where neither
+    has one, under the same names of positions, as `shoulder_pan.pos`."""
+    state, action = contract.observation.get("observation.state"), contract.action
+    if state != action:
+        return False
+    positions = bool(action.names) and all(name.endswith(".pos") for name in action.names)
+    return action.unit != UNSTATED or (positions and state.names == action.names)
+
+
+def without_units(contract: Contract) -> bool:
+    """Whether it is unknown if `observation.state` and the action, as wide as each other, are the same quantities."""
+    state, action = contract.observation.get("observation.state"), contract.action
+    stated = state is not None and UNSTATED not in (state.unit, action.unit)
+    return state is not None and state.size == action.size and not stated and not same_quantities(contract)
 
 
 def fitting(demos: Demos, weights: str | None = None) -> VQBeTConfig:
@@ -48,7 +100,7 @@ def fitting(demos: Demos, weights: str | None = None) -> VQBeTConfig:
     return VQBeTConfig.laptop(
         observation_sizes=numbers,
         action_dim=demos.action.shape[1],
-        **(laptop_changes(demos.contract) | for_cameras(cameras, weights)),
+        **(laptop_changes(demos) | for_cameras(cameras, weights)),
     )
 
 
@@ -70,6 +122,13 @@ def check_fit(demos: Demos, config: VQBeTConfig) -> None:
     wanted = config.image_shapes | config.observation_sizes | {"action": config.action_dim}
     if found != wanted:
         raise BadInput(f"{demos.source}: holds {found}, the configuration expects {wanted}")
+
+
+def too_short(demos: Demos, config: VQBeTConfig) -> list[int]:
+    """The numbers of the demonstrations that have too few frames for a single training window."""
+    c, lengths = config, demos.episode_ends - demos.episode_starts
+    rows = [episode_rows(0, int(n), c.n_obs_steps, c.n_queries, c.action_chunk_size)[0] for n in lengths]
+    return [number for number, windows in enumerate(rows) if len(windows) == 0]
 
 
 def decode_images(demos: Demos, config: VQBeTConfig) -> None:

@@ -1,6 +1,7 @@
 """Run directories: the plan of a training, fixed before it starts, and the trained policy with its files."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from vqbet_course.core.configuration import VQBeTConfig, typed
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import read_json, write_json
 from vqbet_course.core.specs import Contract
-from vqbet_course.datasets.choice import Choice, height_and_width
+from vqbet_course.datasets.choice import choice_of
+from vqbet_course.datasets.readers import with_units
 from vqbet_course.datasets.source import Source
-from vqbet_course.datasets.splits import Split
+from vqbet_course.datasets.splits import Split, same_source
 from vqbet_course.datasets.stored_images import ImageCache
 from vqbet_course.demos import Normalizer
 from vqbet_course.policy import VQBeTPolicy
@@ -44,7 +46,9 @@ class TrainingPlan:
     """The plan of a training, fixed before it starts. The same plan and configuration give the same weights.
 
     resize: height x width that images get, as on the command line; cache: the folder of decoded images, None: IMAGES;
-    start: the run whose weights, tokenizer and normalizer it continues with (lesson 15), None: it starts anew."""
+    drop_episodes: those left out, as on the command line; numbers of episodes are then those of the others; units: those that
+    the data do not state, each as NAME=UNIT; start: the run whose weights, tokenizer and normalizer it continues with
+    (lesson 15), None: it starts anew."""
 
     data: str
     steps: int
@@ -59,10 +63,14 @@ class TrainingPlan:
     device: str = "cpu"
     precision: str = "float32"
     start: str | None = None
+    drop_episodes: str | None = None
+    units: list[str] = field(default_factory=list)
 
     def open(self, data: str | None = None) -> Source:
         """A SOURCE, by default the one to train on, as this training sees it."""
-        return open_resized(data or self.data, self.task, self.resize)
+        same = data is None or same_source(data, self.data)
+        dropped = self.drop_episodes if same else None
+        return open_chosen(data or self.data, self.task, self.resize, dropped, self.units)
 
     def image_cache(self, out: Path, quiet: bool = True) -> ImageCache:
         """Where decoded images lie: in the cache of their own, else in a folder below `out`."""
@@ -81,9 +89,13 @@ class Run:
     computing: Computing = CPU
 
 
-def open_resized(data: str, task: str | None, resize: str | None) -> Source:
-    """A SOURCE as its task sees it, with images of this height x width. Raises BadInput for what cannot be read."""
-    return open_source(data, task=task, choice=Choice(resize=height_and_width(resize)))
+def open_chosen(
+    data: str, task: str | None, resize: str | None, drop_episodes: str | None, units: Sequence[str] = ()
+) -> Source:
+    """A SOURCE as its task sees it, without some episodes, with images of this height x width, and with units where it
+    states none itself. Raises BadInput for what cannot be read."""
+    source = open_source(data, task=task, choice=choice_of(drop_episodes=drop_episodes, resize=resize))
+    return replace(source, units=with_units(source, units).units | source.units)
 
 
 def check_start(out: Path, seed: int) -> None:

@@ -9,6 +9,7 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.core.hooks import Hook, TrainingStage
 from vqbet_course.core.io import read_json
 from vqbet_course.core.specs import Contract
+from vqbet_course.core.units import short
 from vqbet_course.demos import Normalizer
 from vqbet_course.training.integrity import NORMALIZER
 from vqbet_course.training.log import EVERY, in_action_unit
@@ -25,7 +26,7 @@ class TensorBoard(Hook):
 
     def begin(self, stage: TrainingStage, start: int) -> None:
         """Open the file of a stage, and read from the run in which unit its actions are."""
-        self.unit = read_json(self.out / "contract.json", Contract.from_dict).action.unit
+        self.unit = short(read_json(self.out / "contract.json", Contract.from_dict).action.unit)
         self.action_unit = read_json(self.out / NORMALIZER, Normalizer.from_dict).unit("action")
         self.file = self.writer(str(self.out / "tensorboard" / stage.name), purge_step=start)
 

@@ -14,16 +14,18 @@ from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.hooks import Hook
 from vqbet_course.core.io import drop_partials, read_json
-from vqbet_course.datasets.choice import episodes_of_task
+from vqbet_course.core.units import short
+from vqbet_course.datasets.choice import episodes_in, tasks_beside
 from vqbet_course.datasets.splits import Split, read_split
 from vqbet_course.datasets.stored_images import ImageCache
 from vqbet_course.demos import Demos, Normalizer, load_demos
 from vqbet_course.policy import VQBeT, VQBeTPolicy
 from vqbet_course.tasks import task_of
 from vqbet_course.train import policy_stage, run_randomness, run_stage, split_steps, vqvae_stage
+from vqbet_course.training.announce import announce, announce_units, data_line, steps_line
 from vqbet_course.training.calibration import seconds_per_step, steps_within, using_threads
 from vqbet_course.training.checkpoints import SaveCheckpoints, load_tensors, load_weights, read_checkpoint
-from vqbet_course.training.data import Setup, fitting, prepare, with_goal
+from vqbet_course.training.data import RELATIVE, Setup, fitting, found_in_words, prepare, too_short, with_goal
 from vqbet_course.training.devices import CPU, Computing
 from vqbet_course.training.factory import build_network, start_network
 from vqbet_course.training.integrity import NORMALIZER, WEIGHTS, locked, verify_checksums
@@ -36,7 +38,7 @@ from vqbet_course.training.runs import (
     begin_run,
     check_start,
     finish_run,
-    open_resized,
+    open_chosen,
     read_plan,
 )
 
@@ -85,7 +87,7 @@ def run_plan(
         for number in range(saved.stage if saved else int(plan.start is not None), 2):
             stage = (vqvae_stage, policy_stage)[number](network, setup.windows, steps[number])
             start = saved.restore(stage) if saved and number == saved.stage else 0
-            log = TrainingLog(out, setup.action_unit, setup.contract.action.unit, quiet)
+            log = TrainingLog(out, setup.action_unit, short(setup.contract.action.unit), quiet)
             run_stage(stage, plan.seed, start, [log, SaveCheckpoints(out, network, number), *hooks])
     acting = stage.acting()
     assert isinstance(acting, VQBeT)
@@ -118,7 +120,8 @@ class Selection:
     task: whose demonstrations they are (`tasks.open_source`); only_task: which of the tasks of its episodes; split: the
     file that says on which episodes to train; observe: the names that the policy sees, None: all numbers; augment: add
     what the task makes of its demonstrations, None: where it can; resize: height x width that images get; cache: the
-    folder of decoded images, None: one in the run directory that is removed at the end."""
+    folder of decoded images, None: one in the run directory that is removed at the end; drop_episodes: those to leave
+    out, as on the command line; units: those that the SOURCE does not state, each as NAME=UNIT."""
 
     task: str | None = None
     only_task: str | None = None
@@ -127,6 +130,8 @@ class Selection:
     augment: bool | None = None
     resize: str | None = None
     cache: Path | None = None
+    drop_episodes: str | None = None
+    units: Sequence[str] = ()
 
     @property
     def cache_folder(self) -> str | None:
@@ -135,13 +140,35 @@ class Selection:
 
     def load(self, data: str, out: Path, quiet: bool) -> tuple[Demos, Split]:
         """The demonstrations to train on in the run directory `out`, and the split that they belong to."""
-        source = open_resized(data, self.task, self.resize)
+        if self.split and self.drop_episodes:
+            raise BadInput(f"{self.split}: a split names the episodes to train on; leave --drop-episodes out")
+        source = open_chosen(data, self.task, self.resize, self.drop_episodes, self.units)
         images = ImageCache(Path(self.cache_folder or out / IMAGES), quiet=quiet)
         demos = load_demos(source, self.observe, images)
         parts = read_split(self.split) if self.split else Split(data, len(demos), list(range(len(demos))))
         if self.only_task is not None:
-            parts = parts.keeping(episodes_of_task(source, self.only_task))
+            parts = parts.keeping(list(tasks_beside(source, self.only_task)))
         return parts.training(demos), parts
+
+    def check_lengths(self, demos: Demos, parts: Split, config: VQBeTConfig) -> None:
+        """Raise BadInput, naming a way on, for demonstrations that are too short for a training window."""
+        found = too_short(demos, config)
+        if not found:
+            return
+        dropped = episodes_in(self.drop_episodes)
+        stored = [number for number in range(parts.n_episodes + len(dropped)) if number not in dropped]
+        numbers = [stored[parts.train[index]] for index in found]
+        listed = ",".join(map(str, sorted(numbers)))
+        without = (
+            f"take them out of {self.split}"
+            if self.split
+            else (f"leave them out with --drop-episodes {','.join(map(str, sorted(dropped | {*numbers})))}")
+        )
+        shorter = f"a shorter chunk, now --set action_chunk_size={config.action_chunk_size}"
+        raise BadInput(
+            f"{demos.source}: too short for a training window: episodes {listed}; "
+            + (f"choose {shorter}" if len(found) == len(demos) else f"{without}, or choose {shorter}")
+        )
 
 
 def train(
@@ -170,17 +197,27 @@ def train(
     """
     out, budget = Path(out), Budget(minutes, steps)
     check_start(out, seed)
+    announce(f"training on {data} into {out}: {budget}", quiet)
     demos, parts = selection.load(data, out, quiet)
+    relative = found_in_words(demos, f"--set {RELATIVE}=true or =false says it otherwise")
+    if relative and config is None and RELATIVE not in (changes or {}):
+        announce(relative, quiet)
     config = with_goal(replace(config or fitting(demos, weights), **(changes or {})), goal)
+    selection.check_lengths(demos, parts, config)
     with run_randomness(seed):
         start_network(config)  # weights that are not to be had are found out before anything is written
+    announce(data_line(demos, config), quiet)
+    announce_units(demos, config, changes or {}, quiet)
     augment = augmentable(demos) if selection.augment is None else selection.augment
     setup = prepare_in(out, demos, config, augment, goal).on(computing)
     threads = threads or (1 if minutes is None else calibrated_threads(config, setup, seed))
     with using_threads(threads):
         steps = calibrated_steps(budget, config, setup, seed)
     where = (selection.resize, selection.cache_folder, computing.device, computing.precision)
-    plan = TrainingPlan(data, steps, split_steps(steps, config), seed, augment, threads, goal, selection.task, *where)
+    tokenizer_steps, units = split_steps(steps, config), list(selection.units)
+    announce(steps_line(steps, tokenizer_steps, budget), quiet)
+    plan = TrainingPlan(data, steps, tokenizer_steps, seed, augment, threads, goal, selection.task, *where, units=units)
+    plan = replace(plan, drop_episodes=selection.drop_episodes)
     with using_threads(threads), locked(out):
         check_start(out, seed)  # another training may have begun in the meantime
         begin_run(out, plan, config, setup, parts)

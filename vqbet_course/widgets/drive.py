@@ -130,7 +130,7 @@ class Drive:
         """The state of the drive and the positions on the board, as one line of text."""
         x, y = self.seen["agent_pos"]
         words = [
-            f"seed {self.seed}, step {len(self.rows)}, coverage {self.coverage:.2f}",
+            f"seed {self.seed}, step {len(self.rows)}, {self.task.progress_name} {self.coverage:.2f}",
             f"pusher at ({x:.0f}, {y:.0f})",
             f"{sum(result['success'] for result in self.results)} of {len(self.results)} episodes solved",
         ]
@@ -326,5 +326,5 @@ def plot_drive(drive: Drive) -> "Figure":
             if steps.any():
                 ax.plot(*way[steps].T, style, color=colour, markersize=5, label=name)
         ax.legend(loc="upper right")
-    ax.set_title(f"seed {drive.seed}, step {len(drive.rows)}, coverage {drive.coverage:.2f}")
+    ax.set_title(f"seed {drive.seed}, step {len(drive.rows)}, {drive.task.progress_name} {drive.coverage:.2f}")
     return figure

@@ -14,6 +14,7 @@ import numpy as np
 
 import vqbet_course
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.units import with_stated
 from vqbet_course.datasets.choice import Choice
 from vqbet_course.datasets.source import Episode, Frames, Source, readable
 
@@ -76,16 +77,10 @@ def fetching_videos(source: Source, repo_id: str) -> Source:
 
 
 def with_units(source: Source, stated: Sequence[str]) -> Source:
-    """A source with units that it does not state itself, each as `FEATURE=UNIT`. Raises BadInput for another form, or a
-    feature that it does not have."""
-    features = source.first.numbers if stated else {}
-    units = {}
-    for text in stated:
-        name, _, unit = text.partition("=")
-        if name not in features or not unit:
-            raise BadInput(f"--unit {text}: give FEATURE=UNIT, with a feature out of {', '.join(features)}")
-        units[name] = unit
-    return replace(source, units=source.units | units)
+    """A source with units that it does not state itself. Raises BadInput as `with_stated` does."""
+    if not stated:
+        return source
+    return replace(source, units=source.units | with_stated(source.units, source.sizes, source.names, stated))
 
 
 def open_path(path: Path, choice: Choice) -> Source:

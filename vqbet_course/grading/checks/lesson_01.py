@@ -174,7 +174,9 @@ class KMeans(Check):
         ),
         Misconception("the codes never move", {"range(n_iters)": "range(0)"}, "With one code, where should it end up?"),
         Misconception(
-            "always twenty steps", {"range(n_iters)": "range(20)"}, "After no step at all, where do the codes stand?"
+            "more steps than `n_iters`",
+            {"range(n_iters)": "range(20)"},
+            "After no step at all, where do the codes stand?",
         ),
         Misconception(
             "a start that nobody can repeat",

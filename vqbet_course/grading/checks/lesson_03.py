@@ -30,7 +30,7 @@ class Layers(Check):
             "Several linear layers in a row are one linear layer. What makes the difference?",
         ),
         Misconception(
-            "the last hidden layer is missing",
+            "a hidden layer is missing",
             {"in widths[:-1]": "in widths[:-2]"},
             "Count the linear layers: one for each width.",
         ),

@@ -1,6 +1,6 @@
 """block_push as a task."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -28,7 +28,12 @@ class BlockPush(Task):
     instruction = INSTRUCTION
     progress_key = "progress"
     frame_size = (96, 96, 3)
-    laptop: Mapping[str, Any] = {"n_obs_steps": 1, "n_action_steps": 1, "average_chunks": True}
+    laptop: Mapping[str, Any] = {
+        "n_obs_steps": 1,
+        "n_action_steps": 1,
+        "average_chunks": True,
+        "use_relative_actions": True,  # an action is where the pusher is to go
+    }
     needs: Mapping[str, str] = {"pymunk": "pymunk"}
     perturbations: Mapping[str, Kind] = BLOCK_PUSH_KINDS
     failure_rules: Mapping[str, Callable[..., str | None]] = FAILURE_RULES
@@ -48,7 +53,7 @@ class BlockPush(Task):
         make = self.make_env
         return self.with_env(lambda: StartOfDemonstration(make(), demos, resets))
 
-    def behaviour_of(self, truth: np.ndarray) -> str | None:
+    def behaviour_of(self, truth: np.ndarray, contacts: Sequence[int | None]) -> str | None:
         return first_delivery(truth)
 
     def demonstrations(self, episodes: int, seed: int, **options: Any) -> Source:

@@ -19,6 +19,7 @@ class Navigation(Task):
     """A point robot gets to its goal round one disc, on either side."""
 
     name, title, instruction, contract = "navigation", "navigation", INSTRUCTION, NavigationEnv().contract
+    behaviours, side_task = ("left", "right"), "navigation"
     laptop: Mapping[str, Any] = {"use_relative_actions": False}  # an action is a displacement already
 
     def make_env(self) -> gym.Env:
@@ -39,9 +40,9 @@ class Navigation(Task):
 
         return Guide(seed)
 
-    def way_taken(self, observations: np.ndarray, contacts: Sequence[int | None]) -> str:
-        side = y_beside_disc(np.asarray(observations)[:, -2:])
-        return "left" if side > 0 else "right" if side < 0 else "neither"
+    def behaviour_of(self, truth: np.ndarray, contacts: Sequence[int | None]) -> str | None:
+        side = y_beside_disc(np.asarray(truth)[:, -2:])
+        return "left" if side > 0 else "right" if side < 0 else None
 
     def plot_scene(self, axes: "Axes") -> bool:
         from vqbet_course.tasks.navigation.drawing import plot_paths

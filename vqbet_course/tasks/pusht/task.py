@@ -31,12 +31,14 @@ class PushT(Task):
 
     name, title, contract = "pusht", "PushT", PUSHT_TASK
     instruction, data = INSTRUCTION, "demo"
-    success_progress = SUCCESS_COVERAGE
+    laptop: Mapping[str, Any] = {"use_relative_actions": True}  # an action is where the pusher is to go
+    progress_name, success_progress = "coverage", SUCCESS_COVERAGE
     frame_size = (96, 96, 3)
     cameras = (IMAGE,)
     needs: Mapping[str, str] = {"gym_pusht": "gym-pusht"}
     perturbations: Mapping[str, Kind] = PUSHT_KINDS
-    fork_seeds = FORK_SEEDS
+    behaviours = ("left", "right")
+    fork_seeds, side_task = FORK_SEEDS, "navigation"
 
     def make_env(self) -> gym.Env:
         from vqbet_course.tasks.pusht.environment import make_pusht
@@ -94,8 +96,8 @@ class PushT(Task):
 
         return in_block_frame(windows, normalizer, contract)
 
-    def way_taken(self, observations: np.ndarray, contacts: Sequence[int | None]) -> str:
-        return way_round(observations, contacts)
+    def behaviour_of(self, truth: np.ndarray, contacts: Sequence[int | None]) -> str | None:
+        return way_round(truth, contacts)
 
     def adapt(self, source: Source, asked: bool = False) -> Source | None:
         """As any task; moreover, five-number states become keypoints, and unstated units are recognised."""
