@@ -345,6 +345,10 @@ def test_a_lessons_page_fits_can_be_read_and_asks_nothing_of_the_network(
         boxes = "boxes => boxes.filter(box => box.scrollWidth > box.clientWidth + 1).length"
         assert page.eval_on_selector_all(".highlight pre", boxes) == 0
     assert not page.evaluate(FAINT)
+    caught = """() => [...document.querySelectorAll("pre, .output, div.formula")].filter(
+        box => box.scrollWidth > box.clientWidth + 1 && box.tabIndex < 0 && !box.querySelector("[tabindex], input"))
+        .map(box => box.outerHTML.slice(0, 120))"""
+    assert not page.evaluate(caught), "what scrolls sideways takes the focus"
     page.focus(".frames input")
     page.keyboard.press("ArrowRight")
     shown = "images => images.filter(image => image.offsetParent !== null).map(image => image.alt)"

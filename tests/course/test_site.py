@@ -92,6 +92,7 @@ def test_every_entry_of_the_configuration_exists(site: Path, config: Any) -> Non
         *sidebar_entries(config["website"]["sidebar"]["contents"]),
         config["website"]["favicon"],
         config["format"]["html"]["css"],
+        config["format"]["html"]["include-after-body"],
         *(name for theme in config["format"]["html"]["theme"].values() for name in theme if name.endswith(".scss")),
     ]
     assert not [entry for entry in entries if not list((site / "pages").glob(entry))]
@@ -330,12 +331,37 @@ LOADED = re.compile(
 def test_no_page_loads_anything_from_elsewhere(site: Path, config: Any) -> None:
     """Links may lead out of the site; scripts, styles, fonts and images come from it."""
     assert LOADED.search("<script async src='https://a.b/c.js'>") and not LOADED.search('<a href="https://a.b">')
-    staged_files = [path for path in (site / "pages").rglob("*") if path.suffix in (".ipynb", ".qmd", ".md", ".css")]
+    staged_files = [
+        path for path in (site / "pages").rglob("*") if path.suffix in (".ipynb", ".qmd", ".md", ".css", ".html")
+    ]
     sources = [*staged_files, *(REPO / "vqbet_course" / "templates").glob("*.html")]
     assert not [path.name for path in sources if LOADED.search(path.read_text().replace('\\"', '"'))]
     assert config["format"]["html"]["html-math-method"] == "mathml"
     for theme in config["format"]["html"]["theme"].values():
         assert "$web-font-path: false" in (site / "pages" / theme[1]).read_text()
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast of two colours `#rrggbb`, from 1 to 21."""
+
+    def light(colour: str) -> float:
+        parts = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+        r, g, b = (part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+    brighter, darker = sorted((light(one), light(other)), reverse=True)
+    return (brighter + 0.05) / (darker + 0.05)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_colours_of_both_themes_can_be_read(theme: str) -> None:
+    text = (REPO / "nbs" / "site" / f"{theme}.scss").read_text()
+    colours = dict(re.findall(r"^\$([\w-]+): (#[0-9a-f]{6})", text, re.MULTILINE))
+    behind = {colours.get("body-bg", "#ffffff"), colours.get("code-block-bg", "#f7f7f7")}
+    written = {name: colour for name, colour in colours.items() if not name.endswith("-bg")}
+    assert {"link-color", "code-color", "text-muted"} <= set(written)
+    assert not {name for name, colour in written.items() for back in behind if contrast(colour, back) < 4.5}
 
 
 FRAMES = '<div class="frames"></div>'

@@ -32,7 +32,7 @@ def with_formulas(markdown: str) -> str:
         if match["code"]:
             return match[0]
         if match["shown"]:
-            return f'<div class="formula">{formula_svg(match["shown"])}</div>'
+            return f'<div class="formula" tabindex="0">{formula_svg(match["shown"])}</div>'
         return formula_svg(match["inline"])
 
     return MATH.sub(drawn, markdown)

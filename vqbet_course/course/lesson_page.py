@@ -49,7 +49,7 @@ def shown_cell(cell: Any, title: str, highlight: Any) -> Mapping[str, Any]:
         return {"text": markdown_html(cell.source) if cell.cell_type == "markdown" else ""}
     code = without_directives(source_of(cell)).strip("\n")
     return {
-        "code": highlight(code) if code else "",
+        "code": highlight(code).replace("<pre>", '<pre tabindex="0">') if code else "",  # for the arrow keys
         "summary": fold_summary(cell, cell.source),
         "outputs": [shown for output in cell.outputs if (shown := output_html(cell, output, title))],
     }
