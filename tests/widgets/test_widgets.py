@@ -385,6 +385,15 @@ def test_a_stored_explorer_carries_its_frames_for_pages_without_a_kernel(
     assert 'type="range" min="0" max="1" value="1"' in html and "http" not in re.sub(r"base64,[^\"]*", "", html)
 
 
+def test_the_frames_of_moves_are_the_commonest_pairs(moves: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SWITCH, "1")
+    monkeypatch.setattr("vqbet_course.widgets.moves.COMMON", 3)
+    html = widgets.move_explorer(moves)._repr_mimebundle_()["text/html"]
+    shown = [tuple(map(int, pair)) for pair in re.findall(r'<img alt="[^"]*chunk of the pair \((\d+), (\d+)\)', html)]
+    counts = [int(moves.counts[pair]) for pair in shown]
+    assert len(set(shown)) == 3 and counts == sorted(moves.counts.flatten().tolist())[:-4:-1]
+
+
 @pytest.mark.fast
 def test_frames_are_few_and_the_first_shown_is_among_them() -> None:
     steps = FrameControl("step", range(200), [str(step) for step in range(200)], 77)
