@@ -74,7 +74,7 @@ def with_nan(name: str, row: int) -> dict[str, np.ndarray]:
         ({"episode_ends": np.array([40, 40, 120])}, "empty"),
         ({"episode_ends": np.array([], int)}, "no episodes"),
         ({"episode_ends": np.array([40, 70, 130])}, "120"),
-        ({"episode_ends": np.array([40, 115, 120])}, "episode 2 has 5 frames"),
+        ({"episode_ends": np.array([40, 117, 120])}, "too short for a training window: episodes 2"),
     ],
 )
 def test_demonstrations_that_cannot_be_used(
@@ -344,7 +344,7 @@ def test_episodes_too_short_for_a_window_are_named_as_in_the_source(refused: Say
     data = write_npz(tmp_path / "data.npz", **arrays((40, 3, 50, 2, 30)))
     (tmp_path / "split.json").write_text(json.dumps({"source": data, "n_episodes": 5, "train": [2, 3], "val": [0]}))
     line = refused("train", "--data", data, "--steps", 3, "--no-augment", "--out", tmp_path / "run")
-    assert "episode 1 has 3 frames" in line and "--drop-episodes 1,3" in line
+    assert "episodes 1,3" in line and "--drop-episodes 1,3" in line
     asked = ["--split", tmp_path / "split.json", "--no-augment", "--out", tmp_path / "run"]
-    assert "--drop-episodes 3," in refused("train", "--data", data, "--steps", 3, *asked)
+    assert "episodes 3; take them out of" in refused("train", "--data", data, "--steps", 3, *asked)
     assert not (tmp_path / "run").exists()

@@ -202,7 +202,7 @@ def test_training_goes_on_from_the_weights_with_the_same_tokenizer(walker: Path)
     after = retrain(run.policy.network, windows, 3, seed=0)
     assert same(before, dict(run.policy.network.state_dict()))
     assert same(*(dict(network.vqvae.state_dict()) for network in (run.policy.network, after)))
-    moved = (after.action_query - run.policy.network.action_query).abs().max()
+    moved = (after.gpt.head.weight - run.policy.network.gpt.head.weight).abs().max()
     assert 0 < moved < 0.05, "three small steps away"
     assert same(dict(after.state_dict()), dict(retrain(run.policy.network, windows, 3, seed=0).state_dict()))
 

@@ -161,7 +161,7 @@ def test_a_scene_that_is_turned_and_shifted_is_acted_on_alike(kind: str) -> None
 
 @pytest.mark.parametrize("n_action_pred_token", [1, 3])
 def test_chunks_told_from_the_T_are_those_of_the_demonstration(demos: Demos, n_action_pred_token: int) -> None:
-    config = dataclasses.replace(GOALS, n_action_pred_token=n_action_pred_token)
+    config = dataclasses.replace(GOALS, n_action_pred_token=n_action_pred_token, action_queries=True)
     setup = prepare(demos, config, False, "final")
     windows, last = setup.windows, config.n_obs_steps - 1
     for row in (0, 1, len(windows.observation_index) - 1):
@@ -247,8 +247,8 @@ def test_a_plan_from_before_there_were_goals_is_read(run: Path, tmp_path: Path) 
 def test_behaviour_cloning_hears_goals_too(demos: Demos) -> None:
     setup = setup_of(demos, "future")
     torch.manual_seed(0)
-    stage = chunk_stage(BC(GOALS), setup.windows, 10)
-    losses = [stage.step(step, 0)["loss"].item() for step in range(10)]
+    stage = chunk_stage(BC(GOALS), setup.windows, 30)
+    losses = [stage.step(step, 0)["loss"].item() for step in range(30)]
     assert losses[-1] < losses[0]
     bc, seen = stage.acting(), window(GOALS)
     assert isinstance(bc, BC) and (bc(seen) != bc(seen | {GOAL: seen[GOAL] + 1})).any()

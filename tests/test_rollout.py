@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from small import CONFIG, small_run
 
 from vqbet_course import rollout
+from vqbet_course.core.configuration import ActingConfig
 from vqbet_course.evaluation.latency import latency
 from vqbet_course.policy import VQBeTPolicy
 from vqbet_course.rollout import Rollout, metrics_in_words, rollout_metrics, rollouts
@@ -150,7 +151,8 @@ def test_latency_is_measured_with_one_thread_and_gives_the_threads_back(
     threads, seen = torch.get_num_threads(), set()
     act = rollout.act
     monkeypatch.setattr(rollout, "act", lambda *a: (seen.add(torch.get_num_threads()), act(*a))[1])
-    metrics = latency(run.policy, run.normalizer, seed=0, decisions=20)
+    policy = VQBeTPolicy(run.policy.network, ActingConfig(temperature=0.3, n_action_steps=4))
+    metrics = latency(policy, run.normalizer, seed=0, decisions=20)
     assert 0 < metrics["latency_ms"]["p50"] <= metrics["latency_ms"]["p95"]
     assert 0 < metrics["step_latency_ms"]["p50"] < metrics["latency_ms"]["p50"]  # most steps only take from the queue
     assert seen == {1} and torch.get_num_threads() == threads

@@ -297,6 +297,7 @@ def test_lerobot_trains_resumes_and_evaluates_it(tmp_path: Path) -> None:
         *ON_DEMOS,
         "--policy.n_vqvae_training_steps=2",
         "--policy.dropout=0.0",
+        "--policy.sequentially_select=false",
         *PUSHT_ENV,
         "--env_eval_freq=6",
         "--eval.n_episodes=1",
@@ -307,7 +308,7 @@ def test_lerobot_trains_resumes_and_evaluates_it(tmp_path: Path) -> None:
         f"--output_dir={tmp_path / 'run'}",
     )
     finished = weights(tmp_path / "run/checkpoints/000006")
-    # LeRobot does not promise the same draws after a resume, so there is no dropout here
+    # LeRobot does not promise the same draws after a resume, so here is nothing that draws
     assert same(resumed(tmp_path / "run", 3, 6), finished) and finished["steps"] == 6
 
     import_checkpoint(tmp_path / "run/checkpoints/000006/pretrained_model", tmp_path / "imported")

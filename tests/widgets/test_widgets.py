@@ -133,14 +133,14 @@ def as_path(chunk: torch.Tensor) -> Any:
 
 @pytest.fixture(scope="module")
 def reading(run: Any, seen: Any) -> Any:
-    """A row of observation and query tokens (T=4, D), as the shipped policy reads it."""
+    """A row of tokens (T=2, D), as the shipped policy reads it."""
     network = run.policy.eval().network
     window = {name: run.normalizer.normalize(name, values)[10:12][None] for name, values in seen.items()}
     with torch.no_grad():
         return token_sequence(network.encode(window), network.action_query, 0)[0][0]
 
 
-NAMES = ["observation 0", "query 0", "observation 1", "query 1"]
+NAMES = ["observation before", "observation now"]
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +198,7 @@ def written(axis: Any, renderer: Any) -> Any:
 
 def pictures_of(run: Any, moves: Any, mind: Any, stack: Any, reading: Any) -> Any:
     """Every picture that explorers draw, in states where it holds most words."""
-    names = ["observation 0", "query 0", "observation 1 (now)", "query 1 (now)"]
+    names = ["observation before", "observation now"]
     drive, codebook = widgets.Drive(run, seed=200_000), codebook_of(16)
     drive.step()
     yield from (
@@ -206,7 +206,7 @@ def pictures_of(run: Any, moves: Any, mind: Any, stack: Any, reading: Any) -> An
         widgets.plot_pair_usage(moves.codes, 16),
         widgets.plot_pair_usage(moves.codes, 128),
         widgets.plot_move(moves, *moves.commonest),
-        widgets.plot_move(moves, 15, 15),
+        widgets.plot_move(moves, 7, 7),
         widgets.plot_decision(mind, 20, 0.1),
         widgets.plot_layers(stack, CHUNKS[0].flatten(), as_path, 3),
         widgets.plot_attention(widgets.attention_weights(run.policy.network.gpt, reading), names, 0, 0),
@@ -294,13 +294,13 @@ def test_a_click_on_the_heat_map_chooses_its_pair(moves: Any, explorers: Any) ->
     figure = widgets.plot_move(moves, 3, 5)
     figure.set_dpi(DPI)
     figure.draw_without_rendering()
-    for row, column in ((3, 5), (0, 0), (15, 15)):
+    for row, column in ((3, 5), (0, 0), (7, 7)):
         x, y = figure.axes[0].transData.transform((column, row))
         canvas._mouse_down_callbacks(x, canvas.height - y)
         assert (primary.value, secondary.value) == (row, column) and f"pair ({row}, {column})" in picture.value
     x, y = figure.axes[0].transData.transform((-1, 7))  # beside the map
     canvas._mouse_down_callbacks(x, canvas.height - y)
-    assert (primary.value, secondary.value) == (15, 15)
+    assert (primary.value, secondary.value) == (7, 7)
 
 
 def test_the_mind_says_what_the_policy_says(run: Any, seen: Any, mind: Any) -> None:
@@ -359,7 +359,7 @@ def test_attention_weights_are_those_of_the_network(run: Any, reading: Any) -> N
     torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:3]))
     assert (weights.triu(1) == 0).all()
     with torch.no_grad():
-        x = gpt.token_embedding(reading[None]) + gpt.position_embedding(torch.arange(4))
+        x = gpt.token_embedding(reading[None]) + gpt.position_embedding(torch.arange(len(reading)))
         block = gpt.blocks[0]
         normed = block.norm_attention(x)
         v = (
@@ -413,11 +413,11 @@ EMPTY = torch.zeros(0)
         (lambda f: widgets.pair_usage_explorer({}), "no snapshots"),
         (lambda f: widgets.pair_usage_explorer({4: {0: EMPTY}, 8: {1: EMPTY}}), "same training steps"),
         (lambda f: widgets.pair_usage_explorer({4: {0: EMPTY}, 8: {0: EMPTY}}, start=5), "choose from 4, 8"),
-        (lambda f: widgets.plot_move(f("moves"), 16, 0), "choose from 0..15"),
+        (lambda f: widgets.plot_move(f("moves"), 16, 0), "choose from 0..7"),
         (lambda f: widgets.plot_decision(f("mind"), 10**6, 1.0), "choose a step from 0"),
         (lambda f: widgets.mind_of(f("run"), {}), "only PushT"),
         (lambda f: widgets.plot_layers(f("stack"), CHUNKS[0].flatten(), as_path, 9), "choose from 1..3"),
-        (lambda f: widgets.plot_attention(torch.zeros(1, 2, 4, 4), NAMES, 1, 0), "choose from"),
+        (lambda f: widgets.plot_attention(torch.zeros(1, 2, 2, 2), NAMES, 1, 0), "choose from"),
     ],
 )
 def test_bad_input_of_the_explorers_is_one_line(call: Any, says: str, request: Any) -> None:

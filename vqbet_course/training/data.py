@@ -43,7 +43,9 @@ def stated_changes(contract: Contract) -> dict[str, Any]:
     `use_relative_actions` is left out."""
     own = task_of(contract)
     stated = dict(own.laptop if own else {})
-    return stated if same_quantities(contract) else stated | {RELATIVE: False}
+    if not same_quantities(contract):
+        return stated | {RELATIVE: False}
+    return {RELATIVE: True} | stated if named_positions(contract) else stated
 
 
 def laptop_changes(demos: Demos) -> dict[str, Any]:
@@ -77,11 +79,16 @@ def found_in_words(demos: Demos, remedy: str) -> str | None:
 def same_quantities(contract: Contract) -> bool:
     """Whether `observation.state` and the action are the same quantities: in the same known units, else, where neither
     has one, under the same names of positions, as `shoulder_pan.pos`."""
-    state, action = contract.observation.get("observation.state"), contract.action
-    if state != action:
+    if contract.observation.get("observation.state") != contract.action:
         return False
+    return contract.action.unit != UNSTATED or named_positions(contract)
+
+
+def named_positions(contract: Contract) -> bool:
+    """Whether `observation.state` and the action have the same names of positions, as `shoulder_pan.pos`."""
+    state, action = contract.observation.get("observation.state"), contract.action
     positions = bool(action.names) and all(name.endswith(".pos") for name in action.names)
-    return action.unit != UNSTATED or (positions and state.names == action.names)
+    return positions and state is not None and state.names == action.names
 
 
 def without_units(contract: Contract) -> bool:
