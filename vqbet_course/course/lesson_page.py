@@ -8,10 +8,12 @@ from typing import Any
 
 from vqbet_course.core.notebooks import source_of, without_directives
 from vqbet_course.core.pages import render
-from vqbet_course.course.executed import alternative_text, read_executed, title_of, without_widgets
+from vqbet_course.course.executed import alternative_text, read_executed, tags_of, title_of, without_widgets
 from vqbet_course.course.formulas import with_formulas
 from vqbet_course.course.page import fold_summary
 
+INJECTED = "The parameters of this run"
+STYLES = {"light": "xcode", "dark": "github-dark"}
 LINK = re.compile(r"(?<!!)\[([^\[\]]+)\]\(([^)\s]+)\)")
 LESSON = re.compile(r"(\d\d_\w+)\.ipynb((?:#.*)?)$")
 HEADING = re.compile(r'<h2 id="([^"]+)">(.*?)<a class="anchor-link".*?</h2>', re.DOTALL)
@@ -27,13 +29,7 @@ def as_html(notebook: Any, title: str, neighbours: Sequence[Path] = ()) -> str:
     contents = [heading for cell in cells for heading in HEADING.findall(cell.get("text", ""))]
     around = [(f"{path.stem}.html", title_of(read_executed(path)) or path.stem) for path in neighbours]
     colours = {theme: HtmlFormatter(style=style).get_style_defs(".highlight") for theme, style in STYLES.items()}
-    return render(
-        "lesson.html", title=title, cells=cells, contents=contents, around=around, light=colours["light"],
-        dark=colours["dark"],
-    )  # fmt: skip
-
-
-STYLES = {"light": "xcode", "dark": "github-dark"}
+    return render("lesson.html", title=title, cells=cells, contents=contents, around=around, **colours)
 
 
 def neighbours_of(lesson: Path) -> list[Path]:
@@ -50,7 +46,7 @@ def shown_cell(cell: Any, title: str, highlight: Any) -> Mapping[str, Any]:
     code = without_directives(source_of(cell)).strip("\n")
     return {
         "code": highlight(code).replace("<pre>", '<pre tabindex="0">') if code else "",  # for the arrow keys
-        "summary": fold_summary(cell, cell.source),
+        "summary": INJECTED if "injected-parameters" in tags_of(cell) else fold_summary(cell, cell.source),
         "outputs": [shown for output in cell.outputs if (shown := output_html(cell, output, title))],
     }
 
