@@ -17,7 +17,7 @@ UV = $(or $(shell uv --version >/dev/null 2>&1 && echo uv),$(BIN)/uv)
 export JUPYTER_PREFER_ENV_PATH := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help course check test test-slow test-browser jupyter labs readme stage site wheel lock clean
+.PHONY: help course check test test-slow test-browser jupyter labs readme stage quarto site wheel lock clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1:/p' Makefile | awk -F: '{ printf "%-16s%s\n", $$1, $$2 }'
@@ -63,10 +63,15 @@ readme: $(READY) ## write README.md from nbs/index.ipynb
 stage: $(READY) ## put the pages of the website into pages/, with the outputs of `make course`
 	@$(BIN)/python -m vqbet_course.course.site
 
-site: $(READY) ## render the website into _docs/ with Quarto
+quarto:
 	@command -v quarto >/dev/null || { echo "make site: Quarto is needed to render the site; get it from" \
 		"quarto.org/docs/get-started, then run make site again" >&2; exit 2; }
-	@quarto render
+
+site: quarto stage ## render the website into _docs/ with Quarto; any warning is an error
+	@mkdir -p pages && rm -rf _docs
+	@NO_COLOR=1 quarto render pages > pages/render.log 2>&1; status=$$?; cat pages/render.log; test $$status -eq 0
+	@! grep -wE 'WARN|WARNING|ERROR' pages/render.log >&2 || { echo "make site: warnings, see above" >&2; exit 1; }
+	@mv pages/_site _docs
 
 wheel: $(READY) ## build dist/*.tar.gz and dist/*.whl
 	@$(BIN)/python -m build --no-isolation

@@ -18,9 +18,12 @@ import nbformat
 import pytest
 from conftest import REPO
 
-from vqbet_course.course.runner import as_html, lesson_environment
+from vqbet_course.course.lesson_page import as_html
+from vqbet_course.course.runner import lesson_environment
+from vqbet_course.widgets.frames import FrameControl, frames_html
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 SHOTS = REPO / "_runs" / "browser"
 WAIT_MS = 300_000  # patience for a busy machine
 SEED, LAST, AIM = 3, 8, (197.0, 256.6)  # an environment, the steps that the mouse drives, and where to
@@ -300,6 +303,60 @@ def pair_of(alt: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+FAINT = """() => [...document.querySelectorAll("main *, nav *")].filter(element => {
+  if (element.closest("svg, details:not([open]) > :not(summary)")) return false;
+  if (![...element.childNodes].some(node => node.nodeType === 3 && node.textContent.trim())) return false;
+  const parse = colour => (colour.match(/[\\d.]+/g) || []).map(Number);
+  const light = colour => {
+    const [r, g, b] = colour.slice(0, 3).map(c => (c /= 255) <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  let behind = element, back = [0, 0, 0, 0];
+  while (behind && back[3] === 0) {
+    back = parse(getComputedStyle(behind).backgroundColor);
+    if (back.length === 3) back.push(1);
+    behind = behind.parentElement;
+  }
+  const [a, b] = [light(parse(getComputedStyle(element).color)), light(back)];
+  return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05) < 4.5;
+}).map(element => element.outerHTML.slice(0, 120))"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1300, 390])
+def test_a_lessons_page_fits_can_be_read_and_asks_nothing_of_the_network(
+    browser: Any, tmp_path: Path, theme: str, width: int
+) -> None:
+    frames = FrameControl("number", [0, 1, 2], ["none", "one", "two"], 1)
+    pixel = '<img alt="{}" style="display: block; max-width: 100%" src="data:image/png;base64,' + PIXEL + '">'
+    html = frames_html(lambda number: pixel.format(number), {"number": frames})
+    output = nbformat.v4.new_output("display_data", {"text/html": html})
+    wide = "| a | b |\n|---|---|\n| " + "word " * 40 + "| " + "w" * 200 + " |"
+    lesson = nbformat.read(REPO / "nbs" / "02_residual_vq.ipynb", as_version=4)
+    lesson.cells += [nbformat.v4.new_markdown_cell(wide), nbformat.v4.new_code_cell("explore()", outputs=[output])]
+    path = tmp_path / "lesson.html"
+    path.write_text(as_html(lesson, "A lesson"))
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=theme)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(path.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    if width > 1000:
+        boxes = "boxes => boxes.filter(box => box.scrollWidth > box.clientWidth + 1).length"
+        assert page.eval_on_selector_all(".highlight pre", boxes) == 0
+    assert not page.evaluate(FAINT)
+    caught = """() => [...document.querySelectorAll("pre, .output, div.formula")].filter(
+        box => box.scrollWidth > box.clientWidth + 1 && box.tabIndex < 0 && !box.querySelector("[tabindex], input"))
+        .map(box => box.outerHTML.slice(0, 120))"""
+    assert not page.evaluate(caught), "what scrolls sideways takes the focus"
+    page.focus(".frames input")
+    page.keyboard.press("ArrowRight")
+    shown = "images => images.filter(image => image.offsetParent !== null).map(image => image.alt)"
+    assert page.eval_on_selector_all(".frames img", shown) == ["2"]
+    assert page.inner_text(".frames output") == "two"
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+
+
 def test_the_executed_lesson_shows_every_figure(browser: Any, lab: tuple[str, Path], tokens: tuple[Any, Any]) -> None:
     tokens[0].evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
     notebook = nbformat.read(lab[1] / "01_tokens.ipynb", as_version=4)
@@ -310,6 +367,6 @@ def test_the_executed_lesson_shows_every_figure(browser: Any, lab: tuple[str, Pa
     page = browser.new_page(viewport={"width": 1200, "height": 1000})
     page.route(re.compile("^https?:"), lambda route: route.abort())  # no network
     page.goto(path.as_uri())
-    sizes = page.eval_on_selector_all(".jp-RenderedImage img", "images => images.map(image => image.naturalWidth)")
+    sizes = page.eval_on_selector_all(".output > img", "images => images.map(image => image.naturalWidth)")
     assert pictures and len(sizes) == pictures and all(size > 100 for size in sizes)
     page.screenshot(path=SHOTS / "executed.png", full_page=True)

@@ -17,7 +17,9 @@ from rich.console import Console
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.places import find_lessons, root_of
-from vqbet_course.course.executed import LessonResult, as_html, find_failure
+from vqbet_course.course.executed import LessonResult, find_failure
+from vqbet_course.course.formulas import formula_svg, with_formulas
+from vqbet_course.course.lesson_page import as_html, neighbours_of
 from vqbet_course.course.report import Progress, Report, planned_seconds
 from vqbet_course.course.runner import lesson_environment, run_course, run_lesson
 
@@ -58,6 +60,58 @@ def test_pictures_on_a_lessons_page_have_their_words() -> None:
     )
     page = Page(as_html(notebook, "Dots"))
     assert [attributes["alt"] for tag, attributes in page.tags if tag == "img"] == ['a "red" <dot>', "one more"]
+
+
+def lesson_notebook() -> nbformat.NotebookNode:
+    widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "a"}, "text/plain": "VBox()"}
+    framed = nbformat.v4.new_output("display_data", widget | {"text/html": "<p id=frames>frames</p>"})
+    alone = nbformat.v4.new_output("display_data", widget)
+    words = (
+        "# A lesson\n\n## One\n\nWith $x_i$ and `$PATH`, [before](00_a.ipynb#b), [words](glossary.ipynb), [out](https://a.b).\n\n"
+        "$$\\frac{1}{N} \\lVert x \\rVert^2$$\n\n## Two"
+    )
+    return nbformat.v4.new_notebook(
+        metadata={"widgets": {"application/vnd.jupyter.widget-state+json": {"state": {}}}},
+        cells=[
+            nbformat.v4.new_markdown_cell(words),
+            nbformat.v4.new_code_cell("import math"),
+            nbformat.v4.new_code_cell("explore()", outputs=[framed, alone]),
+        ],
+    )
+
+
+def test_a_lessons_page_needs_no_network_and_leads_to_its_neighbours(write_lesson: Write) -> None:
+    lessons = [write_lesson(name, title=name.upper()) for name in ("00_a", "01_b", "02_c")]
+    html = as_html(lesson_notebook(), "A lesson", neighbours_of(lessons[1]))
+    page = Page(html)
+    addresses = [str(attributes.get("href")) for tag, attributes in page.tags if tag == "a"]
+    assert {"00_a.html", "02_c.html", "00_a.html#b", "#One", "#Two", "https://a.b"} <= set(addresses)
+    assert not [address for address in addresses if ".ipynb" in address]
+    loaded = [value for tag, a in page.tags if tag != "a" for value in (a.get("src"), a.get("href")) if value]
+    assert not [address for address in loaded if not address.startswith("data:")]
+    assert "<p id=frames>" in html and "widget-view" not in html and "JupyterLab" in html
+    assert sum(tag == "h1" for tag, _ in page.tags) == 1
+
+
+def test_formulas_are_drawn_and_code_is_not() -> None:
+    html = as_html(lesson_notebook(), "A lesson")
+    labels = [str(a["aria-label"]) for tag, a in Page(html).tags if tag == "svg"]
+    assert labels == ["x_i", r"\frac{1}{N} \lVert x \rVert^2"] and "<code>$PATH</code>" in html
+    assert '<code class="formula">' in formula_svg(r"\nothing{x}"), "unknown TeX stays readable"
+
+
+def test_the_formulas_of_the_lessons_can_be_drawn() -> None:
+    left = []
+    for path in find_lessons():
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "markdown":
+                left += re.findall(r'<code class="formula">(.*?)</code>', with_formulas(cell.source))
+    assert len(left) <= 2, left  # \underbrace and cases, which matplotlib lacks
+
+
+def test_code_beside_the_lesson_is_folded_on_its_page() -> None:
+    html = as_html(lesson_notebook(), "A lesson")
+    assert html.count("<details>") == 1 and "<summary>Imports (1 line)</summary>" in html
 
 
 def test_a_lesson_that_ran_is_ok_and_its_outputs_are_collected(write_lesson: Write, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The explorers: they show what they should, quickly, from the keyboard, and leave no figure open."""
 
 import gc
+import re
 import subprocess
 import sys
 from typing import Any
@@ -23,6 +24,7 @@ from vqbet_course.tasks import open_source
 from vqbet_course.tokens import kmeans, nearest_code
 from vqbet_course.training.runs import Run, load_run
 from vqbet_course.widgets import DEAD, plot_token_usage, token_usage_explorer
+from vqbet_course.widgets.frames import MOST, SWITCH, FrameControl, thin_controls
 from vqbet_course.widgets.parts import DPI
 
 CHUNKS = 50 * torch.randn(400, 4, 2, generator=torch.Generator().manual_seed(0))
@@ -368,6 +370,37 @@ def test_attention_weights_are_those_of_the_network(run: Any, reading: Any) -> N
         )
         mixed = (weights[0] @ v).transpose(0, 1).reshape(1, len(reading), -1)
         torch.testing.assert_close(block.attention.out(mixed), block.attention(normed), atol=1e-5, rtol=1e-4)
+
+
+def test_a_stored_explorer_carries_its_frames_for_pages_without_a_kernel(
+    explorer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "text/html" not in explorer._repr_mimebundle_()
+    monkeypatch.setenv(SWITCH, "1")
+    box = token_usage_explorer({str(K): codebook_of(K) for K in (4, 16)}, CHUNKS, start="16")
+    html = box._repr_mimebundle_()["text/html"]
+    images = re.findall(r"<img [^>]*>", html)
+    assert ["4 of 4 codes" in image for image in images] == [True, False]
+    assert ["display: none" in image for image in images] == [True, False], "the start is shown"
+    assert 'type="range" min="0" max="1" value="1"' in html and "http" not in re.sub(r"base64,[^\"]*", "", html)
+
+
+def test_the_frames_of_moves_are_the_commonest_pairs(moves: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SWITCH, "1")
+    monkeypatch.setattr("vqbet_course.widgets.moves.COMMON", 3)
+    html = widgets.move_explorer(moves)._repr_mimebundle_()["text/html"]
+    shown = [tuple(map(int, pair)) for pair in re.findall(r'<img alt="[^"]*chunk of the pair \((\d+), (\d+)\)', html)]
+    counts = [int(moves.counts[pair]) for pair in shown]
+    assert len(set(shown)) == 3 and counts == sorted(moves.counts.flatten().tolist())[:-4:-1]
+
+
+@pytest.mark.fast
+def test_frames_are_few_and_the_first_shown_is_among_them() -> None:
+    steps = FrameControl("step", range(200), [str(step) for step in range(200)], 77)
+    heat = FrameControl("temperature", [0.1, 1.0], ["0.1", "1.0"], 1)
+    thin, kept = thin_controls([steps, heat])
+    assert len(thin.values) == MOST // 2 and thin.values[thin.start] == 77 and kept == heat
+    assert thin.values[0] == 0 and thin.values[-1] == 199 and list(thin.labels) == [str(v) for v in thin.values]
 
 
 EMPTY = torch.zeros(0)

@@ -1,4 +1,4 @@
-"""What executed lessons show: whether they ran from top to bottom, headline, figures and videos, and an HTML page.
+"""What executed lessons show: whether they ran from top to bottom, headline, figures and videos.
 
 A lesson is ok only when its executed copy shows it: every code cell ran, in order, without an error.
 Papermill's word is not enough: it also calls a lesson done whose kernel was told to exit half-way.
@@ -13,13 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from vqbet_course.core.notebooks import directives
-
-WITH_WORDS = """{%- extends 'lab/index.html.j2' -%}
-{%- block data_png -%}
-<div class="jp-RenderedImage jp-OutputArea-output">
-<img alt="{{ output.metadata.alt | escape_html }}" src="data:image/png;base64,{{ output.data['image/png'] }}">
-</div>
-{%- endblock -%}"""  # nbconvert's own template leaves the words out
 
 
 @dataclass(frozen=True)
@@ -184,22 +177,40 @@ def videos_of(notebook: Any) -> list[str]:
     return [video for page in pages for video in re.findall(r"<video\b.*?</video>", page, re.DOTALL)]
 
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
+DEAD_WIDGET = (
+    "<p><em>This explorer needs a running kernel: open the lesson in JupyterLab (<code>make jupyter</code>).</em></p>"
+)
+
+
+def without_widgets(cells: Sequence[Any]) -> Iterator[Any]:
+    """The cells for a page without a kernel: of a widget its pre-drawn frames, if it has any, else a word where it
+    lives. A cell tagged `twin`, which draws a widget once more, is left out where there are frames."""
+    drawn = False
+    for cell in cells:
+        if "twin" in tags_of(cell):
+            if not drawn:
+                yield cell
+            continue
+        outputs = cell.get("outputs", ())
+        bundles = [output["data"] for output in outputs if WIDGET in output.get("data", {})]
+        if bundles:
+            drawn = all("text/html" in bundle for bundle in bundles)
+            cell = type(cell)(cell | {"outputs": [without_widget(output) for output in outputs]})
+        yield cell
+
+
+def without_widget(output: Any) -> Any:
+    """An output with HTML in place of a widget."""
+    data = output.get("data", {})
+    if WIDGET not in data:
+        return output
+    return type(output)(output | {"data": {"text/html": data.get("text/html", DEAD_WIDGET)}})
+
+
 def data_outputs(notebook: Any) -> Iterator[tuple[Any, Any]]:
     """Pairs of a cell and one of its outputs that carry data."""
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             if "data" in output:
                 yield cell, output
-
-
-def as_html(notebook: Any, title: str) -> str:
-    """The notebook as one HTML page, its pictures with their alternative texts."""
-    import logging
-
-    from nbconvert import HTMLExporter
-
-    for cell, output in data_outputs(notebook):
-        output.metadata["alt"] = alternative_text(cell, output) or title
-    exporter = HTMLExporter(template_name="lab", raw_template=WITH_WORDS)
-    exporter.log.setLevel(logging.ERROR)
-    return exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})[0]

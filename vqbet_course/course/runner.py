@@ -24,7 +24,6 @@ from vqbet_course.core.places import LESSONS, PACKAGE, ROOT, find_lessons
 from vqbet_course.course.executed import (
     LessonFailure,
     LessonResult,
-    as_html,
     describe_crash,
     figures_of,
     find_failure,
@@ -33,6 +32,7 @@ from vqbet_course.course.executed import (
     title_of,
     videos_of,
 )
+from vqbet_course.course.lesson_page import as_html, neighbours_of
 from vqbet_course.course.profiles import CELL_TIMEOUT_S
 from vqbet_course.course.report import Progress, Report, print_results
 
@@ -226,7 +226,7 @@ def run_lesson(
         return LessonResult(lesson.stem, lesson.stem, seconds, failure=failure)
     page = f"{lesson.stem}.html"
     title = title_of(notebook) or lesson.stem
-    write_text(out / page, as_html(notebook, title))
+    write_text(out / page, as_html(notebook, title, neighbours_of(lesson)))
     return LessonResult(
         lesson.stem,
         title,
@@ -285,6 +285,7 @@ def lesson_environment(jobs: int = 1) -> Iterator[None]:
             "HF_DATASETS_OFFLINE": "1",
             "WANDB_MODE": "disabled",
             "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+            "VQBET_COURSE_FRAMES": "1",  # explorers draw frames for pages without a kernel
             "PYGAME_HIDE_SUPPORT_PROMPT": "1",
             "OMP_NUM_THREADS": threads,
             "MKL_NUM_THREADS": threads,  # torch takes this number for both, and more threads than cores crawl

@@ -1,56 +1,103 @@
-"""Stage the pages of the website in `pages/`, where `_quarto.yml` finds them: `python -m vqbet_course.course.site`.
+"""Stage the website in `pages/`, ready for Quarto: `python -m vqbet_course.course.site`.
 
 Quarto executes nothing and warns of every cell option that it does not know. So it is given copies: the lessons as
-`make course` executed them, the other notebooks as they run here, all without nbdev's directives, and a page for every
-module, made from its source.
+`make course` executed them, the other notebooks as they run here, all without nbdev's directives, a page for every
+module and command, and `_quarto.yml` with what depends on the pages and on settings.ini.
 """
 
-import ast
+import base64
 import json
-import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from configparser import ConfigParser
 from pathlib import Path
 from typing import Any
 
-from vqbet_course.core.io import write_text
-from vqbet_course.core.notebooks import directives, without_directives
-from vqbet_course.core.places import LESSONS
-from vqbet_course.course.executed import tags_of
+import yaml
+
+from vqbet_course.core.io import write_atomically, write_text
+from vqbet_course.core.places import LABS, LESSONS
+from vqbet_course.course.page import SITE_CARD, Links, header, staged, staged_markdown
+from vqbet_course.course.reference import api_pages, command_pages
 from vqbet_course.course.runner import lesson_environment, run_lesson
 
 REPO = LESSONS.parent
 PAGES = REPO / "pages"
 EXECUTED = REPO / "_runs" / "course"
-HOME = {"cell_type": "raw", "id": "home", "metadata": {}, "source": ["---\n", "aliases: [/index.html]\n", "---\n"]}
-LINK = re.compile(r"(?<!!)\[([^\[\]]+)\]\((\.\./[^)\s]+)\)")  # to a file of the repository that is no page
 
 
-def stage(executed: Path = EXECUTED, out: Path = PAGES) -> list[str]:
-    """Fill `out` with the pages; returns the names of the lessons that have not run and so came without outputs."""
+def stage(executed: Path = EXECUTED, out: Path = PAGES, settings: dict[str, str] | None = None) -> list[str]:
+    """Fill `out` with the site's sources; returns the names of the lessons that have not run: they lack outputs.
+
+    `settings` are those of settings.ini, read by default.
+    """
+    settings = read_settings() if settings is None else settings
     shutil.rmtree(out, ignore_errors=True)
-    unexecuted = []
-    for notebook in sorted(LESSONS.glob("*.ipynb")):
-        copy = executed / notebook.name
-        if not notebook.name[0].isdigit():
-            page = staged(run_page(notebook))
-        elif copy.exists():
-            page = staged(json.loads(copy.read_text(encoding="utf-8")))
-        else:
-            page = staged(json.loads(notebook.read_text(encoding="utf-8")))
-            unexecuted.append(notebook.stem)
-        if notebook.stem == "index":
-            page["cells"].insert(0, HOME)  # the site's address leads here, and so does the sidebar's title
-        write_text(out / notebook.name, json.dumps(page, indent=1, ensure_ascii=False) + "\n")
     for name in ("images", "solutions"):
-        shutil.copytree(LESSONS / name, out / name, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
-    for name, text in api_pages():
-        write_text(out / "api" / f"{name}.qmd", text)
+        shutil.copytree(LESSONS / name, out / name, ignore=shutil.ignore_patterns("*.py", "*.md", "__pycache__"))
+    for path in (LESSONS / "site").iterdir():
+        shutil.copy(path, out / path.name)
+    unexecuted = stage_notebooks(executed, out, Links(settings.get("git_url", ""), settings.get("branch", "main")))
+    for path in sorted((LESSONS / "solutions").glob("*.md")):
+        write_text(out / "solutions" / path.name, staged_markdown(path.read_text(encoding="utf-8"), SITE_CARD))
+    sections = {"Reference": list(api_pages(settings)), "Commands": list(command_pages())}
+    for pages in sections.values():
+        for name, text in pages:
+            write_text(out / name, text)
+    listed = {title: [name for name, _ in pages] for title, pages in sections.items()}
+    write_text(out / "_quarto.yml", yaml.safe_dump(configuration(settings, out, listed), sort_keys=False))
     return unexecuted
 
 
+def read_settings() -> dict[str, str]:
+    """The values of settings.ini."""
+    config = ConfigParser(delimiters=["="])
+    config.read(REPO / "settings.ini", encoding="utf-8")
+    return dict(config["DEFAULT"])
+
+
+def configuration(settings: dict[str, str], out: Path, sections: dict[str, list[str]]) -> dict[str, Any]:
+    """The content of Quarto's `_quarto.yml` for the pages in `out`: the repository's, all pages, sections of the
+    sidebar {title: pages}, and the addresses that settings.ini gives."""
+    config: dict[str, Any] = yaml.safe_load((REPO / "_quarto.yml").read_text(encoding="utf-8"))
+    suffixes = {".ipynb", ".qmd", ".md"}
+    pages = (path.relative_to(out) for path in sorted(out.rglob("*")) if path.suffix in suffixes)
+    config["project"]["render"] = [page.as_posix() for page in pages if page.parts[0] != "downloads"]
+    website = config["website"]
+    for title, names in sections.items():
+        website["sidebar"]["contents"].append({"section": title, "contents": names})
+    if host := settings.get("doc_host"):
+        website["site-url"] = host.rstrip("/") + settings.get("doc_baseurl", "/")
+    if repository := settings.get("git_url"):
+        website["repo-url"] = repository
+    return config
+
+
 # --- notebooks --------------------------------------------------------------------------------------------------
+
+
+def stage_notebooks(executed: Path, out: Path, links: Links) -> list[str]:
+    """Stage every notebook of the course, and the downloads of lessons and labs; returns the lessons without outputs."""
+    unexecuted = []
+    for path in sorted(LESSONS.glob("*.ipynb")):
+        is_lesson, copy = path.name[0].isdigit(), executed / path.name
+        if not is_lesson:
+            notebook = run_page(path)
+        elif copy.exists():
+            notebook = json.loads(copy.read_text(encoding="utf-8"))
+        else:
+            notebook = json.loads(path.read_text(encoding="utf-8"))
+            unexecuted.append(path.stem)
+        lab = LABS / path.name if is_lesson else None
+        page = staged(notebook, json.loads(lab.read_text(encoding="utf-8")) if lab and lab.exists() else None)
+        page["cells"].insert(0, header(page, link_card(notebook, path.stem, out)))
+        if is_lesson:
+            downloads = {"lesson": path} | ({"lab": lab} if lab and lab.exists() else {})
+            for kind, source in downloads.items():
+                write_text(out / "downloads" / f"{kind}_{path.name}", source.read_text(encoding="utf-8"))
+            page["cells"].insert(2, links.cell(path.stem, list(downloads), notebook))
+        write_text(out / path.name, json.dumps(page, indent=1, ensure_ascii=False) + "\n")
+    return unexecuted
 
 
 def run_page(path: Path) -> dict[str, Any]:
@@ -63,81 +110,15 @@ def run_page(path: Path) -> dict[str, Any]:
         return json.loads((Path(scratch) / path.name).read_text(encoding="utf-8"))
 
 
-def staged(notebook: dict[str, Any]) -> dict[str, Any]:
-    """A notebook file as a page: Quarto's own cell options, solutions folded, no cell that papermill put in.
-
-    Nor any metadata of cells, which would become attributes of the page's elements.
-    """
-    cells = [cell for cell in notebook["cells"] if "injected-parameters" not in tags_of(cell)]
-    for cell in cells:
-        source = "".join(cell["source"])
-        if cell["cell_type"] == "code":
-            source = "\n".join([*options_of(cell, source), without_directives(source)])
-        elif cell["cell_type"] == "markdown":
-            source = LINK.sub(r"\1 (`\2`)", source).replace("(`../", "(`")
-        cell |= {"source": source.splitlines(keepends=True), "metadata": {}}
-    kept = [cell for cell in cells if cell["cell_type"] != "code" or "".join(cell["source"]).strip()]
-    return notebook | {"cells": kept}
-
-
-def options_of(cell: dict[str, Any], source: str) -> Iterator[str]:
-    """The lines of YAML that Quarto reads: alternative text, and a solution's fold."""
-    if alt := directives(source).get("fig-alt"):
-        yield f"#| fig-alt: {json.dumps(alt, ensure_ascii=False)}"
-    if exercise := cell["metadata"].get("exercise"):
-        yield "#| code-fold: true"
-        yield f'#| code-summary: "Exercise {exercise["id"]}: unfold the solution"'
-
-
-# --- modules ----------------------------------------------------------------------------------------------------
-
-
-def api_pages() -> Iterator[tuple[str, str]]:
-    """Name and text of the reference's pages: one for every module or package, and `index`."""
-    package = Path(__file__).parents[1]
-    rows = []
-    for path in sorted(package.iterdir()):
-        files = sorted(path.glob("*.py")) if (path / "__init__.py").exists() else [path]
-        if path.name.startswith("_") or files[0].suffix != ".py":
-            continue
-        rows.append(f"- [`{path.stem}`]({path.stem}.qmd)")
-        yield path.stem, api_page(path.stem, files)
-    yield "index", "\n".join(['---\ntitle: "Reference"\n---\n', "Every module of `vqbet_course`.\n", *rows]) + "\n"
-
-
-def api_page(name: str, files: list[Path]) -> str:
-    """The reference of a module, or of a package's modules: signatures and docstrings as the source has them."""
-    parts = [f'---\ntitle: "{name}"\n---\n']
-    for path in files:
-        source = path.read_text(encoding="utf-8")
-        if len(files) > 1 and path.stem != "__init__":
-            parts.append(f"## {name}.{path.stem}\n")
-        parts.append((ast.get_docstring(ast.parse(source)) or "") + "\n")
-        for heading, excerpt in documented(source):
-            parts.append(f"### {heading}\n\n```python\n{excerpt}\n```\n")
-    return "\n".join(parts)
-
-
-def documented(source: str) -> Iterator[tuple[str, str]]:
-    """Of each public definition of a module, and of the public methods of its classes: name, head and docstring."""
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-            parts = [head_of(node, source)]
-            if isinstance(node, ast.ClassDef):
-                parts += [
-                    head_of(method, source)
-                    for method in node.body
-                    if isinstance(method, ast.FunctionDef) and not method.name.startswith("_")
-                ]
-            yield node.name, "\n\n".join(parts)
-
-
-def head_of(node: ast.FunctionDef | ast.ClassDef, source: str) -> str:
-    """The lines of a definition from its name to its docstring, or to where its body begins."""
-    lines, first = source.splitlines(), node.body[0]
-    documented = ast.get_docstring(node) is not None and first.end_lineno
-    end = documented or max(node.lineno, first.lineno - 1)
-    return "\n".join(lines[node.lineno - 1 : end])
+def link_card(notebook: dict[str, Any], name: str, out: Path) -> str:
+    """The address of a page's picture for links to it: its first figure, written to `out`, or the site's."""
+    outputs = (output for cell in notebook["cells"] for output in cell.get("outputs", ()))
+    figures = (png for output in outputs if (png := output.get("data", {}).get("image/png")))
+    if (figure := next(figures, None)) is None:
+        return SITE_CARD
+    picture = base64.b64decode("".join(figure))
+    write_atomically(out / "images" / "cards" / f"{name}.png", lambda path: path.write_bytes(picture))
+    return f"/images/cards/{name}.png"
 
 
 if __name__ == "__main__":

@@ -109,5 +109,7 @@ def decision_explorer(mind: Mind, step: int = 0, temperature: float = 0.1) -> "V
     temperatures = choice("temperature", sorted({0.0, 0.1, 0.3, 1.0, 3.0, temperature}), temperature)
     play = ipywidgets.Play(value=step, min=0, max=len(mind.pusher) - 1, step=2, interval=200, description="play")
     ipywidgets.jslink((play, "value"), (steps, "value"))
-    box = explorer(draw, step=steps, temperature=temperatures)
-    return ipywidgets.VBox([play, *box.children])
+    ahead = {"temperature": [0.1, 1.0]}
+    box = explorer(draw, ahead, step=steps, temperature=temperatures)
+    box.children = (play, *box.children)
+    return box

@@ -5,6 +5,7 @@ from math import floor
 from typing import TYPE_CHECKING
 
 from vqbet_course.core.errors import BadInput
+from vqbet_course.widgets.frames import FrameControl, with_frames
 from vqbet_course.widgets.pairs import draw_pairs
 from vqbet_course.widgets.parts import ORANGE, as_image, clickable, draw_board, explorer, slider
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 EVERY = 8  # chunk of the demonstrations is looked at
 AROUND = 140  # pixels of the board on every side of the pusher
+COMMON = 32  # pairs, of which pages without a kernel show the move
 SHOWN = 60  # chunks behind a code's own
 
 
@@ -143,4 +145,10 @@ def move_explorer(moves: Moves) -> "VBox":
         if 0 <= row < K and 0 <= column < K:
             primary.value, secondary.value = row, column
 
-    return clickable(explorer(draw, primary=primary, secondary=secondary), choose)
+    def draw_pair(pair: tuple[int, int]) -> str:
+        return draw(*pair)
+
+    box = clickable(explorer(draw, primary=primary, secondary=secondary), choose)
+    common = [(int(pair) // K, int(pair) % K) for pair in moves.counts.flatten().argsort(descending=True)[:COMMON]]
+    labels = [f"({first}, {second})" for first, second in common]
+    return with_frames(box, draw_pair, {"pair": FrameControl("pair of codes, commonest first", common, labels, 0)})

@@ -5,9 +5,11 @@ import gc
 import html
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from vqbet_course.widgets.frames import control_of, with_frames
 
 if TYPE_CHECKING:
     from ipywidgets import ValueWidget, VBox
@@ -22,8 +24,13 @@ IN_LINE: Any = {"style": {"description_width": "8em"}, "layout": {"width": "26em
 SIZES = re.compile(r'width="(\d+)" height="(\d+)"')
 
 
-def explorer(draw: Callable[..., str], **controls: "ValueWidget") -> "VBox":
-    """Controls above the HTML that `draw`, given their values by name, makes anew whenever one of them moves."""
+def explorer(
+    draw: Callable[..., str], drawn_ahead: Mapping[str, Sequence[Any]] | None = None, **controls: "ValueWidget"
+) -> "VBox":
+    """Controls above the HTML that `draw`, given their values by name, makes anew whenever one of them moves.
+
+    `drawn_ahead`: the values of some controls in the frames for pages without a kernel; of the others, all.
+    """
     import ipywidgets
 
     def now() -> str:
@@ -37,7 +44,8 @@ def explorer(draw: Callable[..., str], **controls: "ValueWidget") -> "VBox":
 
     for control in controls.values():
         control.observe(show, names="value")
-    return ipywidgets.VBox([*controls.values(), image])
+    ahead = {name: control_of(control, (drawn_ahead or {}).get(name)) for name, control in controls.items()}
+    return with_frames(ipywidgets.VBox([*controls.values(), image]), draw, ahead)
 
 
 @contextmanager
