@@ -79,7 +79,7 @@ def front_matter(markdown: str, image: str) -> tuple[str, str]:
     rest = markdown[match.end() :]
     quote = " ".join(line.lstrip("> ") for line in match["quote"].splitlines())
     title = match["title"].strip()
-    return front_lines(title, plain(quote or first_paragraph(rest)), image), rest
+    return front_lines(title, without_marks(quote or first_paragraph(rest)), image), rest
 
 
 def front_lines(title: str, description: str, image: str) -> str:
@@ -98,7 +98,7 @@ def first_paragraph(markdown: str) -> str:
     return next((p for p in paragraphs if re.match(r"[A-Z`*\[]", p)), "")
 
 
-def plain(markdown: str) -> str:
+def without_marks(markdown: str) -> str:
     """Markdown without its marks."""
     return re.sub(r"[*`]", "", re.sub(r"\[([^\[\]]+)\]\([^)]*\)", r"\1", markdown)).strip()
 

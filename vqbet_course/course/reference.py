@@ -11,7 +11,7 @@ from typing import Any
 from vqbet_course.core.hyperparameters import hyperparameters
 from vqbet_course.core.places import LESSONS, PACKAGE
 from vqbet_course.course.executed import read_executed, title_of
-from vqbet_course.course.page import SITE_CARD, as_prose, front_lines, module_of, plain
+from vqbet_course.course.page import SITE_CARD, as_prose, front_lines, module_of, without_marks
 
 Page = tuple[str, str]
 """Address and text of a page."""
@@ -52,7 +52,7 @@ def api_contents(rooms: dict[str, Path], lessons: dict[str, tuple[str, str]]) ->
     for name, path in rooms.items():
         words = first_line(path.read_text(encoding="utf-8")) or ", ".join(f"`{stem}`" for stem in modules_in(path))
         taught = f" ([{lessons[name][1]}](../{lessons[name][0]}))" if name in lessons else ""
-        rows[name in lessons].append(f"- [`{name}`]({name}.qmd): {plain(words)}{taught}")
+        rows[name in lessons].append(f"- [`{name}`]({name}.qmd): {without_marks(words)}{taught}")
     return "\n".join(
         [
             front("Reference", "Every module of the package, in the order of the lessons."),
@@ -66,7 +66,7 @@ def api_contents(rooms: dict[str, Path], lessons: dict[str, tuple[str, str]]) ->
 def api_page(name: str, files: list[Path], lesson: tuple[str, str] | None, settings: dict[str, str]) -> str:
     """The reference of a module, or of a package's modules: every public definition is a heading of its own."""
     text = files[0].read_text(encoding="utf-8")
-    parts = [front(f"vqbet_course.{name}", plain(first_line(text)))]
+    parts = [front(f"vqbet_course.{name}", without_marks(first_line(text)))]
     if lesson:
         parts.append(f"Taught in lesson [{lesson[1]}](../{lesson[0]}).\n")
     for path in files:
@@ -181,7 +181,7 @@ def command_page(name: str, command: Any) -> str:
             rows.append(f"<dt><code>{escape(record[0])}</code></dt><dd>{escape(record[1])}</dd>")
     words = inspect.cleandoc(command.help or "").replace("\b\n", "")
     options = ["## Options\n", raw("<dl>\n" + "\n".join(rows) + "\n</dl>")] if rows else []
-    description = plain(" ".join(words.partition("\n\n")[0].split()))
+    description = without_marks(" ".join(words.partition("\n\n")[0].split()))
     text = [front(f"vqbet-course {name}", description), raw(as_prose(words)), f"```sh\n{usage}\n```\n", *options]
     return "\n".join(text)
 
