@@ -16,7 +16,7 @@ from vqbet_course.core.pages import render
 from vqbet_course.grading.gradebook import Attempt, Rules, attempts, item_statistics, owner_in, received_in_words
 from vqbet_course.grading.grades import Grade
 from vqbet_course.grading.handout import keep_out_of_repositories, replace_files
-from vqbet_course.grading.platforms import as_text, csv_text
+from vqbet_course.grading.platforms import as_text, csv_text, in_digits
 
 LONGEST = 180
 """Bytes of a name without its mark; no file system takes more than 255, a suffix and that of a partial file included."""
@@ -156,7 +156,7 @@ def grades_csv(own: list[list[Attempt]], refused: list[dict[str, Any]]) -> str:
     for attempt, grade in tries:
         row, awarded = attempt.row, {exercise["id"]: exercise["awarded"] for exercise in grade["exercises"]}
         counts = "yes" if attempt.counts else "no"
-        points = [row["score"], row["max_score"], *(awarded.get(id, "") for id in ids)]
+        points = [in_digits(value) for value in (row["score"], row["max_score"], *map(awarded.get, ids))]
         lines.append([*who(row), row["lab"], attempt.number, counts, *points, ""])
     lines += [[*who(row), "", "", "no", "", "", *[""] * len(ids), row["problem"]] for row in refused]
     return csv_text([header, *sorted(lines, key=lambda line: [str(cell) for cell in line[:5]])])
