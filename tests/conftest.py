@@ -8,6 +8,8 @@ from typing import Any
 import nbformat
 import pytest
 
+from vqbet_course.tasks import TASKS
+
 REPO = Path(__file__).resolve().parent.parent
 
 Cell = str | tuple[str, str]  # code, or a tag and code
@@ -25,6 +27,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return nodeid if alone else super()._split_scope(nodeid)
 
     return FilesThenLessons(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+@pytest.fixture(autouse=True)
+def no_task_of_another_test() -> Iterator[None]:
+    """A task that a test makes known would own the data of later tests."""
+    before = set(TASKS)
+    yield
+    for name in set(TASKS) - before:
+        del TASKS[name]
 
 
 @pytest.fixture(autouse=True)

@@ -120,7 +120,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 ACTS = {
     f"temperature {temperature:g}: {name}": changed(bet_softmax_temperature=temperature, **way)
-    for temperature in (0.1, 0.3, 1.0)
+    for temperature in (0.1, 0.4, 1.0)
     for name, way in WAYS.items()
 }
 
