@@ -203,7 +203,7 @@ def test_a_cell_of_the_heat_map_is_chosen_by_keyboard_and_by_click(explorers: An
         page.keyboard.press(key)
     page.wait_for_selector(f'img[alt*="pair ({before[0] - 1}, {before[1] + 1})"]')
     box = picture.bounding_box()
-    for x, y, pair in ((0.293, 0.515, (8, 8)), (0.361, 0.418, (6, 11))):  # centres of cells, in shares of the picture
+    for x, y, pair in ((0.304, 0.539, (4, 4)), (0.350, 0.442, (3, 5))):  # centres of cells, in shares of the picture
         page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
         page.wait_for_selector(f'img[alt*="pair {pair}"]')
     shot(page, "heat_map")
