@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -172,10 +171,9 @@ def test_units_that_a_dataset_states_are_not_overruled(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def third_task(monkeypatch: pytest.MonkeyPatch) -> Iterator[Task]:
-    monkeypatch.setattr(tasks, "TASKS", dict(tasks.TASKS))
+def third_task() -> Task:
     register(Reach())
-    yield get_task("reach")
+    return get_task("reach")
 
 
 @pytest.fixture
