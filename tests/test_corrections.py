@@ -284,7 +284,7 @@ def test_takeovers_by_hand_are_learned_from(tmp_path: Path) -> None:
     [found] = report["rounds"]
     assert (found["interventions"], found["steps_taken"], found["steps"]) == (2, 8, 20)
     assert (found["corrections"], found["corrected_steps"]) == (1, 7), "one step is too short for a chunk"
-    assert found["recoveries"] is not None, "progress is in the folder"
+    assert found["recoveries"] in range(found["interventions"] + 1), "progress is in the folder"
     learned = load_demos(open_source(load_run(tmp_path / "out" / "round-1").plan.data))
     assert len(learned) == 4 and (learned.action[-7:] == [256, 400]).all()
 

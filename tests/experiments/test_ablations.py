@@ -79,7 +79,7 @@ def test_variants_that_are_the_same_share_a_file_and_those_that_act_otherwise_a_
     layers, acting, chunk = (ABLATIONS[name].variants for name in ("layers", "acting", "chunk"))
     assert key(layers["2 layers"]) == key(acting["temperature 0.4: every step"]) == key(Variant())
     assert key(chunk["chunk 4"]) == key(acting["temperature 0.4: whole chunk"]) != key(Variant())
-    assert len({key(training_of(v)) for v in acting.values()}) == 1
+    assert len({key(training_of(v)) for v in acting.values()}) == 3  # one for each temperature
     assert len({key(training_of(v)) for v in chunk.values()}) == 4
 
 
@@ -88,6 +88,7 @@ def test_a_run_is_a_file_and_is_not_done_again(tmp_path: Path, monkeypatch: pyte
     variants = {
         "usual": Variant(),
         "hot": changed(bet_softmax_temperature=1.0),
+        "whole chunk": changed(n_action_steps=None),
         "no offset": changed(offset_loss_weight=0.0),
     }
     monkeypatch.setitem(ABLATIONS, "small", Ablation("How?", variants))
@@ -97,8 +98,13 @@ def test_a_run_is_a_file_and_is_not_done_again(tmp_path: Path, monkeypatch: pyte
     )
     arguments: dict[str, Any] = {"seeds": [1], "budget": Budget(steps=3), "episodes": 1, "out": tmp_path, "quiet": True}
     found = ablate(["small"], **arguments)["small"]
-    assert {label: len(made) for label, made in found.items()} == {"usual": 1, "hot": 1, "no offset": 1}
-    assert len(trained) == 2  # the first two only act otherwise
+    assert {label: len(made) for label, made in found.items()} == {
+        "usual": 1,
+        "hot": 1,
+        "whole chunk": 1,
+        "no offset": 1,
+    }
+    assert len(trained) == 3  # the whole chunk is only another way to act
     made = found["usual"][0]
     assert made["made_by"]["torch"] and "ablate small" in made["command"] and made["training"]["seed"] == 1
     assert made["training"]["steps"] == 3 and made["episodes"][0]["seed"] == 250_000

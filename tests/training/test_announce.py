@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from small import CONFIG, write_npz
 
+from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.demos import Demos
 from vqbet_course.training import trainer
-from vqbet_course.training.announce import announce_units
-from vqbet_course.training.data import RELATIVE, fitting, stated_changes
+from vqbet_course.training.announce import relative_note
+from vqbet_course.training.data import RELATIVE, stated_changes
+from vqbet_course.training.runs import load_run
 
 NUMBERS = np.linspace(0, 1, 40, dtype=np.float32).reshape(20, 2)
 POSITIONS = ["pan.pos", "lift.pos"]
@@ -24,8 +26,9 @@ def demos(units: dict[str, str] | None = None, names: dict[str, list[str]] | Non
     ("units", "names", "relative"),
     [
         ({}, {}, False),
-        ({STATE: "deg", "action": "deg"}, {}, True),
-        ({STATE: "deg,%", "action": "deg,%"}, {}, True),
+        ({STATE: "deg", "action": "deg"}, {}, None),
+        ({STATE: "deg,%", "action": "deg,%"}, {}, None),
+        ({STATE: "unstated,%", "action": "unstated,%"}, {}, False),
         ({STATE: "deg", "action": "rad"}, dict.fromkeys((STATE, "action"), POSITIONS), False),
         ({}, dict.fromkeys((STATE, "action"), POSITIONS), True),
         ({}, {STATE: POSITIONS, "action": POSITIONS[::-1]}, False),
@@ -33,20 +36,38 @@ def demos(units: dict[str, str] | None = None, names: dict[str, list[str]] | Non
     ],
 )
 def test_actions_are_relative_where_they_are_the_same_quantities(
-    units: dict[str, str], names: dict[str, list[str]], relative: bool
+    units: dict[str, str], names: dict[str, list[str]], relative: bool | None
 ) -> None:
-    assert stated_changes(demos(units, names).contract).get(RELATIVE, True) is relative
+    assert stated_changes(demos(units, names).contract).get(RELATIVE) is relative
 
 
-def test_absolute_actions_for_want_of_units_are_said_with_what_changes_it(capsys: pytest.CaptureFixture[str]) -> None:
-    config = fitting(demos())
-    announce_units(demos(), config, {}, quiet=False)
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "--unit action=UNIT" in said and "--set use_relative_actions=true" in said
-    announce_units(demos(), config, {"use_relative_actions": False}, quiet=False)
-    announce_units(demos({STATE: "deg", "action": "rad"}), config, {}, quiet=False)
-    announce_units(demos(), config, {}, quiet=True)
-    assert capsys.readouterr().err == ""
+@pytest.mark.parametrize(
+    ("units", "names", "said"),
+    [
+        ({}, {}, "--unit action=UNIT"),
+        ({STATE: "unstated,%", "action": "unstated,%"}, {}, "--unit action=UNIT"),
+        ({STATE: "deg", "action": "rad"}, {}, None),
+        ({STATE: "deg", "action": "deg"}, {}, "positions of observation.state"),
+        ({}, dict.fromkeys((STATE, "action"), POSITIONS), None),
+    ],
+)
+def test_a_note_says_why_where_nothing_states_it(
+    units: dict[str, str], names: dict[str, list[str]], said: str | None
+) -> None:
+    note = relative_note(demos(units, names), "--set it")
+    assert note is None if said is None else note is not None and said in note and note.endswith("--set it")
+
+
+def test_what_is_set_by_hand_has_no_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "data.npz", state=NUMBERS, action=NUMBERS, episode_ends=[20])
+
+    def noted(out: str, config: VQBeTConfig | None = None, **changes: object) -> bool:
+        trainer.train(str(tmp_path / "data.npz"), tmp_path / out, config, steps=3, changes={"gpt_n_layer": 1} | changes)
+        return "note: " in capsys.readouterr().err
+
+    assert noted("found")
+    assert not noted("told", use_relative_actions=False)
+    assert not noted("whole", load_run(tmp_path / "found").policy.config)
 
 
 def test_the_first_line_comes_before_the_data_are_read(

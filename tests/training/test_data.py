@@ -15,6 +15,7 @@ from vqbet_course.experiments.panel import Settings, run_panel
 from vqbet_course.tasks import open_source
 from vqbet_course.training.data import are_positions, fitting, laptop_changes, stated_changes
 from vqbet_course.training.runs import load_run, read_plan
+from vqbet_course.training.trainer import train_further
 
 STATE = "observation.state"
 
@@ -105,6 +106,9 @@ def test_episodes_that_are_too_short_are_named_with_a_remedy_that_works(
     assert len(load_demos(run.plan.open())) == 3 < len(load_demos(run.plan.open("demo")))
     assert read_plan(tmp_path / "run")[0].drop_episodes == "1,3"
     assert json.loads((tmp_path / "run" / "split.json").read_text())["n_episodes"] == 3
+    other = write_npz(tmp_path / "other.npz", **arrays((40, 30)))  # the same numbers name other episodes there
+    train_further(run, other, tmp_path / "further", steps=2, quiet=True)
+    assert len(load_demos(read_plan(tmp_path / "further")[0].open())) == 2
 
 
 def test_a_split_and_dropped_episodes_are_not_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,13 +32,13 @@ SPELLINGS = {word.lower(): unit for unit, others in SYNONYMS.items() for word in
 
 def spelled(text: str) -> str:
     """A unit in the spelling of contracts, or as it is where it is not known; `deg,deg,%`, one for each number, too."""
-    return ",".join(SPELLINGS.get(part.strip().lower(), part.strip()) for part in text.split(","))
+    return unit_of_all([SPELLINGS.get(part.strip().lower(), part.strip()) for part in text.split(",")])
 
 
 def known_unit(option: str, text: str) -> str:
     """A unit that somebody states, in the spelling of contracts. Raises BadInput, naming the known ones, for another."""
-    unit = spelled(text)
-    if unit not in SPELLINGS.values():
+    unit = SPELLINGS.get(text.strip().lower())
+    if unit is None:
         raise BadInput(f"{option}: {text!r} is not a known unit; known are {', '.join(SYNONYMS)}")
     return unit
 
@@ -62,11 +62,13 @@ def short(unit: str) -> str:
 def with_stated(
     units: Mapping[str, str], sizes: Mapping[str, int], names: Mapping[str, Sequence[str]], stated: Sequence[str]
 ) -> dict[str, str]:
-    """The units of features with those that somebody states, each as `NAME=UNIT`: of all numbers of a feature, or of the
-    number of this name in every feature that has one. sizes, names {feature: how many numbers, their names}.
+    """The units of features, and where they have none those that somebody states, each as `NAME=UNIT`: of all numbers of
+    a feature, or of the number of this name in every feature that has one. sizes, names {feature: how many numbers,
+    their names}.
 
-    Raises BadInput for another form, for a name that there is not, and for an unknown unit."""
-    found = {name: of_each(units.get(name, UNSTATED), size) for name, size in sizes.items()}
+    Raises BadInput for another form, a name that there is not, an unknown unit, and one against a unit that is known."""
+    own = {name: of_each(units.get(name, UNSTATED), size) for name, size in sizes.items()}
+    found = {name: list(each) for name, each in own.items()}
     parts = {part for each in names.values() for part in each}
     for text in sorted(stated, key=lambda text: text.partition("=")[0] not in sizes):  # whole features first
         name, _, unit = text.partition("=")
@@ -74,12 +76,16 @@ def with_stated(
             numbers = f", or a number out of {', '.join(sorted(parts))}" if parts else ""
             raise BadInput(f"--unit {text}: give NAME=UNIT, with a feature out of {', '.join(sizes)}{numbers}")
         unit = known_unit(f"--unit {text}", unit)
-        for feature, each in found.items():
-            if feature == name:
-                found[feature] = [unit] * len(each)
-            elif name not in sizes:
-                called = names.get(feature, ())
-                found[feature] = [
-                    unit if part == name else was for part, was in zip(called, each, strict=False)
-                ] or each
+        places = [
+            (feature, i)
+            for feature, each in own.items()
+            for i in range(len(each))
+            if (feature == name if name in sizes else name in names.get(feature, ())[i : i + 1])
+        ]
+        known = {own[feature][i] for feature, i in places}
+        if UNSTATED not in known | {unit} and known != {unit}:
+            raise BadInput(f"--unit {text}: {name} is in {', '.join(sorted(known))} already")
+        for feature, i in places:
+            if own[feature][i] == UNSTATED:
+                found[feature][i] = unit
     return {name: unit_of_all(each) for name, each in found.items() if set(each) != {UNSTATED}}

@@ -88,8 +88,8 @@ def ways_round(
     policy: Policy, normalizer: Normalizer, world: World, n: int = 10, steps: int = 80
 ) -> dict[str, float] | None:
     """From each of the task's fork seeds, n rollouts with generators of their own, of `steps` steps: the shares (0..1) of
-    starts from which they show both behaviours, only one of them (`left`, `right` on PushT), and neither. None for a task
-    without forks."""
+    starts from which they show both behaviours (of more than two: several), only one of them (`left`, `right` on PushT),
+    and neither. None for a task without forks."""
     task = as_task(world)
     if not task.fork_seeds:
         return None
@@ -99,7 +99,7 @@ def ways_round(
         {task.behaviour_of(np.array(e.truth), e.contact) for e in episodes if e.seed == seed} - {None}
         for seed in task.fork_seeds
     ]
-    ways = ["both" if len(found) == 2 else next(iter(found), "neither") for found in taken]
+    ways = ["both" if len(found) > 1 else next(iter(found), "neither") for found in taken]
     return {way: ways.count(way) / len(ways) for way in ("both", *task.behaviours, "neither")}
 
 

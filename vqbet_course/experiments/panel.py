@@ -5,7 +5,6 @@ on a worker of a Dask cluster. Only the coordinator writes: a file per finished 
 continues with the jobs that are missing.
 """
 
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -37,7 +36,8 @@ from vqbet_course.policy import VQBeT, VQBeTPolicy
 from vqbet_course.rollout import Policy, rollouts
 from vqbet_course.tasks import DEFAULT_TASK, get_task, open_source
 from vqbet_course.train import policy_stage, run_randomness, run_stage, split_steps, vqvae_stage
-from vqbet_course.training.data import Setup, found_in_words, laptop_changes, prepare, too_short
+from vqbet_course.training.announce import announce, relative_note
+from vqbet_course.training.data import Setup, laptop_changes, prepare, too_short
 from vqbet_course.training.devices import CPU, Computing
 from vqbet_course.training.factory import build_frame, build_network
 from vqbet_course.training.hooks import Deadline, Measurement
@@ -237,7 +237,7 @@ def run_job(job: Job) -> list[dict[str, Any]]:
     setup = prepare(job.demos, config, augment=task.augmentable(job.demos.contract)).on(s.computing)
     measure = partial(first_action_error, held_out=job.held_out, normalizer=setup.normalizer) if job.held_out else None
     learned = learn(job.policy, setup, config, s.budget, job.seed, measure)
-    routes = two_routes(job.policy, job.seed, s.budget, s.computing, task.side_task) if task.side_task else None
+    routes = two_routes(job.policy, job.seed, s.budget, s.computing) if task.measures_routes else None
     known = Known.of(job.demos, setup.normalizer)
     videos = s.videos if can_be_drawn(task) else 0
     results = []
@@ -291,12 +291,10 @@ def video_bytes(frames: Iterable[np.ndarray], fps: float) -> bytes:
         return (Path(folder) / "video.mp4").read_bytes()
 
 
-def two_routes(
-    policy: str, seed: int, budget: Budget, computing: Computing = CPU, side_task: str = "navigation", n: int = 40
-) -> dict[str, float]:
-    """A policy on a side task like navigation, from the one start from which demonstrations go both ways: the shares
-    (0..1) of its n rollouts that arrive on the left and on the right of the disc, and that do not arrive."""
-    task = get_task(side_task)
+def two_routes(policy: str, seed: int, budget: Budget, computing: Computing = CPU, n: int = 40) -> dict[str, float]:
+    """A policy on navigation, from the one start from which demonstrations go both ways: the shares (0..1) of its n
+    rollouts that arrive on the left and on the right of the disc, and that do not arrive."""
+    task = get_task("navigation")
     demos = load_demos(task.demonstrations(ROUTES_DEMOS, seed, walk_on=True))
     small = {"scheduler_warmup_steps": 20, "batch_size": 64, "vqvae_batch_size": 256}  # many steps in little time
     config = config_for(policy, demos, **small | laptop_changes(demos))
@@ -339,9 +337,8 @@ def run_panel(
         raise BadInput(f"{settings.data}: holds {len(demos)} demonstrations, --demos asks for {settings.demos}")
     check_observations(policies, settings.data, demos)
     check_lengths(policies, settings.data, demos)
-    relative = found_in_words(demos, "`use_relative_actions` in the `laptop` of its task says it otherwise")
-    if relative and not quiet:
-        print(relative, file=sys.stderr)
+    note = relative_note(demos, "`use_relative_actions` in the `laptop` of its task says it otherwise")
+    announce(f"note: {note}", quiet or note is None)
     done = {result["job"] for result in results_of(out, settings)}
     missing = [job for job in jobs_of(policies, seeds, demos, settings) if job.name not in done]
     if missing:

@@ -241,8 +241,9 @@ def goes_both_ways_round(results: Results) -> dict[str, str]:
         return {"claim": claim, "verdict": "not measured", "why": "an earlier version made these results"}
     ways = {name: shares(results, name, "ways_round") for name in policies_of(results)}
     words = "; ".join(
-        f"{name} from {w['both']:.0%} of the starts ({w['left']:.0%} only left, {w['right']:.0%} only "
-        f"right, {w['neither']:.0%} neither)"
+        f"{name} from {w['both']:.0%} of the starts ("
+        + "".join(f"{share:.0%} only {way}, " for way, share in w.items() if way not in ("both", "neither"))
+        + f"{w['neither']:.0%} neither)"
         for name, w in ways.items()
     )
     return {

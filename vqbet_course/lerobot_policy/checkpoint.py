@@ -255,7 +255,7 @@ def as_trained(contract: Contract, folder: Path) -> Contract:
 
 
 def with_stated_units(contract: Contract, stated: Sequence[str]) -> Contract:
-    """A contract with other units. Raises BadInput as `with_stated` does."""
+    """A contract with units that it does not state itself. Raises BadInput as `with_stated` does."""
     numbers = {name: field for name, field in contract.features().items() if isinstance(field.size, int)}
     sizes = {name: len(field.unit_of_each) for name, field in numbers.items()}
     names = {name: field.names for name, field in numbers.items()}

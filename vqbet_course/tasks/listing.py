@@ -36,8 +36,10 @@ def properties_of(task: Task) -> dict[str, str]:
 def data_of(task: str | None, data: str | None) -> str:
     """The SOURCE that is given, else the task's own; `demo` without either. Raises BadInput, with a way to get some, for a
     task that has none."""
-    if data is not None or task in (None, NO_TASK):
-        return data or "demo"
+    if data is not None:
+        return data
+    if task in (None, NO_TASK):
+        return "demo"
     own = get_task(task)
     if own.data is not None:
         return own.data

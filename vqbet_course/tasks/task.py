@@ -94,7 +94,7 @@ class Task:
     partial_observations: Mapping[str, Callable[[], PartialObservation]] = {}
     behaviours: tuple[str, ...] = ()
     fork_seeds: tuple[int, ...] = ()
-    side_task: str | None = None
+    measures_routes: bool = False
     milestones: Mapping[str, Callable[[np.ndarray], bool]] = {}
     needs: Mapping[str, str] = {}
 

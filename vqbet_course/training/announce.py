@@ -1,12 +1,12 @@
 """What a training says before it begins: what it trains on, what its policy sees and does, how many steps, how long."""
 
 import sys
-from collections.abc import Collection
 
 from vqbet_course.core.budget import Budget
 from vqbet_course.core.configuration import VQBeTConfig
+from vqbet_course.core.units import UNSTATED
 from vqbet_course.demos import Demos
-from vqbet_course.training.data import without_units
+from vqbet_course.training.data import RELATIVE, laptop_changes, stated_changes
 
 
 def announce(line: str, quiet: bool) -> None:
@@ -25,14 +25,21 @@ def data_line(demos: Demos, config: VQBeTConfig) -> str:
     )
 
 
-def announce_units(demos: Demos, config: VQBeTConfig, set_by_hand: Collection[str], quiet: bool) -> None:
-    """Say what changes it where actions are absolute only because the data state no units."""
-    if config.use_relative_actions or "use_relative_actions" in set_by_hand or not without_units(demos.contract):
-        return
-    announce(
-        "note: actions are absolute, for the data do not state that observation.state and the action have one unit; "
-        "where they do, give --unit observation.state=UNIT --unit action=UNIT, or --set use_relative_actions=true",
-        quiet,
+def relative_note(demos: Demos, remedy: str) -> str | None:
+    """Why chunks are relative or absolute where nothing states it, in a line with the remedy; None where it is stated."""
+    stated, contract = stated_changes(demos.contract), demos.contract
+    if RELATIVE not in stated:
+        found = laptop_changes(demos)[RELATIVE]
+        kind = "positions of observation.state" if found else "displacements or velocities"
+        return f"its actions look like {kind}, so chunks are {'relative to it' if found else 'absolute'}; {remedy}"
+    state = contract.observation.get("observation.state")
+    if stated[RELATIVE] or state is None or state.size != contract.action.size:
+        return None
+    if UNSTATED not in state.unit_of_each + contract.action.unit_of_each:
+        return None
+    return (
+        "chunks are absolute, for the data do not state that observation.state and the action have one unit; where they "
+        f"do, give --unit observation.state=UNIT --unit action=UNIT; {remedy}"
     )
 
 

@@ -66,22 +66,12 @@ def are_positions(demos: Demos) -> bool:
     return bool(((action - state) ** 2).sum() <= ((action - factor * move) ** 2).sum())
 
 
-def found_in_words(demos: Demos, remedy: str) -> str | None:
-    """What `are_positions` found, in a line that names the remedy; None where the contract or the task states it."""
-    if RELATIVE in stated_changes(demos.contract):
-        return None
-    found = laptop_changes(demos)[RELATIVE]
-    kind = "positions of observation.state" if found else "displacements or velocities"
-    way = "relative to it" if found else "absolute"
-    return f"{demos.source}: its actions look like {kind}, so chunks are {way}; {remedy}"
-
-
 def same_quantities(contract: Contract) -> bool:
     """Whether `observation.state` and the action are the same quantities: in the same known units, else, where neither
     has one, under the same names of positions, as `shoulder_pan.pos`."""
     if contract.observation.get("observation.state") != contract.action:
         return False
-    return contract.action.unit != UNSTATED or named_positions(contract)
+    return UNSTATED not in contract.action.unit_of_each or named_positions(contract)
 
 
 def named_positions(contract: Contract) -> bool:
@@ -89,13 +79,6 @@ def named_positions(contract: Contract) -> bool:
     state, action = contract.observation.get("observation.state"), contract.action
     positions = bool(action.names) and all(name.endswith(".pos") for name in action.names)
     return positions and state is not None and state.names == action.names
-
-
-def without_units(contract: Contract) -> bool:
-    """Whether it is unknown if `observation.state` and the action, as wide as each other, are the same quantities."""
-    state, action = contract.observation.get("observation.state"), contract.action
-    stated = state is not None and UNSTATED not in (state.unit, action.unit)
-    return state is not None and state.size == action.size and not stated and not same_quantities(contract)
 
 
 def fitting(demos: Demos, weights: str | None = None) -> VQBeTConfig:

@@ -1,7 +1,7 @@
 """Run directories: the plan of a training, fixed before it starts, and the trained policy with its files."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ def open_chosen(
     """A SOURCE as its task sees it, without some episodes, with images of this height x width, and with units where it
     states none itself. Raises BadInput for what cannot be read."""
     source = open_source(data, task=task, choice=choice_of(drop_episodes=drop_episodes, resize=resize))
-    return replace(source, units=with_units(source, units).units | source.units)
+    return with_units(source, units)
 
 
 def check_start(out: Path, seed: int) -> None:

@@ -22,10 +22,10 @@ from vqbet_course.demos import Demos, Normalizer, load_demos
 from vqbet_course.policy import VQBeT, VQBeTPolicy
 from vqbet_course.tasks import task_of
 from vqbet_course.train import policy_stage, run_randomness, run_stage, split_steps, vqvae_stage
-from vqbet_course.training.announce import announce, announce_units, data_line, steps_line
+from vqbet_course.training.announce import announce, data_line, relative_note, steps_line
 from vqbet_course.training.calibration import seconds_per_step, steps_within, using_threads
 from vqbet_course.training.checkpoints import SaveCheckpoints, load_tensors, load_weights, read_checkpoint
-from vqbet_course.training.data import RELATIVE, Setup, fitting, found_in_words, prepare, too_short, with_goal
+from vqbet_course.training.data import RELATIVE, Setup, fitting, prepare, too_short, with_goal
 from vqbet_course.training.devices import CPU, Computing
 from vqbet_course.training.factory import build_network, start_network
 from vqbet_course.training.integrity import NORMALIZER, WEIGHTS, locked, verify_checksums
@@ -164,7 +164,7 @@ class Selection:
             if self.split
             else (f"leave them out with --drop-episodes {','.join(map(str, sorted(dropped | {*numbers})))}")
         )
-        shorter = f"a shorter chunk, now --set action_chunk_size={config.action_chunk_size}"
+        shorter = f"shorter chunks with --set action_chunk_size=N, N below {config.action_chunk_size}"
         raise BadInput(
             f"{demos.source}: too short for a training window: episodes {listed}; "
             + (f"choose {shorter}" if len(found) == len(demos) else f"{without}, or choose {shorter}")
@@ -199,15 +199,14 @@ def train(
     check_start(out, seed)
     announce(f"training on {data} into {out}: {budget}", quiet)
     demos, parts = selection.load(data, out, quiet)
-    relative = found_in_words(demos, f"--set {RELATIVE}=true or =false says it otherwise")
-    if relative and config is None and RELATIVE not in (changes or {}):
-        announce(relative, quiet)
+    by_hand = config is not None or RELATIVE in (changes or {})
     config = with_goal(replace(config or fitting(demos, weights), **(changes or {})), goal)
     selection.check_lengths(demos, parts, config)
     with run_randomness(seed):
         start_network(config)  # weights that are not to be had are found out before anything is written
     announce(data_line(demos, config), quiet)
-    announce_units(demos, config, changes or {}, quiet)
+    note = None if by_hand else relative_note(demos, f"--set {RELATIVE}=true or =false says it otherwise")
+    announce(f"note: {note}", quiet or note is None)
     augment = augmentable(demos) if selection.augment is None else selection.augment
     setup = prepare_in(out, demos, config, augment, goal).on(computing)
     threads = threads or (1 if minutes is None else calibrated_threads(config, setup, seed))
@@ -234,7 +233,8 @@ def train_further(run: Run, data: str, out: Path, steps: int, seed: int = 0, qui
     config, was = run.policy.network.config, run.plan
     demos = load_demos(was.open(data), [*config.image_shapes, *config.observation_sizes], was.image_cache(out, quiet))
     setup = prepare(demos, config, was.augment, was.goal, run.normalizer).on(Computing.asked(was.device, was.precision))
-    plan = replace(was, data=data, steps=steps, vqvae_steps=0, seed=seed, threads=1, start=str(run.path))
+    of_its_own: dict[str, Any] = {"drop_episodes": None, "units": []}  # of the data that the run was trained on
+    plan = replace(was, **of_its_own, data=data, steps=steps, vqvae_steps=0, seed=seed, threads=1, start=str(run.path))
     with using_threads(1), locked(out):
         check_start(out, seed)
         begin_run(out, plan, config, setup, Split(data, len(demos), list(range(len(demos)))))

@@ -80,7 +80,7 @@ def with_units(source: Source, stated: Sequence[str]) -> Source:
     """A source with units that it does not state itself. Raises BadInput as `with_stated` does."""
     if not stated:
         return source
-    return replace(source, units=source.units | with_stated(source.units, source.sizes, source.names, stated))
+    return replace(source, units=with_stated(source.units, source.sizes, source.names, stated))
 
 
 def open_path(path: Path, choice: Choice) -> Source:

@@ -19,7 +19,7 @@ class Navigation(Task):
     """A point robot gets to its goal round one disc, on either side."""
 
     name, title, instruction, contract = "navigation", "navigation", INSTRUCTION, NavigationEnv().contract
-    behaviours, side_task = ("left", "right"), "navigation"
+    behaviours, measures_routes = ("left", "right"), True
     laptop: Mapping[str, Any] = {"use_relative_actions": False}  # an action is a displacement already
 
     def make_env(self) -> gym.Env:

@@ -38,7 +38,7 @@ class PushT(Task):
     needs: Mapping[str, str] = {"gym_pusht": "gym-pusht"}
     perturbations: Mapping[str, Kind] = PUSHT_KINDS
     behaviours = ("left", "right")
-    fork_seeds, side_task = FORK_SEEDS, "navigation"
+    fork_seeds, measures_routes = FORK_SEEDS, True
 
     def make_env(self) -> gym.Env:
         from vqbet_course.tasks.pusht.environment import make_pusht
