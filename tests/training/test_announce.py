@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from small import CONFIG, write_npz
 
+from vqbet_course.cli import main
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.demos import Demos
 from vqbet_course.training import trainer
@@ -59,10 +60,12 @@ def test_a_note_says_why_where_nothing_states_it(
 
 
 def test_what_is_set_by_hand_has_no_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    np.savez(tmp_path / "data.npz", state=NUMBERS, action=NUMBERS, episode_ends=[20])
+    np.savez(tmp_path / "raw.npz", state=NUMBERS, action=NUMBERS, episode_ends=[20])
+    data = str(tmp_path / "data")
+    assert main(["demos", "convert", str(tmp_path / "raw.npz"), "--fps", "10", "--out", data]) == 0
 
     def noted(out: str, config: VQBeTConfig | None = None, **changes: object) -> bool:
-        trainer.train(str(tmp_path / "data.npz"), tmp_path / out, config, steps=3, changes={"gpt_n_layer": 1} | changes)
+        trainer.train(data, tmp_path / out, config, steps=3, changes={"gpt_n_layer": 1} | changes)
         return "note: " in capsys.readouterr().err
 
     assert noted("found")
