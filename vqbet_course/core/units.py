@@ -59,6 +59,12 @@ def short(unit: str) -> str:
     return unit if len(set(unit.split(","))) == 1 else "mixed_units"
 
 
+def spelled_number(feature: str, i: int, names: Mapping[str, Sequence[str]]) -> str:
+    """What number i of a feature is called: by its name where it has one."""
+    named = names.get(feature, ())[i : i + 1]
+    return f"{named[0]} of {feature}" if named else f"number {i} of {feature}"
+
+
 def with_stated(
     units: Mapping[str, str], sizes: Mapping[str, int], names: Mapping[str, Sequence[str]], stated: Sequence[str]
 ) -> dict[str, str]:
@@ -68,7 +74,7 @@ def with_stated(
 
     Raises BadInput for another form, a name that there is not, an unknown unit, and one against a unit that is known."""
     own = {name: of_each(units.get(name, UNSTATED), size) for name, size in sizes.items()}
-    found = {name: list(each) for name, each in own.items()}
+    said: dict[tuple[str, int], tuple[str, str]] = {}  # (feature, which of its numbers) -> (unit, the option's text)
     parts = {part for each in names.values() for part in each}
     for text in sorted(stated, key=lambda text: text.partition("=")[0] not in sizes):  # whole features first
         name, _, unit = text.partition("=")
@@ -76,16 +82,14 @@ def with_stated(
             numbers = f", or a number out of {', '.join(sorted(parts))}" if parts else ""
             raise BadInput(f"--unit {text}: give NAME=UNIT, with a feature out of {', '.join(sizes)}{numbers}")
         unit = known_unit(f"--unit {text}", unit)
-        places = [
-            (feature, i)
-            for feature, each in own.items()
-            for i in range(len(each))
-            if (feature == name if name in sizes else name in names.get(feature, ())[i : i + 1])
-        ]
-        known = {own[feature][i] for feature, i in places}
-        if UNSTATED not in known | {unit} and known != {unit}:
-            raise BadInput(f"--unit {text}: {name} is in {', '.join(sorted(known))} already")
-        for feature, i in places:
-            if own[feature][i] == UNSTATED:
-                found[feature][i] = unit
-    return {name: unit_of_all(each) for name, each in found.items() if set(each) != {UNSTATED}}
+        for feature, each in own.items():
+            # of a whole feature, what is said is of the numbers that have none yet, if there are such
+            whole, missing = feature == name, UNSTATED in each
+            for i, known in enumerate(each):
+                if (whole and (known == UNSTATED or not missing)) or name in names.get(feature, ())[i : i + 1]:
+                    said[feature, i] = unit, text
+    for (feature, i), (unit, text) in said.items():
+        if own[feature][i] not in (UNSTATED, unit):
+            raise BadInput(f"--unit {text}: {spelled_number(feature, i, names)} is in {own[feature][i]} already")
+        own[feature][i] = unit
+    return {name: unit_of_all(each) for name, each in own.items() if set(each) != {UNSTATED}}
