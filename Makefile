@@ -77,7 +77,7 @@ wheel: $(READY) ## build dist/*.tar.gz and dist/*.whl
 	@$(BIN)/python -m build --no-isolation
 
 lock: $(READY) ## pin the newest versions that settings.ini allows in requirements.lock
-	@$(UV) pip compile setup.py --extra dev --universal --python-version 3.12 --upgrade --quiet \
+	@$(UV) pip compile setup.py --extra dev --extra arms --universal --python-version 3.12 --upgrade --quiet \
 		--no-annotate --no-header --no-emit-index-url --no-emit-find-links -o $(VENV)/requirements.lock
 	@{ sed -n 1p requirements.lock; cat $(VENV)/requirements.lock; } > requirements.lock.tmp
 	@mv requirements.lock.tmp requirements.lock
