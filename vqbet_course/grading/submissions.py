@@ -21,8 +21,8 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.core.notebooks import Cell, source_of
-from vqbet_course.grading.answers import Answer, CellSource, answers_in, as_python, parsed
+from vqbet_course.core.notebooks import Cell, source_lines, source_of
+from vqbet_course.grading.answers import RUNNING_MAGICS, Answer, CellSource, answers_in, as_python, parsed
 from vqbet_course.grading.grades import Ungradable
 from vqbet_course.grading.lessons import Lab, all_labs
 
@@ -369,14 +369,25 @@ def with_its_lab(cells: list[Cell], name: str = "") -> Notebook:
 
 def script_cells(text: str) -> list[Cell]:
     """The cells of a script: those that nbconvert (`# In[3]:`), editors and jupytext (`# %%`) mark, or its statements."""
-    text = text.replace("\r\n", "\n")
+    text = COMMENTED_OUT.sub(uncommented, text.replace("\r\n", "\n"))
     parts = MARKED_CELL.split(text)
     parts = parts if len(parts) > 1 else script_blocks(text)
     return [{"cell_type": "code", "metadata": {}, "source": part} for part in parts if part.strip()]
 
 
-MARKED_CELL = re.compile(r"(?m)^# *(?:In ?\[[ \d]*\]:|%%.*)$")
-"""The line with which an exported cell begins."""
+MARKED_CELL = re.compile(r"(?m)^# *(?:In ?\[[ \d]*\]:|%%%*(?:[ \t[].*)?)$")
+"""The line with which an exported cell begins; `# %%time` is a magic that an export commented out."""
+
+COMMENTED_OUT = re.compile(r"(?m)^# Commented out IPython magic.*\n(# %%\w.*(?:\n#.*)*)")
+"""A cell with a magic for all of it, as Colab writes it: every line is a comment."""
+
+
+def uncommented(found: re.Match[str]) -> str:
+    """Such a cell as the student wrote it, where its magic runs it; its lines keep their numbers."""
+    magic, *lines = found[1].split("\n")
+    if magic.removeprefix("# ").split()[0] not in RUNNING_MAGICS:
+        return found[0]
+    return "\n".join(["", "", *(re.sub("^# ?", "", line) for line in lines)])
 
 
 def script_blocks(text: str) -> list[str]:
@@ -385,7 +396,7 @@ def script_blocks(text: str) -> list[str]:
     tree = parsed(as_python(text))
     if tree is None:
         return re.split(r"\n\s*\n(?=\S)", text)
-    lines = as_python(text).splitlines(keepends=True)
+    lines = source_lines(as_python(text))
     ends = [statement.end_lineno or 0 for statement in tree.body]
     return ["".join(lines[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
 
