@@ -9,8 +9,8 @@ import pytest
 from grading_labs import notebook_of
 from variants import ALGORITHMS, Cells, in_every_style
 
-from vqbet_course.grading import checks
 from vqbet_course.core.notebooks import source_lines
+from vqbet_course.grading import checks
 from vqbet_course.grading.answers import (
     Answer,
     CellSource,
@@ -136,7 +136,9 @@ def test_a_method_that_another_cell_sets_belongs_to_the_answer() -> None:
 def test_a_constant_of_a_learner_counts_where_the_lesson_says_the_same(own: str, as_script: bool) -> None:
     """The lesson has `far = 10000.0` and `first = 40` in cells of its own."""
     name, solution = own.split(" ")[0], lab_of("1.2").exercises["1.2"].solution
-    answer = solution.replace("squared_distances(chunks", f"squared_distances(torch.as_tensor({name}).ndim * 0 + chunks")
+    answer = solution.replace(
+        "squared_distances(chunks", f"squared_distances(torch.as_tensor({name}).ndim * 0 + chunks"
+    )
     assert answer != solution
     notebook = notebook_with("1.2", [answer, own])
     data = json.dumps(notebook).encode()

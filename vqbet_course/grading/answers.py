@@ -285,8 +285,7 @@ def binding(
         found = [
             ((at, line), statement)
             for line, (statement, names) in enumerate(source.statements)
-            if name in names
-            and (source.own or is_definition(statement) or is_constant(statement))
+            if name in names and (source.own or is_definition(statement) or is_constant(statement))
         ]
         if found:
             yield from found

@@ -75,9 +75,9 @@ class Submission:
     collection: str = ""
 
     @property
-    def owner(self) -> tuple[str, str]:
-        """Whose it is: the student's name and number."""
-        return self.student, self.number
+    def owner(self) -> tuple[str, str, str]:
+        """Whose it is: the student's name and number, and the learning platform that gave the number."""
+        return self.student, self.number, self.platform
 
     def read(self) -> bytes:
         """The submitted bytes. Raises Ungradable."""
@@ -128,11 +128,17 @@ def find_submissions(target: Path) -> list[Submission]:
         ]
     elif target.is_file() and (is_one(target) or target.suffix.lower() == ".zip"):
         found = members(target, Path(target.name), (), 0)
-    else:
-        raise BadInput(f"{target}: no such notebook, folder or zip file; give a submission or a folder of them")
-    if not any(not submission.problem for submission in found):
+    elif target.is_file():
+        script = "; if it is a script made of a notebook, rename it to .py" if target.suffix.lower() == ".txt" else ""
         raise BadInput(
-            f"{target}: holds no .ipynb, .py or .zip that can be graded; give a submission or a folder of them"
+            f"{target}: no .ipynb, .py or .zip file{script}; give a submission, or a folder or zip file of them"
+        )
+    else:
+        raise BadInput(f"{target}: no such file or folder; give a submission, or a folder or zip file of them")
+    if all(submission.problem for submission in found):
+        raise BadInput(
+            f"{target}: holds no .ipynb, .py or .txt file, nor a .zip of them, that can be graded; give a submission, or a "
+            "folder or zip file of them"
         )
     collection = collection_of(target)
     return [replace(one, collection=collection) for one in told_apart(without_online_texts(found))]
@@ -174,7 +180,7 @@ def names_of(submission: Submission) -> set[str]:
     place = submission.inside[-1] if submission.inside else submission.path.name if submission.path else ""
     short = PurePosixPath(submission.name).name
     names = {submission.name, short, *(name + PurePosixPath(place).suffix for name in (submission.name, short))}
-    names |= {*submission.owner}
+    names |= {submission.student, submission.number}
     return {plain(name) for name in names if name}
 
 
@@ -292,8 +298,9 @@ def owner_of(name: str) -> Submission:
                 when = date_in_name(about.get("date") or "")
                 late = bool(about.get("late"))
                 clock = BY_PLATFORM if when else ""
-                return Submission(short, found["name"], found["number"], late, when, clock, platform=platform)
-    return Submission(short, short)
+                student = unicodedata.normalize("NFC", found["name"])
+                return Submission(short, student, found["number"], late, when, clock, platform=platform)
+    return Submission(short, unicodedata.normalize("NFC", short))
 
 
 def date_in_name(date: str) -> float:
