@@ -178,6 +178,17 @@ def test_errors_are_called_by_their_names(source: str, words: str) -> None:
     assert words in run("1.2", Answer(source)).message
 
 
+@pytest.mark.parametrize("source", ["def nearest(chunks, codebook):\n    return 0", "if not 1:\n    def nearest_code(): 0"])
+def test_an_answer_of_another_name_is_told_the_name(source: str) -> None:
+    assert "no cell of the notebook defines `nearest_code`" in run("1.2", Answer(source)).message
+
+
+def test_an_empty_file_is_called_so() -> None:
+    for data in (b"", b"\n \n", b"\xef\xbb\xbf"):
+        with pytest.raises(Ungradable, match="an empty file"):
+            read_notebook_of(data)
+
+
 def test_a_name_that_is_not_in_the_source_is_not_told() -> None:
     found = run("1.2", Answer("def nearest_code(chunks, codebook):\n    raise NameError('', name=str(chunks))"))
     assert "NameError" in found.message and "missing" not in found.message

@@ -343,6 +343,8 @@ class Notebook:
 def read_notebook_of(data: bytes) -> Notebook:
     """The lab and the code cells of submitted bytes, a notebook or a script made of one. Raises Ungradable."""
     text = data.decode("utf-8", "replace").removeprefix("\ufeff")
+    if not text.strip():
+        raise Ungradable("an empty file: save the notebook, and hand it in again")
     if not text.lstrip().startswith("{"):
         if cells := script_cells(text):
             return with_its_lab(cells)
@@ -415,7 +417,7 @@ def lab_by_code(sources: Sequence[CellSource]) -> Lab:
     shares = {lab.name: len(defined & answer_names(lab)) / len(answer_names(lab)) for lab in all_labs().values()}
     best = max(shares, key=lambda name: shares[name])
     if shares[best] < 0.5:
-        raise Ungradable("not a lab of this course: start from a notebook in labs/")
+        raise Ungradable("not a lab of this course: hand in the .ipynb file that you were given, filled in")
     return all_labs()[best]
 
 
