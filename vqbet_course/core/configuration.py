@@ -139,6 +139,11 @@ class VQBeTConfig:
         """Chunks that a window asks for: one per observation step and the additional future ones."""
         return self.n_obs_steps + self.n_action_pred_token - 1
 
+    @property
+    def window_reach(self) -> int:
+        """Steps that a training window needs from its own onwards: those of its last chunk."""
+        return max(1, self.n_queries - self.n_obs_steps + self.action_chunk_size)
+
 
 LAPTOP: dict[str, Any] = dict(
     pretrained_backbone_weights=None,
