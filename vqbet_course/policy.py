@@ -88,9 +88,8 @@ class VQBeT(nn.Module):
     """Observation tokens, and action queries if any -> GPT -> codes + offset -> chunk.
 
     VQ-BeT paper, figure 2. It reads and writes normalised numbers. Args: encoder,
-    {name: (B, T, ...)} -> tokens (B, T, n, gpt_input_dim); goal_encoder, the same ->
-    tokens in front (B, n_goals, gpt_input_dim), None: no goals; frame, in which it sees
-    and decides, by default that of the configuration's absolute or relative actions.
+    {name: (B, T, ...)} -> tokens (B, T, n, gpt_input_dim); goal_encoder, the same -> goal
+    tokens in front, None: no goals; frame, in which it sees and decides, else the config's.
     """
 
     def __init__(self, config: VQBeTConfig, encoder: nn.Module,
