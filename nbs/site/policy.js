@@ -199,5 +199,5 @@ class Policy {
   }
 }
 
-globalThis.VqBet = { Policy, sampleCode };
+globalThis.VqBet = { Policy };
 })();

@@ -4,6 +4,8 @@
 // walls. There is no friction, no bouncing, and a velocity of the T is gone after one step of 0.01 s. So a step is:
 // move by the velocities, find the contacts, and solve for impulses along their normals (10 rounds, one contact after
 // the other), both for the velocities and for the "bias" velocities, which push overlapping bodies apart.
+// Chipmunk takes the contacts in the order in which it finds them; here that order is fixed. So the two agree to rounding
+// until the pusher presses the T against a wall, and nearly from then on.
 // Lengths are pixels, times seconds, angles radians; y points down the screen.
 "use strict";
 
@@ -118,7 +120,7 @@ class Board {
     this.centre = add([blockX, blockY], CENTRE);  // where the T's centre of gravity is
     this.angle = angle;
     this.rest();
-    this.step0();
+    this.move();
   }
 
   /** Stop the T and forget its contacts. */
@@ -162,11 +164,11 @@ class Board {
   substep(action) {
     const pull = subtract(scale(subtract(action, this.pusher), 100), scale(this.velocity, 20));
     this.velocity = add(this.velocity, scale(pull, DT));
-    this.step0();
+    this.move();
   }
 
   /** 0.01 s of the physics. */
-  step0() {
+  move() {
     this.pusher = add(this.pusher, scale(this.velocity, DT));
     this.centre = add(this.centre, scale(add(this.v, this.vBias), DT));
     this.angle += (this.w + this.wBias) * DT;
@@ -188,8 +190,8 @@ class Board {
     const found = [];
     BOXES.forEach((box, i) => {
       const points = placed(box, this.pose);
-      WALLS.forEach((wall, j) => this.meet(found, `wall ${j}, ${i}`, wallContacts(wall, points), [0, 0]));
       this.meet(found, `pusher, ${i}`, pusherContacts(this.pusher, points), this.velocity);
+      WALLS.forEach((wall, j) => this.meet(found, `wall ${j}, ${i}`, wallContacts(wall, points), [0, 0]));
     });
     for (const [pair, known] of this.contacts) {
       if (this.stamp - known.stamp >= 1) known.cached = true;
@@ -264,5 +266,5 @@ function cutOff(shape, p, q) {
   return kept;
 }
 
-globalThis.PushT = { Board, GOAL, OUTLINE, PUSHER_RADIUS, SIZE, SUCCESS };
+globalThis.PushT = { Board, SIZE, SUCCESS };
 })();
