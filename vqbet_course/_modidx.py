@@ -93,6 +93,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'vqbet_course.course.executed': {},
             'vqbet_course.course.formulas': {},
             'vqbet_course.course.lesson_page': {},
+            'vqbet_course.course.live': {},
             'vqbet_course.course.page': {},
             'vqbet_course.course.plots': {},
             'vqbet_course.course.profiles': {},
