@@ -178,7 +178,9 @@ def test_errors_are_called_by_their_names(source: str, words: str) -> None:
     assert words in run("1.2", Answer(source)).message
 
 
-@pytest.mark.parametrize("source", ["def nearest(chunks, codebook):\n    return 0", "if not 1:\n    def nearest_code(): 0"])
+@pytest.mark.parametrize(
+    "source", ["def nearest(chunks, codebook):\n    return 0", "if not 1:\n    def nearest_code(): 0"]
+)
 def test_an_answer_of_another_name_is_told_the_name(source: str) -> None:
     assert "no cell of the notebook defines `nearest_code`" in run("1.2", Answer(source)).message
 
