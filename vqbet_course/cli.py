@@ -446,7 +446,7 @@ def compare(policies: str, seeds: str, jobs: int, dask: str | None, out: Path, *
 @DATA
 @SEEDS
 @click.option("--minutes", type=float, help="What each run may train, at most 3.")
-@click.option("--steps", type=int, help="Train each for this many steps.  [default: 10000]")
+@click.option("--steps", type=int, help="Train each for this many steps.  [default: 5000]")
 @click.option("--episodes", type=int, default=50, show_default=True, help="Episodes of each run.")
 @click.option(
     "--out",
