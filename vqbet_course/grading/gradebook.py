@@ -62,7 +62,7 @@ ADDED = {
 
 SCHEMA = (
     f"CREATE TABLE IF NOT EXISTS grades ({', '.join(f'{name} {kind}' for name, kind in COLUMNS.items())}, "
-    "PRIMARY KEY (collection, name, digest))"
+    "PRIMARY KEY (name, digest, collection))"
 )
 
 DAY_S = 86_400
