@@ -173,7 +173,7 @@ class Live {
     const covered = Math.round(100 * this.board.coverage);
     this.part("numbers").textContent = `Start ${this.seed} · ${(this.steps / 10).toFixed(1)} s · ${covered} % of the goal covered`;
     this.part("tokens").replaceChildren(...this.tokens.map((codes) => {
-      return Object.assign(document.createElement("span"), { textContent: codes.join(" ") });
+      return Object.assign(document.createElement("li"), { textContent: codes.join(" ") });
     }));
     this.drawLayers();
   }

@@ -166,18 +166,18 @@ def numbers(page: Any) -> tuple[int, float]:
 
 def test_steps_and_starts_show_the_tokens_in_use(page: Any) -> None:
     page.get_by_role("button", name="Step").click()
-    page.wait_for_selector(".live-tokens span")
+    page.wait_for_selector(".live-tokens li")
     page.get_by_role("button", name="Step").click()
-    assert numbers(page) == (1, 0.2) and page.locator(".live-tokens span").count() == 2
-    assert re.fullmatch(r"[0-7] [0-7]", page.inner_text(".live-tokens span >> nth=0"))
+    assert numbers(page) == (1, 0.2) and page.locator(".live-tokens li").count() == 2
+    assert re.fullmatch(r"[0-7] [0-7]", page.inner_text(".live-tokens li >> nth=0"))
     assert page.locator(".live-layers rect").count() == 16 and page.locator(".live-chosen").count() == 2
     page.get_by_role("button", name="New start").click()
-    assert numbers(page) == (2, 0.0) and page.locator(".live-tokens span").count() == 0
+    assert numbers(page) == (2, 0.0) and page.locator(".live-tokens li").count() == 0
 
 
 def test_the_t_is_dragged_and_the_policy_goes_on(page: Any) -> None:
     page.get_by_role("button", name="Step").click()
-    page.wait_for_selector(".live-tokens span")
+    page.wait_for_selector(".live-tokens li")
     block, board = page.locator(".live-block"), page.locator(".live-board svg").bounding_box()
     before = block.get_attribute("transform")
     grip = block.evaluate(
@@ -233,7 +233,7 @@ def test_axe_finds_nothing_serious_on_the_board(browser: Any, folder: Path, them
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=theme, reduced_motion="reduce")
     page.goto((folder / "index.html").as_uri())
     page.get_by_role("button", name="Step").click()
-    page.wait_for_selector(".live-tokens span")
+    page.wait_for_selector(".live-tokens li")
     found = Axe().run(page).response["violations"]
     assert not [v["id"] for v in found if v["impact"] in ("serious", "critical")]
     page.close()

@@ -213,6 +213,10 @@ def test_the_reference_has_a_page_for_every_module(site: Path) -> None:
         if not path.name.startswith("_") and (path.suffix == ".py" or (path / "__init__.py").exists())
     }
     assert {path.stem for path in (site / "pages" / "api").glob("*.qmd")} == modules | {"index"}
+    listed = re.findall(
+        r"^- \[`(\w+)`\]\(\w+\.qmd\): [A-Z]?\w", (site / "pages" / "api" / "index.qmd").read_text(), re.MULTILINE
+    )
+    assert set(listed) == modules, "each with a line of words"
 
 
 @pytest.mark.fast

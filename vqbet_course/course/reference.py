@@ -50,7 +50,7 @@ def api_contents(rooms: dict[str, Path], lessons: dict[str, tuple[str, str]]) ->
     """The page that lists the modules: those of the lessons in their order, then the folders around them."""
     rows: dict[bool, list[str]] = {True: [], False: []}
     for name, path in rooms.items():
-        words = first_line(path.read_text(encoding="utf-8")) or ", ".join(f"`{stem}`" for stem in modules_in(path))
+        words = first_line(path.read_text(encoding="utf-8"))
         taught = f" ([{lessons[name][1]}](../{lessons[name][0]}))" if name in lessons else ""
         rows[name in lessons].append(f"- [`{name}`]({name}.qmd): {without_marks(words)}{taught}")
     return "\n".join(
@@ -93,11 +93,6 @@ def front(title: str, description: str) -> str:
 def raw(html: str) -> str:
     """HTML that pandoc passes on as it is."""
     return f'```{{=html}}\n<div class="docstring">\n{html}\n</div>\n```\n'
-
-
-def modules_in(package: Path) -> list[str]:
-    """The names of the modules beside a package's `__init__.py`."""
-    return [path.stem for path in sorted(package.parent.glob("*.py")) if not path.name.startswith("_")]
 
 
 def first_line(source: str) -> str:
