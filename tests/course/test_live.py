@@ -205,7 +205,8 @@ def test_the_keyboard_moves_the_t_and_leaves_the_rest_to_the_page(page: Any) -> 
 
 def test_nothing_moves_for_who_wants_less_motion_and_all_begins_for_others(browser: Any, folder: Path) -> None:
     for motion, moves in (("reduce", False), ("no-preference", True)):
-        page = browser.new_page(viewport={"width": 390, "height": 900}, reduced_motion=motion)
+        page, asked = browser.new_page(viewport={"width": 390, "height": 900}, reduced_motion=motion), []
+        page.on("request", lambda request, asked=asked: asked.append(request.url))
         page.goto((folder / "index.html").as_uri())
         page.locator(".live-board").scroll_into_view_if_needed()
         if moves:
@@ -214,6 +215,8 @@ def test_nothing_moves_for_who_wants_less_motion_and_all_begins_for_others(brows
             page.wait_for_timeout(1000)
             assert numbers(page)[1] == 0
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert all(url.startswith(folder.as_uri()) for url in asked)
+        assert any(url.endswith(WEIGHTS) for url in asked) == moves, "2 MB are loaded when the board moves"
         page.close()
 
 
