@@ -25,6 +25,8 @@ TASKS: dict[str, "str | Task"] = {
     "pusht": "vqbet_course.tasks.pusht.task:PushT",
     "navigation": "vqbet_course.tasks.navigation.task:Navigation",
     "block_push": "vqbet_course.tasks.block_push.task:BlockPush",
+    "aloha-transfer": "vqbet_course.tasks.aloha.task:AlohaTransfer",
+    "aloha-insertion": "vqbet_course.tasks.aloha.task:AlohaInsertion",
 }
 """{name, or module:Class of a task of one's own: module:Class of a task that was not asked for yet, or the task}."""
 
