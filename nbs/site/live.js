@@ -115,7 +115,7 @@ class Live {
   /** A tenth of a step; a decision before the first, a judgement after the last. */
   substep() {
     if (this.substeps === 0) this.decide();
-    this.board.substep(this.decision.actions[0]);
+    this.board.substep(this.decision.next);
     this.substeps = (this.substeps + 1) % 10;
     if (this.substeps > 0) return;
     this.steps += 1;

@@ -14,6 +14,7 @@ from conftest import REPO, skip_without_chromium
 from rendered import rendered
 
 from vqbet_course.course.live import WEIGHTS, board_cell, policy_data, write_weights
+from vqbet_course.policy import average_overlaps
 from vqbet_course.rollout import act, observe
 from vqbet_course.tasks.pusht.environment import PushTEnv, make_pusht
 from vqbet_course.training.runs import load_run
@@ -101,9 +102,28 @@ def test_the_browser_decides_as_python_does(page: Any, folder: Path, recorded: A
                 assert np.abs(np.array(decision["values"][name]) - step[name]).max() < 1e-4
             odds = torch.softmax(torch.tensor(step["logits"]) / run.policy.acting.temperature, -1)
             assert np.abs(np.array(decision["probabilities"]) - odds.numpy()).max() < 1e-4
-            assert np.abs(np.array(decision["actions"][0]) - step["action"]).max() < 1e-2  # pixels
+            assert np.abs(np.array(decision["next"]) - step["action"]).max() < 1e-2  # pixels
             compared += 1
     assert compared >= 100
+
+
+def test_overlapping_chunks_are_averaged_where_the_configuration_says_so(
+    page: Any, folder: Path, recorded: Any
+) -> None:
+    page.add_script_tag(path=folder / WEIGHTS)
+    steps = recorded[0]["steps"][:8]
+    said = page.evaluate(
+        """steps => { const config = { ...POLICY_DATA.config, average_chunks: true };
+        const policy = new VqBet.Policy({ ...POLICY_DATA, config });
+        return steps.map(step => policy.decide(step.keypoints, step.pusher, step.uniform).next); }""",
+        steps,
+    )
+    normalizer = load_run("shipped").normalizer
+    chunks = [torch.tensor(step["actions"])[None] for step in steps]
+    for i, action in enumerate(said):
+        [mean] = average_overlaps(chunks[max(0, i - 3) : i + 1][::-1], 1)
+        expected = normalizer.unnormalize("action", mean)[0].clamp(0, 512)
+        assert np.abs(np.array(action) - expected.numpy()).max() < 1e-2
 
 
 REPLAY = """episodes => episodes.map(({start, steps}) => { const board = new PushT.Board(start);
@@ -148,8 +168,7 @@ def test_the_browsers_policy_succeeds_about_as_often_as_pythons(page: Any, folde
         let seed = 1; const uniform = () => (seed = (seed * 48271) % 2147483647) / 2147483647;
         return starts.filter(start => { const board = new PushT.Board(start); policy.reset();
             for (let step = 0; step < 300 && board.coverage <= PushT.SUCCESS; step++) {
-                const { actions } = policy.decide(board.keypoints, board.pusher, [uniform(), uniform()]);
-                board.step(actions[0]);
+                board.step(policy.decide(board.keypoints, board.pusher, [uniform(), uniform()]).next);
             }
             return board.coverage > PushT.SUCCESS; }).length; }""",
         [start_of(seed) for seed in range(FIRST, FIRST + 20)],
