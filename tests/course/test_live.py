@@ -141,10 +141,11 @@ def test_the_browsers_board_moves_as_pymunks(page: Any, recorded: Any) -> None:
 
 def test_rough_pushes_agree_until_the_t_is_pressed_against_a_wall(page: Any) -> None:
     """Ten random targets near the T, and far ones, pushed for 0.8 s each: half of the episodes stay within 0.01 px."""
-    episodes = []
+    episodes: list[dict[str, Any]] = []
     for seed in range(FIRST + 100, FIRST + 116):
-        env, draw, steps = make_pusht(), np.random.default_rng(seed), []
+        env, draw = make_pusht(), np.random.default_rng(seed)
         env.reset(seed=seed)
+        steps: list[dict[str, Any]] = []
         for k in range(STEPS):
             if k % 8 == 0:
                 near = np.array(env.block.position) + draw.normal(0, 60, 2)
@@ -224,7 +225,7 @@ def test_the_keyboard_moves_the_t_and_leaves_the_rest_to_the_page(page: Any) -> 
 
 def test_nothing_moves_for_who_wants_less_motion_and_all_begins_for_others(browser: Any, folder: Path) -> None:
     for motion, moves in (("reduce", False), ("no-preference", True)):
-        page, asked = browser.new_page(viewport={"width": 390, "height": 900}, reduced_motion=motion), []
+        page, asked = browser.new_page(viewport={"width": 390, "height": 900}, reduced_motion=motion), list[str]()
         page.on("request", lambda request, asked=asked: asked.append(request.url))
         page.goto((folder / "index.html").as_uri())
         page.locator(".live-board").scroll_into_view_if_needed()

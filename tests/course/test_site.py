@@ -258,7 +258,8 @@ def test_the_configuration_of_a_policy_shows_every_field_with_its_meaning(site: 
 
 
 def test_every_command_has_a_page_with_its_options(site: Path) -> None:
-    assert "--perturb NAME[=VALUE]" in (site / "pages" / "commands" / "eval.qmd").read_text()
+    page = (site / "pages" / "commands" / "eval.qmd").read_text()
+    assert "--perturb NAME[=VALUE]" in page and "<code>random</code>" in page
     assert "--render" in (site / "pages" / "commands" / "demos-convert.qmd").read_text()
 
 
