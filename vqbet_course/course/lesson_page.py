@@ -66,8 +66,8 @@ def markdown_html(markdown: str) -> str:
 
 
 def reached(page: str) -> str:
-    """HTML whose blocks of code take the focus, so that the arrow keys scroll them."""
-    return page.replace("<pre>", '<pre tabindex="0">')
+    """HTML whose blocks of code and tables take the focus, so that the arrow keys scroll them."""
+    return re.sub(r"<(pre|table)>", r'<\1 tabindex="0">', page)
 
 
 def output_html(cell: Any, output: Any, title: str) -> str:
