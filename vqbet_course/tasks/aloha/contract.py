@@ -92,7 +92,7 @@ INSERTION = AlohaScene(
     ("peg", "socket"),
     ("peg", "socket"),
     (1, 0),
-    0.2,
+    0.1,
     "Pick up the peg with the right arm and the socket with the left arm, and insert the peg into the socket.",
     contract_of(
         2,
