@@ -200,7 +200,7 @@ def test_a_video_frame_is_rendered_where_this_machine_can(monkeypatch: pytest.Mo
     env = AlohaEnv()
     env.reset(seed=0)
     image = env.render()
-    assert image.shape == (512, 512, 3) and image.dtype == np.uint8 and image.std() > 10
+    assert image.shape == (480, 480, 3) and image.dtype == np.uint8 and image.std() > 10
     frames = list(TRANSFER_TASK.draw(next(TRANSFER_TASK.demonstrations(1, 200_000).episodes()))())
     assert frames[0].shape == (96, 96, 3) and (frames[0] != frames[-1]).any()
 

@@ -31,8 +31,9 @@ Step = tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]
 FINISHED = 4
 """gym-aloha's reward at success; below it are the parts of the task."""
 
-CAMERA, FRAME, SEEN = "angle", 512, 96
-"""The camera that looks at the table, and the side in pixels of a video's frames and of an observed image."""
+CAMERA, FRAME, SEEN = "angle", 480, 96
+"""The camera that looks at the table, and the side in pixels of a rendered frame, which is no larger in
+gym-aloha's scenes, and of an observed image."""
 
 TABLE = (np.array([-0.25, 0.35]), np.array([0.25, 0.65]))
 """Where on the table, in metres along x and y, an object may be displaced to."""
@@ -182,7 +183,7 @@ class AlohaEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
             ) from None
 
     def render(self) -> np.ndarray:
-        """What the camera sees, (512, 512, 3) uint8."""
+        """What the camera sees, (480, 480, 3) uint8."""
         return self.image(FRAME)
 
 
