@@ -93,7 +93,7 @@ class Target:
     gripper: float
 
 
-class Plan(Protocol):
+class TwoHandPlan(Protocol):
     """Decides where both hands are to go; it remembers what it is at, and is for one episode."""
 
     def targets(self, seen: Seen) -> tuple[Target, Target]:
@@ -194,7 +194,7 @@ class Insert:
         return self.meeting - mouth, goal - tip
 
 
-def drawn_plan(scene: AlohaScene, generator: np.random.Generator) -> Plan:
+def drawn_plan(scene: AlohaScene, generator: np.random.Generator) -> TwoHandPlan:
     """A plan in a style that is drawn: which arm is first, or in which half of the table hands meet, and at which height."""
     which, high = generator.integers(2, size=2)
     if scene is TRANSFER:
@@ -202,20 +202,20 @@ def drawn_plan(scene: AlohaScene, generator: np.random.Generator) -> Plan:
     return Insert(int(which), np.array([0.0, 0.5, [0.16, 0.28][high]]))
 
 
-class Expert:
+class AlohaExpert:
     """The demonstrator for one episode, asked in any state; a copy goes on with the same plan."""
 
-    def __init__(self, plan: Plan, gravity: "Gravity") -> None:
+    def __init__(self, plan: TwoHandPlan, gravity: "Gravity") -> None:
         self.plan, self.gravity = plan, gravity
         self.references: tuple[Hand, Hand] | None = None
 
     @classmethod
-    def drawn(cls, scene: AlohaScene, generator: np.random.Generator) -> "Expert":
+    def drawn(cls, scene: AlohaScene, generator: np.random.Generator) -> "AlohaExpert":
         """A demonstrator of a scene, in a style that is drawn."""
         return cls(drawn_plan(scene, generator), Gravity(scene))
 
-    def __copy__(self) -> "Expert":
-        other = Expert(copy.deepcopy(self.plan), self.gravity)
+    def __copy__(self) -> "AlohaExpert":
+        other = AlohaExpert(copy.deepcopy(self.plan), self.gravity)
         other.references = self.references
         return other
 
@@ -293,7 +293,7 @@ def demonstrate(scene: AlohaScene, seed: int, noise: float = NOISE) -> Demonstra
     if not 0 <= noise < 0.5:
         raise BadInput(f"noise {noise} is no number of radians: choose one from 0 to about 0.03")
     generator = np.random.default_rng((seed, 1))
-    expert, env = Expert.drawn(scene, generator), AlohaEnv(scene.name)
+    expert, env = AlohaExpert.drawn(scene, generator), AlohaEnv(scene.name)
     seen, _ = env.reset(seed=seed)
     rows: list[tuple[Float, Float, NDArray[np.float32], float, bool]] = []
     shake, left = np.zeros((2, 7)), AFTER
@@ -326,7 +326,7 @@ def aloha_source(scene: AlohaScene, episodes: int, seed: int = 0, noise: float =
 
     def read(first: int) -> Iterator[Episode]:
         for episode in itertools.islice(solved(scene, episodes, seed, noise), first, None):
-            yield Episode(columns_of(episode), f"environment seed {episode.seed}")
+            yield Episode(columns_of_demonstration(episode), f"environment seed {episode.seed}")
 
     return Source(
         f"{episodes} solved environment seeds from {seed}, joints shaken by {noise:g} rad",
@@ -343,7 +343,7 @@ def aloha_source(scene: AlohaScene, episodes: int, seed: int = 0, noise: float =
     )
 
 
-def columns_of(episode: Demonstration) -> dict[str, np.ndarray]:
+def columns_of_demonstration(episode: Demonstration) -> dict[str, np.ndarray]:
     """What LeRobot keeps of an episode, (T, size) each; `next.*` is what the step brought."""
     done = np.arange(len(episode.actions)) == len(episode.actions) - 1
     return {

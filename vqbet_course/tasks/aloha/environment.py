@@ -187,7 +187,7 @@ class AlohaEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         return self.image(FRAME)
 
 
-def copied(env: gym.Env) -> AlohaEnv:
+def copied_scene(env: gym.Env) -> AlohaEnv:
     """A scene in which all is as in `env`; it goes on as `env` would."""
     world = env.unwrapped
     assert isinstance(world, AlohaEnv)
@@ -201,7 +201,7 @@ def copied(env: gym.Env) -> AlohaEnv:
     return other
 
 
-class StartOfDemonstration(gym.Wrapper):
+class DemonstratedScene(gym.Wrapper):
     """A scene, starting under environment seed i where demonstration i starts; after the last comes the first again.
 
     Args: resets, what the contract says of it."""
@@ -217,7 +217,7 @@ class StartOfDemonstration(gym.Wrapper):
         return self.env.get_wrapper_attr("place")(self.starts[(seed or 0) % len(self.starts)])
 
 
-class WithCamera(gym.ObservationWrapper):
+class AlohaCamera(gym.ObservationWrapper):
     """A scene that also observes an image, `image` (3, 96, 96) float32, 0..1. The numbers stay, for the traces."""
 
     def __init__(self, env: gym.Env):

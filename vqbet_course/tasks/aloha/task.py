@@ -42,21 +42,21 @@ class Aloha(Task):
         return AlohaEnv(self.scene.name)
 
     def starting_from(self, demos: "Demos", resets: str) -> Task:
-        from vqbet_course.tasks.aloha.environment import StartOfDemonstration
+        from vqbet_course.tasks.aloha.environment import DemonstratedScene
 
         own = self.contract.data.observation
         if demos.contract.observing(own).observation != own:
             return super().starting_from(demos, resets)
         make = self.make_env
-        return self.with_env(lambda: StartOfDemonstration(make(), demos, resets))
+        return self.with_env(lambda: DemonstratedScene(make(), demos, resets))
 
     def with_cameras(self, names: Sequence[str]) -> Task:
-        from vqbet_course.tasks.aloha.environment import WithCamera
+        from vqbet_course.tasks.aloha.environment import AlohaCamera
 
         if set(names) - {*self.cameras}:
             raise BadInput(f"{self.title} observes {IMAGE} alone, and the policy {', '.join(names)}")
         make = self.make_env
-        return self.with_env(lambda: WithCamera(make())) if names else self
+        return self.with_env(lambda: AlohaCamera(make())) if names else self
 
     def demonstrations(self, episodes: int, seed: int, **options: Any) -> Source:
         """Episodes that the scripted demonstrator solves. options: noise in radians. Raises BadInput for another one."""
@@ -69,14 +69,14 @@ class Aloha(Task):
 
     def demonstrator(self, seed: int) -> Demonstrator:
         """The scripted demonstrator; the seed draws its style."""
-        from vqbet_course.tasks.aloha.demonstrator import Expert
+        from vqbet_course.tasks.aloha.demonstrator import AlohaExpert
 
-        return Expert.drawn(self.scene, np.random.default_rng((seed, 1)))
+        return AlohaExpert.drawn(self.scene, np.random.default_rng((seed, 1)))
 
     def copy_env(self, env: gym.Env) -> gym.Env:
-        from vqbet_course.tasks.aloha.environment import copied
+        from vqbet_course.tasks.aloha.environment import copied_scene
 
-        return copied(env)
+        return copied_scene(env)
 
     def draw(self, episode: Episode) -> Frames:
         from vqbet_course.tasks.aloha.drawing import rendered_states
