@@ -694,8 +694,7 @@ def gradebook(
     if grade_column and not worksheet:
         raise BadInput("--grade-column names a column of --worksheet; give that, too")
     rows, rule = books.existing(grades), books.Rules(**rules)
-    entries = books.book(rows, rule)
-    entries = entries if lab is None else books.of_lab(entries, lab)
+    entries = books.book(rows, rule, lab)
     if kind == "json":
         labs = {entry["lab"] for entry in entries}
         exercises = [e for e in books.item_statistics(books.counted_rows(rows, rule)) if e["lab"] in labs]

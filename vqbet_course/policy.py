@@ -64,8 +64,11 @@ def stage2_loss(c: VQBeTConfig, logits: Tensor, codes: Tensor, predicted: Tensor
     """Focal loss on the codes + weighted L1 of the corrected chunk (VQ-BeT paper, eq. 5-7).
 
     Args: logits (N, G, K) and true codes (N, G); predicted and true chunks (N, W, A).
-    Returns the loss () and its parts, detached: `code_loss` (), both terms with their weights; `offset_loss` (), without;
-    `primary_accuracy` (), the share of rows whose most likely first code is the true one.
+    Three fields of c weigh the terms: `primary_code_loss_weight` the first layer's focal
+    loss, `secondary_code_loss_weight` the sum of the others', `offset_loss_weight` the L1.
+    Returns the loss () and its parts, detached: `code_loss` (), the focal losses with
+    their weights; `offset_loss` (), without its weight; `primary_accuracy` (), the share
+    of rows whose most likely first code is the true one.
     """
     per_layer = [focal_loss(logits[:, g], codes[:, g]) for g in range(c.vqvae_n_layers)]
     code_loss = c.primary_code_loss_weight * per_layer[0] + c.secondary_code_loss_weight * sum(per_layer[1:])
