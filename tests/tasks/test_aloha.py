@@ -210,7 +210,7 @@ def test_a_video_frame_is_rendered_where_this_machine_can(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 def test_the_demonstrator_solves_its_seeds_though_its_arms_shake(task: Any) -> None:
-    episodes = [demonstrate(task.scene, seed) for seed in range(200_000, 200_003)]
+    episodes = [demonstrate(task.aloha, seed) for seed in range(200_000, 200_003)]
     assert all(episode.success.any() for episode in episodes)
     assert {task.behaviour_of(truth_of(episode), []) for episode in episodes} <= {*task.behaviours}
     assert all(episode.success[-9:].any() and len(episode.actions) < 300 for episode in episodes)
@@ -219,7 +219,7 @@ def test_the_demonstrator_solves_its_seeds_though_its_arms_shake(task: Any) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 def test_the_demonstrator_solves_nearly_all_seeds_in_all_its_ways(task: Any) -> None:
-    episodes = [demonstrate(task.scene, seed) for seed in range(200_000, 200_040)]
+    episodes = [demonstrate(task.aloha, seed) for seed in range(200_000, 200_040)]
     won = [episode for episode in episodes if episode.success.any()]
     assert len(won) >= 36
     assert {task.behaviour_of(truth_of(episode), []) for episode in won} == {*task.behaviours}
@@ -276,7 +276,7 @@ def test_a_copy_of_the_demonstrator_goes_on_with_its_plan() -> None:
 def moments(scene: AlohaScene, *heights: float, steps: int = 60, hands_at: bool = True, moved: float = 0.0) -> Rollout:
     """An episode whose objects are at these heights, each for so many steps, with both hands at them or at home."""
     objects = np.array([[0.1, 0.5, 0.02, 1, 0, 0, 0], [-0.1, 0.5, 0.02, 1, 0, 0, 0]])[: len(scene.objects)]
-    truth = []
+    truth: list[np.ndarray] = []
     for height in heights:
         for _ in range(steps):
             objects[:, 2], objects[:, 0] = height, objects[:, 0] + moved / steps / len(heights)
@@ -324,7 +324,7 @@ def test_milestones_are_the_parts_of_the_task() -> None:
 
 def test_a_demonstration_reaches_all_milestones_and_shows_a_way() -> None:
     for task in TASKS.values():
-        truth = truth_of(demonstrate(task.scene, 200_003))  # type: ignore[attr-defined]
+        truth = truth_of(demonstrate(task.aloha, 200_003))  # type: ignore[attr-defined]
         assert all(reached(truth) for reached in task.milestones.values())
         assert task.behaviour_of(truth, []) in task.behaviours
         assert task.behaviour_of(truth[:30], []) is None
@@ -367,7 +367,7 @@ def test_late_objects_are_observed_where_they_were() -> None:
 def test_demonstrations_are_the_tasks_own() -> None:
     for task in TASKS.values():
         assert task_of(task.contract.data) is task
-        assert {*task.scene.names} == {*task.contract.data.features()}  # type: ignore[attr-defined]
+        assert {*task.aloha.names} == {*task.contract.data.features()}  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ def start_poses(scene: AlohaScene, seed: int) -> Float:
     return np.concatenate(utils.sample_insertion_pose(seed))
 
 
-class AlohaEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
+class AlohaEnv(gym.Env[dict[str, Any], np.ndarray]):
     """Two arms of ALOHA and what they handle; `scene`: transfer_cube or insertion.
 
     Observation: environment_state (7 n,), position in metres and quaternion of each of n objects, and agent_pos (14,),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Aloha(Task):
     """What both tasks have in common."""
 
-    scene: AlohaScene
+    aloha: AlohaScene
     progress_key = "progress"
     frame_size = (96, 96, 3)
     cameras = (IMAGE,)
@@ -39,7 +39,7 @@ class Aloha(Task):
     def make_env(self) -> gym.Env:
         from vqbet_course.tasks.aloha.environment import AlohaEnv
 
-        return AlohaEnv(self.scene.name)
+        return AlohaEnv(self.aloha.name)
 
     def starting_from(self, demos: "Demos", resets: str) -> Task:
         from vqbet_course.tasks.aloha.environment import DemonstratedScene
@@ -65,13 +65,13 @@ class Aloha(Task):
             raise BadInput(f"the demonstrator of {self.name} has no option {min(unknown)}")
         from vqbet_course.tasks.aloha.demonstrator import aloha_source
 
-        return aloha_source(self.scene, episodes, seed, **options)
+        return aloha_source(self.aloha, episodes, seed, **options)
 
     def demonstrator(self, seed: int) -> Demonstrator:
         """The scripted demonstrator; the seed draws its style."""
         from vqbet_course.tasks.aloha.demonstrator import AlohaExpert
 
-        return AlohaExpert.drawn(self.scene, np.random.default_rng((seed, 1)))
+        return AlohaExpert.drawn(self.aloha, np.random.default_rng((seed, 1)))
 
     def copy_env(self, env: gym.Env) -> gym.Env:
         from vqbet_course.tasks.aloha.environment import copied_scene
@@ -81,13 +81,13 @@ class Aloha(Task):
     def draw(self, episode: Episode) -> Frames:
         from vqbet_course.tasks.aloha.drawing import rendered_states
 
-        return rendered_states(self.scene, episode, self.frame_size[0])
+        return rendered_states(self.aloha, episode, self.frame_size[0])
 
 
 class AlohaTransfer(Aloha):
     """The right arm picks up a cube and hands it over to the left arm."""
 
-    name, title, scene = "aloha-transfer", "ALOHA's transfer", TRANSFER
+    name, title, aloha = "aloha-transfer", "ALOHA's transfer", TRANSFER
     instruction, contract = TRANSFER.instruction, TRANSFER.contract
     behaviours = TRANSFER_WAYS
     milestones = milestones_of(TRANSFER)
@@ -106,7 +106,7 @@ class AlohaTransfer(Aloha):
 class AlohaInsertion(Aloha):
     """Each arm picks up a part, and they put the peg into the socket."""
 
-    name, title, scene = "aloha-insertion", "ALOHA's insertion", INSERTION
+    name, title, aloha = "aloha-insertion", "ALOHA's insertion", INSERTION
     instruction, contract = INSERTION.instruction, INSERTION.contract
     behaviours = INSERTION_WAYS
     milestones = milestones_of(INSERTION)
