@@ -93,10 +93,13 @@ class AlohaTransfer(Aloha):
     milestones = milestones_of(TRANSFER)
     failure_rules: Mapping[str, Callable[..., str | None]] = failure_rules_of(TRANSFER)
     laptop: Mapping[str, Any] = {
-        "action_chunk_size": 20,
+        "n_obs_steps": 1,
+        "action_chunk_size": 20,  # 0.4 s
         "n_action_steps": 10,
-        "use_relative_actions": False,
         "average_chunks": True,
+        "use_relative_actions": False,
+        "offset_code": "sampled",
+        "bet_softmax_temperature": 0.1,
     }
 
     def behaviour_of(self, truth: np.ndarray, contacts: Sequence[int | None]) -> str | None:
