@@ -1,6 +1,7 @@
 """The evaluator behind `vqbet-course eval`: metrics, traces, failure labels and videos of a trained policy."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -128,7 +129,7 @@ def evaluate(
     text = json.dumps(result, indent=2)
     write_text(out / "run.json", text + "\n")
     write_traces(out / "traces.parquet", played, numbers.data, base.progress_name)
-    write_videos(out, played[:videos] if can_be_drawn(world) else [], world, contract.data.fps, quiet)
+    write_videos(out, played[:videos], world, contract.data.fps, quiet)
     return json.loads(text)
 
 
@@ -143,9 +144,12 @@ def described(run: Run) -> dict[str, Any]:
 
 
 def write_videos(out: Path, episodes: Sequence[Rollout], world: Task, fps: float, quiet: bool) -> None:
-    """Write a video of each episode into a folder, at the rate of the task."""
+    """Write a video of each episode into a folder, as fast as the task runs; where the task cannot be drawn, say so."""
+    if episodes and not can_be_drawn(world):
+        print(f"no videos: {world.title} cannot be drawn on this machine", file=sys.stderr)
+        return
     for episode in progress("videos", "video", episodes, quiet=quiet or not episodes):
-        write_video(video_path(out, episode.seed), video_frames(episode, world), fps)
+        write_video(video_path(out, episode.seed), video_frames(episode, world), fps / world.frame_every)
 
 
 def task_of_run(run: Run, name: str | None = None) -> Task:

@@ -110,13 +110,15 @@ def draw_progress(draw: "ImageDraw", now: float, success: float) -> None:
 
 
 def video_frames(episode: Rollout, world: World = None) -> Iterable[np.ndarray]:
-    """An episode executed again from its actions, drawn: (640, 512, 3) uint8, one frame per step."""
+    """An episode executed again from its actions, drawn: (640, 512, 3) uint8, a frame for every step, or as often as the
+    task says."""
     task = as_task(world)
     env = task.make_env()
     env.reset(seed=episode.seed)
     for step, action in enumerate(episode.actions):
         env.step(action)
-        yield draw_frame(np.asarray(env.render()), episode, step, task)
+        if step % task.frame_every == 0:
+            yield draw_frame(np.asarray(env.render()), episode, step, task)
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: float | None = None) -> None:

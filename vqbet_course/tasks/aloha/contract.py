@@ -51,7 +51,7 @@ class AlohaScene:
         return {"observation.environment_state": poses, "observation.state": joints, "action": joints}
 
 
-def contract_of(objects: int, resets: str, success: str) -> TaskContract:
+def scene_contract(objects: int, resets: str, success: str) -> TaskContract:
     """The contract of a scene with so many objects."""
     return TaskContract(
         robot="two ViperX 300 arms with 6 joints and a gripper each, facing one another; joints go where they are sent",
@@ -79,7 +79,7 @@ TRANSFER = AlohaScene(
     (1,),
     0.5,
     "Pick up the cube with the right arm and transfer it to the left arm.",
-    contract_of(
+    scene_contract(
         1,
         "where the cube lies, within 20 cm by 20 cm, as gym-aloha draws it from the environment seed",
         "the left gripper touches the cube, which does not touch the table",
@@ -92,9 +92,9 @@ INSERTION = AlohaScene(
     ("peg", "socket"),
     ("peg", "socket"),
     (1, 0),
-    0.2,
+    0.1,
     "Pick up the peg with the right arm and the socket with the left arm, and insert the peg into the socket.",
-    contract_of(
+    scene_contract(
         2,
         "where peg and socket lie, each within 10 cm by 20 cm, as gym-aloha draws it from the environment seed",
         "the peg touches the pin inside the socket, and both are in the air when they meet",

@@ -32,15 +32,16 @@ SNUG = 0.07  # how far off a gripper may be that holds it
 HOLDING = 0.03  # metres from where an object is to be grasped, within which a closed gripper holds it
 PITCH = 1.2  # radians by which a hand that picks something up points down
 STEEP = 0.5  # radians: a hand that points down less is not turned away from its arm's upright plane
+PATIENCE = 40  # steps in which a gripper must have closed round an object
 ABOVE = 0.09  # metres above an object from which it is approached
 APART = 0.04  # metres between the peg's tip and the socket's mouth before they meet
 INTO = 0.03  # metres by which the peg is pushed into the socket
-ALIGNED, ASKEW = 0.004, 0.012  # metres by which tip and mouth are off: then the peg is pushed; then it is drawn back
+ALIGNED, ASKEW = 0.005, 0.012  # metres by which the tip is off: less, it is pushed; more, it is drawn back
 AFTER = 10  # steps that an episode goes on after success
 
 NOISE = 0.02  # radians by which joints are shaken on the way
 LASTING = 0.9  # how much of that is left after a step
-FREE = 0.1  # metres from the objects where an arm is shaken in full
+FREE = 0.2  # metres from the objects where an arm is shaken in full
 NEXT = {"next.reward": ["progress"], "next.done": ["done"], "next.success": ["success"]}
 
 
@@ -76,9 +77,12 @@ class Seen:
         """Metres between a hand and a place (3,)."""
         return float(np.linalg.norm(self.hands[arm].position - place))
 
-    def holds(self, arm: int, grasp: Float, width: float) -> bool:
-        """Whether a gripper is closed round an object of this width (0..1) that is to be grasped at (3,)."""
-        return bool(abs(self.grippers[arm] - width) < SNUG) and self.away(arm, grasp) < HOLDING
+    def holds(self, arm: int, number: int, width: float) -> bool:
+        """Whether a gripper is closed round an object of this width (0..1), anywhere along it."""
+        way = self.hands[arm].position - self.objects[number]
+        along = float(way @ self.axes[number]) if len(self.objects) > 1 else 0.0
+        across = np.linalg.norm(way - along * self.axes[number])
+        return bool(abs(self.grippers[arm] - width) < SNUG and across < HOLDING and abs(along) < HALF)
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class Target:
     gripper: float
 
 
-class Plan(Protocol):
+class TwoHandPlan(Protocol):
     """Decides where both hands are to go; it remembers what it is at, and is for one episode."""
 
     def targets(self, seen: Seen) -> tuple[Target, Target]:
@@ -100,18 +104,23 @@ class Picker:
     """Picks up one object with one arm: `width` is how far the gripper is open (0..1) that holds it."""
 
     def __init__(self, arm: int, width: float) -> None:
-        self.arm, self.width, self.missed = arm, width, False
+        self.arm, self.width, self.closing, self.missed = arm, width, 0, False
 
     def target(self, seen: Seen, grasp: Float, yaw: float) -> Target:
-        """The next target of a hand that is to grasp at a place (3,), turned by `yaw`: above it, at it, and closing."""
+        """The next target of a hand that is to grasp at a place (3,), turned by `yaw`: above it, at it, and closing. What
+        it did not grasp it lets go, and comes again from above."""
         hand, opened = seen.hands[self.arm], seen.grippers[self.arm]
         way = hand.position - grasp
         aside, up = float(np.hypot(*way[:2])), float(way[2])
-        self.missed = opened < self.width - SNUG or (self.missed and opened < 0.85)
-        if aside > 0.02 + max(0.0, up) * 0.2 or (up > 0.06 and abs(hand.yaw - yaw) > 0.05):
+        failed = opened < self.width - SNUG or self.closing > PATIENCE
+        self.missed = failed or (self.missed and (opened < 0.85 or up < ABOVE - 0.03))
+        turned = abs(hand.yaw - yaw) < 0.05 or up < ABOVE - 0.03
+        if self.missed or aside > 0.012 + max(0.0, up) * 0.2 or not turned:
+            self.closing = 0
             return Target(Hand(grasp + [0, 0, ABOVE], PITCH, yaw), OPEN)
-        closing = (aside < 0.01 and abs(up) < 0.008) or (opened < 0.9 and seen.away(self.arm, grasp) < HOLDING)
-        return Target(Hand(grasp, PITCH, yaw), CLOSED if closing and not self.missed else OPEN)
+        if self.closing or (aside < 0.01 and abs(up) < 0.008):
+            self.closing += 1
+        return Target(Hand(grasp, PITCH, yaw), CLOSED if self.closing else OPEN)
 
 
 class HandOver:
@@ -123,7 +132,7 @@ class HandOver:
     def targets(self, seen: Seen) -> tuple[Target, Target]:
         """The targets of the left and of the right hand."""
         cube = seen.objects[0]
-        held = seen.holds(RIGHT, cube, CUBE)
+        held = seen.holds(RIGHT, 0, CUBE)
         if held:
             right = carried(seen, RIGHT, cube, self.meeting, self.meeting - cube, seen.yaws[0])
         else:
@@ -158,7 +167,7 @@ class Insert:
         """The targets of the left and of the right hand."""
         objects, yaws = seen.objects[::-1], seen.yaws[::-1]  # the left hand's first
         grasps = objects + [[-0.02, 0, 0], [0.02, 0, 0.008]]
-        held = [seen.holds(picker.arm, grasps[picker.arm], picker.width) for picker in self.pickers]
+        held = [seen.holds(LEFT, 1, SOCKET), seen.holds(RIGHT, 0, PEG)]
         self.begun = self.begun or bool(objects[self.first, 2] > AIR and held[self.first])
         ways = self.ways(seen, all(held))
         found = []
@@ -177,13 +186,15 @@ class Insert:
         off = tip - mouth
         across = float(np.hypot(*off[1:]))
         ready = across < ALIGNED and abs(off[0] - APART) < 0.02 and np.linalg.norm(mouth - self.meeting) < 0.02
-        askew = across > ASKEW and off[0] > 0
-        self.inserting = both_held and not askew and (self.inserting or bool(ready))
-        goal = mouth - [INTO, 0, 0] if self.inserting else self.meeting + [APART, 0, 0]
+        self.inserting = both_held and (across < ASKEW or off[0] < 0) and (self.inserting or bool(ready))
+        goal = self.meeting + [APART, 0, 0]
+        if self.inserting:
+            inside = off[0] < -0.005
+            goal = mouth - [INTO, 0, 0] if inside or across < ALIGNED else np.array([tip[0], *mouth[1:]])
         return self.meeting - mouth, goal - tip
 
 
-def drawn_plan(scene: AlohaScene, generator: np.random.Generator) -> Plan:
+def drawn_plan(scene: AlohaScene, generator: np.random.Generator) -> TwoHandPlan:
     """A plan in a style that is drawn: which arm is first, or in which half of the table hands meet, and at which height."""
     which, high = generator.integers(2, size=2)
     if scene is TRANSFER:
@@ -191,20 +202,20 @@ def drawn_plan(scene: AlohaScene, generator: np.random.Generator) -> Plan:
     return Insert(int(which), np.array([0.0, 0.5, [0.16, 0.28][high]]))
 
 
-class Expert:
+class AlohaExpert:
     """The demonstrator for one episode, asked in any state; a copy goes on with the same plan."""
 
-    def __init__(self, plan: Plan, gravity: "Gravity") -> None:
+    def __init__(self, plan: TwoHandPlan, gravity: "Gravity") -> None:
         self.plan, self.gravity = plan, gravity
         self.references: tuple[Hand, Hand] | None = None
 
     @classmethod
-    def drawn(cls, scene: AlohaScene, generator: np.random.Generator) -> "Expert":
+    def drawn(cls, scene: AlohaScene, generator: np.random.Generator) -> "AlohaExpert":
         """A demonstrator of a scene, in a style that is drawn."""
         return cls(drawn_plan(scene, generator), Gravity(scene))
 
-    def __copy__(self) -> "Expert":
-        other = Expert(copy.deepcopy(self.plan), self.gravity)
+    def __copy__(self) -> "AlohaExpert":
+        other = AlohaExpert(copy.deepcopy(self.plan), self.gravity)
         other.references = self.references
         return other
 
@@ -254,6 +265,7 @@ class Gravity:
         mujoco.mj_comPos(self.model, self.data)
         mujoco.mj_rne(self.model, self.data, 0, self.forces)
         more = self.forces[:16] / self.model.actuator_gainprm[:, 0]
+        more[[3, 5, 11, 13]] = 0.0  # which turn what hangs straight down
         return np.concatenate([more[:6], more[8:14]])
 
 
@@ -281,7 +293,7 @@ def demonstrate(scene: AlohaScene, seed: int, noise: float = NOISE) -> Demonstra
     if not 0 <= noise < 0.5:
         raise BadInput(f"noise {noise} is no number of radians: choose one from 0 to about 0.03")
     generator = np.random.default_rng((seed, 1))
-    expert, env = Expert.drawn(scene, generator), AlohaEnv(scene.name)
+    expert, env = AlohaExpert.drawn(scene, generator), AlohaEnv(scene.name)
     seen, _ = env.reset(seed=seed)
     rows: list[tuple[Float, Float, NDArray[np.float32], float, bool]] = []
     shake, left = np.zeros((2, 7)), AFTER
@@ -291,7 +303,7 @@ def demonstrate(scene: AlohaScene, seed: int, noise: float = NOISE) -> Demonstra
         shake[:, -1] = 0.0  # grippers do as they are told
         before, (seen, _, _, _, info) = seen, env.step(action + (shake * free(scene, seen)[:, None]).reshape(-1))
         rows.append((before["environment_state"], before["agent_pos"], action, info["progress"], info["is_success"]))
-        left -= any(row[-1] for row in rows[-1:]) or left < AFTER
+        left -= info["is_success"] or left < AFTER
     poses, joints, actions, progress, success = map(np.array, zip(*rows, strict=True))
     return Demonstration(seed, poses, joints, actions, progress, success)
 
@@ -306,7 +318,7 @@ def free(scene: AlohaScene, observation: Mapping[str, Any]) -> Float:
 def solved(scene: AlohaScene, n: int, seed: int = 0, noise: float = NOISE) -> Iterator[Demonstration]:
     """The first n solved episodes of environment seeds seed, seed + 1, ..."""
     made = map(functools.partial(demonstrate, scene, noise=noise), itertools.count(seed))
-    return itertools.islice((episode for episode in made if episode.success[-1]), n)
+    return itertools.islice((episode for episode in made if episode.success.any()), n)
 
 
 def aloha_source(scene: AlohaScene, episodes: int, seed: int = 0, noise: float = NOISE) -> Source:
@@ -314,7 +326,7 @@ def aloha_source(scene: AlohaScene, episodes: int, seed: int = 0, noise: float =
 
     def read(first: int) -> Iterator[Episode]:
         for episode in itertools.islice(solved(scene, episodes, seed, noise), first, None):
-            yield Episode(columns_of(episode), f"environment seed {episode.seed}")
+            yield Episode(columns_of_demonstration(episode), f"environment seed {episode.seed}")
 
     return Source(
         f"{episodes} solved environment seeds from {seed}, joints shaken by {noise:g} rad",
@@ -331,7 +343,7 @@ def aloha_source(scene: AlohaScene, episodes: int, seed: int = 0, noise: float =
     )
 
 
-def columns_of(episode: Demonstration) -> dict[str, np.ndarray]:
+def columns_of_demonstration(episode: Demonstration) -> dict[str, np.ndarray]:
     """What LeRobot keeps of an episode, (T, size) each; `next.*` is what the step brought."""
     done = np.arange(len(episode.actions)) == len(episode.actions) - 1
     return {

@@ -31,8 +31,9 @@ Step = tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]
 FINISHED = 4
 """gym-aloha's reward at success; below it are the parts of the task."""
 
-CAMERA, FRAME, SEEN = "angle", 512, 96
-"""The camera that looks at the table, and the side in pixels of a video's frames and of an observed image."""
+CAMERA, FRAME, SEEN = "angle", 480, 96
+"""The camera that looks at the table, and the side in pixels of a rendered frame, which is no larger in
+gym-aloha's scenes, and of an observed image."""
 
 TABLE = (np.array([-0.25, 0.35]), np.array([0.25, 0.65]))
 """Where on the table, in metres along x and y, an object may be displaced to."""
@@ -67,7 +68,7 @@ def start_poses(scene: AlohaScene, seed: int) -> Float:
     return np.concatenate(utils.sample_insertion_pose(seed))
 
 
-class AlohaEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
+class AlohaEnv(gym.Env[dict[str, Any], np.ndarray]):
     """Two arms of ALOHA and what they handle; `scene`: transfer_cube or insertion.
 
     Observation: environment_state (7 n,), position in metres and quaternion of each of n objects, and agent_pos (14,),
@@ -182,11 +183,11 @@ class AlohaEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
             ) from None
 
     def render(self) -> np.ndarray:
-        """What the camera sees, (512, 512, 3) uint8."""
+        """What the camera sees, (480, 480, 3) uint8."""
         return self.image(FRAME)
 
 
-def copied(env: gym.Env) -> AlohaEnv:
+def copied_scene(env: gym.Env) -> AlohaEnv:
     """A scene in which all is as in `env`; it goes on as `env` would."""
     world = env.unwrapped
     assert isinstance(world, AlohaEnv)
@@ -200,7 +201,7 @@ def copied(env: gym.Env) -> AlohaEnv:
     return other
 
 
-class StartOfDemonstration(gym.Wrapper):
+class DemonstratedScene(gym.Wrapper):
     """A scene, starting under environment seed i where demonstration i starts; after the last comes the first again.
 
     Args: resets, what the contract says of it."""
@@ -216,7 +217,7 @@ class StartOfDemonstration(gym.Wrapper):
         return self.env.get_wrapper_attr("place")(self.starts[(seed or 0) % len(self.starts)])
 
 
-class WithCamera(gym.ObservationWrapper):
+class AlohaCamera(gym.ObservationWrapper):
     """A scene that also observes an image, `image` (3, 96, 96) float32, 0..1. The numbers stay, for the traces."""
 
     def __init__(self, env: gym.Env):

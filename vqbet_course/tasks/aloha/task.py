@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Aloha(Task):
     """What both tasks have in common."""
 
-    scene: AlohaScene
+    aloha: AlohaScene
     progress_key = "progress"
     frame_size = (96, 96, 3)
     cameras = (IMAGE,)
@@ -39,24 +39,24 @@ class Aloha(Task):
     def make_env(self) -> gym.Env:
         from vqbet_course.tasks.aloha.environment import AlohaEnv
 
-        return AlohaEnv(self.scene.name)
+        return AlohaEnv(self.aloha.name)
 
     def starting_from(self, demos: "Demos", resets: str) -> Task:
-        from vqbet_course.tasks.aloha.environment import StartOfDemonstration
+        from vqbet_course.tasks.aloha.environment import DemonstratedScene
 
         own = self.contract.data.observation
         if demos.contract.observing(own).observation != own:
             return super().starting_from(demos, resets)
         make = self.make_env
-        return self.with_env(lambda: StartOfDemonstration(make(), demos, resets))
+        return self.with_env(lambda: DemonstratedScene(make(), demos, resets))
 
     def with_cameras(self, names: Sequence[str]) -> Task:
-        from vqbet_course.tasks.aloha.environment import WithCamera
+        from vqbet_course.tasks.aloha.environment import AlohaCamera
 
         if set(names) - {*self.cameras}:
             raise BadInput(f"{self.title} observes {IMAGE} alone, and the policy {', '.join(names)}")
         make = self.make_env
-        return self.with_env(lambda: WithCamera(make())) if names else self
+        return self.with_env(lambda: AlohaCamera(make())) if names else self
 
     def demonstrations(self, episodes: int, seed: int, **options: Any) -> Source:
         """Episodes that the scripted demonstrator solves. options: noise in radians. Raises BadInput for another one."""
@@ -65,38 +65,41 @@ class Aloha(Task):
             raise BadInput(f"the demonstrator of {self.name} has no option {min(unknown)}")
         from vqbet_course.tasks.aloha.demonstrator import aloha_source
 
-        return aloha_source(self.scene, episodes, seed, **options)
+        return aloha_source(self.aloha, episodes, seed, **options)
 
     def demonstrator(self, seed: int) -> Demonstrator:
         """The scripted demonstrator; the seed draws its style."""
-        from vqbet_course.tasks.aloha.demonstrator import Expert
+        from vqbet_course.tasks.aloha.demonstrator import AlohaExpert
 
-        return Expert.drawn(self.scene, np.random.default_rng((seed, 1)))
+        return AlohaExpert.drawn(self.aloha, np.random.default_rng((seed, 1)))
 
     def copy_env(self, env: gym.Env) -> gym.Env:
-        from vqbet_course.tasks.aloha.environment import copied
+        from vqbet_course.tasks.aloha.environment import copied_scene
 
-        return copied(env)
+        return copied_scene(env)
 
     def draw(self, episode: Episode) -> Frames:
         from vqbet_course.tasks.aloha.drawing import rendered_states
 
-        return rendered_states(self.scene, episode, self.frame_size[0])
+        return rendered_states(self.aloha, episode, self.frame_size[0])
 
 
 class AlohaTransfer(Aloha):
     """The right arm picks up a cube and hands it over to the left arm."""
 
-    name, title, scene = "aloha-transfer", "ALOHA's transfer", TRANSFER
+    name, title, aloha = "aloha-transfer", "ALOHA's transfer", TRANSFER
     instruction, contract = TRANSFER.instruction, TRANSFER.contract
     behaviours = TRANSFER_WAYS
     milestones = milestones_of(TRANSFER)
     failure_rules: Mapping[str, Callable[..., str | None]] = failure_rules_of(TRANSFER)
     laptop: Mapping[str, Any] = {
-        "action_chunk_size": 20,
+        "n_obs_steps": 1,
+        "action_chunk_size": 20,  # 0.4 s
         "n_action_steps": 10,
-        "use_relative_actions": False,
         "average_chunks": True,
+        "use_relative_actions": False,
+        "offset_code": "sampled",
+        "bet_softmax_temperature": 0.1,
     }
 
     def behaviour_of(self, truth: np.ndarray, contacts: Sequence[int | None]) -> str | None:
@@ -106,7 +109,7 @@ class AlohaTransfer(Aloha):
 class AlohaInsertion(Aloha):
     """Each arm picks up a part, and they put the peg into the socket."""
 
-    name, title, scene = "aloha-insertion", "ALOHA's insertion", INSERTION
+    name, title, aloha = "aloha-insertion", "ALOHA's insertion", INSERTION
     instruction, contract = INSERTION.instruction, INSERTION.contract
     behaviours = INSERTION_WAYS
     milestones = milestones_of(INSERTION)

@@ -88,10 +88,10 @@ def object_lifted(number: int) -> Callable[[np.ndarray], bool]:
 
 def object_reached(scene: AlohaScene, number: int) -> Callable[[np.ndarray], bool]:
     """Whether its hand comes to an object at any step of a trace."""
-    return lambda truth: nearest(scene, truth, number) < NEAR
+    return lambda truth: nearest_approach(scene, truth, number) < NEAR
 
 
-def nearest(scene: AlohaScene, truth: np.ndarray, number: int) -> float:
+def nearest_approach(scene: AlohaScene, truth: np.ndarray, number: int) -> float:
     """The least distance in metres between an object and the hand that is to pick it up."""
     away = hands_of(truth)[:, scene.arms[number]] - objects_of(truth)[:, number]
     return float(np.linalg.norm(away, axis=1).min())
@@ -117,7 +117,7 @@ def diverged(episode: Any, task: TaskContract, known: Any) -> str | None:
     return f"the simulation broke down after {steps} steps" if steps < task.horizon else None
 
 
-def stands_still(episode: Any, task: TaskContract, known: Any) -> str | None:
+def hands_stand_still(episode: Any, task: TaskContract, known: Any) -> str | None:
     """Evidence that both hands hardly moved at the end."""
     hands = hands_of(np.array(episode.truth)[-STANDING_STEPS:])
     moved = float(np.ptp(hands, axis=0).max())
@@ -133,7 +133,7 @@ def failure_rules_of(scene: AlohaScene) -> Mapping[str, Callable[..., str | None
         """Evidence that a hand never came to its object."""
         truth = np.array(episode.truth)
         for number, name in enumerate(scene.objects):
-            if (away := nearest(scene, truth, number)) > NEAR:
+            if (away := nearest_approach(scene, truth, number)) > NEAR:
                 return f"the hand came as near to the {name} as {100 * away:.1f} cm"
         return None
 
@@ -179,6 +179,6 @@ def failure_rules_of(scene: AlohaScene) -> Mapping[str, Callable[..., str | None
         "pushed away": pushed_away,
         "dropped": dropped,
         "not lifted": not_lifted,
-        "stuck": stands_still,
+        "stuck": hands_stand_still,
         "did not meet": did_not_meet,
     }
