@@ -199,6 +199,7 @@ def train(
     from dataclasses import fields
 
     from vqbet_course.core.hyperparameters import changes_from
+    from vqbet_course.evaluation.held_out import holds_out
     from vqbet_course.tasks import own_task
     from vqbet_course.tasks.listing import data_of
     from vqbet_course.training import trainer
@@ -223,7 +224,8 @@ def train(
         source = data_of(selection.task, data)
         trainer.train(source, run, selection=selection, changes=changes, computing=computing, hooks=hooks, **options)
     found = load_run(run)
-    where = "" if own_task(found.contract, found.plan.task) else " --offline SOURCE"
+    held_out = found.plan.data if holds_out(found) else "SOURCE"
+    where = "" if own_task(found.contract, found.plan.task) else f" --offline {held_out}"
     click.echo(f"trained: {run}; see how it does with: vqbet-course eval {run}{where}")
 
 

@@ -132,6 +132,15 @@ def test_the_remedy_is_one_that_can_help(own: Field, other: Field, remedy: str) 
     assert found is not None and found.startswith("action: ") and remedy in found and (";" in found) == bool(remedy)
 
 
+def test_images_of_another_size_can_be_resized() -> None:
+    trained, found = (
+        Contract({"observation.image": Field(size)}, Field(3), 30.0) for size in ((48, 64, 3), (96, 128, 3))
+    )
+    assert str(difference_with_remedy(trained, found)).endswith(
+        "; convert them with: vqbet-course demos convert ... --resize 48x64"
+    )
+
+
 def test_the_remedy_is_for_the_difference_that_is_named() -> None:
     """The rate differs first, and no unit helps against that."""
     state = "observation.state"
