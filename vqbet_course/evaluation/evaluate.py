@@ -14,6 +14,7 @@ from vqbet_course.core.io import write_atomically, write_json, write_text
 from vqbet_course.core.progress import progress
 from vqbet_course.core.records import made_by
 from vqbet_course.core.specs import GOAL, Contract, TaskContract
+from vqbet_course.core.units import short
 from vqbet_course.demos import Demos, Normalizer
 from vqbet_course.evaluation.behaviour import behaviour, mode_entropy, recovery, ways_in_words, ways_of_solving
 from vqbet_course.evaluation.failures import Known, failures_of, keep_persons_word
@@ -184,7 +185,7 @@ def summary_lines(result: dict[str, Any]) -> list[str]:
     ]
     if metrics.get("action_error") is not None:
         which = "held-out demonstrations" if result["training"]["steps"] else "demonstrations that it may have seen"
-        lines.append(f"action error on {which}: {metrics['action_error']:.1f} {task.data.action.unit}")
+        lines.append(f"action error on {which}: {metrics['action_error']:.1f} {short(task.data.action.unit)}")
     if back["shoved"]:
         after = f", half of them within {back['steps_p50']:g} steps" if back["recovered"] else ""
         lines.append(

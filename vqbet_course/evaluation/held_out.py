@@ -161,7 +161,7 @@ def decide_along(run: Run, demos: Demos, windows: Windows, wanted: Tensor) -> De
     draws, decided, codes = torch.Generator().manual_seed(0), [], []
     for rows in wanted.split(c.batch_size if c.image_shapes else BATCH):
         seen = {name: values.to(device) for name, values in windows.seen(rows).items()}
-        features = policy.network.features(seen)[:, c.n_obs_steps - 1]  # the query of now
+        features = policy.network.features(seen)[:, c.n_obs_steps - 1]  # where now is answered
         uniform = torch.rand(len(rows), c.vqvae_n_layers, generator=draws).to(device)
         decision = policy.network.decide(features, uniform, policy.acting.temperature)
         decision = policy.network.frame.to_absolute(decision, seen).cpu()
