@@ -760,7 +760,7 @@ def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, t
     type=int,
     default=1,
     show_default=True,
-    help="Processes that read and encode, each on a core that is idle. Each takes 2 s to start: for thousands of images.",
+    help="Processes that read and encode, each on a core that is idle. Each takes 3 s to start: for thousands of images.",
 )
 @choosing
 @TASK

@@ -75,6 +75,11 @@ def test_held_out_episodes_are_compared_in_their_own_unit(arm: Path, capsys: pyt
     assert len(json.loads((arm / "val" / "offline.json").read_text())["episodes"]) == 1
 
 
+def test_a_training_names_the_data_that_it_held_out(arm: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "--resume", str(arm / "run")]) == 0  # it is finished
+    assert f"vqbet-course eval {arm / 'run'} --offline {arm / 'data'}" in capsys.readouterr().out
+
+
 def test_each_part_of_a_split_has_its_folder(arm: Path) -> None:
     asked = ["eval", str(arm / "run"), "--offline", str(arm / "data"), "--split", str(arm / "split.json")]
     held_out = json.loads((arm / "split.json").read_text())
