@@ -60,6 +60,9 @@ def explorers(seed: int) -> dict[str, tuple[Draw, Draw]]:
         row = token_sequence(network.encode(window), network.action_query, 0)[0][0]
     weights = widgets.attention_weights(network.gpt, row)
     names = [f"token {t}" for t in range(len(row))]
+    stages = widgets.kmeans_steps(flat[:, :2], flat[:16, :2])
+    snippets, moments = widgets.snippets_of(run, demos), widgets.recorded_moments()
+    episodes = {str(i): moments[-1].rollout for i in range(4)}
     drive, canvas = widgets.Drive(run, seed), Canvas(width=384, height=384)
 
     def figures(i: int) -> dict[str, Callable[[], Figure]]:
@@ -71,6 +74,10 @@ def explorers(seed: int) -> dict[str, tuple[Draw, Draw]]:
             "residual layers": lambda: widgets.plot_layers(stack, flat[i], lambda chunk: chunk.view(W, 2), 1 + i % 3),
             "attention": lambda: widgets.plot_attention(weights, names, i % len(weights), i % weights.shape[1]),
             "drive": lambda: widgets.plot_drive(drive),
+            "k-means": lambda: widgets.plot_kmeans(flat[:, :2], stages, i % len(stages)),
+            "token to demonstrations": lambda: widgets.plot_snippets(snippets, snippets.pairs[i % 40], i % (W + 1)),
+            "side by side": lambda: widgets.plot_side_by_side(episodes, i % 60),
+            "watch it learn": lambda: widgets.plot_learning(moments, i % len(moments)),
         }
 
     def step(i: int) -> None:

@@ -282,7 +282,8 @@ def test_the_cockpit_shows_the_plan_and_looks_back(explorers: Any) -> None:
     cell = page.locator(".jp-Cell").nth(3)
     names = cell.locator("canvas").evaluate_all("all => all.map(canvas => canvas.getAttribute('aria-label'))")
     assert len(names) == 2 and all(names), "every canvas has a name"
-    assert all(cell.locator(".noUi-handle").evaluate_all("all => all.map(handle => handle.ariaLabel)"))
+    sliders = cell.locator(".noUi-handle").evaluate_all("all => all.map(handle => handle.getAttribute('aria-label'))")
+    assert sliders == ["look back", "temperature"]
     assert not cell.locator(".without-kernel").is_visible(), "one picture, while a kernel runs"
     drives = cell.get_by_role("button", name="let the policy drive")
     drives.click()

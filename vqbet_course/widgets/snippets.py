@@ -138,7 +138,7 @@ def snippet_explorer(snippets: Snippets) -> "VBox":
     first = next(iter(names))
     pair = choice("token pair", list(names), first)
     W = snippets.moves.chunks.shape[1]
-    moment = slider("moment", W)
+    moment = slider("actions", W)
     ahead = {"pair": list(names)[:8], "walked": [0], "moment": range(W + 1)}
     world = plot_snippets(snippets, snippets.pairs[0], 0).axes[0]
 
@@ -147,6 +147,6 @@ def snippet_explorer(snippets: Snippets) -> "VBox":
         places = np.array([snippets.pair_places[one].tolist() for one in snippets.pairs])
         pair.value = list(names)[int(np.linalg.norm(places - spot, axis=1).argmin())]
 
-    box = explorer(draw, ahead, pair=pair, walked=slider("walk to the next", WALK), moment=moment)
+    box = explorer(draw, ahead, pair=pair, walked=slider("walk", WALK), moment=moment)
     words = "Map of the latent space: click a pair to choose it"
     return played(clickable(box, choose, words), moment, interval=400, loop=True)
