@@ -85,12 +85,18 @@ def test_a_hand_takes_over_by_keyboard(run: Run, tmp_path: Path) -> None:
     assert "would choose" in words.value
 
 
-def test_a_new_view_draws_the_board_again(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reopened_page_has_the_board_below_its_empty_canvas(run: Run, tmp_path: Path) -> None:
     board = Cockpit(Drive(alone(run), 100_000), tmp_path / "mine", panel=False)
-    drawn: list[Any] = []
-    monkeypatch.setattr("vqbet_course.widgets.cockpit.draw_thought_on", lambda *what: drawn.append(what))
-    board.canvas._client_ready_callbacks()
-    assert len(drawn) == 1
+    still, canvas = board.board.children
+    assert canvas is board.canvas and still.layout.grid_area == canvas.layout.grid_area  # one lies on the other
+    before = still.value
+    board.drive.target = (300.0, 300.0)
+    board.drive.step()
+    board.show()
+    assert still.value == before, "while somebody drives, only the canvas is drawn"
+    board.release()
+    board.show()
+    assert still.value != before and "data:image/png" in still.value
 
 
 def test_every_control_and_canvas_has_a_name(run: Run, tmp_path: Path) -> None:

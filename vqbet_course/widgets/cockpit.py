@@ -324,9 +324,12 @@ class Cockpit(DriveBoard):
 
     def show(self, problem: str = "") -> None:
         """Draw the board with the plan, from time to time the panel, and say below how it goes, or the problem."""
-        busy = self.drive.target is not None or self.policy.value
         late = time.monotonic() - self.drawn_at > PANEL_S
-        self.redraw(problem, panel=late or not busy)
+        self.redraw(problem, panel=late or not self.busy)
+
+    def draw_into(self, ax: "Axes") -> None:
+        """Draw the board with the plan into axes."""
+        draw_plan(ax, self.thought)
 
     @property
     def thought(self) -> Thought:
@@ -342,6 +345,7 @@ class Cockpit(DriveBoard):
         thought = self.thought
         with hold_canvas():
             draw_thought_on(self.canvas, thought, self.drive.target)
+        self.draw_still()
         self.say(problem or f"{self.drive.describe()}; {thought.describe()}")
         if panel and self.panel is not None:
             with young_figures():
@@ -446,7 +450,7 @@ def cockpit_explorer(run: "Run", out: Path, seed: int = 0, panel: bool = True) -
     import ipywidgets
 
     board = Cockpit(Drive(alone(run), seed), out, panel)
-    shown = [board.canvas] if board.panel is None else [board.canvas, board.clicks]
+    shown = [board.board] if board.panel is None else [board.board, board.clicks]
     flow = ipywidgets.Layout(flex_flow="row wrap")
     parts = [ipywidgets.HBox(part, layout=flow) for part in (board.buttons, [board.back, board.temperature], shown)]
     box = ipywidgets.VBox([*parts, board.words])
