@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 import numpy as np
@@ -87,7 +87,7 @@ def record_training(seed: int, episodes: int) -> tuple[dict[str, Any], dict[str,
     setup = prepare(demos, config, augment=True)
     seen = []
     with run_randomness(seed):
-        network = build("vqbet", config)
+        network = cast(VQBeT, build("vqbet", config))
         for make, at in ((vqvae_stage, TOKENIZER), (policy_stage, POLICY)):
             moments = Moments(network, setup, at, episodes)
             run_stage(make(network, setup.windows, at[-1]), seed, hooks=[moments])
@@ -110,7 +110,8 @@ def record_policies(seed: int, minutes: float, starts: int) -> tuple[dict[str, A
     """Rollouts of each policy from the same starts: numbers of each policy, and {policy-environment seed: (T, 8)}."""
     every = load_demos(open_source("demo"))
     chosen: Demos = every.select(np.sort(np.random.default_rng(seed).permutation(len(every))[:120]))
-    numbers, arrays = [], {}
+    numbers: list[dict[str, Any]] = []
+    arrays: dict[str, np.ndarray] = {}
     for name in POLICIES:
         config = config_for(name, chosen)
         setup = prepare(chosen, config, augment=get_task("pusht").augmentable(chosen.contract))

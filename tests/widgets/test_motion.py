@@ -92,7 +92,7 @@ def test_the_arrows_are_the_residual(editor: Any) -> None:
     rvq(torch.randn(50, 8))
     rvq.eval()
     paths = widgets.plot_layers(rvq, chunk[0], lambda flat: flat.view(4, 2), 1).axes[0]
-    [arrows] = [part for part in paths.collections if hasattr(part, "U")]
+    arrows: Any = next(part for part in paths.collections if hasattr(part, "U"))
     left = (chunk - rvq.lookup(rvq(chunk).codes[:, :1])).view(4, 2)
     assert np.stack([arrows.U, arrows.V], 1) == pytest.approx(left.detach().numpy(), abs=1e-5)
 

@@ -44,9 +44,11 @@ def recorded_moments(name: str = "training") -> list[Moment]:
         Moment(
             one["stage"],
             one["step"],
-            *(arrays[f"{part}_{i}"] for part in ("decoded", "counts", "rollout")),
-            success=one["success_rate"],
-            error=one["error"],
+            arrays[f"decoded_{i}"],
+            arrays[f"counts_{i}"],
+            arrays[f"rollout_{i}"],
+            one["success_rate"],
+            one["error"],
         )
         for i, one in enumerate(about["moments"])
     ]

@@ -1,7 +1,7 @@
 """Token to demonstrations: a pair of codes on a map of the latent space, and the demonstrations that use it, in motion."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -139,7 +139,7 @@ def snippet_explorer(snippets: Snippets) -> "VBox":
     pair = choice("token pair", list(names), first)
     W = snippets.moves.chunks.shape[1]
     moment = slider("actions", W)
-    ahead = {"pair": list(names)[:8], "walked": [0], "moment": range(W + 1)}
+    ahead: dict[str, Any] = {"pair": list(names)[:8], "walked": [0], "moment": range(W + 1)}
     world = plot_snippets(snippets, snippets.pairs[0], 0).axes[0]
 
     def choose(x: float, y: float) -> None:
