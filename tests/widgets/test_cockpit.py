@@ -10,7 +10,7 @@ import pytest
 
 from vqbet_course import widgets
 from vqbet_course.training.runs import Run, load_run
-from vqbet_course.widgets.cockpit import STRIP, Cockpit, alone
+from vqbet_course.widgets.cockpit import STRIP, Cockpit, with_own_policy
 from vqbet_course.widgets.drive import Drive
 from vqbet_course.widgets.parts import canvases_of
 
@@ -22,7 +22,7 @@ def run() -> Run:
 
 @pytest.fixture(scope="module")
 def flown(run: Run) -> Drive:
-    return widgets.fly(Drive(alone(run), 100_000), 12)
+    return widgets.fly(Drive(with_own_policy(run), 100_000), 12)
 
 
 def test_a_step_shows_the_decision_that_was_executed(flown: Drive) -> None:
@@ -86,7 +86,7 @@ def test_a_hand_takes_over_by_keyboard(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_reopened_page_has_the_board_below_its_empty_canvas(run: Run, tmp_path: Path) -> None:
-    board = Cockpit(Drive(alone(run), 100_000), tmp_path / "mine", panel=False)
+    board = Cockpit(Drive(with_own_policy(run), 100_000), tmp_path / "mine", panel=False)
     still, canvas = board.board.children
     assert canvas is board.canvas and still.layout.grid_area == canvas.layout.grid_area  # one lies on the other
     before = still.value

@@ -425,7 +425,7 @@ def temperature_of(drive: Drive) -> float:
     return float(drive.run.policy.acting.temperature)
 
 
-def alone(run: "Run") -> "Run":
+def with_own_policy(run: "Run") -> "Run":
     """The run with a policy of its own, around the same network: another one's episode goes on beside it."""
     from vqbet_course.policy import VQBeTPolicy
 
@@ -449,7 +449,7 @@ def cockpit_explorer(run: "Run", out: Path, seed: int = 0, panel: bool = True) -
     """
     import ipywidgets
 
-    board = Cockpit(Drive(alone(run), seed), out, panel)
+    board = Cockpit(Drive(with_own_policy(run), seed), out, panel)
     shown = [board.board] if board.panel is None else [board.board, board.clicks]
     flow = ipywidgets.Layout(flex_flow="row wrap")
     parts = [ipywidgets.HBox(part, layout=flow) for part in (board.buttons, [board.back, board.temperature], shown)]
@@ -463,7 +463,7 @@ def cockpit_explorer(run: "Run", out: Path, seed: int = 0, panel: bool = True) -
 
     @cache
     def flown() -> Drive:
-        return fly(Drive(alone(run), seed), board.drive.task.horizon)
+        return fly(Drive(with_own_policy(run), seed), board.drive.task.horizon)
 
     steps = range(board.drive.task.horizon + 1)
     if os.environ.get(SWITCH):

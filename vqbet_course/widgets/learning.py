@@ -91,11 +91,11 @@ def plot_learning(moments: "list[Moment]", number: int) -> "Figure":
     )
     draw_step(board, now.rollout, len(now.rollout) - 1)
     board.set_title(f"a rollout, at its end: {now.rollout[-1, 7]:.2f}")
-    draw_progress(figure.add_subplot(grid[1, :]), moments, number)
+    draw_success(figure.add_subplot(grid[1, :]), moments, number)
     return figure
 
 
-def draw_progress(ax: Any, moments: "list[Moment]", number: int) -> None:
+def draw_success(ax: Any, moments: "list[Moment]", number: int) -> None:
     """The success of all moments, with a line at one of them."""
     ax.plot([moment.success for moment in moments], "o-", color=GOAL)
     ax.axvline(number, color="black", linewidth=1)
