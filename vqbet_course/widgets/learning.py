@@ -1,6 +1,7 @@
 """Watch it learn: the codes, their use, and a rollout at some moments of a training."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,7 +82,7 @@ def plot_learning(moments: "list[Moment]", number: int) -> "Figure":
         xlabel="right (px)",
         title=f"chunks of all pairs: {now.error:.0f} px off",
     )
-    codes.set(xticks=(-50, 0, 50), yticks=(-50, 0, 50))
+    codes.set(xticks=(-50, 50), yticks=(-50, 50))
     draw_pairs(pairs, torch.from_numpy(now.counts))
     pairs.set(
         xticks=(0, len(now.counts) - 1),
@@ -108,6 +109,7 @@ def learning_explorer(moments: "list[Moment]") -> "VBox":
     """A slider over the moments of a training and a button that plays; below, `plot_learning`."""
     names = {moment.name: number for number, moment in enumerate(moments)}
 
+    @cache
     def draw(moment: str) -> str:
         return as_image(plot_learning(moments, names[moment]), f"The training at {moment}")
 
