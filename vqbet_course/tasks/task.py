@@ -59,13 +59,15 @@ class Demonstrator(Protocol):
 class Task:
     """One world: what is special about it, each with a default, so that a task is its contract and its environment.
 
-    name: as on the command line; title: as in a text; instruction: what a demonstrator is told to do;
+    name: as on the command line; family: what the names of many tasks begin with that are alike and listed together;
+    title: as in a text; instruction: what a demonstrator is told to do;
     contract: what is observed, done and counted as success;
     data: the SOURCE of its demonstrations, None without; laptop: changes to `VQBeTConfig.laptop`;
     progress_key: the entry of `info` that says how much is achieved (0..1); without it, 1 for success;
     progress_name: the progress in a word, as in "max coverage"; result files keep it under `coverage` for every task;
     success_progress: the progress above which an episode is won, which counts as reward 1;
     frame_size: (height, width, 3) of what `draw` draws, None where it draws nothing;
+    steps_per_frame: steps from one frame of a rollout's video to the next;
     cameras: the images that its environment can observe, instead of numbers or beside them (`with_cameras`);
     perturbations: {name: Kind} beside those that fit every environment;
     failure_rules: {label: rule} tried before the general ones (`evaluation.failures`);
@@ -79,6 +81,7 @@ class Task:
     """
 
     name: str
+    family: str = ""
     title: str
     instruction: str = UNSTATED
     contract: TaskContract
@@ -88,6 +91,7 @@ class Task:
     progress_name: str = "progress"
     success_progress: float = 1.0
     frame_size: tuple[int, int, int] | None = None
+    steps_per_frame: int = 1
     cameras: tuple[str, ...] = ()
     perturbations: Mapping[str, Kind] = {}
     failure_rules: Mapping[str, Callable[..., str | None]] = {}
@@ -126,6 +130,11 @@ class Task:
     def horizon(self) -> int:
         """Steps of an episode at most."""
         return self.contract.horizon
+
+    def cannot_render(self) -> str:
+        """Why its environments cannot be rendered on this machine, and what to do, in one line; empty where they can, or
+        never can."""
+        return ""
 
     def success(self, info: Mapping[str, Any]) -> bool:
         """Whether a step's `info` says that the episode is won."""
