@@ -14,9 +14,9 @@ from vqbet_course.datasets.source import Episode, Source
 from vqbet_course.tasks.metaworld.contract import METAWORLD, OBJECTS, STATE, number_names
 from vqbet_course.tasks.metaworld.environment import MetaWorldEnv
 
-NOISE = 0.2  # cm a step: how far the hand is shaken while the true action is written down
+NOISE = 0.1  # cm a step: how far the hand is shaken while the true action is written down
 PUSH_EVERY, PUSH_STEPS = 40, 6  # it is also pushed: how seldom, and for how many steps
-PUSH = 4.0  # so many times as far as it is shaken
+PUSH = 8.0  # so many times as far as it is shaken
 AFTER = 8  # steps that an episode goes on after success
 GIVE_UP = 400  # steps
 
