@@ -42,8 +42,8 @@ test: $(READY) ## all tests but the slow ones: units, package and lessons in ste
 test-slow: $(READY) ## the slow tests that make test leaves out
 	@$(PYTEST) --dist loadfile -m slow $(ARGS)
 
-test-browser: $(READY) ## the lessons and explorers in a real Chromium, which must be installed
-	@VQBET_BROWSER=required $(BIN)/python -m pytest tests/course/test_browser.py $(ARGS)
+test-browser: $(READY) ## lessons, explorers and pages in a real Chromium, which must be installed
+	@VQBET_BROWSER=required $(BIN)/python -m pytest $$(grep -l skip_without_chromium tests/course/*.py) $(ARGS)
 
 jupyter: $(READY) ## open the lessons in JupyterLab (ARGS="--no-browser --port 8888")
 	@$(BIN)/python -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/nbs/index.ipynb \

@@ -44,7 +44,9 @@ setup(
     package_data={"vqbet_course": ["py.typed", "data/**", "templates/**"]},
     cmdclass={"build_py": BuildWithLessons},
     install_requires=settings["requirements"].split(),
-    extras_require={name: settings[f"{name}_requirements"].split() for name in ("dev", "arms", "umi", "ros", "tensorboard")},
+    extras_require={
+        name: settings[f"{name}_requirements"].split() for name in ("dev", "arms", "umi", "ros", "tensorboard")
+    },
     entry_points={
         "console_scripts": settings["console_scripts"].split(),
         "nbdev": ["vqbet_course=vqbet_course._modidx:d"],

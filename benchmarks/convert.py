@@ -9,9 +9,6 @@ The same frames, each written once by either, in one run; `--images` makes them:
 the states of SOURCE. Times are CPU seconds of this process and its threads. Writes results/NAME.json.
 """
 
-import itertools
-import json
-import re
 import sys
 import tempfile
 import time
@@ -23,7 +20,9 @@ from pathlib import Path
 import click
 import numpy as np
 
+from vqbet_course.core.io import write_json
 from vqbet_course.core.records import made_by
+from vqbet_course.datasets.choice import height_and_width, only_episodes
 from vqbet_course.datasets.source import Episode, Source
 from vqbet_course.datasets.writer import write_dataset
 from vqbet_course.tasks import open_source
@@ -35,8 +34,10 @@ def write_with_lerobot(source: Source, out: Path, videos: bool) -> None:
     """The same by LeRobot's own class, frame by frame, as its documentation does."""
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
-    first = next(source.episodes()).numbers
-    features = {name: {"dtype": "float32", "shape": values.shape[1:], "names": None} for name, values in first.items()}
+    numbers = source.first.numbers
+    features = {
+        name: {"dtype": "float32", "shape": values.shape[1:], "names": None} for name, values in numbers.items()
+    }
     for name, size in source.image_sizes.items():
         names = ["height", "width", "channels"]
         features[name] = {"dtype": "video" if videos else "image", "shape": size, "names": names}
@@ -67,7 +68,7 @@ def with_cameras(source: Source, cameras: int, height: int, width: int) -> Sourc
     names = [f"observation.images.camera_{i}" for i in range(cameras)]
 
     def read(start: int) -> Iterator[Episode]:
-        for number, episode in zip(itertools.count(start), source.read(start)):
+        for number, episode in enumerate(source.read(start), start):
             frames = {
                 name: partial(moving_square, height, width, len(episode), 100 * number + i)
                 for i, name in enumerate(names)
@@ -95,13 +96,12 @@ def main(data: str, images: str | None, videos: bool, episodes: int | None, name
 
     source = open_source(data)
     if episodes is not None:
-        whole = source.read
-        first = min(episodes, source.n_episodes)
-        source = replace(source, n_episodes=first, read=lambda i: itertools.islice(whole(i), first - i))
+        source = only_episodes(source, range(min(episodes, source.n_episodes)))
     if images is not None:
-        if not re.fullmatch(r"\d+x\d+x\d+", images):
+        cameras, _, size = images.partition("x")
+        if not cameras.isdecimal() or (shape := height_and_width(size)) is None:
             raise click.UsageError(f"--images {images}: give cameras x height x width, like 2x120x160")
-        source = with_cameras(source, *map(int, images.split("x")))
+        source = with_cameras(source, int(cameras), *shape)
     ours = cpu_seconds(lambda source, out: write_dataset(source, out, quiet=True, videos=videos), source)
     theirs = cpu_seconds(lambda source, out: write_with_lerobot(source, out, videos), source)
     result = {
@@ -114,7 +114,7 @@ def main(data: str, images: str | None, videos: bool, episodes: int | None, name
         "cpu_seconds": {"ours": ours, "lerobot": theirs},
         "ratio": ours / theirs,
     }
-    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    write_json(RESULTS / f"{name}.json", result)
     print(
         f"{source.n_episodes} episodes: ours {ours:.1f} s, LeRobot's writer {theirs:.1f} s, ratio {ours / theirs:.2f}"
     )

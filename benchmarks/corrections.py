@@ -24,8 +24,9 @@ import click
 import numpy as np
 import torch
 
+from vqbet_course.core.configuration import LAPTOP
 from vqbet_course.core.io import read_json, write_json
-from vqbet_course.core.records import made_by
+from vqbet_course.core.records import check_made_with, made_by
 from vqbet_course.corrections import Columns
 from vqbet_course.datasets.splits import Split
 from vqbet_course.demos import Demos, make_windows
@@ -163,13 +164,15 @@ def key(part: Part) -> tuple[int, str, int]:
 def main(seeds: str, out: Path) -> None:
     torch.set_num_threads(1)
     command = " ".join(["python", *sys.argv])
-    parts = json.loads(RESULT.read_text())["parts"] if RESULT.exists() else []
     settings = {
         "demos": DEMOS,
         "episodes": EPISODES,
         "steps": [FIRST_STEPS, MORE_STEPS],
-        "config": CHANGES,
+        "config": json.loads(json.dumps(LAPTOP | CHANGES)),
     }
+    kept = read_json(RESULT, dict) if RESULT.exists() else {"parts": [], "settings": settings}
+    check_made_with(RESULT, kept["settings"], settings)
+    parts = kept["parts"]
     numbers = [int(seed) for seed in seeds.split(",")]
     made = {"schema": SCHEMA, "command": command, "seeds": numbers, "settings": settings, "made_by": made_by()}
     for part in missing_parts(numbers, out, set(map(key, parts))):

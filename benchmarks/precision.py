@@ -7,6 +7,7 @@ success and reward on environment seeds from 200000 on, in four ways to act. Wri
 training; what is there is not trained again.
 """
 
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -79,8 +80,9 @@ def main(data: str, steps: int, seeds: str, episodes: int) -> None:
     for seed in numbers:
         job = jobs_of(["vqbet"], [seed], demos, settings)[0]
         config = config_for("vqbet", job.demos, **laptop_changes(job.demos))
+        as_json = json.loads(json.dumps(config.to_dict()))
         for precision in ("float32", "bfloat16"):
-            key = {"seed": seed, "precision": precision, "steps": steps, "episodes": episodes}
+            key = {"seed": seed, "precision": precision, "steps": steps, "episodes": episodes, "config": as_json}
             if any(row.items() >= key.items() for row in rows):
                 continue
             setup = prepare(job.demos, config, augment=True).on(Computing("cpu", precision))

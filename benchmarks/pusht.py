@@ -1,7 +1,7 @@
 """How good is VQ-BeT after some minutes on a laptop? Train on a SOURCE with several seeds, evaluate, keep run.json.
 
-    python benchmarks/pusht.py --data demo --name demo --steps 6000
-    python benchmarks/pusht.py --data pusht_human_lowdim.npz --name human --minutes 15
+    python benchmarks/pusht.py --data demo --name demo --steps 28000
+    python benchmarks/pusht.py --data pusht_human_lowdim.npz --name human --steps 28000
 
 Each seed is two commands that anyone can type, `vqbet-course train` and `vqbet-course eval` (50 episodes from
 environment seed 100000); what the second writes, with both commands, goes to results/pusht_NAME_seedK.json. A seed

@@ -21,7 +21,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from ipycanvas import Canvas
+from ipycanvas import Canvas, hold_canvas
 from matplotlib.figure import Figure
 
 from vqbet_course import widgets
@@ -33,7 +33,7 @@ from vqbet_course.residual_vq import ResidualVQ
 from vqbet_course.tasks import open_source
 from vqbet_course.tokens import kmeans, nearest_code
 from vqbet_course.training.runs import load_run
-from vqbet_course.widgets.drive import draw_drive
+from vqbet_course.widgets.drive import draw_board_on
 from vqbet_course.widgets.parts import DPI, young_figures
 
 RESULT = Path(__file__).parent / "results" / "redraw.json"
@@ -53,7 +53,7 @@ def explorers(seed: int) -> dict[str, tuple[Draw, Draw]]:
     stack = ResidualVQ(3, K, flat.shape[1])
     stack(flat)
     seen = {name: torch.from_numpy(values) for name, values in demos.select([3]).observation.items()}
-    mind = widgets.mind_of(run, seen)
+    flown = widgets.fly(widgets.Drive(load_run("shipped"), seed), 60)
     window = {name: run.normalizer.normalize(name, values)[10:12][None] for name, values in seen.items()}
     with torch.no_grad():
         network = run.policy.eval().network
@@ -67,7 +67,7 @@ def explorers(seed: int) -> dict[str, tuple[Draw, Draw]]:
             "token usage": lambda: widgets.plot_token_usage(codebooks[i % 3].view(-1, W, 2), tokens[i % 3]),
             "code pairs": lambda: widgets.plot_pair_usage(moves.codes[: 100 + i], K),
             "token to motion": lambda: widgets.plot_move(moves, i % K, i // K % K),
-            "play": lambda: widgets.plot_decision(mind, i % len(mind.pusher), (0.1, 1.0)[i % 2]),
+            "cockpit": lambda: widgets.plot_panel(widgets.think(flown, i % len(flown.steps), (0.1, 1.0)[i % 2])),
             "residual layers": lambda: widgets.plot_layers(stack, flat[i], lambda chunk: chunk.view(W, 2), 1 + i % 3),
             "attention": lambda: widgets.plot_attention(weights, names, i % len(weights), i % weights.shape[1]),
             "drive": lambda: widgets.plot_drive(drive),
@@ -75,7 +75,8 @@ def explorers(seed: int) -> dict[str, tuple[Draw, Draw]]:
 
     def step(i: int) -> None:
         drive.step()
-        draw_drive(canvas, drive)
+        with hold_canvas():
+            draw_board_on(canvas, drive.scene)
 
     def pair(name: str) -> tuple[Draw, Draw]:
         def ours(i: int) -> None:

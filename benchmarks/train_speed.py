@@ -64,9 +64,8 @@ class PlainWindows(Dataset):
         self.action = normalizer.normalize("action", torch.from_numpy(demos.action))
         self.episode = np.repeat(np.arange(len(demos)), np.diff(demos.episode_ends, prepend=0))
         self.starts, self.ends, self.config = demos.episode_starts, demos.episode_ends, config
-        reach = max(1, config.n_queries - config.n_obs_steps + config.action_chunk_size)
         self.frames = np.concatenate(
-            [np.arange(start, end - reach + 1) for start, end in zip(self.starts, self.ends, strict=True)]
+            [np.arange(start, end - config.window_reach + 1) for start, end in zip(self.starts, self.ends, strict=True)]
         )
 
     def __len__(self) -> int:

@@ -28,7 +28,7 @@ from vqbet_course.core.budget import Budget
 from vqbet_course.core.configuration import ActingConfig, VQBeTConfig
 from vqbet_course.core.executor import completed, processes
 from vqbet_course.core.io import read_json, write_json
-from vqbet_course.core.records import made_by
+from vqbet_course.core.records import check_made_with, made_by
 from vqbet_course.demos import Demos, load_demos
 from vqbet_course.experiments.panel import (
     POLICIES,
@@ -101,7 +101,7 @@ ACTING: dict[str, list[tuple[int, float | None]]] = {
     "act": [(n, None) for n in (1, 2, 4, 8, 12, 16)],
     "diffusion": [(n, None) for n in (2, 4, 6, 8, 12, 15)],
     "flow": [(n, None) for n in (1, 2, 4, 8, 12, 16)],
-    "vqbet": [(n, temperature) for temperature in (0.3, 1.0) for n in (1, 2, 4)],
+    "vqbet": [(n, temperature) for n in (1, 4) for temperature in (0.2, 0.4, 1.0)],
 }
 """Six ways to act for each policy: actions executed per decision, and the temperature of those that draw codes."""
 
@@ -269,6 +269,11 @@ def search(trials: Sequence[Trial], data: str, jobs: int, seconds: float, episod
     job = jobs_of(["vqbet"], [SEED], load_demos(open_source(data)), settings)[0]
     command = " ".join(["python", "benchmarks/tuning.py", *sys.argv[1:]]).replace(data, Path(data).name)
     with processes(jobs) as pool:
+        for trial in (trial for trial in trials if trial.path.exists()):
+            kept = read_json(trial.path, dict)
+            check_made_with(
+                trial.path, kept, {"config": config_of(trial, job.demos).to_dict(), "augment": trial.augment}
+            )
         missing = [trial for trial in trials if not trial.path.exists()]
         calls = ((trial, (trial, job.demos, job.held_out, seconds, episodes)) for trial in missing)
         for trial, future in completed(pool, run_trial, calls):

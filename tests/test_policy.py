@@ -251,6 +251,19 @@ def test_the_offset_is_trained_on_the_code_that_was_asked_for(offset_code: str, 
     assert (parts["offset_loss"] < 1e-6) == perfect  # without offset, true codes decode to the very chunks
 
 
+def test_teacher_forcing_tells_the_true_first_code_and_needs_no_temperature() -> None:
+    told, losses = [], []
+    for temperature in (0.1, 10.0):
+        changes = {"bet_softmax_temperature": temperature, "offset_code": "ground_truth", "dropout": 0.0}
+        torch.manual_seed(0)
+        network = make_policy(sequentially_select=True, teacher_forcing=True, **changes).network
+        network.code_predictor.later.register_forward_hook(lambda _, given, out: told.append(given[0]))
+        observation, chunks, codes = batch(network)
+        losses.append(network.loss(observation, chunks, codes)[0])
+        assert torch.equal(told[-1][:, -network.config.vqvae_n_embed :].argmax(1), codes.flatten(0, 1)[:, 0])
+    assert torch.equal(losses[0], losses[1])
+
+
 def test_stage_two_trains_everything_but_the_tokenizer() -> None:
     network = make_policy(n_action_pred_token=3).network
     network.loss(*batch(network))[0].backward()

@@ -446,7 +446,7 @@ def compare(policies: str, seeds: str, jobs: int, dask: str | None, out: Path, *
 @DATA
 @SEEDS
 @click.option("--minutes", type=float, help="What each run may train, at most 3.")
-@click.option("--steps", type=int, help="Train each for this many steps.  [default: 10000]")
+@click.option("--steps", type=int, help="Train each for this many steps.  [default: 5000]")
 @click.option("--episodes", type=int, default=50, show_default=True, help="Episodes of each run.")
 @click.option(
     "--out",
@@ -694,8 +694,7 @@ def gradebook(
     if grade_column and not worksheet:
         raise BadInput("--grade-column names a column of --worksheet; give that, too")
     rows, rule = books.existing(grades), books.Rules(**rules)
-    entries = books.book(rows, rule)
-    entries = entries if lab is None else books.of_lab(entries, lab)
+    entries = books.book(rows, rule, lab)
     if kind == "json":
         labs = {entry["lab"] for entry in entries}
         exercises = [e for e in books.item_statistics(books.counted_rows(rows, rule)) if e["lab"] in labs]

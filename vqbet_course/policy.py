@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .core.configuration import ActingConfig, VQBeTConfig, acting_rules, check_rules
 from .core.frames import AbsoluteFrame, Decision, StateFrame
 from .gpt import GPT
-from .heads import CodePredictor, OffsetHead, draw_uniform, focal_loss
+from .heads import CodePredictor, OffsetHead, draw_uniform, focal_loss, sample_codes
 from .vqvae import ActionVQVAE
 
 # %% ../nbs/06_policy.ipynb #9c1c0bad
@@ -64,8 +64,11 @@ def stage2_loss(c: VQBeTConfig, logits: Tensor, codes: Tensor, predicted: Tensor
     """Focal loss on the codes + weighted L1 of the corrected chunk (VQ-BeT paper, eq. 5-7).
 
     Args: logits (N, G, K) and true codes (N, G); predicted and true chunks (N, W, A).
-    Returns the loss () and its parts, detached: `code_loss` (), both terms with their weights; `offset_loss` (), without;
-    `primary_accuracy` (), the share of rows whose most likely first code is the true one.
+    Three fields of c weigh the terms: `primary_code_loss_weight` the first layer's focal
+    loss, `secondary_code_loss_weight` the sum of the others', `offset_loss_weight` the L1.
+    Returns the loss () and its parts, detached: `code_loss` (), the focal losses with
+    their weights; `offset_loss` (), without its weight; `primary_accuracy` (), the share
+    of rows whose most likely first code is the true one.
     """
     per_layer = [focal_loss(logits[:, g], codes[:, g]) for g in range(c.vqvae_n_layers)]
     code_loss = c.primary_code_loss_weight * per_layer[0] + c.secondary_code_loss_weight * sum(per_layer[1:])
@@ -88,9 +91,8 @@ class VQBeT(nn.Module):
     """Observation tokens, and action queries if any -> GPT -> codes + offset -> chunk.
 
     VQ-BeT paper, figure 2. It reads and writes normalised numbers. Args: encoder,
-    {name: (B, T, ...)} -> tokens (B, T, n, gpt_input_dim); goal_encoder, the same ->
-    tokens in front (B, n_goals, gpt_input_dim), None: no goals; frame, in which it sees
-    and decides, by default that of the configuration's absolute or relative actions.
+    {name: (B, T, ...)} -> tokens (B, T, n, gpt_input_dim); goal_encoder, the same -> goal
+    tokens in front, None: no goals; frame, in which it sees and decides, else the config's.
     """
 
     def __init__(self, config: VQBeTConfig, encoder: nn.Module,
@@ -144,7 +146,11 @@ class VQBeT(nn.Module):
         c, features = self.config, self.features(observation).flatten(0, 1)
         chunks, codes = chunks.flatten(0, 1), codes.flatten(0, 1)
         uniform = torch.rand(codes.shape).to(features.device)  # the same on every device
-        logits, sampled = self.code_predictor(features, uniform, c.bet_softmax_temperature)
+        if c.teacher_forcing:
+            logits = self.code_predictor.logits_given(features, codes[:, 0])
+            sampled = sample_codes(logits, c.bet_softmax_temperature, uniform)
+        else:
+            logits, sampled = self.code_predictor(features, uniform, c.bet_softmax_temperature)
         corrects = codes if c.offset_code == "ground_truth" else sampled
         decoded, offset = self.chunk_of(features, corrects)
         return stage2_loss(c, logits, codes, decoded + offset, chunks)

@@ -34,7 +34,7 @@ def test_units_are_those_of_features_and_of_single_numbers() -> None:
     assert with_stated({}, SIZES, {"action": ["pan"]}, ["pan=deg"]) == {"action": "deg,unstated,unstated"}
     with pytest.raises(BadInput, match="--unit action=rad: .* of action is in deg already"):
         with_stated({"action": "deg"}, SIZES, NAMES, ["action=rad"])
-    again = {name: "deg,deg,%" for name in SIZES}
+    again = dict.fromkeys(SIZES, "deg,deg,%")
     assert with_stated(again, SIZES, NAMES, stated) == again  # the same said twice is no conflict
     assert spelled("degrees,deg") == "deg"
     assert of_each("deg,deg,%", 3) == ["deg", "deg", "%"] and of_each("deg", 2) == ["deg", "deg"]

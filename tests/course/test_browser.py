@@ -16,13 +16,12 @@ from typing import Any
 
 import nbformat
 import pytest
-from conftest import REPO
+from conftest import REPO, skip_without_chromium
 
 from vqbet_course.course.lesson_page import as_html
 from vqbet_course.course.runner import lesson_environment
 from vqbet_course.widgets.frames import FrameControl, frames_html
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 SHOTS = REPO / "_runs" / "browser"
 WAIT_MS = 300_000  # patience for a busy machine
@@ -56,9 +55,7 @@ widgets.decision_explorer(widgets.mind_of(run, seen), step=20, temperature=1.0)"
 ]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-
-if CHROMIUM is None and os.environ.get("VQBET_BROWSER") != "required":
-    pytest.skip("no Chromium here: install it (Debian: apt-get install chromium)", allow_module_level=True)
+skip_without_chromium()
 
 
 @pytest.fixture(scope="module")
@@ -109,16 +106,6 @@ def wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
         except OSError:
             time.sleep(0.5)
     raise AssertionError(f"JupyterLab did not start\n{log.read_text()[-3000:]}")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 def opened(browser: Any, url: str, name: str) -> Any:

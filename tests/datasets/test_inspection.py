@@ -5,12 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from sources import MAKERS, npz, states
 
 from vqbet_course import cli
 from vqbet_course.core.configuration import VQBeTConfig
+from vqbet_course.core.errors import BadInput
+from vqbet_course.datasets.choice import Choice
 from vqbet_course.datasets.inspection import inspect_source, longest_run, plot, table_of
 from vqbet_course.datasets.readers import with_units
 from vqbet_course.demos import Normalizer, load_demos, make_windows
@@ -140,3 +143,67 @@ def test_what_cannot_be_used_is_dropped_by_one_command(tmp_path: Path) -> None:
     table = table_of(inspect_source(open_source(str(tmp_path / "walk.npz"), task="none"), quiet=True).report)
     assert "episode 2: 2 frames, too few for a window" in table
     assert table.endswith("vqbet-course demos convert ... --drop-episodes 1,2")
+
+
+def unequal(path: Path, *shapes: tuple[int, int]) -> Path:
+    """Demonstrations in an HDF5 file of robomimic, with 20 states and actions of these shapes."""
+    with h5py.File(path, "w") as file:
+        file.create_group("data").attrs["env_args"] = json.dumps({"env_name": "Lift"})
+        for number, shape in enumerate(shapes):
+            file[f"data/demo_{number}/actions"] = np.random.default_rng(number).normal(size=shape)
+            file[f"data/demo_{number}/obs/eef_pos"] = np.zeros((20, 3))
+    return path
+
+
+@pytest.mark.parametrize("spoiled", [0, 1])
+def test_an_episode_whose_features_differ_in_rows_or_width_is_listed(spoiled: int, tmp_path: Path) -> None:
+    shapes = [(20, 7), (20, 7), (20, 7), (20, 14)]
+    shapes[spoiled] = (19, 7)
+    inspection = inspect_source(open_source(str(unequal(tmp_path / "lift.hdf5", *shapes))), SMALL, quiet=True)
+    assert inspection.report["episodes"] == 4 and inspection.report["unusable"] == [spoiled, 3]
+    reasons = {outlier["episode"]: outlier["reason"] for outlier in inspection.report["outliers"]}
+    assert "expected (19, size)" in reasons[spoiled] and "14 numbers a frame, elsewhere 7" in reasons[3]
+    plot(inspection, tmp_path / "plot.png")
+
+
+def test_a_source_without_any_usable_episode_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"no episode can be used; 0 for one: .* expected \(19, size\)"):
+        inspect_source(open_source(str(unequal(tmp_path / "lift.hdf5", (19, 7)))), quiet=True)
+
+
+def test_each_number_is_judged_by_the_scale_of_its_own_unit(tmp_path: Path) -> None:
+    degrees, metres = np.linspace(-90, 90, 60), np.linspace(0.0, 0.05, 60)
+    state = np.column_stack([degrees, degrees / 1e6, metres])
+    np.savez(tmp_path / "raw.npz", state=state, action=state, episode_ends=[30, 60])
+    names = {"observation.state": ["pan", "still", "reach"], "action": ["pan", "still", "reach"]}
+    source = replace(open_source(str(tmp_path / "raw.npz"), 10), names=names)
+    source = with_units(source, ["observation.state=deg", "action=deg"])
+    source = replace(source, units=dict.fromkeys(names, "deg,deg,m"))
+    report = inspect_source(source, quiet=True).report
+    varies = [row["varies"] for row in report["features"]["observation.state"]["numbers"]]
+    assert varies == ["varies", "hardly varies", "varies"]
+    (line,) = (line for line in table_of(report).splitlines() if line.startswith("observation.state "))
+    assert line.split() == ["observation.state", "3", "mixed_units", "0"]  # no range across units
+
+
+def test_a_jump_is_one_in_its_own_unit(tmp_path: Path) -> None:
+    """A gripper that jumps by 0.04 m beside joints that move by degrees."""
+    t = np.tile(np.arange(40), 6)
+    state = np.column_stack([30 * np.sin(t / 10), 0.01 + 0.0001 * np.sin(t / 10)])
+    state[100:120, 1] += 0.04
+    np.savez(tmp_path / "raw.npz", state=state, action=state, episode_ends=40 * np.arange(1, 7))
+    source = replace(open_source(str(tmp_path / "raw.npz"), 10), units={"observation.state": "deg,m"})
+    (jump,) = (o for o in inspect_source(source, quiet=True).report["outliers"] if o["reason"].startswith("jump"))
+    assert jump["episode"] == 2 and "0.04 m at once in row 20" in jump["reason"]
+
+
+def test_episodes_have_the_numbers_that_options_take(tmp_path: Path) -> None:
+    arrays = walk(tmp_path, 5)
+    arrays["state"][60 * 3 + 7, 0] = np.nan
+    arrays["state"][60 * 4 + 10 : 60 * 4 + 50] = arrays["state"][60 * 4 + 10]
+    np.savez(tmp_path / "walk.npz", **arrays)  # type: ignore[arg-type]
+    source = open_source(str(tmp_path / "walk.npz"), task="none", choice=Choice(drop_episodes=frozenset({0, 1})))
+    inspection = inspect_source(source, quiet=True)
+    assert [outlier["episode"] for outlier in inspection.report["outliers"]] == [3, 4]
+    assert [*inspection.states] == [2, 3, 4] and inspection.report["unusable"] == [0, 1, 3]
+    assert "  episode 3: 1 rows with missing values" in table_of(inspection.report)

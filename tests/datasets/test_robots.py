@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -39,7 +40,7 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets.choice import Choice, choice_of, joined
 from vqbet_course.datasets.inspection import inspect_source
 from vqbet_course.datasets.readers import ros2_bag
-from vqbet_course.datasets.source import Source
+from vqbet_course.datasets.source import BadEpisode, Source
 from vqbet_course.datasets.splits import read_split
 from vqbet_course.datasets.writer import write_dataset
 from vqbet_course.demos import load_demos
@@ -390,7 +391,7 @@ def test_a_bad_episode_can_be_dropped(tmp_path: Path, capsys: pytest.CaptureFixt
     action[7] = np.nan
     path, _ = npz(tmp_path, state=some_numbers(3, 0), action=action)
     line = refused(capsys, tmp_path / "out", str(path), "--fps", "10")
-    assert line.endswith("vqbet-course demos convert ... --drop-episodes 1")
+    assert line.endswith("vqbet-course demos convert ... --drop-episodes 1, or repair it")
     kept = open_source(str(path), 10, choice=Choice(drop_episodes=frozenset({1})))
     assert np.array_equal(numbers(kept, "action"), action[:6])
     assert "has no episode 5" in refused(capsys, tmp_path / "out", str(path), "--fps", "10", "--drop-episodes", "5")
@@ -405,8 +406,8 @@ def test_the_command_that_drops_names_what_was_dropped_before(
     path = tmp_path / "raw.npz"
     np.savez(path, state=np.ones((48, 3)), action=action, episode_ends=[12, 24, 36, 48])
     asked = [str(path), "--fps", "10"]
-    assert refused(capsys, tmp_path / "out", *asked).endswith("--drop-episodes 1")
-    assert refused(capsys, tmp_path / "out", *asked, "--drop-episodes", "1").endswith("--drop-episodes 1,3")
+    assert "--drop-episodes 1, or" in refused(capsys, tmp_path / "out", *asked)
+    assert "--drop-episodes 1,3, or" in refused(capsys, tmp_path / "out", *asked, "--drop-episodes", "1")
     assert cli.main(["demos", "inspect", str(path), "--drop-episodes", "1"]) == 0
     assert "convert ... --drop-episodes 1,3" in capsys.readouterr().out
     assert cli.main(["demos", "convert", *asked, "--drop-episodes", "1,3", "--out", str(tmp_path / "out")]) == 0
@@ -421,6 +422,31 @@ def test_what_cannot_be_read_can_be_dropped(tmp_path: Path) -> None:
     assert "vqbet-course demos convert ... --drop-episodes 2" in said
     kept = open_source(str(tmp_path / "raw"), choice=Choice(drop_episodes=frozenset({2})))
     assert len(list(kept.sound_episodes())) == 3
+
+
+@pytest.mark.parametrize("option", [[], ["--drop-episodes", "0"]])
+def test_images_that_cannot_be_used_name_the_episode_to_drop(
+    option: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, _ = csv_folder(tmp_path)
+    shutil.copytree(path / "episode_001", path / "episode_002")
+    (path / "episode_002" / "wrist" / "3.png").unlink()
+    dropped = ",".join([*option[1:], "2"])
+    line = refused(capsys, tmp_path / "out", str(path), *option)
+    assert "only 3 images for 4 rows; leave" in line and line.endswith(f"--drop-episodes {dropped}")
+    if not option:  # train decodes them elsewhere
+        with pytest.raises(BadInput, match="only 3 images for 4 rows; .* --drop-episodes 2$"):
+            load_demos(open_source(str(path)), ["observation.images.wrist"]).observation[
+                "observation.images.wrist"
+            ].fill()
+
+
+def test_what_is_said_of_a_bad_episode_survives_a_process() -> None:
+    error = BadEpisode("raw.npz, episode 3", "a is not finite", "or repair it", 5, 7)
+    said = "raw.npz, episode 3, row 5: a is not finite; leave the episode out with: "
+    said += "vqbet-course demos convert ... --drop-episodes 7, or repair it"
+    assert str(error) == str(pickle.loads(pickle.dumps(error))) == said
+    assert error.reason == "row 5: a is not finite"
 
 
 def test_an_episode_that_was_removed_by_hand_can_be_passed_over(tmp_path: Path) -> None:

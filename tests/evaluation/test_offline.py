@@ -11,7 +11,7 @@ from vqbet_course import cli
 from vqbet_course.core.specs import Contract, Field
 from vqbet_course.datasets.readers import DEMO_FOLDER
 from vqbet_course.datasets.splits import same_source
-from vqbet_course.evaluation.held_out import Decisions, unit_remedy
+from vqbet_course.evaluation.held_out import Decisions, difference_with_remedy
 from vqbet_course.evaluation.offline import against_baselines, decided_codes, errors_of, means_in_words, roughness
 
 
@@ -59,7 +59,7 @@ def test_held_out_episodes_are_compared_in_their_own_unit(arm: Path, capsys: pyt
     said, result = capsys.readouterr().out, json.loads((arm / "run" / "eval" / "offline" / "offline.json").read_text())
     trained = json.loads((arm / "split.json").read_text())["train"]
     assert result["episodes"] == [e for e in range(6) if e not in trained]
-    assert result["unit"] == "deg" and " deg" in said and " px" not in said
+    assert result["units"] == 3 * ["deg"] and " deg" in said and " px" not in said
     assert f"{len(result['episodes'])} held-out episodes" in said and result["held_out"] is True
     assert f"verdict: {result['verdict']['sentence']}" in said and result["verdict"]["sentence"] in page_of(arm)
     assert all(f"; {name}: " in said and name in page_of(arm) for name in ("stay", "repeat the last move"))
@@ -121,15 +121,25 @@ def test_what_was_trained_on_or_is_of_another_robot_is_refused(arm: Path, capsys
 @pytest.mark.parametrize(
     ("own", "other", "remedy"),
     [
-        (Field(3), Field(3, "deg"), "vqbet-course import"),
+        (Field(3), Field(3, "deg"), "; the run does not know this unit: import"),
         (Field(3, "deg"), Field(3), "; state units with: vqbet-course demos convert"),
         (Field(2), Field(3, "deg"), ""),
         (Field(3, "rad"), Field(3, "deg"), ""),
     ],
 )
 def test_the_remedy_is_one_that_can_help(own: Field, other: Field, remedy: str) -> None:
-    found = unit_remedy(Contract({}, own, 30.0), Contract({}, other, 30.0))
-    assert remedy in found and bool(found) == bool(remedy)
+    found = difference_with_remedy(Contract({}, own, 30.0), Contract({}, other, 30.0))
+    assert found is not None and found.startswith("action: ") and remedy in found and (";" in found) == bool(remedy)
+
+
+def test_the_remedy_is_for_the_difference_that_is_named() -> None:
+    """The rate differs first, and no unit helps against that."""
+    state = "observation.state"
+    trained, found = (
+        Contract({state: Field(3, unit)}, Field(3), rate) for unit, rate in (("deg", 30.0), ("unstated", 10.0))
+    )
+    assert difference_with_remedy(trained, found) == "fps: 30 against 10"
+    assert difference_with_remedy(trained, trained) is None
 
 
 def test_errors_are_those_of_each_joint_and_of_each_baseline() -> None:

@@ -1,6 +1,7 @@
 """Exercises, their checks and the student editions: solutions pass, misconceptions are recognised."""
 
 import json
+import re
 
 import nbformat
 import pytest
@@ -53,6 +54,17 @@ def test_the_solution_passes_and_every_misconception_is_recognised(exercise_id: 
         found = judging.verdict(check, lab, seed, wrong)
         assert (found.status, found.misconception) == ("wrong", misconception.name)
         assert found.hint == misconception.hint
+
+
+def test_the_weights_of_a_configuration_are_named_where_an_exercise_asks_for_them() -> None:
+    """A learner does not see the configuration's fields."""
+    seen = set()
+    for exercise_id, check in all_checks().items():
+        solution = lab_of(exercise_id).exercises[exercise_id].solution
+        weights = set(re.findall(r"\bc\.(\w+_weight)\b", solution))
+        assert all(f"`{name}`" in blanked(solution, check.blanks()) for name in weights), exercise_id
+        seen |= weights
+    assert len(seen) == 3
 
 
 @every_exercise

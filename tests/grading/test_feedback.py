@@ -87,6 +87,22 @@ def test_helpers_of_other_cells_come_along(capsys: pytest.CaptureFixture[str], m
     assert "passed" in said(capsys, in_a_cell("1.2", taking))
 
 
+def test_a_constant_of_another_cell_counts_though_the_lesson_says_the_same(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taking = SOLUTION.replace("squared_distances(chunks", "squared_distances(far * chunks / far")
+    monkeypatch.setattr(feedback, "executed_cells", lambda: ["far = 10000.0", taking])
+    assert taking != SOLUTION and "passed" in said(capsys, in_a_cell("1.2", taking))
+
+
+def test_an_odd_character_takes_no_line_of_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = 'def nearest_code(chunks, codebook):\n    """\x0c\u2028"""\n    return absent'
+    monkeypatch.setattr(feedback, "executed_cells", lambda: [source])
+    answer = in_a_cell("1.2", source)
+    linecache.cache["<cell>"] = (1, None, [line + "\n" for line in source.splitlines()], "<cell>")  # as IPython does
+    assert "missing in line 3" in feedback.card_of(answer).verdict.message
+
+
 def test_a_syntax_error_is_told_with_the_verdict_on_the_version_before(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """Honest answers pass, however they are written: the whole way from the notebook to the verdict, in this process."""
 
+import ast
 import json
 import secrets
 from typing import Any
@@ -8,14 +9,24 @@ import pytest
 from grading_labs import notebook_of
 from variants import ALGORITHMS, Cells, in_every_style
 
+from vqbet_course.core.notebooks import source_lines
 from vqbet_course.grading import checks
-from vqbet_course.grading.answers import Answer, CellSource, answers_in, as_python, free_names
+from vqbet_course.grading.answers import (
+    Answer,
+    CellSource,
+    answers_in,
+    as_python,
+    code_of,
+    free_names,
+    is_constant,
+    parsed,
+)
 from vqbet_course.grading.checks import all_checks
 from vqbet_course.grading.grades import Ungradable, Verdict
 from vqbet_course.grading.judging import judge_answer, make_job
 from vqbet_course.grading.lessons import lab_of
 from vqbet_course.grading.runner import attempt, metadata_of, save
-from vqbet_course.grading.submissions import find_answers, read_notebook_of
+from vqbet_course.grading.submissions import find_answers, read_notebook_of, script_cells
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +131,30 @@ def test_a_method_that_another_cell_sets_belongs_to_the_answer() -> None:
     assert verdicts("4.2", json.dumps(notebook_with("4.2", cells)).encode())[-1].status == "passed"
 
 
+@pytest.mark.parametrize("own", ["far = 10000.0", "first = 40", "first = torch.ones(40)"])
+@pytest.mark.parametrize("as_script", [False, True])
+def test_a_constant_of_a_learner_counts_where_the_lesson_says_the_same(own: str, as_script: bool) -> None:
+    """The lesson has `far = 10000.0` and `first = 40` in cells of its own."""
+    name, solution = own.split(" ")[0], lab_of("1.2").exercises["1.2"].solution
+    answer = solution.replace(
+        "squared_distances(chunks", f"squared_distances(torch.as_tensor({name}).ndim * 0 + chunks"
+    )
+    assert answer != solution
+    notebook = notebook_with("1.2", [answer, own])
+    data = json.dumps(notebook).encode()
+    if as_script:
+        text = "\n\n".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code")
+        data = text.encode()
+    assert verdicts("1.2", data)[-1].status == "passed"
+
+
+def test_a_constant_may_call_nothing_that_takes_its_time() -> None:
+    sources = ["K = 3", "a: int = K + 1", "g = torch.Generator().manual_seed(K)", "s = [torch.tensor(range(4))][0]"]
+    assert all(is_constant(ast.parse(source).body[0]) for source in sources)
+    sources = ["K = train()", "a = run.policy()", "f = [load(x) for x in y]", "print(3)", "K: int"]
+    assert not any(is_constant(ast.parse(source).body[0]) for source in sources)
+
+
 def test_a_wrong_copy_takes_nothing_from_a_right_one() -> None:
     wrong = all_checks()["1.2"].misconceptions[0].source(lab_of("1.2").exercises["1.2"].solution)
     right = lab_of("1.2").exercises["1.2"].solution
@@ -143,6 +178,19 @@ def test_errors_are_called_by_their_names(source: str, words: str) -> None:
     assert words in run("1.2", Answer(source)).message
 
 
+@pytest.mark.parametrize(
+    "source", ["def nearest(chunks, codebook):\n    return 0", "if not 1:\n    def nearest_code(): 0"]
+)
+def test_an_answer_of_another_name_is_told_the_name(source: str) -> None:
+    assert "no cell of the notebook defines `nearest_code`" in run("1.2", Answer(source)).message
+
+
+def test_an_empty_file_is_called_so() -> None:
+    for data in (b"", b"\n \n", b"\xef\xbb\xbf"):
+        with pytest.raises(Ungradable, match="an empty file"):
+            read_notebook_of(data)
+
+
 def test_a_name_that_is_not_in_the_source_is_not_told() -> None:
     found = run("1.2", Answer("def nearest_code(chunks, codebook):\n    raise NameError('', name=str(chunks))"))
     assert "NameError" in found.message and "missing" not in found.message
@@ -152,6 +200,19 @@ def test_cells_are_read_as_ipython_reads_them() -> None:
     assert as_python("%%time\nx = 1").splitlines()[1] == "x = 1"
     assert as_python("%%bash\nrm -rf /") == "" and "get_ipython" in as_python("x = !ls\n%time y = 2")
     assert as_python("x = (") == "x = (" and as_python("x = 5 %\\\n3") == "x = 5 %\\\n3"
+
+
+@pytest.mark.parametrize("odd", ["\x0c", "\x1c", "\x85", "\u2028"])
+def test_what_only_str_splitlines_takes_for_the_end_of_a_line_is_none(odd: str) -> None:
+    """Else the statements of a script would be cut at wrong places, and an error would have a wrong line."""
+    head = f'"""notes{odd}of{odd}mine"""\n'
+    sources = ["import torch", head + lab_of("1.1").exercises["1.1"].solution, "seen = 3"]
+    cells = script_cells("\n\n\n".join(sources))
+    assert [code_of(cell["source"]) for cell in cells if "seen" in cell["source"]] == [code_of("seen = 3")]
+    assert all(parsed(cell["source"]) for cell in cells)
+    wrong = f'def nearest_code(chunks, codebook):\n    """{odd}{odd}"""\n    return distant(chunks)'
+    assert "missing in line 3" in run("1.2", Answer(wrong)).message
+    assert "".join(source_lines(head)) == head and len(source_lines(head)) == 1
 
 
 def test_free_names_are_what_a_cell_needs_of_others() -> None:

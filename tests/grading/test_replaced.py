@@ -9,6 +9,7 @@ import zipfile
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from grading_labs import notebook_of, solved
@@ -154,6 +155,94 @@ def test_a_notebook_of_another_lab_that_was_replaced_leaves_no_row(folder: Path)
     write(folder, {f"{ADA}/right.ipynb": RIGHT}, hour=1)
     grade(folder)
     assert book(folder)["Ada Lovelace"]["lab"] == LAB
+
+
+@pytest.mark.parametrize("hour", [-1, 0, 1, 5])
+def test_an_earlier_version_that_comes_back_is_the_last_attempt(hour: int, folder: Path, cheap: list[str]) -> None:
+    """Whatever date it has then: that of before, an older one, or that of the moment in which it was put back."""
+    write(folder, {f"{ADA}/lab.ipynb": RIGHT})
+    grade(folder)
+    write(folder, {f"{ADA}/lab.ipynb": STUB}, hour=1)
+    grade(folder)
+    assert book(folder, "--keep", "last")["Ada Lovelace"]["points"] == 0
+    write(folder, {f"{ADA}/lab.ipynb": RIGHT}, hour=hour)
+    grade(folder)
+    ada = book(folder, "--keep", "last")["Ada Lovelace"]
+    assert (ada["points"], ada["attempts"], ada["counted"]) == (10, 2, 2)
+    when = datetime.fromtimestamp(1_800_000_000 + 3600 * (hour if hour > 1 else min(hour, 0)))
+    assert ada["received"][1].startswith(f"{when:%Y-%m-%d %H:%M}")
+    assert report_of(folder)["score"] == 10, "its page is that of the file that is there"
+    back = (folder.parent / "back" / ADA / "lab.html") if pages(folder) else None
+    assert back is not None and "10 of 10" in back.read_text()
+    link = re.search(rf'<div title="{ADA}/lab">(.*?)attempt 2', (folder.parent / "grades/class.html").read_text())
+    assert link and "as it was before" not in link[1].rpartition("<div")[2]
+
+
+def report_of(target: Path) -> dict[str, Any]:
+    """The report.json of Ada's notebook."""
+    [path] = (target.parent / "grades" / "students").glob("Ada*lab ~*/report.json")
+    return json.loads(path.read_text())
+
+
+def test_a_page_has_no_executed_copy_of_another_version(folder: Path) -> None:
+    write(folder, {f"{ADA}/lab.ipynb": RIGHT})
+    grade(folder)
+    [page] = (folder.parent / "grades" / "students").glob("Ada*lab ~*/report.html")
+    (page.parent / "executed.ipynb").write_text("of this version")
+    write(folder, {f"{ADA}/lab.ipynb": STUB}, hour=1)
+    grade(folder)
+    assert not (page.parent / "executed.ipynb").exists()
+
+
+@pytest.fixture
+def two_labs(tmp_path: Path) -> Path:
+    """A folder for each of two labs: Ada is in both, Bob handed in a PDF for the second, before his first."""
+    for lab, name in (("01", LAB), ("02", "02_residual_vq")):
+        write(tmp_path / lab, {"ada.ipynb": right(name), "eve.ipynb": json.dumps(notebook_of(name))})
+    write(tmp_path / "02", {"bob_5_6_second.pdf": "%PDF"})
+    write(tmp_path / "01", {"bob_5_6_first.ipynb": RIGHT, "dan_7_6_first.ipynb": RIGHT}, hour=1)
+    write(tmp_path / "02", {"dan_7_6_second.ipynb": right("02_residual_vq")}, hour=2)
+    for _ in range(2):
+        assert grade(tmp_path / "01") == 0
+        assert grade(tmp_path / "02") == 1
+    return tmp_path / "01"
+
+
+def test_two_labs_with_files_of_one_name_have_pages_of_their_own(two_labs: Path, cheap: list[str]) -> None:
+    assert sorted(cheap) == ["ada"] * 2 + ["bob_5_6_first", "dan_7_6_first", "dan_7_6_second"] + ["eve"] * 2
+    reports = [json.loads(path.read_text()) for path in (two_labs.parent / "grades/students").glob("ada*/report.json")]
+    assert sorted(said["lab"] for said in reports) == [LAB, "02_residual_vq"]
+    page = (two_labs.parent / "grades" / "class.html").read_text()
+    links = re.findall(r'<div title="ada"><a href="([^"]+)">', page)
+    assert len(set(links)) == 2 and "as it was before" not in page
+    assert all((two_labs.parent / "grades" / unquote(link)).is_file() for link in links)
+    assert {"ada/ada.html"} < (own := {page for page in pages(two_labs) if page.startswith("ada")}) and len(own) == 2
+
+
+def test_a_file_without_a_grade_of_another_lab_is_not_hidden(two_labs: Path) -> None:
+    out = two_labs.parent / "book.json"
+    for lab, problems in ((None, 1), ("01", 0), ("02", 1)):
+        options = ["--lab", lab] if lab else []
+        command = ["gradebook", str(two_labs.parent / "grades"), "--format", "json", "--out", str(out), *options]
+        assert main(command) == 0
+        bobs = [entry for entry in json.loads(out.read_text())["students"] if entry["student"] == "bob"]
+        assert sum(len(entry["problems"]) for entry in bobs) == problems
+        assert len(bobs) == (1 if lab else 2)
+    page = (two_labs.parent / "grades" / "class.html").read_text()
+    no_grade, first, second = re.split(r"<h2>(?:No grade|\d\d_)", page)[1:]
+    assert "second.pdf" in no_grade and "second.pdf" not in first and "second.pdf" not in second
+
+
+def test_a_student_of_one_lab_who_withdrew_from_another_keeps_the_attempt_before_a_pdf(two_labs: Path) -> None:
+    (two_labs.parent / "02" / "dan_7_6_second.ipynb").unlink()
+    write(two_labs.parent / "02", {"dan_7_6_second.pdf": "%PDF"}, hour=3)
+    grade(two_labs.parent / "02")
+    dan = [
+        e
+        for e in gradebook.book(gradebook.existing(two_labs.parent / "grades"), gradebook.BEST)
+        if e["student"] == "dan"
+    ]
+    assert [(one["lab"], len(one["problems"])) for one in dan] == [(LAB, 0), ("02_residual_vq", 1)]
 
 
 def zipped(folder: Path, path: Path) -> Path:

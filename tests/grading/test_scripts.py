@@ -11,7 +11,7 @@ from nbconvert import PythonExporter, ScriptExporter
 from vqbet_course.core.notebooks import source_of
 from vqbet_course.grading.checks import all_checks
 from vqbet_course.grading.lessons import all_labs
-from vqbet_course.grading.submissions import find_answers, find_submissions, read_notebook_of
+from vqbet_course.grading.submissions import find_answers, find_submissions, read_notebook_of, script_cells
 
 LAB = "04_gpt"
 
@@ -90,6 +90,34 @@ def test_an_error_in_one_exercise_of_a_script_costs_no_other() -> None:
     assert set(answers) == set(all_labs()[LAB].exercises)
     for exercise in others:
         compile(answers[exercise.id][0].source, "<answer>", "exec")
+
+
+def timed(exercise_id: str) -> str:
+    """Colab's script of a notebook in which the cell of one exercise begins with `%%time`: all of it a comment."""
+    solution = all_labs()[LAB].exercises[exercise_id].solution
+    lines = "\n".join(f"# {line}" for line in ["%%time", *solution.split("\n")])
+    text = of_colab(solved(LAB))
+    assert text.count(solution) == 1
+    return text.replace(solution, f"# Commented out IPython magic to ensure Python compatibility.\n{lines}")
+
+
+def test_a_magic_that_colab_commented_out_begins_no_cell_and_its_cell_is_read() -> None:
+    for exercise_id in all_labs()[LAB].exercises:
+        notebook = read_notebook_of(timed(exercise_id).encode())
+        answers, notes = find_answers(notebook)
+        assert list(answers) == list(all_labs()[LAB].exercises) and not [note for note in notes if "locked" in note]
+        assert len(notebook.cells) > 30, "each statement is a cell of its own"
+        assert "    def forward" in answers["4.2"][0].source
+
+
+@pytest.mark.parametrize("line", ["# %%", "#%% a title", "# %% [markdown]", "#%%[markdown]", "# %%%% part", "# In[3]:"])
+def test_marks_of_cells_are_known(line: str) -> None:
+    assert len(script_cells(f"x = 1\n{line}\ny = 2")) == 2
+
+
+@pytest.mark.parametrize("line", ["# %%time", "# %%writefile a.py", "#%%timeit", "# %matplotlib inline"])
+def test_magics_are_no_marks_of_cells(line: str) -> None:
+    assert [cell["source"] for cell in script_cells(f"# %%\nx = 1\n{line}\ny = 2")] == [f"\nx = 1\n{line}\ny = 2"]
 
 
 def test_an_edition_is_exported_as_python() -> None:

@@ -237,7 +237,8 @@ def test_statistics_of_exercises(grades: Path, tmp_path: Path) -> None:
     assert (first["id"], first["students"], first["difficulty"], first["discrimination"]) == ("1.1", 2, 0.5, 1.0)
     with gradebook.opened(grades) as store:
         gradebook.keep(store, Submission("bob", "=Bob", "2", received=2e9, platform="Moodle"), "new", MOST)
-    assert gradebook.item_statistics(gradebook.existing(grades))[0]["misconceptions"] == [("half a cross term", 1)]
+    counted = gradebook.counted_rows(gradebook.existing(grades), gradebook.Rules("last"))
+    assert gradebook.item_statistics(counted)[0]["misconceptions"] == [("half a cross term", 1)]
 
 
 def test_pages_to_hand_back(grades: Path, tmp_path: Path) -> None:
@@ -388,7 +389,8 @@ def test_a_moodle_worksheet_without_moodles_names_is_refused(tmp_path: Path) -> 
 def test_graded_again_by_other_lessons_it_is_the_same_attempt(grades: Path) -> None:
     with gradebook.opened(grades) as store:
         gradebook.keep(store, Submission("ada2", "Ada", "1", platform="Moodle"), "ada2", MOST, lessons="new")
-        assert gradebook.digests(store, "new") == {("ada2", "ada2")}
+        for lessons, has in (("new", True), ("", False)):
+            assert bool(gradebook.grade_by(store, Submission("ada2", "Ada"), "ada2", lessons)) == has
     [ada] = [entry for entry in gradebook.book(gradebook.existing(grades), gradebook.Rules()) if entry["number"] == "1"]
     assert ada["attempts"] == 2
 
@@ -459,6 +461,84 @@ def test_what_holds_no_grades_is_refused(tmp_path: Path) -> None:
         gradebook.existing(tmp_path)
 
 
+FIRST, SECOND = (
+    "CREATE TABLE grades (name TEXT NOT NULL, digest TEXT NOT NULL, student TEXT NOT NULL, number TEXT NOT NULL, "
+    f"late INTEGER NOT NULL, received REAL NOT NULL, {clock} graded REAL NOT NULL, lab TEXT NOT NULL, score REAL, "
+    f"max_score REAL, problem TEXT NOT NULL, left_out INTEGER NOT NULL, grade TEXT NOT NULL, {rest} "
+    "PRIMARY KEY (name, digest))"
+    for clock, rest in (
+        ("", ""),
+        (
+            "clock TEXT NOT NULL, lessons TEXT NOT NULL,",
+            "platform TEXT NOT NULL, collection TEXT NOT NULL, gone INTEGER NOT NULL,",
+        ),
+    )
+)
+"""The tables that earlier versions of the course wrote."""
+
+ADA = "Ada_11_assignsubmission_file_/lab 1?"
+
+
+@pytest.mark.parametrize("schema", [FIRST, SECOND])
+def test_grades_of_an_earlier_version_are_taken_over(schema: str, tmp_path: Path) -> None:
+    row: dict[str, Any] = {"name": ADA, "digest": "d", "student": "Ada", "number": "11", "late": 0, "received": 5.0}
+    row |= {"graded": 9.0, "lab": LAB, "score": 10, "max_score": 10, "problem": "", "left_out": 0}
+    row |= {"grade": json.dumps(ALL.complete())}
+    if schema == SECOND:
+        row |= {"clock": "the file's date", "lessons": "x", "platform": "Moodle", "collection": "/class", "gone": 0}
+    with sqlite3.connect(tmp_path / "grades.sqlite") as store:
+        store.execute(schema)
+        store.execute(f"INSERT INTO grades ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", [*row.values()])
+    store.close()
+    for _ in range(2):
+        [found] = gradebook.existing(tmp_path)
+        assert row.items() <= found.items()
+        assert (found["platform"], found["folder"]) == ("Moodle", report.folder_of(tmp_path, ADA).name)
+    text = platforms.as_csv(gradebook.book([found], gradebook.Rules()), "moodle")
+    assert "Participant 11,Ada,10" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "said"), [("ADD COLUMN mood TEXT", "newer version, with mood"), ("DROP COLUMN score", "without score")]
+)
+def test_a_table_of_another_kind_is_refused_and_stays_as_it_is(change: str, said: str, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "grades.sqlite") as store:
+        store.execute(SECOND)
+        store.execute(f"ALTER TABLE grades {change}")
+    store.close()
+    before = (tmp_path / "grades.sqlite").read_bytes()
+    with pytest.raises(BadInput, match=f"{said}.*another --out"):
+        gradebook.existing(tmp_path)
+    assert (tmp_path / "grades.sqlite").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("lab.txt", "rename it to .py"), ("lab.pdf", "no .ipynb, .py or .zip file")]
+)
+def test_a_file_of_another_kind_is_not_said_to_be_missing(name: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("x = 1")
+    with pytest.raises(BadInput, match=said):
+        find_submissions(tmp_path / name)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInput, match=r"\.txt"):
+        find_submissions(tmp_path / "empty")
+
+
+def test_one_student_on_two_platforms_or_in_two_forms_of_accents(tmp_path: Path) -> None:
+    """The number tells students of one name apart, together with who gave it; an accent may come as one sign or two."""
+    names = [unicodedata.normalize(form, "José") for form in ("NFC", "NFD")]
+    files = [f"{name}_7_assignsubmission_file_/{name}.ipynb" for name in names] + ["José_7_99_lab.ipynb"]
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    assert len({submission.owner for submission in find_submissions(tmp_path)}) == 2
+    with gradebook.opened(tmp_path / "grades") as store:
+        for submission, grade in zip(sorted(find_submissions(tmp_path), key=lambda one: one.name), (ALL, MOST, NONE)):
+            gradebook.keep(store, submission, "d", grade)
+    entries = gradebook.book(gradebook.existing(tmp_path / "grades"), gradebook.Rules())
+    assert sorted((entry["platform"], entry["attempts"]) for entry in entries) == [("Canvas", 1), ("Moodle", 2)]
+
+
 def test_a_release_has_checksums(tmp_path: Path) -> None:
     paths, removed = release(tmp_path, ["01", "02"])
     assert not removed
@@ -477,9 +557,10 @@ def test_regrade_grades_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(grader, "grade_submission", passed)
     monkeypatch.setattr(grader, "executor", threads)
     written: list[str] = []
-    monkeypatch.setattr(report, "write_student", lambda out, name, *rest: written.append(name))
-    monkeypatch.setattr(report, "folder_of", lambda out, name: tmp_path)
-    (tmp_path / "report.json").write_text("{}")
+    write = report.write_student
+    monkeypatch.setattr(
+        report, "write_student", lambda out, name, *rest: (write(out, name, *rest), written.append(name))
+    )
     (tmp_path / "ada.ipynb").write_text(json.dumps(solved(LAB)))
     for regrade in (False, False, True):
         grader.grade(
@@ -507,7 +588,7 @@ def test_a_penalty_without_a_due_time_is_refused(tmp_path: Path, capsys: pytest.
 
 def test_a_labs_median_lies_between_the_middle_two() -> None:
     about = {"number": "", "lab": "01", "max_score": 10, "received": 0, "late": 0, "problem": "", "left_out": 0}
-    about |= {"grade": '{"exercises": []}'}
+    about |= {"grade": '{"exercises": []}', "gone": 0, "platform": ""}
     rows = [about | {"name": str(i), "student": str(i), "score": s} for i, s in enumerate([10, 5, 10, 0, 3, 10])]
     own = gradebook.attempts(rows, gradebook.BEST)
     assert report.summary("01", own)["median"] == pytest.approx(0.75)

@@ -13,9 +13,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 from lerobot.configs import NormalizationMode, PreTrainedConfig
+from lerobot.datasets import LeRobotDatasetMetadata
 from lerobot.policies.factory import make_pre_post_processors
 from lerobot.policies.vqbet.configuration_vqbet import VQBeTConfig as LeRobotConfig
 from lerobot.scripts import lerobot_eval, lerobot_train
@@ -29,14 +31,16 @@ from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import Contract, Field
 from vqbet_course.datasets.readers import DEMO_FOLDER
-from vqbet_course.demos import Normalizer
+from vqbet_course.demos import Normalizer, load_demos
 from vqbet_course.lerobot_policy import VQBeTCourseConfig, export_run, import_checkpoint
 from vqbet_course.lerobot_policy.modeling_vqbet_course import VQBeTCoursePolicy
 from vqbet_course.lerobot_policy.processor_vqbet_course import shared_bounds
 from vqbet_course.policy import VQBeTPolicy
+from vqbet_course.tasks import open_source
 from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK, SUCCESS_COVERAGE
 from vqbet_course.tasks.pusht.environment import make_pusht
 from vqbet_course.tasks.pusht.observation_wrappers import WithCamera
+from vqbet_course.training.data import fitting
 from vqbet_course.training.runs import Run, TrainingPlan, load_run
 
 PLUGIN = "--policy.discover_packages_path=vqbet_course.lerobot_policy"
@@ -96,6 +100,22 @@ def test_values_that_do_not_fit_are_refused() -> None:
     config.normalization_mapping["STATE"] = NormalizationMode.MEAN_STD
     with pytest.raises(BadInput, match="STATE MEAN_STD, ACTION MIN_MAX"):
         VQBeTCoursePolicy(config)
+
+
+@pytest.mark.parametrize("positions", [True, False])
+def test_relative_chunks_are_decided_as_train_does(positions: bool, tmp_path: Path) -> None:
+    """State and action have one unit; only the numbers tell positions from displacements."""
+    t = np.arange(80)[:, None] / 10
+    state = 40 * np.sin(t * [1.0, 2.0, 3.0])
+    action = state + 1 if positions else np.diff(state, axis=0, append=state[-1:])
+    np.savez(tmp_path / "raw.npz", state=state, action=action, episode_ends=[40, 80])
+    units = ["--unit", "observation.state=deg", "--unit", "action=deg"]
+    asked = ["demos", "convert", str(tmp_path / "raw.npz"), "--fps", "30", *units, "--out", str(tmp_path / "data")]
+    assert cli.main(asked) == 0
+    config = VQBeTCourseConfig(device="cpu")
+    config.fit_to(LeRobotDatasetMetadata("local/data", root=tmp_path / "data"))
+    trained = fitting(load_demos(open_source(str(tmp_path / "data"))))
+    assert config.relative_chunks is trained.use_relative_actions is positions
 
 
 # the policy

@@ -160,7 +160,10 @@ def test_demonstrations_that_were_written_are_found_to_be_the_tasks_own(
     assert main(["demos", "make", "--task", "metaworld-drawer-open", "--episodes", "1", "--out", out]) == 0
     assert main(["demos", "inspect", out]) == 0 and "drawer-open.object_1_x" in capsys.readouterr().out
     assert task_of(open_source(out).contract) is DRAWER
-    assert main(["train", "--data", out, "--task", "metaworld-pick-place", "--steps", "3", "--out", str(tmp_path / "run")]) == 2
+    assert (
+        main(["train", "--data", out, "--task", "metaworld-pick-place", "--steps", "3", "--out", str(tmp_path / "run")])
+        == 2
+    )
     assert "leave --task metaworld-pick-place out" in capsys.readouterr().err
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -174,6 +175,45 @@ def test_arrow_keys_drive_and_escape_lets_go(tmp_path: Path) -> None:
 
     asyncio.run(press())
     assert drive.rows[0][2] == pytest.approx(start + [24, 0]) and drive.target is None
+
+
+def test_a_solved_episode_is_saved_and_time_stands_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drive = driven(Drive(seed=3), 2)
+    _, canvas, words = drive_explorer(drive, tmp_path / "mine").children
+    step = drive.env.step
+    monkeypatch.setattr(drive.env, "step", lambda action: (*step(action)[:2], True, False, {"coverage": 0.96}))
+
+    async def drag() -> None:
+        canvas._mouse_down_callbacks(96, 192)
+        while "saved to" not in words.value:
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.15)
+
+    asyncio.run(drag())
+    assert "Solved, saved to" in words.value and (tmp_path / "mine").exists()
+    assert drive.seed == 3 and len(drive.steps) == 3 and drive.target is None, "the solved board stays"
+    asyncio.run(drag_once(canvas))
+    assert drive.seed == 4 and len(drive.results) >= 1, "who drives on begins the next start"
+
+
+async def drag_once(canvas: Any) -> None:
+    canvas._mouse_down_callbacks(96, 192)
+    await asyncio.sleep(0.05)
+    canvas._mouse_up_callbacks(96, 192)
+    await asyncio.sleep(0.15)
+
+
+def test_the_grip_is_kept_where_the_mouse_leaves_the_board(tmp_path: Path) -> None:
+    drive = Drive(seed=3)
+    _, canvas, _ = drive_explorer(drive, tmp_path / "mine").children
+
+    async def leave() -> None:
+        canvas._mouse_down_callbacks(96, 192)
+        canvas._mouse_out_callbacks(400, 192)
+        assert drive.target == (128, 256)
+        canvas._mouse_up_callbacks(96, 192)
+
+    asyncio.run(leave())
 
 
 def test_the_static_picture_shows_the_way_so_far() -> None:

@@ -150,7 +150,6 @@ def explorers(run: Any, moves: Any, mind: Any, stack: Any, reading: Any) -> Any:
     return {
         "pairs": (widgets.pair_usage_explorer({16: {0: tokens[:50], 9: tokens}}), 1, (0, 9)),
         "moves": (widgets.move_explorer(moves), 1, (2, 3)),
-        "decisions": (widgets.decision_explorer(mind), 1, (4, 5)),
         "layers": (widgets.layers_explorer(stack, CHUNKS.flatten(1)[:5], as_path), 1, (1, 3)),
         "attention": (widgets.attention_explorer(run.policy.network.gpt, reading[None], NAMES), 2, (0, 1)),
     }
@@ -168,7 +167,7 @@ def figures_alive(collect: bool = True) -> Any:
     return sum(type(thing) is Figure for thing in gc.get_objects())
 
 
-@pytest.mark.parametrize("name", ["pairs", "moves", "decisions", "layers", "attention"])
+@pytest.mark.parametrize("name", ["pairs", "moves", "layers", "attention"])
 def test_every_explorer_redraws_in_words_and_pixels(name: str, explorers: Any) -> None:
     box, control, values = explorers[name]
     picture, moved = picture_of(box), box.children[control]
@@ -207,7 +206,8 @@ def pictures_of(run: Any, moves: Any, mind: Any, stack: Any, reading: Any) -> An
         widgets.plot_pair_usage(moves.codes, 128),
         widgets.plot_move(moves, *moves.commonest),
         widgets.plot_move(moves, 7, 7),
-        widgets.plot_decision(mind, 20, 0.1),
+        widgets.plot_panel(widgets.think(drive, 0, 1.0)),
+        widgets.plot_cockpit(widgets.think(drive, 0, 1.0)),
         widgets.plot_layers(stack, CHUNKS[0].flatten(), as_path, 3),
         widgets.plot_attention(widgets.attention_weights(run.policy.network.gpt, reading), names, 0, 0),
         widgets.plot_drive(drive),
@@ -414,7 +414,8 @@ EMPTY = torch.zeros(0)
         (lambda f: widgets.pair_usage_explorer({4: {0: EMPTY}, 8: {1: EMPTY}}), "same training steps"),
         (lambda f: widgets.pair_usage_explorer({4: {0: EMPTY}, 8: {0: EMPTY}}, start=5), "choose from 4, 8"),
         (lambda f: widgets.plot_move(f("moves"), 16, 0), "choose from 0..7"),
-        (lambda f: widgets.plot_decision(f("mind"), 10**6, 1.0), "choose a step from 0"),
+        (lambda f: widgets.think(widgets.Drive(f("run")), 10**6, 1.0), "choose from 0..0"),
+        (lambda f: widgets.think(widgets.Drive(), 0, 1.0), "give the drive a run"),
         (lambda f: widgets.mind_of(f("run"), {}), "only PushT"),
         (lambda f: widgets.plot_layers(f("stack"), CHUNKS[0].flatten(), as_path, 9), "choose from 1..3"),
         (lambda f: widgets.plot_attention(torch.zeros(1, 2, 2, 2), NAMES, 1, 0), "choose from"),

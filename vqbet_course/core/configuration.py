@@ -76,6 +76,7 @@ class VQBeTConfig:
     # the course: the row of tokens, the tokenizer's layers, the loss, training
     action_queries: bool = True  # a query after every step; False: observation tokens are answered
     vqvae_n_layers: int = 2
+    teacher_forcing: bool = False  # in training, later codes are given the true first one, not the sampled one
     offset_code: str = "sampled"  # the code whose offset is trained: "sampled" or "ground_truth"
     vqvae_batch_size: int = 1024
     batch_size: int = 256
@@ -139,6 +140,11 @@ class VQBeTConfig:
         """Chunks that a window asks for: one per observation step and the additional future ones."""
         return self.n_obs_steps + self.n_action_pred_token - 1
 
+    @property
+    def window_reach(self) -> int:
+        """Steps that a training window needs from its own onwards: those of its last chunk."""
+        return max(1, self.n_queries - self.n_obs_steps + self.action_chunk_size)
+
 
 LAPTOP: dict[str, Any] = dict(
     pretrained_backbone_weights=None,
@@ -163,6 +169,7 @@ LAPTOP: dict[str, Any] = dict(
     ema_decay=0.999,
     sequentially_select=True,
     action_queries=False,
+    teacher_forcing=True,
     offset_code="ground_truth",
     use_relative_actions=True,
     n_action_steps=1,

@@ -60,6 +60,10 @@ MEANINGS: dict[str, tuple[str, str]] = {
         "a learned token after every observation. On: chunks are answered there; off: at the observations themselves",
     ),
     "vqvae_n_layers": ("layers", "G. 1: coarse; each layer more refines, and is one more choice to get wrong"),
+    "teacher_forcing": (
+        "yes/no",
+        "in training, later codes are given the true first code. Off: the sampled one, and much noise from wrong ones",
+    ),
     "offset_code": ("name", "sampled: repairs wrong codes, mixes modes; ground_truth: keeps modes, repairs nothing"),
     "vqvae_batch_size": ("chunks", "chunks per step of stage 1. Small: more codes die"),
     "batch_size": ("windows", "windows per step of stage 2. Small: noisy; large: fewer steps in the same time"),

@@ -29,8 +29,9 @@ def source_of(cell: Cell) -> str:
 
 
 def source_lines(source: str) -> list[str]:
-    """A source as a notebook file holds it: a list of lines that keep their ends."""
-    return source.splitlines(keepends=True)
+    """A source as a notebook file holds it: a list of lines that keep their ends. As for Python, a line ends at a line
+    feed alone, and not at a form feed or a separator of Unicode, which `str.splitlines` takes for ends, too."""
+    return re.findall(r"[^\n]*\n|[^\n]+", source)
 
 
 def directive(line: str) -> tuple[str, str] | None:
@@ -41,7 +42,7 @@ def directive(line: str) -> tuple[str, str] | None:
 
 def directives(source: str) -> dict[str, str]:
     """The directives of a code cell's source, by name."""
-    return dict(filter(None, map(directive, source.splitlines())))
+    return dict(filter(None, map(directive, re.split(r"\r?\n", source))))
 
 
 def has_directive(cell: Cell, name: str) -> bool:

@@ -101,13 +101,17 @@ class Contract:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadInput(f"contract: {error} is missing or malformed") from None
 
+    def first_difference(self, other: "Contract") -> str | None:
+        """The name of the first field, `fps` among them, in which `other` differs; None if they agree."""
+        mine, theirs = self.fields(), other.fields()
+        return next((name for name in sorted(mine | theirs) if mine.get(name) != theirs.get(name)), None)
+
     def difference(self, other: "Contract") -> str | None:
         """The first field in which `other` differs, in words; None if they agree."""
-        mine, theirs = self.fields(), other.fields()
-        for name in sorted(mine | theirs):
-            if mine.get(name) != theirs.get(name):
-                return f"{name}: {mine.get(name, 'absent')} against {theirs.get(name, 'absent')}"
-        return None
+        name = self.first_difference(other)
+        if name is None:
+            return None
+        return f"{name}: {self.fields().get(name, 'absent')} against {other.fields().get(name, 'absent')}"
 
     def observing(self, names: Container[str]) -> "Contract":
         """The same contract with only these fields observed."""

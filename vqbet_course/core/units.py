@@ -49,6 +49,11 @@ def of_each(unit: str, size: int) -> list[str]:
     return parts if len(parts) == size else [unit] * size
 
 
+def places_of(units: Sequence[str]) -> dict[str, list[int]]:
+    """{unit: which of a feature's numbers are in it}, from the unit of each number."""
+    return {unit: [i for i, found in enumerate(units) if found == unit] for unit in dict.fromkeys(units)}
+
+
 def unit_of_all(parts: Sequence[str]) -> str:
     """The unit of a feature from those of its numbers: one where all are the same, else all of them, with commas."""
     return parts[0] if len(set(parts)) == 1 else ",".join(parts)

@@ -196,8 +196,14 @@ def without_widgets(cells: Sequence[Any]) -> Iterator[Any]:
         bundles = [output["data"] for output in outputs if WIDGET in output.get("data", {})]
         if bundles:
             drawn = all("text/html" in bundle for bundle in bundles)
+            outputs = [output for output in outputs if not is_picture_of_widget(output)] if drawn else outputs
             cell = type(cell)(cell | {"outputs": [without_widget(output) for output in outputs]})
         yield cell
+
+
+def is_picture_of_widget(output: Any) -> bool:
+    """Whether an output is the picture that follows a widget, for those who have no kernel (widgets/parts.py)."""
+    return 'class="without-kernel"' in output.get("data", {}).get("text/html", "")
 
 
 def without_widget(output: Any) -> Any:

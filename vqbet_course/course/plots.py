@@ -10,30 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vqbet_course.core.palette import DEMO as DEMO
+from vqbet_course.core.palette import CODE as CODE
+from vqbet_course.core.palette import OFFSET as OFFSET
+from vqbet_course.core.palette import POLICY as POLICY
+from vqbet_course.core.palette import GOAL as GOAL
+from vqbet_course.core.palette import FAILURE as FAILURE
+from vqbet_course.core.palette import OTHER as OTHER
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-DEMO = "#0072B2"
-"""Blue: what was demonstrated, and the pusher."""
-
-CODE = "#E69F00"
-"""Orange: a code, and what tokens decode to."""
-
-OFFSET = "#CC79A7"
-"""Purple: what is added to a code: the secondary code, a residual, an offset."""
-
-POLICY = "#56B4E9"
-"""Light blue: what a model predicts or a policy does."""
-
-GOAL = "#009E73"
-"""Green: the goal, success."""
-
-FAILURE = "#D55E00"
-"""Red: a failure, an error, a dead code."""
-
-OTHER = "#777777"
-"""Grey: the baseline, the context, what is compared with."""
 
 WIDTH = 6.4
 """Width of a figure in inches: text of 11 points is then about 9 pixels high on a screen of 390 pixels."""

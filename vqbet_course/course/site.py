@@ -17,12 +17,14 @@ import yaml
 
 from vqbet_course.core.io import write_atomically, write_text
 from vqbet_course.core.places import LABS, LESSONS
+from vqbet_course.course.live import WEIGHTS, board_cell, write_weights
 from vqbet_course.course.page import SITE_CARD, Links, header, staged, staged_markdown
 from vqbet_course.course.reference import api_pages, command_pages
 from vqbet_course.course.runner import lesson_environment, run_lesson
 
 REPO = LESSONS.parent
 PAGES = REPO / "pages"
+FRONT = "index"
 EXECUTED = REPO / "_runs" / "course"
 
 
@@ -37,6 +39,7 @@ def stage(executed: Path = EXECUTED, out: Path = PAGES, settings: dict[str, str]
         shutil.copytree(LESSONS / name, out / name, ignore=shutil.ignore_patterns("*.py", "*.md", "__pycache__"))
     for path in (LESSONS / "site").iterdir():
         shutil.copy(path, out / path.name)
+    write_weights(out / WEIGHTS)
     unexecuted = stage_notebooks(executed, out, Links(settings.get("git_url", ""), settings.get("branch", "main")))
     for path in sorted((LESSONS / "solutions").glob("*.md")):
         write_text(out / "solutions" / path.name, staged_markdown(path.read_text(encoding="utf-8"), SITE_CARD))
@@ -91,6 +94,8 @@ def stage_notebooks(executed: Path, out: Path, links: Links) -> list[str]:
         lab = LABS / path.name if is_lesson else None
         page = staged(notebook, json.loads(lab.read_text(encoding="utf-8")) if lab and lab.exists() else None)
         page["cells"].insert(0, header(page, link_card(notebook, path.stem, out)))
+        if path.stem == FRONT:
+            page["cells"].insert(2, board_cell())
         if is_lesson:
             downloads = {"lesson": path} | ({"lab": lab} if lab and lab.exists() else {})
             for kind, source in downloads.items():

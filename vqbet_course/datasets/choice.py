@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -109,8 +110,8 @@ def with_each(source: Source, change: Callable[[Episode], Episode]) -> Callable[
     return lambda start: map(change, source.read(start))
 
 
-def chosen_episodes(source: Source, numbers: Sequence[int]) -> Source:
-    """Only the episodes of these numbers, which rise. Raises BadInput where there are none."""
+def only_episodes(source: Source, numbers: Sequence[int]) -> Source:
+    """Only the episodes of these numbers, which rise, out of one pass over all. Raises BadInput where there are none."""
 
     def read(start: int) -> Iterator[Episode]:
         wanted = set(numbers[start:])
@@ -122,28 +123,32 @@ def chosen_episodes(source: Source, numbers: Sequence[int]) -> Source:
 
     place = {number: new for new, number in enumerate(numbers)}
     splits = {name: tuple(place[e] for e in episodes if e in place) for name, episodes in source.splits.items()}
-    stored = tuple(source.numbers[number] if source.numbers else number for number in numbers)
+    stored = tuple(map(source.stored_number, numbers))
     return replace(source, n_episodes=len(numbers), read=read, splits=splits, numbers=stored)
 
 
 def without_episodes(source: Source, dropped: frozenset[int]) -> Source:
-    """All episodes but those of these numbers, which are not even read: they may be why others are to be kept.
-
-    Raises BadInput for a number that there is not."""
-    beyond = sorted(number for number in dropped if number >= source.n_episodes)
-    if beyond:
-        raise BadInput(
-            f"{source.path}: has no episode {beyond[0]} to drop, its {source.n_episodes} are numbered from 0"
-        )
-    kept = [number for number in range(source.n_episodes) if number not in dropped]
-    if not kept:
-        raise BadInput(f"{source.path}: --drop-episodes leaves no episode")
+    """All episodes but those of these numbers, which are not even read, for they may be unreadable. Raises BadInput as
+    `kept_numbers` does."""
+    kept = kept_numbers(source.path, set(range(source.n_episodes)), dropped)
 
     def read(start: int) -> Iterator[Episode]:
         for run in runs_of(kept[start:]):
             yield from itertools.islice(source.read(run.start), len(run))
 
-    return replace(chosen_episodes(source, kept), read=read, dropped=dropped)
+    return replace(only_episodes(source, kept), read=read, dropped=dropped)
+
+
+def kept_numbers(path: str, stored: AbstractSet[int], dropped: AbstractSet[int]) -> list[int]:
+    """The numbers up to the last one that is stored, without those dropped, in order: one that is missing is among them.
+
+    Raises BadInput for dropped ones that no stored episode can have, and where none is kept."""
+    beyond = sorted(number for number in dropped if number > max(stored, default=-1))
+    if beyond:
+        raise BadInput(f"{path}: has no episode {beyond[0]} to drop, its {len(stored)} are numbered from 0")
+    if not stored - dropped:
+        raise BadInput(f"{path}: --drop-episodes leaves no episode")
+    return [number for number in range(max(stored - dropped) + 1) if number not in dropped]
 
 
 def runs_of(numbers: Sequence[int]) -> list[range]:
@@ -169,7 +174,7 @@ def of_task(source: Source, task: str) -> Source:
     beside = tasks_beside(source, task)
     tasks = [name for name in source.all_tasks if any(name in done for done in beside.values())]
     place = np.array([tasks.index(name) if name in tasks else -1 for name in source.all_tasks])
-    chosen = chosen_episodes(source, list(beside))
+    chosen = only_episodes(source, list(beside))
 
     def change(episode: Episode) -> Episode:
         numbers = dict(episode.numbers)

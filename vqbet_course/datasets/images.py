@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.datasets.source import Episode, Frames, believable, readable
+from vqbet_course.datasets.source import BadEpisode, Episode, Frames, believable, readable
 
 BLOCK_BYTES = 16e6  # of images that are read at once
 
@@ -91,16 +91,17 @@ def decode_video(file: Path, begin: float = 0.0) -> Iterator[tuple[float, np.nda
 
 
 def in_step(episode: Episode, sizes: dict[str, tuple[int, ...]]) -> Iterator[dict[str, np.ndarray]]:
-    """The images {camera: (H, W, 3)} of each frame. Raises BadInput unless all have one size and there is one for
+    """The images {camera: (H, W, 3)} of each frame. Raises BadEpisode unless all have one size and there is one for
     each row."""
     cameras = {name: frames() for name, frames in episode.images.items()}
     for row in range(len(episode)):
         images = {name: next(frames, None) for name, frames in cameras.items()}
         for name, image in images.items():
             if image is None:
-                raise BadInput(f"{episode.place}: {name} has only {row} images for {len(episode)} rows")
+                raise BadEpisode(episode.place, f"{name} has only {row} images for {len(episode)} rows")
             if image.shape != sizes[name]:
-                raise BadInput(f"{episode.place}, row {row}: {name} has size {image.shape}, elsewhere {sizes[name]}")
+                what = f"{name} has size {image.shape}, elsewhere {sizes[name]}"
+                raise BadEpisode(episode.place, what, "or give all images one size with --resize HxW", row)
         yield {name: image for name, image in images.items() if image is not None}
         if row == len(episode) - 1 and any(next(frames, None) is not None for frames in cameras.values()):
-            raise BadInput(f"{episode.place}: more images than its {len(episode)} rows")
+            raise BadEpisode(episode.place, f"more images than its {len(episode)} rows")

@@ -1,9 +1,9 @@
 """What a source of demonstrations holds: its contract, what it yields, and which episodes are unlike the others."""
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,15 @@ from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import write_atomically
 from vqbet_course.core.specs import Field
-from vqbet_course.core.units import of_each
+from vqbet_course.core.units import of_each, places_of, short
 from vqbet_course.datasets.source import (
     UNSTATED,
+    BadEpisode,
     Episode,
     Source,
     check_cameras,
     check_gaps,
+    check_shapes,
     is_state_or_action,
 )
 from vqbet_course.demos import episode_rows
@@ -37,7 +39,7 @@ FEW = 5  # episodes below which none can be unlike the others
 STUCK_SECONDS = 3.0  # of standing still
 ASSUMED_FPS = 10.0  # for these seconds, where the source does not say
 
-HARDLY = 1e-3  # of the widest range in a feature, or of its own size, below which a number hardly varies
+HARDLY = 1e-3  # of the widest range in its unit, or of its own size, below which a number hardly varies
 LISTED = 40  # numbers of a feature that the table lists
 
 WINDOW = ("n_obs_steps", "n_action_pred_token", "action_chunk_size")  # what of a configuration shapes windows
@@ -76,8 +78,9 @@ class Tally:
     def numbers(self, field: Field) -> Iterator[dict[str, Any]]:
         """Name, unit and range of each number, and whether it is constant or hardly varies."""
         spans, sizes = self.high - self.low, np.maximum(np.abs(self.low), np.abs(self.high))
-        hardly = spans <= HARDLY * np.maximum(sizes, spans.max(initial=0.0))
         units = of_each(field.unit, len(spans))
+        widest = {unit: max(spans[places]) for unit, places in places_of(units).items()}
+        hardly = spans <= HARDLY * np.maximum(sizes, [widest[unit] for unit in units])
         for i, name in enumerate(replace(field, size=len(spans)).name_of_each("number")):
             if spans[i] < 0:  # no value at all
                 yield {"name": name, "unit": units[i], "low": None, "high": None, "varies": "no value"}
@@ -94,12 +97,12 @@ class Tally:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A report, ready for JSON, and what its plots show: states and actions of each episode, (T, size), and the
-    intervals between frames in seconds, (T - 1,), of those with a clock."""
+    """A report, ready for JSON, and what its plots show: states and actions of each episode, (T, size), by the number
+    that options take, and the intervals between frames in seconds, (T - 1,), of those with a clock."""
 
     report: Report
-    states: list[np.ndarray]
-    actions: list[np.ndarray]
+    states: dict[int, np.ndarray]
+    actions: dict[int, np.ndarray]
     intervals: list[np.ndarray]
 
 
@@ -108,31 +111,50 @@ def inspect_source(source: Source, config: VQBeTConfig | None = None, quiet: boo
 
     The report: the source's facts; `features` with shape, unit, range and missing values, of images by the first of
     each episode; `windows` and `chunks` for a configuration (`laptop` unless given); `outliers`, each with its reason.
+    Episodes have the numbers that --drop-episodes takes. Raises BadInput, too, where no episode can be used.
     """
     from tqdm import tqdm
 
     config = config or VQBeTConfig.laptop(observation_sizes={"observation.state": 2})  # of which only the window counts
     tallies: dict[str, Tally] = {}
-    states, actions, intervals = [], [], []
+    states, actions, intervals, lengths = {}, {}, [], []
     tasks: Counter[str] = Counter()
     found: list[tuple[int, str]] = []
+    widths: dict[str, int] = {}
     episodes = tqdm(source.episodes(), total=source.n_episodes, desc="inspecting", unit="episode", disable=quiet)
-    for number, episode in enumerate(episodes):
-        found += [(number, why) for why in troubles(source, episode, config)]
+    for position, episode in enumerate(episodes):
+        number = source.stored_number(position)
+        lengths.append(len(episode))
         tasks.update(source.tasks_of(episode))
+        try:
+            widths = check_shapes(episode, widths)
+        except BadEpisode as error:
+            found.append((number, error.reason))
+            continue
+        found += [(number, why) for why in troubles(source, episode, config)]
         intervals += [np.diff(episode.clock)] if episode.clock is not None else []
-        for name in filter(is_state_or_action, episode.numbers):
-            tallies.setdefault(name, Tally([episode.numbers[name].shape[1]])).add(episode.numbers[name])
-        for name, frames in episode.images.items():
-            tallies.setdefault(name, Tally(list(source.image_sizes.get(name, ())))).add(
-                next(frames(), np.full(1, np.nan))
-            )
-        states.append(state_of(episode))
-        actions.append(episode.numbers["action"])
+        count(tallies, source, episode)
+        state = state_name(episode)
+        states[number], actions[number] = episode.numbers[state], episode.numbers["action"]
+    if not states:
+        raise BadInput(f"{source.path}: no episode can be used; {found[0][0]} for one: {found[0][1]}")
     fields = source.contract.features()
-    features = {name: tally.to_dict(fields.get(name, Field(0))) for name, tally in tallies.items()}
-    lengths = np.array([len(action) for action in actions])
-    report = {
+    units = of_each(fields[state].unit, widths[state])
+    unlike = outliers(states, actions, units, source.fps or ASSUMED_FPS)
+    report = facts_of(source, np.array(lengths), tasks, config) | {
+        "features": {name: tally.to_dict(fields.get(name, Field(0))) for name, tally in tallies.items()},
+        "outliers": [
+            {"episode": number, "reason": reason} for number, reason in sorted([*found, *unlike], key=itemgetter(0))
+        ],
+        "unusable": sorted(source.dropped | {number for number, _ in found}) if found else [],
+    }
+    return Inspection(report, states, actions, intervals)
+
+
+def facts_of(source: Source, lengths: np.ndarray, tasks: Counter[str], config: VQBeTConfig) -> Report:
+    """What a source says of itself, how long its episodes (E,) are, in how many of them each task is done, and what they
+    yield for a configuration."""
+    return {
         "source": source.path,
         "kind": source.kind,
         "episodes": len(lengths),
@@ -147,41 +169,39 @@ def inspect_source(source: Source, config: VQBeTConfig | None = None, quiet: boo
         "operator": source.operator,
         "license": source.license,
         "lengths": {"shortest": int(lengths.min()), "median": float(np.median(lengths)), "longest": int(lengths.max())},
-        "features": features,
         "config": {name: getattr(config, name) for name in WINDOW},
         **yields(lengths, config),
-        "outliers": [
-            {"episode": number, "reason": reason}
-            for number, reason in sorted(
-                [*found, *outliers(states, actions, source.fps or ASSUMED_FPS)], key=lambda pair: pair[0]
-            )
-        ],
-        "unusable": source.dropping(sorted({number for number, _ in found})),
     }
-    return Inspection(report, states, actions, intervals)
 
 
-def state_of(episode: Episode) -> np.ndarray:
-    """The state (T, size) of an episode: `observation.state`, else the first numbers that are observed, else the
-    action."""
+def count(tallies: dict[str, Tally], source: Source, episode: Episode) -> None:
+    """Count the states and actions of an episode, and the first image of each camera, into the tally of each."""
+    for name in filter(is_state_or_action, episode.numbers):
+        tallies.setdefault(name, Tally([episode.numbers[name].shape[1]])).add(episode.numbers[name])
+    for name, frames in episode.images.items():
+        first = next(frames(), np.full(1, np.nan))
+        tallies.setdefault(name, Tally(list(source.image_sizes.get(name, ())))).add(first)
+
+
+def state_name(episode: Episode) -> str:
+    """The feature that is the state of an episode: `observation.state`, else the first numbers that are observed, else
+    the action."""
     observed = [name for name in episode.numbers if name.startswith("observation.")]
-    return episode.numbers[next(iter([*(n for n in observed if n == "observation.state"), *observed, "action"]))]
+    return "observation.state" if "observation.state" in observed else [*observed, "action"][0]
 
 
 def troubles(source: Source, episode: Episode, config: VQBeTConfig) -> Iterator[str]:
-    """Why an episode would be refused: numbers that are not finite, a camera that others have or have not, frames that
-    come late, or none for a window."""
+    """Why an episode whose numbers have the right shapes would be refused: a camera that others have or have not, frames
+    that come late, numbers that are not finite, or too few frames for a window."""
     for check in (
         lambda: check_cameras(episode, source.image_sizes),
         *([] if source.ignore_gaps else [lambda: check_gaps(episode)]),
     ):
         try:
             check()
-        except BadInput as error:
-            why = str(error).removeprefix(episode.place).lstrip(":, ")
-            yield re.split(r"[;,] leave", why)[0]  # the table's last line says how
-    numbers = [values for name, values in episode.numbers.items() if is_state_or_action(name)]
-    missing = int((~np.isfinite(np.concatenate(numbers, axis=1))).any(1).sum())
+        except BadEpisode as error:
+            yield error.reason
+    missing = int((~np.isfinite(np.concatenate([*episode.numbers.values()], axis=1))).any(1).sum())
     if missing:
         yield f"{missing} rows with missing values"
     if not yields(np.array([len(episode)]), config)["windows"]:
@@ -202,35 +222,48 @@ def yields(lengths: np.ndarray, config: VQBeTConfig) -> dict[str, int]:
     }
 
 
-def outliers(states: list[np.ndarray], actions: list[np.ndarray], fps: float) -> Iterator[tuple[int, str]]:
-    """Number and reason for each episode that is unlike the others."""
-    lengths = np.array([len(action) for action in actions])
+def outliers(
+    states: dict[int, np.ndarray], actions: dict[int, np.ndarray], units: Sequence[str], fps: float
+) -> Iterator[tuple[int, str]]:
+    """Number and reason for each episode that is unlike the others, from {number: its states (T, S), actions (T, A)} and
+    the unit of each number of a state."""
+    lengths = np.array([len(action) for action in actions.values()])
     low, high = np.quantile(lengths, [0.25, 0.75])
-    steps = [np.linalg.norm(np.diff(state, axis=0), axis=1) for state in states]
-    largest = np.array([np.nanmax(step, initial=0.0) for step in steps])
-    usual = float(np.median(largest))
-    bottom, top = (edge([edge(action, axis=0) for action in actions], axis=0) for edge in (np.nanmin, np.nanmax))
-    graded = np.array([len(np.unique(values)) > SWITCH for values in np.concatenate(actions).T])
-    for number, (action, step) in enumerate(zip(actions, steps, strict=True)):
+    moves = {unit: moves_of([*states.values()], places) for unit, places in places_of(units).items()}
+    bottom, top = (
+        edge([edge(action, axis=0) for action in actions.values()], axis=0) for edge in (np.nanmin, np.nanmax)
+    )
+    graded = np.array([len(np.unique(values)) > SWITCH for values in np.concatenate([*actions.values()]).T])
+    for position, (number, action) in enumerate(actions.items()):
         if len(lengths) >= FEW and not low - LONG * (high - low) <= len(action) <= high + LONG * (high - low):
             yield number, f"length: {len(action)} frames, the median is {np.median(lengths):.0f}"
-        if len(lengths) >= FEW and largest[number] > JUMP * usual:
-            yield (
-                number,
-                (
-                    f"jump: the state moves by {largest[number]:.3g} at once in row "
-                    f"{int(np.nanargmax(step)) + 1}, elsewhere by {usual:.3g} at most"
-                ),
-            )
+        for unit, (steps, largest, usual) in moves.items() if len(lengths) >= FEW else ():
+            if largest[position] > JUMP * usual:
+                in_unit = "" if unit == UNSTATED else f" {unit}"
+                row = int(np.nanargmax(steps[position])) + 1
+                most = f"{usual:.3g}{in_unit} at most"
+                yield (
+                    number,
+                    f"jump: the state moves by {largest[position]:.3g}{in_unit} at once in row {row}, elsewhere by {most}",
+                )
         at_end = ((action == bottom) | (action == top))[:, graded].sum(0).max(initial=0)
         if at_end >= AT_END and at_end > SATURATED * len(action):
             yield (
                 number,
                 f"saturated: the action is at the end of its range in {at_end / len(action):.0%} of the frames",
             )
-        still = longest_run(step < 0.01 * max(usual, 1e-12))
+        resting = [steps[position] < 0.01 * max(usual, 1e-12) for steps, _, usual in moves.values()]
+        still = longest_run(np.all(resting, axis=0))
         if still > STUCK_SECONDS * fps:
             yield number, f"stuck: the state stands still for {still / fps:.1f} s"
+
+
+def moves_of(states: list[np.ndarray], places: list[int]) -> tuple[list[np.ndarray], np.ndarray, float]:
+    """How far the numbers at these places move at once, of all episodes: each step (T - 1,), the largest of each episode
+    (E,), and the median of these."""
+    steps = [np.linalg.norm(np.diff(state[:, places], axis=0), axis=1) for state in states]
+    largest = np.array([np.nanmax(step, initial=0.0) for step in steps])
+    return steps, largest, float(np.median(largest))
 
 
 def longest_run(flags: np.ndarray) -> int:
@@ -257,12 +290,19 @@ def table_of(report: Report) -> str:
     lines = [f"{name:10} {value}" for name, value in facts.items()]
     if len(report["tasks"]) > 1:
         lines += ["", *(f"  {n} episodes: {task}" for task, n in report["tasks"].items())]
-    width = max(map(len, report["features"]))
-    lines += ["", f"{'feature':{width}}  {'shape':>12}  {'unit':>8}  {'lowest':>9}  {'highest':>9}  {'missing':>7}"]
+    width, wide = (
+        max(map(len, report["features"])),
+        max(8, *(len(short(f["unit"])) for f in report["features"].values())),
+    )
+    lines += [
+        "",
+        f"{'feature':{width}}  {'shape':>12}  {'unit':>{wide}}  {'lowest':>9}  {'highest':>9}  {'missing':>7}",
+    ]
     for name, f in report["features"].items():
-        low, high = ("" if f[end] is None else f"{f[end]:.4g}" for end in ("low", "high"))
-        shape = " x ".join(map(str, f["shape"]))
-        lines.append(f"{name:{width}}  {shape:>12}  {f['unit']:>8}  {low:>9}  {high:>9}  {f['missing']:>7}")
+        unit, shape = short(f["unit"]), " x ".join(map(str, f["shape"]))
+        comparable = f["low"] is not None and unit == f["unit"]
+        low, high = (f"{f[end]:.4g}" if comparable else "" for end in ("low", "high"))
+        lines.append(f"{name:{width}}  {shape:>12}  {unit:>{wide}}  {low:>9}  {high:>9}  {f['missing']:>7}")
     lines += table_of_numbers(report["features"])
     if report["left_out"]:
         lines += ["", "left out:", *(f"  {name}: {why}" for name, why in report["left_out"].items())]
@@ -304,14 +344,15 @@ def draw_inspection(figure: "Figure", inspection: Inspection, plot_scene: PlotSc
     `plot_scene` plots."""
     lengths, heat, traces, *more = figure.subplots(1, 4 if inspection.intervals else 3)
     report = inspection.report
-    lengths.hist([len(action) for action in inspection.actions], bins=30, color="#0072B2")
+    lengths.hist([len(action) for action in inspection.actions.values()], bins=30, color="#0072B2")
     lengths.yaxis.get_major_locator().set_params(integer=True)
     lengths.set(xlabel="frames", ylabel="episodes", title=f"lengths of {report['episodes']} episodes")
     for axes in more:
         draw_intervals(axes, inspection.intervals)
-    draw_actions(heat, np.concatenate(inspection.actions), plot_scene)
+    draw_actions(heat, np.concatenate([*inspection.actions.values()]), plot_scene)
     planar = plot_scene is not None and plot_scene(traces)
-    chosen = np.linspace(0, len(inspection.states) - 1, min(4, len(inspection.states))).astype(int)
+    numbers = [*inspection.states]
+    chosen = [numbers[i] for i in np.linspace(0, len(numbers) - 1, min(4, len(numbers))).astype(int)]
     for number, colour in zip(chosen, ("#0072B2", "#D55E00", "#009E73", "#CC79A7"), strict=False):
         state = inspection.states[number]
         across = state.T[:2] if planar else (np.arange(len(state)), state[:, 0])

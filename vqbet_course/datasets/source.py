@@ -26,6 +26,32 @@ Frames = Callable[[], Iterator[np.ndarray]]
 """A call gives the images of an episode one by one, each (H, W, 3) uint8: no episode of them is ever in memory."""
 
 
+class BadEpisode(BadInput):
+    """BadInput about one episode, against which it helps to leave that episode out.
+
+    place: the episode; what: what is wrong with it; other: what helps, too; row: of the episode, where that is known;
+    number: what the source calls it, where the one that it was to be read as may be another."""
+
+    def __init__(self, place: str, what: str, other: str = "", row: int | None = None, number: int | None = None):
+        super().__init__(place, what, other, row, number)
+        self.place, self.what, self.other, self.row, self.number = place, what, other, row, number
+
+    def __str__(self) -> str:
+        return self.told([] if self.number is None else [self.number])
+
+    @property
+    def reason(self) -> str:
+        """What is wrong, and in which row."""
+        return self.what if self.row is None else f"row {self.row}: {self.what}"
+
+    def told(self, dropped: Sequence[int]) -> str:
+        """The message, with the command that leaves out the episodes of these numbers."""
+        at = "" if self.row is None else f", row {self.row}"
+        command = f"vqbet-course demos convert ... --drop-episodes {','.join(map(str, dropped)) or 'N'}"
+        other = f", {self.other}" if self.other else ""
+        return f"{self.place}{at}: {self.what}; leave the episode out with: {command}{other}"
+
+
 @dataclass(frozen=True)
 class Episode:
     """One demonstration of T frames.
@@ -145,24 +171,33 @@ class Source:
 
     def episodes(self, start: int = 0) -> Iterator[Episode]:
         """Episodes from number `start` on, states and actions as float32. Raises BadInput for what cannot be read."""
-        with readable(self.path):
-            for episode in self.read(start):
+        stored = self.read(start)
+        for number in itertools.count(start):
+            with self.naming(number), readable(self.path):
+                episode = next(stored, None)
+                if episode is None:
+                    return
                 numbers = {
                     name: values.astype(np.float32, copy=False) if is_state_or_action(name) else values
                     for name, values in episode.numbers.items()
                 }
-                guarded = {name: guard(frames, episode.place) for name, frames in episode.images.items()}
-                yield replace(episode, numbers=numbers, images=guarded)
+            images = {name: self.guarded(frames, number, episode.place) for name, frames in episode.images.items()}
+            yield replace(episode, numbers=numbers, images=images)
+
+    def guarded(self, frames: Frames, number: int, place: str) -> Frames:
+        """Frames of episode `number` whose troubles are BadInput."""
+
+        def read() -> Iterator[np.ndarray]:
+            with self.naming(number), readable(place):
+                yield from frames()
+
+        return read
 
     def sound_episodes(self, start: int = 0) -> Iterator[Episode]:
         """Episodes from number `start` on. Raises BadInput, naming episode and row, for one that cannot be used."""
         sizes: dict[str, int] = {}
-        episodes = self.episodes(start)
-        for number in itertools.count(start):
+        for number, episode in enumerate(self.episodes(start), start):
             with self.naming(number):
-                episode = next(episodes, None)
-                if episode is None:
-                    return
                 sizes = check_episode(episode, sizes)
                 self.tasks_of(episode)
                 if not self.ignore_gaps:
@@ -172,26 +207,21 @@ class Source:
 
     @contextmanager
     def naming(self, number: int) -> Iterator[None]:
-        """What is raised inside about episode `number`, with the command that leaves it out, where that helps."""
+        """Give a BadEpisode that is raised inside about episode `number` the command that leaves it out, beside those that
+        are left out already."""
         try:
             yield
-        except BadInput as error:
-            raise BadInput(self.with_command(str(error), number)) from None
+        except BadEpisode as error:
+            numbers = self.dropping([number]) if error.number is None else sorted(self.dropped | {error.number})
+            raise BadInput(error.told(numbers)) from None
+
+    def stored_number(self, number: int) -> int:
+        """What options like --drop-episodes call episode `number`: its number before some were left out."""
+        return self.numbers[number] if number < len(self.numbers) else number
 
     def dropping(self, numbers: Sequence[int]) -> list[int]:
         """What --drop-episodes needs to leave out these episodes, too; empty where there are none."""
-        stored = {self.numbers[number] if number < len(self.numbers) else number for number in numbers}
-        return sorted(self.dropped | stored) if stored else []
-
-    def with_command(self, text: str, number: int) -> str:
-        """A message about episode `number`, in which `--drop-episodes` is a command that can be typed: with the number of
-        that episode in the source as it is stored, and those that are left out already."""
-
-        def command(found: re.Match[str]) -> str:
-            numbers = sorted(self.dropped | {int(found[1])}) if found[1] else self.dropping([number])
-            return f"with: vqbet-course demos convert ... --drop-episodes {','.join(map(str, numbers))}"
-
-        return re.sub(r"with --drop-episodes(?: (\d+))?", command, text)
+        return sorted(self.dropped | set(map(self.stored_number, numbers))) if numbers else []
 
 
 DAMAGED = re.compile(
@@ -217,55 +247,48 @@ def readable(place: str) -> Iterator[None]:
         raise BadInput(f"{place}: not readable ({reason}); {remedy}") from None
 
 
-def guard(frames: Frames, place: str) -> Frames:
-    """Frames whose troubles are BadInput."""
-
-    def guarded() -> Iterator[np.ndarray]:
-        with readable(place):
-            yield from frames()
-
-    return guarded
+REPAIR = "or repair it"
+"""What helps, too, against numbers that somebody could correct."""
 
 
 def check_episode(episode: Episode, sizes: dict[str, int]) -> dict[str, int]:
-    """Raise BadInput unless the numbers are whole and as wide as in other episodes (`sizes`, empty if there was none);
+    """Raise BadEpisode unless the numbers are whole and as wide as in other episodes (`sizes`, empty if there was none);
     returns their widths."""
-    place, n = episode.place, len(episode)
-    if n < 2:
-        raise BadInput(f"{place}: {n} frame(s); nothing can be learned from it, leave it out with --drop-episodes")
+    found = check_shapes(episode, sizes)
     for name, values in episode.numbers.items():
-        if name == TASK_INDEX and values.dtype.kind not in "iu":
-            raise BadInput(f"{place}: task_index must be whole numbers")
-        if values.ndim != 2 or len(values) != n:
-            raise BadInput(f"{place}: {name} has shape {values.shape}, expected ({n}, size)")
-        if values.dtype.kind not in "fiub":
-            raise BadInput(
-                f"{place}: {name} does not hold numbers alone; repair that episode, or leave it "
-                "out with --drop-episodes"
-            )
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(bad):
-            raise BadInput(
-                f"{place}, row {bad[0]}: {name} is not finite; repair that episode, or leave it out "
-                "with --drop-episodes"
-            )
+            raise BadEpisode(episode.place, f"{name} is not finite", REPAIR, int(bad[0]))
+    return found
+
+
+def check_shapes(episode: Episode, sizes: dict[str, int]) -> dict[str, int]:
+    """Raise BadEpisode unless there are numbers in every row, as many as in other episodes (`sizes`, empty if there was
+    none); returns how many of each feature."""
+    place, n = episode.place, len(episode)
+    if n < 2:
+        raise BadEpisode(place, f"{n} frame(s), from which nothing can be learned")
+    for name, values in episode.numbers.items():
+        if name == TASK_INDEX and values.dtype.kind not in "iu":
+            raise BadEpisode(place, "task_index must be whole numbers", REPAIR)
+        if values.ndim != 2 or len(values) != n:
+            raise BadEpisode(place, f"{name} has shape {values.shape}, expected ({n}, size)", REPAIR)
+        if values.dtype.kind not in "fiub":
+            raise BadEpisode(place, f"{name} does not hold numbers alone", REPAIR)
     found = {name: values.shape[1] for name, values in episode.numbers.items()}
     for name in sorted(found.keys() | sizes.keys()) if sizes else []:
         if found.get(name) != sizes.get(name):
-            raise BadInput(
-                f"{place}: {name} has {found.get(name, 'no')} numbers a frame, elsewhere "
-                f"{sizes.get(name, 'none')}; all episodes of a source must agree"
-            )
+            many = f"{found.get(name, 'no')} numbers a frame, elsewhere {sizes.get(name, 'none')}"
+            raise BadEpisode(place, f"{name} has {many}", "or name the features to take with --features")
     return found
 
 
 def check_cameras(episode: Episode, image_sizes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise BadInput, naming the episode, unless it has the cameras that the source has."""
+    """Raise BadEpisode unless it has the cameras that the source has."""
     for name in sorted(image_sizes.keys() ^ episode.images.keys()):
-        raise BadInput(
-            f"{episode.place}: has {'no' if name in image_sizes else 'a'} camera {name}, unlike other "
-            "episodes; leave the episode out with --drop-episodes, or name the cameras to take with --cameras"
-        )
+        has = "no" if name in image_sizes else "a"
+        what = f"has {has} camera {name}, unlike other episodes"
+        raise BadEpisode(episode.place, what, "or name the cameras to take with --cameras")
 
 
 GAP = 1.5
@@ -280,18 +303,16 @@ def gaps(clock: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def check_gaps(episode: Episode) -> None:
-    """Raise BadInput, naming the row, where frames are missing or slow by the episode's own clock."""
+    """Raise BadEpisode where frames are missing or slow by the episode's own clock."""
     if episode.clock is None or len(episode.clock) < 2:
         return
     late, usual = gaps(episode.clock)
     if len(late):
         row = int(late[0])
         late_by = np.diff(episode.clock)[row - 1]
-        raise BadInput(
-            f"{episode.place}, row {row}: comes {late_by:.3g} s after the row before, "
-            f"others {usual:.3g} s ({len(late)} such rows); leave the episode out with --drop-episodes, "
-            "or take the rows as evenly spaced: vqbet-course demos convert ... --ignore-gaps"
-        )
+        what = f"comes {late_by:.3g} s after the row before, others {usual:.3g} s ({len(late)} such rows)"
+        even = "or take the rows as evenly spaced: vqbet-course demos convert ... --ignore-gaps"
+        raise BadEpisode(episode.place, what, even, row)
 
 
 def last_change(path: Path) -> float:

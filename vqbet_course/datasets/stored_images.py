@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -61,7 +61,7 @@ class ImageFiles:
     def __init__(
         self, source: Source, episodes: Sequence[Episode], sizes: dict[str, tuple[int, ...]], cache: ImageCache
     ):
-        self.episodes, self.sizes, self.cache, self.place = episodes, sizes, cache, source.path
+        self.source, self.episodes, self.sizes, self.cache = source, episodes, sizes, cache
         self.ends = np.cumsum([len(episode) for episode in episodes])
         self.content = json.dumps(
             [source.kind, source.choice, last_change(Path(source.path)), *(e.checksum() for e in episodes)]
@@ -92,20 +92,21 @@ class ImageFiles:
         wanted = {(name, number) for name in self.sizes for number in episodes}
         if wanted <= self.known:
             return
-        self.check_space(wanted - self.done())
         with alone(self.cache.folder):
-            missing = sorted(wanted - self.done(), key=lambda unit: unit[1])
+            done = self.done()
+            missing = sorted(wanted - done, key=lambda unit: unit[1])
+            self.check_space(missing)
             if not self.cache.quiet:
                 print(self.budget(wanted, missing), file=sys.stderr)
             if missing:
-                self.decode(missing)
+                self.decode(missing, done)
         self.known = wanted | self.known
 
-    def frames(self, units: Sequence[Unit] | set[Unit]) -> int:
+    def frames(self, units: Collection[Unit]) -> int:
         """How many images these are."""
         return sum(len(self.episodes[number]) for _, number in units)
 
-    def size(self, units: Sequence[Unit] | set[Unit]) -> int:
+    def size(self, units: Collection[Unit]) -> int:
         """How many bytes these images take."""
         return sum(len(self.episodes[number]) * int(np.prod(self.sizes[name])) for name, number in units)
 
@@ -119,12 +120,13 @@ class ImageFiles:
             f"({free_bytes(self.cache.folder) / 1e9:.1f} GB free)"
         )
 
-    def check_space(self, missing: set[Unit]) -> None:
+    def check_space(self, missing: Sequence[Unit]) -> None:
         """Raise CannotWrite where there is not enough space for these images."""
         free = free_bytes(self.cache.folder)
         if self.size(missing) > free:
+            self.remove_if_empty()
             raise CannotWrite(
-                f"{self.place}: its {self.frames(missing):,} images take {self.size(missing) / 1e9:.1f} GB, "
+                f"{self.source.path}: its {self.frames(missing):,} images take {self.size(missing) / 1e9:.1f} GB, "
                 f"{self.cache.folder} has {free / 1e9:.1f} GB left; free some there, or train with --resize HxW or with a "
                 "--cache DIR on another disk"
             )
@@ -139,13 +141,10 @@ class ImageFiles:
                 found |= {(name, int(line)) for line in lines if line.endswith("\n")}
         return found
 
-    def decode(self, units: Sequence[Unit]) -> None:
-        """Decode these images into their places."""
-        whole = self.done()
+    def decode(self, units: Sequence[Unit], done: set[Unit]) -> None:
+        """Decode these images into their places, beside what is done."""
         for name in self.sizes:  # what a file of another size or an unfinished line said is no longer said
-            write_text(
-                listed(self.file(name)), "".join(f"{number}\n" for held, number in sorted(whole) if held == name)
-            )
+            write_text(listed(self.file(name)), "".join(f"{number}\n" for held, number in sorted(done) if held == name))
             with in_plain_words(self.file(name)), open(self.file(name), "ab") as file:
                 file.truncate(int(np.prod(self.shape(name))))
         pool = ThreadPoolExecutor(max(1, self.cache.jobs))
@@ -172,8 +171,9 @@ class ImageFiles:
         only = replace(episode, images={name: episode.images[name]})
         with in_plain_words(self.file(name)), open(self.file(name), "r+b") as file:
             file.seek(int(self.ends[number] - len(episode)) * int(np.prod(self.sizes[name])))
-            for frame in in_step(only, self.sizes):
-                file.write(frame[name].transpose(2, 0, 1).tobytes())
+            with self.source.naming(number):
+                for frame in in_step(only, self.sizes):
+                    file.write(frame[name].transpose(2, 0, 1).tobytes())
             file.flush()
             os.fsync(file.fileno())
 
@@ -182,9 +182,14 @@ class ImageFiles:
         for name in self.sizes:
             for file in (self.file(name), listed(self.file(name))):
                 file.unlink(missing_ok=True)
-        with suppress(OSError):
-            (self.cache.folder / LOCK).unlink()
-            self.cache.folder.rmdir()
+        self.remove_if_empty()
+
+    def remove_if_empty(self) -> None:
+        """Remove the folder if nothing is in it but the lock."""
+        if [file.name for file in self.cache.folder.iterdir()] == [LOCK]:
+            with suppress(OSError):
+                (self.cache.folder / LOCK).unlink()
+                self.cache.folder.rmdir()
 
 
 @dataclass(frozen=True)

@@ -240,15 +240,15 @@ def write_file(
             size = 0
             for number, episode in episodes:
                 start = rows[-1]["dataset_to_index"] if rows else frame
-                with source.naming(number):
-                    check_cameras(episode, source.image_sizes)
                 columns = episode.numbers | clocks(episode, number, start, source.rate)
                 samples: dict[str, list[np.ndarray]] = {name: [] for name in episode.images}
                 firsts: dict[str, list[int]] = {}
                 first = storage.frames
-                for table in tables(episode, columns, source.image_sizes, samples, storage, firsts):
-                    size += table.nbytes
-                    put(table)
+                with source.naming(number):
+                    check_cameras(episode, source.image_sizes)
+                    for table in tables(episode, columns, source.image_sizes, samples, storage, firsts):
+                        size += table.nbytes
+                        put(table)
                 rows.append(
                     row_of(episode, number, start, file, source.tasks_of(episode))
                     | storage.places(first)

@@ -15,10 +15,17 @@ from vqbet_course.core.io import write_atomically, write_json, write_text
 from vqbet_course.core.progress import progress
 from vqbet_course.core.records import made_by
 from vqbet_course.core.specs import GOAL, Contract, TaskContract
+from vqbet_course.core.units import short
 from vqbet_course.demos import Demos, Normalizer
 from vqbet_course.evaluation.behaviour import behaviour, mode_entropy, recovery, ways_in_words, ways_of_solving
 from vqbet_course.evaluation.failures import Known, failures_of, keep_persons_word
-from vqbet_course.evaluation.held_out import HeldOut, held_out, held_out_action_error, training_demos, unit_remedy
+from vqbet_course.evaluation.held_out import (
+    HeldOut,
+    difference_with_remedy,
+    held_out,
+    held_out_action_error,
+    training_demos,
+)
 from vqbet_course.evaluation.latency import latency
 from vqbet_course.evaluation.results import progress_name_of
 from vqbet_course.evaluation.videos import video_frames, video_rate, write_video
@@ -166,10 +173,9 @@ def checked_contract(world: Task, run: Run) -> TaskContract:
     """The contract of an evaluation, of what the policy observes. Raises BadInput where a run was trained on another."""
     contract: TaskContract = world.make_env().get_wrapper_attr("contract")
     contract = replace(contract, data=contract.data.observing(run.contract.observation))
-    differs = run.contract.difference(contract.data)
+    differs = difference_with_remedy(run.contract, contract.data)
     if differs:
-        remedy = unit_remedy(run.contract, contract.data)
-        raise BadInput(f"{run.path}: trained on other data than {world.name} gives; {differs}{remedy}")
+        raise BadInput(f"{run.path}: trained on other data than {world.name} gives; {differs}")
     return contract
 
 
@@ -184,7 +190,7 @@ def summary_lines(result: dict[str, Any]) -> list[str]:
     ]
     if metrics.get("action_error") is not None:
         which = "held-out demonstrations" if result["training"]["steps"] else "demonstrations that it may have seen"
-        lines.append(f"action error on {which}: {metrics['action_error']:.1f} {task.data.action.unit}")
+        lines.append(f"action error on {which}: {metrics['action_error']:.1f} {short(task.data.action.unit)}")
     if back["shoved"]:
         after = f", half of them within {back['steps_p50']:g} steps" if back["recovered"] else ""
         lines.append(

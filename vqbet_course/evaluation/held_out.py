@@ -39,21 +39,24 @@ class HeldOut:
         return f"where the episodes for {self.part} of {self.split.source} start"
 
 
-def unit_remedy(trained: Contract, found: Contract) -> str:
-    """What helps where the first feature that differs does so by a unit that one side does not state, else nothing."""
-    mine, theirs = trained.features(), found.features()
-    name = next((name for name in sorted(mine | theirs) if mine.get(name) != theirs.get(name)), "action")
-    if name not in mine or name not in theirs or mine[name].size != theirs[name].size:
-        return ""
-    units = [mine[name].unit, theirs[name].unit]
-    if UNSTATED not in units:
-        return ""
-    if units[0] == UNSTATED:
+def difference_with_remedy(trained: Contract, found: Contract) -> str | None:
+    """How the data that a run was trained on differ from others, in words; with what helps, where the first field that
+    differs does so by a unit that one side does not state. None if they agree."""
+    name = trained.first_difference(found)
+    if name is None:
+        return None
+    difference = trained.difference(found)
+    mine, theirs = trained.features().get(name), found.features().get(name)
+    if mine is None or theirs is None or mine.size != theirs.size:
+        return difference
+    if UNSTATED in mine.unit_of_each:
         return (
-            "; the run does not know this unit: import its checkpoint again with: vqbet-course import ... --unit "
-            "NAME=UNIT, or train again with: vqbet-course train ... --unit NAME=UNIT"
+            f"{difference}; the run does not know this unit: import its checkpoint again with: vqbet-course import ... "
+            "--unit NAME=UNIT, or train again with: vqbet-course train ... --unit NAME=UNIT"
         )
-    return "; state units with: vqbet-course demos convert ... --unit NAME=UNIT"
+    if UNSTATED in theirs.unit_of_each:
+        return f"{difference}; state units with: vqbet-course demos convert ... --unit NAME=UNIT"
+    return difference
 
 
 def held_out(file: Path, part: str, run: Run) -> HeldOut:
@@ -147,7 +150,7 @@ def decide_along(run: Run, demos: Demos, windows: Windows, wanted: Tensor) -> De
     draws, decided, codes = torch.Generator().manual_seed(0), [], []
     for rows in wanted.split(c.batch_size if c.image_shapes else BATCH):
         seen = {name: values.to(device) for name, values in windows.seen(rows).items()}
-        features = policy.network.features(seen)[:, c.n_obs_steps - 1]  # the query of now
+        features = policy.network.features(seen)[:, c.n_obs_steps - 1]  # where now is answered
         uniform = torch.rand(len(rows), c.vqvae_n_layers, generator=draws).to(device)
         decision = policy.network.decide(features, uniform, policy.acting.temperature)
         decision = policy.network.frame.to_absolute(decision, seen).cpu()

@@ -19,16 +19,17 @@ from vqbet_course.core.io import write_atomically, write_json, write_text
 from vqbet_course.core.pages import render
 from vqbet_course.core.records import made_by
 from vqbet_course.core.specs import Field
+from vqbet_course.core.units import places_of
 from vqbet_course.datasets.source import Source
 from vqbet_course.datasets.stored_images import StoredImages
 from vqbet_course.demos import Demos, Windows, as_seen, load_demos, span_of
 from vqbet_course.evaluation.held_out import (
     Decisions,
     decide_along,
+    difference_with_remedy,
     held_out_episodes,
     knows_training,
     training_demos,
-    unit_remedy,
     windows_of,
 )
 from vqbet_course.training.runs import IMAGES, Run
@@ -75,7 +76,6 @@ def evaluate_offline(run: Run, data: str, out: Path, split: Path | None = None, 
         "frames": len(demos.action),
         "decisions": len(found.row),
         "contract": run.contract.to_dict(),
-        "unit": run.contract.action.unit,
         "units": run.contract.action.unit_of_each,
         "joints": joint_names(run.contract.action, source),
         "errors": errors,
@@ -94,11 +94,9 @@ def evaluate_offline(run: Run, data: str, out: Path, split: Path | None = None, 
 
 def check_like_training(run: Run, demos: Demos) -> None:
     """Raise BadInput, naming the feature, unless the demonstrations are of what the run was trained on."""
-    found = demos.contract.observing(run.contract.observation)
-    differs = run.contract.difference(found)
+    differs = difference_with_remedy(run.contract, demos.contract.observing(run.contract.observation))
     if differs:
-        remedy = unit_remedy(run.contract, found)
-        raise BadInput(f"{demos.source}: is not like what {run.path} was trained on; {differs}{remedy}")
+        raise BadInput(f"{demos.source}: is not like what {run.path} was trained on; {differs}")
 
 
 def moments_to_decide(demos: Demos, windows: Windows) -> torch.Tensor:
@@ -194,7 +192,8 @@ def joint_names(action: Field, source: Source) -> list[str]:
 
 
 def action_spans(run: Run) -> np.ndarray:
-    """The range (A,) of each number of the action in the demonstrations that were trained on."""
+    """By what errors (A,) of the action are divided to compare them: the range of each number that the run normalises by,
+    that of demonstrated actions and, where chunks are relative, states; 1 for a number that never changes."""
     return span_of(*run.normalizer.bounds["action"]).numpy()
 
 
@@ -220,8 +219,8 @@ def against_baselines(errors: dict[str, dict[str, list[float]]], spans: np.ndarr
 
 def means_in_words(values: Sequence[float], units: Sequence[str]) -> str:
     """The mean over the joints of each unit, like `1.2 deg, 3 %`."""
-    of_unit = {unit: [v for v, u in zip(values, units, strict=True) if u == unit] for unit in dict.fromkeys(units)}
-    return ", ".join(f"{np.mean(found):.3g} {unit}" for unit, found in of_unit.items())
+    means = {unit: np.mean(np.asarray(values)[places]) for unit, places in places_of(units).items()}
+    return ", ".join(f"{mean:.3g} {unit}" for unit, mean in means.items())
 
 
 def episodes_in_words(result: dict[str, Any]) -> str:

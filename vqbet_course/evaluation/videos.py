@@ -111,20 +111,20 @@ def draw_progress(draw: "ImageDraw", now: float, success: float) -> None:
 
 
 def video_frames(episode: Rollout, world: World = None) -> Iterable[np.ndarray]:
-    """An episode executed again from its actions, drawn: (640, 512, 3) uint8, a frame for every `steps_per_frame`-th step
+    """An episode executed again from its actions, drawn: (640, 512, 3) uint8, a frame for every `frame_every`-th step
     of its task and for the last one. They are shown at `video_rate`."""
     task = as_task(world)
     env = task.make_env()
     env.reset(seed=episode.seed)
     for step, action in enumerate(episode.actions):
         env.step(action)
-        if step % task.steps_per_frame == 0 or step == len(episode.actions) - 1:
+        if step % task.frame_every == 0 or step == len(episode.actions) - 1:
             yield draw_frame(np.asarray(env.render()), episode, step, task)
 
 
 def video_rate(task: Task) -> float:
     """Frames a second at which a video of a task runs as fast as the task did."""
-    return task.contract.data.fps / task.steps_per_frame
+    return task.contract.data.fps / task.frame_every
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: float | None = None) -> None:

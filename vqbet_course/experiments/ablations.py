@@ -45,7 +45,7 @@ STORED = RESULTS / "ablations"
 MOST_MINUTES = 3.0
 """The longest training of a run."""
 
-USUAL = Budget(steps=10_000)
+USUAL = Budget(steps=5_000)
 """The training budget of the stored runs: in steps, so that load does not change it. Three to five minutes of a core; with
 fewer steps hardly a start is solved, and success tells nothing apart."""
 
@@ -64,8 +64,7 @@ USUAL_FIELDS = {f.name: LAPTOP.get(f.name, f.default) for f in fields(VQBeTConfi
 """The laptop's configuration by field, before it knows what is observed."""
 
 ACTING = ("n_action_steps", "average_chunks")
-"""Fields that only say how a trained policy acts. The temperature is none: in training, too, first codes are drawn at it,
-and told to the predictor of the second ones."""
+"""Fields that only say how a trained policy acts; the temperature, too, where training draws no codes."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +189,11 @@ ABLATIONS: dict[str, Ablation] = {
     "codebook": Ablation("How large a codebook?", {f"{k} codes": changed(vqvae_n_embed=k) for k in (4, 8, 16, 64)}),
     "selection": Ablation(
         "Choose codes together, or one after the other?",
-        {"jointly": changed(sequentially_select=False), "sequentially": changed(sequentially_select=True)},
+        {
+            "together": changed(sequentially_select=False),
+            "told the sampled first code": changed(teacher_forcing=False),
+            "told the true first code": changed(teacher_forcing=True),
+        },
     ),
     "distractor": Ablation(
         "Does a distractor among the observations harm?", {"without": Variant(), "with": Variant(view="distractor")}
@@ -394,7 +397,10 @@ def effective(variant: Variant) -> dict[str, Any]:
 
 def training_of(variant: Variant) -> Variant:
     """The part of a variant that training depends on; it acts in whole chunks, which any length allows."""
-    learned = {name: value for name, value in effective(variant).items() if name not in ACTING}
+    c = USUAL_FIELDS | variant.changes
+    draws = c["offset_code"] == "sampled" or (c["sequentially_select"] and not c["teacher_forcing"])
+    acting = ACTING if draws else (*ACTING, "bet_softmax_temperature")
+    learned = {name: value for name, value in effective(variant).items() if name not in acting}
     return replace(variant, changes=learned | {"n_action_steps": None})
 
 

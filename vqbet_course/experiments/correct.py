@@ -26,7 +26,6 @@ from vqbet_course.corrections import (
     corrections_of,
     interventions,
     recoveries,
-    window_reach,
 )
 from vqbet_course.datasets.source import Episode, Source
 from vqbet_course.datasets.writer import write_dataset
@@ -174,7 +173,7 @@ def corrections_in(folder: str, run: Run, task: Task) -> Collected:
         taken.append(flags)
         if "next.reward" in episode.numbers:
             back += recoveries(flags, episode.numbers["next.reward"][:, 0].tolist())
-    shortest = window_reach(run.policy.network.config)
+    shortest = run.policy.network.config.window_reach
     parts = [part for part in parts if len(part["action"]) >= shortest]
     if not parts:
         raise BadInput(

@@ -247,12 +247,36 @@ def answer_at(sources: Sequence[CellSource], place: int, name: str, given: set[s
     return Answer(own.text, [text for _, text in sorted(chosen.items())], after)
 
 
+CHEAP = {"torch", "np", "math", "nn", "F", "int", "float", "tuple", "list", "dict", "set", "range", "len"}
+"""What a constant may call: nothing of it trains, reads data or draws a plot."""
+
+
+def is_definition(statement: ast.stmt) -> bool:
+    """Whether a statement is a function, a class or an import."""
+    return isinstance(statement, ast.FunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom)
+
+
+def is_constant(statement: ast.stmt) -> bool:
+    """Whether a statement binds names to what CHEAP alone computes: `K = 16`, `base = torch.arange(K)`."""
+    if not isinstance(statement, ast.Assign | ast.AnnAssign) or statement.value is None:
+        return False
+    return all(root_of(node.func) in CHEAP for node in ast.walk(statement.value) if isinstance(node, ast.Call))
+
+
+def root_of(called: ast.expr) -> str:
+    """The name with which an expression begins: `torch` of `torch.Generator().manual_seed`; empty where it has none."""
+    while isinstance(called, ast.Attribute | ast.Call | ast.Subscript):
+        called = called.func if isinstance(called, ast.Call) else called.value
+    return called.id if isinstance(called, ast.Name) else ""
+
+
 def binding(
     sources: Sequence[CellSource], place: int, name: str, given: bool
 ) -> Iterator[tuple[tuple[int, int], ast.stmt]]:
     """The statements that bind a name for a cell: those of the nearest cell above that has some, else of one below.
 
-    Of the lesson's own cells only definitions and imports count, and nothing that the lesson provides anyway.
+    Of the lesson's own cells only definitions, imports and constants count, and nothing that the lesson provides anyway.
+    A learner's cell may say the same as one of the lesson, so what costs nothing counts whoever wrote it.
     """
     for at in (*range(place - 1, -1, -1), *range(place + 1, len(sources))):
         source = sources[at]
@@ -261,8 +285,7 @@ def binding(
         found = [
             ((at, line), statement)
             for line, (statement, names) in enumerate(source.statements)
-            if name in names
-            and (source.own or isinstance(statement, ast.FunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom))
+            if name in names and (source.own or is_definition(statement) or is_constant(statement))
         ]
         if found:
             yield from found

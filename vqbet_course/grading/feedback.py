@@ -117,7 +117,9 @@ def source_code(answer: Callable[..., Any], check: type[Check]) -> str:
         lines = linecache.getlines(code.co_filename) if code else []
         source = "".join(lines)
         if CellSource(source).defines(check.answer):
-            return source
+            # IPython keeps lines that end where `str.splitlines` ends them; Python ends fewer
+            as_written = (cell for cell in executed_cells() if cell.splitlines() == source.splitlines())
+            return next(as_written, source)
     for source in reversed(executed_cells()):
         if CellSource(source).defines(check.answer):
             return source

@@ -1,12 +1,13 @@
 """The grades of a class, in one SQLite file, and what a teacher takes from it: grade books and statistics.
 
-A row is one version of one submission, told by the bytes; a student may have several, which are attempts. Graded again,
-by other lessons say, it is the same attempt, handed in when it was. Each row is written in a transaction of its own, so a
-killed grading loses nothing that it had finished.
+A row is one version of one file, told by its bytes, in the folder or zip file of its class (`collection`); a student may
+have several, which are attempts. Graded again, by other lessons say, it is the same attempt, handed in when it was. Each
+row is written in a transaction of its own, so a killed grading loses nothing that it had finished.
 
 The grades follow the folder or zip file of submissions. What is no longer in it when it is graded again is `gone`: a file
 without a grade counts no more, a graded one is an earlier attempt as long as its student has another file of that lab
-there. No row is deleted, so a file that comes back has its grade.
+there, and comes before those that are there, whenever it was handed in. The row of a gone file stays, so a file that
+comes back has its grade.
 """
 
 import json
@@ -23,16 +24,46 @@ from typing import Any
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.grading.grades import STATUSES, Grade
-from vqbet_course.grading.submissions import CLOCKS, Submission, is_one
+from vqbet_course.grading.handout import readable_name
+from vqbet_course.grading.submissions import CLOCKS, Submission, is_one, owner_of, plain
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS grades (
-    name TEXT NOT NULL, digest TEXT NOT NULL, student TEXT NOT NULL, number TEXT NOT NULL, late INTEGER NOT NULL,
-    received REAL NOT NULL, clock TEXT NOT NULL, lessons TEXT NOT NULL, graded REAL NOT NULL, lab TEXT NOT NULL,
-    score REAL, max_score REAL,
-    problem TEXT NOT NULL, left_out INTEGER NOT NULL, grade TEXT NOT NULL,
-    platform TEXT NOT NULL, collection TEXT NOT NULL, gone INTEGER NOT NULL, PRIMARY KEY (name, digest))
-"""
+COLUMNS = {
+    "name": "TEXT",
+    "digest": "TEXT",
+    "student": "TEXT",
+    "number": "TEXT",
+    "late": "INTEGER",
+    "received": "REAL",
+    "clock": "TEXT",
+    "lessons": "TEXT",
+    "graded": "REAL",
+    "lab": "TEXT",
+    "score": "REAL",
+    "max_score": "REAL",
+    "problem": "TEXT",
+    "left_out": "INTEGER",
+    "grade": "TEXT",
+    "platform": "TEXT",
+    "collection": "TEXT",
+    "gone": "INTEGER",
+    "folder": "TEXT",
+}
+"""What a row has. `folder`: the name of the folder of its pages below `students`."""
+
+ADDED = {
+    "clock": "''",
+    "lessons": "''",
+    "platform": "platform_of(name)",
+    "collection": "''",
+    "gone": "0",
+    "folder": "folder_of(name)",
+}
+"""The columns that earlier versions of the course did not write, and what stands for them."""
+
+SCHEMA = (
+    f"CREATE TABLE IF NOT EXISTS grades ({', '.join(f'{name} {kind}' for name, kind in COLUMNS.items())}, "
+    "PRIMARY KEY (collection, name, digest))"
+)
 
 DAY_S = 86_400
 
@@ -45,11 +76,40 @@ def opened(folder: Path) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(path, timeout=60)) as store:
         try:
             store.row_factory = sqlite3.Row
-            store.execute(SCHEMA)
-            store.execute("SELECT clock, lessons, gone FROM grades LIMIT 1")
+            upgrade(store)
         except sqlite3.DatabaseError as error:
-            raise BadInput(f"{path}: not a file of grades ({error}); choose another --out") from None
+            raise BadInput(f"{path}: not a file of grades of this course ({error}); choose another --out") from None
         yield store
+
+
+def upgrade(store: sqlite3.Connection) -> None:
+    """Make the table of grades, or take over that of an earlier version of the course. Raises DatabaseError for a table
+    of another kind, which stays as it is."""
+    if columns_in(store) == COLUMNS.keys():
+        return
+    with store:
+        store.execute("BEGIN IMMEDIATE")  # another process may be at it, too
+        held = columns_in(store)
+        if not held:
+            store.execute(SCHEMA)
+        if not held or held == COLUMNS.keys():
+            return
+        if unknown := held - COLUMNS.keys():
+            raise sqlite3.DatabaseError(f"made by a newer version, with {', '.join(sorted(unknown))}")
+        if missing := COLUMNS.keys() - held - ADDED.keys():
+            raise sqlite3.DatabaseError(f"without {', '.join(sorted(missing))}")
+        store.create_function("platform_of", 1, lambda name: owner_of(name).platform)
+        store.create_function("folder_of", 1, readable_name)
+        values = ", ".join(name if name in held else ADDED[name] for name in COLUMNS)
+        store.execute("ALTER TABLE grades RENAME TO earlier")
+        store.execute(SCHEMA)
+        store.execute(f"INSERT INTO grades SELECT {values} FROM earlier")
+        store.execute("DROP TABLE earlier")
+
+
+def columns_in(store: sqlite3.Connection) -> set[str]:
+    """The columns of the table of grades; none where there is no such table."""
+    return {row["name"] for row in store.execute("PRAGMA table_info(grades)")}
 
 
 def existing(folder: Path) -> list[dict[str, Any]]:
@@ -63,19 +123,23 @@ def existing(folder: Path) -> list[dict[str, Any]]:
 
 def standing(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows without those of gone files, unless they are earlier attempts at a lab: the student still has a file of
-    that lab, or files without a grade alone."""
+    that lab, or files without a grade alone where the gone one was."""
     here = [row for row in rows if not row["gone"] and not row["left_out"]]
-    labs = {(row["student"], row["number"], row["lab"]) for row in here if row["grade"]}
-    refused = {(row["student"], row["number"]) for row in here} - {label[:2] for label in labs}
+    labs = {(owner_in(row), row["lab"]) for row in here if row["grade"]}
+    graded = {(owner_in(row), row["collection"]) for row in here if row["grade"]}
+    refused = {(owner_in(row), row["collection"]) for row in here} - graded
     return [
         row
         for row in rows
         if not row["gone"]
-        or (
-            row["grade"]
-            and ((row["student"], row["number"], row["lab"]) in labs or (row["student"], row["number"]) in refused)
-        )
+        or (row["grade"] and ((owner_in(row), row["lab"]) in labs or (owner_in(row), row["collection"]) in refused))
     ]
+
+
+def in_order(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows in the order of attempts: those that are gone, then those that are there, each as they were handed in. An
+    earlier version that came back is the last one, whatever its date is."""
+    return sorted(rows, key=lambda row: (not row["gone"], row["received"]))
 
 
 def follow(store: sqlite3.Connection, collection: str, names: set[str]) -> list[str]:
@@ -85,15 +149,18 @@ def follow(store: sqlite3.Connection, collection: str, names: set[str]) -> list[
     and no name is, these are other submissions, and the earlier ones stay as they are. What was graded alone before, as a
     trial, is no part of a class.
     """
+    move = "UPDATE OR REPLACE grades SET collection = ? WHERE collection = ?"
     with store:
         before = store.execute("SELECT name, number, collection FROM grades WHERE NOT gone").fetchall()
         earlier = {row["name"] for row in before if row["collection"] == collection}
         if earlier and earlier.isdisjoint(names):
-            store.execute("UPDATE grades SET collection = '' WHERE collection = ?", (collection,))
+            store.execute(move, (f"{collection}, until {datetime.now():%Y-%m-%d %H:%M:%S}", collection))
             earlier = set()
+        adopt = "UPDATE OR REPLACE grades SET collection = ? WHERE collection = '' AND name = ?"
+        store.executemany(adopt, [(collection, name) for name in names])  # graded when nobody wrote the collection down
         again = {row["collection"] for row in before if row["number"] and row["name"] in names} - {"", collection}
         earlier |= {row["name"] for row in before if row["collection"] in again}
-        store.executemany("UPDATE grades SET collection = ? WHERE collection = ?", [(collection, one) for one in again])
+        store.executemany(move, [(collection, one) for one in again])
         alone = {(row["collection"],) for row in before if is_one(row["collection"])}
         store.executemany("UPDATE grades SET gone = 1 WHERE collection = ?", alone)
         gone = sorted(earlier - names)
@@ -102,20 +169,21 @@ def follow(store: sqlite3.Connection, collection: str, names: set[str]) -> list[
     return gone
 
 
-def found(store: sqlite3.Connection, submission: Submission, digest: str) -> None:
+def mark_found(store: sqlite3.Connection, submission: Submission, digest: str) -> None:
     """Note that a file is there with these bytes: other versions of it are earlier ones; and when it was handed in, where
-    a better clock says it now."""
+    a better clock says it now. What was graded alone, or by a version that knew no collections, becomes part of this
+    one."""
     about: dict[str, Any] = {"name": submission.name, "digest": digest, "collection": submission.collection}
+    other = "SELECT collection FROM grades WHERE name = :name AND digest = :digest AND collection <> :collection"
+    here = "name = :name AND collection = :collection AND digest"
     with store:
+        loose = [row["collection"] for row in store.execute(other, about).fetchall()]
+        move = "UPDATE OR REPLACE grades SET collection = :collection WHERE collection = :one"
+        moved = [about | {"one": one} for one in loose if not one or is_one(one)]
+        store.executemany(f"{move} AND name = :name AND digest = :digest", moved)
         about["received"], about["clock"] = handed_in(store, submission, digest)
-        store.execute(
-            "UPDATE grades SET gone = 1 WHERE name = :name AND digest <> :digest AND collection = :collection", about
-        )
-        store.execute(
-            "UPDATE grades SET collection = :collection, received = :received, clock = :clock, gone = 0 "
-            "WHERE name = :name AND digest = :digest",
-            about,
-        )
+        store.execute(f"UPDATE grades SET gone = 1 WHERE {here} <> :digest", about)
+        store.execute(f"UPDATE grades SET received = :received, clock = :clock, gone = 0 WHERE {here} = :digest", about)
 
 
 def class_files(store: sqlite3.Connection) -> dict[str, str]:
@@ -126,10 +194,33 @@ def class_files(store: sqlite3.Connection) -> dict[str, str]:
 
 def handed_in(store: sqlite3.Connection, submission: Submission, digest: str) -> tuple[float, str]:
     """When a file with these bytes was handed in, and what says so: the best clock, the first time that it said. A file
-    graded again was not handed in again."""
-    named = "SELECT received, clock FROM grades WHERE name = ? AND digest = ?"
-    known = [(row["received"], row["clock"]) for row in store.execute(named, (submission.name, digest))]
-    return max([(submission.received, submission.clock), *known], key=lambda told: (CLOCKS.index(told[1]), -told[0]))
+    graded again was not handed in again; one that comes back in place of a later version was, if its date says so."""
+    asked = "SELECT digest, received, clock, gone FROM grades WHERE name = ? AND collection = ?"
+    rows = store.execute(asked, (submission.name, submission.collection)).fetchall()
+    said = submission.received, submission.clock
+    others = [row["received"] for row in rows if row["digest"] != digest and not row["gone"]]
+    known = [(row["received"], row["clock"]) for row in rows if row["digest"] == digest]
+    if known and others and submission.received > max(others) and CLOCKS.index(said[1]) >= CLOCKS.index(known[0][1]):
+        return said
+    return max([said, *known], key=lambda told: (CLOCKS.index(told[1]), -told[0]))
+
+
+def folders(store: sqlite3.Connection) -> dict[tuple[str, str], str]:
+    """The folders of pages, {(collection, name): the folder's name}."""
+    rows = store.execute("SELECT collection, name, folder FROM grades")
+    return {(row["collection"], row["name"]): row["folder"] for row in rows}
+
+
+def folder_for(submission: Submission, known: dict[tuple[str, str], str]) -> str:
+    """The name of the folder of a submission's pages: its own, with a number where a file of that name in another class
+    has it. `known`: the folders so far; the answer is added."""
+    place, own = (submission.collection, submission.name), readable_name(submission.name)
+    if place not in known:
+        taken = {plain(folder) for (collection, _), folder in known.items() if not is_one(collection)}
+        numbered = (f"{own} ~{number}" for number in range(2, len(known) + 3))
+        free = (folder for folder in (own, *numbered) if plain(folder) not in taken)
+        known[place] = own if is_one(submission.collection) else next(free)
+    return known[place]
 
 
 def keep(
@@ -139,37 +230,43 @@ def keep(
     grade: Grade | None,
     problem: str = "",
     lessons: str = "",
+    folder: str = "",
 ) -> None:
     """Write the grade of a submission, or why it has none. `digest`: of its bytes, empty where they could not be read;
-    `lessons`: of what it was graded with."""
-    values = (
-        submission.name,
-        digest,
-        submission.student,
-        submission.number,
-        submission.late,
-        *handed_in(store, submission, digest),
-        lessons,
-        time.time(),
-        grade.lab if grade else "",
-        grade.score if grade else None,
-        grade.max_score if grade else None,
-        problem,
-        submission.left_out,
-        json.dumps(grade.complete()) if grade else "",
-        submission.platform,
-        submission.collection,
-        False,
-    )
+    `lessons`: of what it was graded with; `folder`: the name of the folder of its pages, see `folder_for`."""
+    received, clock = handed_in(store, submission, digest)
+    row: dict[str, Any] = {
+        "name": submission.name,
+        "digest": digest,
+        "student": submission.student,
+        "number": submission.number,
+        "late": submission.late,
+        "received": received,
+        "clock": clock,
+        "lessons": lessons,
+        "graded": time.time(),
+        "lab": grade.lab if grade else "",
+        "score": grade.score if grade else None,
+        "max_score": grade.max_score if grade else None,
+        "problem": problem,
+        "left_out": submission.left_out,
+        "grade": json.dumps(grade.complete()) if grade else "",
+        "platform": submission.platform,
+        "collection": submission.collection,
+        "gone": False,
+        "folder": folder or readable_name(submission.name),
+    }
+    unread = "DELETE FROM grades WHERE name = ? AND collection = ? AND digest = ''"
     with store:
-        store.execute("DELETE FROM grades WHERE name = ? AND digest = ''", (submission.name,))
-        store.execute(f"INSERT OR REPLACE INTO grades VALUES ({', '.join('?' * len(values))})", values)
+        store.execute(unread, (submission.name, submission.collection))  # it can be read now
+        store.execute(f"INSERT OR REPLACE INTO grades VALUES ({', '.join(f':{name}' for name in COLUMNS)})", row)
 
 
-def digests(store: sqlite3.Connection, lessons: str) -> set[tuple[str, str]]:
-    """Pairs of a name and a digest that have their grade, by these lessons."""
-    found = store.execute("SELECT name, digest FROM grades WHERE problem = '' AND lessons = ?", (lessons,))
-    return {(row["name"], row["digest"]) for row in found}
+def grade_by(store: sqlite3.Connection, submission: Submission, digest: str, lessons: str) -> Grade | None:
+    """The grade that a file with these bytes has by these lessons; None where it has none."""
+    asked = "SELECT grade FROM grades WHERE collection = ? AND name = ? AND digest = ? AND lessons = ? AND grade <> ''"
+    row = store.execute(asked, (submission.collection, submission.name, digest, lessons)).fetchone()
+    return Grade.from_dict(json.loads(row["grade"])) if row else None
 
 
 def received_in_words(row: dict[str, Any]) -> str:
@@ -233,10 +330,10 @@ def attempts(rows: Iterable[dict[str, Any]], rules: Rules) -> list[list[Attempt]
     Raises BadInput for a penalty where neither a due time nor the learning platform says what was late."""
     rows = list(rows)
     rules.check(row["late"] for row in rows)
-    found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for row in sorted(rows, key=lambda row: row["received"]):
+    found: dict[tuple[Owner, str], list[dict[str, Any]]] = {}
+    for row in in_order(rows):
         if not row["left_out"] and not row["problem"]:
-            found.setdefault((row["student"], row["number"], row["lab"]), []).append(row)
+            found.setdefault((owner_in(row), row["lab"]), []).append(row)
     return [of_one_lab(found[key], rules) for key in sorted(found)]
 
 
@@ -254,23 +351,69 @@ def counted_rows(rows: Iterable[dict[str, Any]], rules: Rules) -> list[dict[str,
     return [attempt.row for own in attempts(rows, rules) for attempt in own if attempt.counts]
 
 
-def book(rows: Iterable[dict[str, Any]], rules: Rules) -> list[dict[str, Any]]:
+class Problems:
+    """The files without a grade, and the labs that each may be of: those of which its folder or zip file holds grades."""
+
+    def __init__(self, rows: Iterable[dict[str, Any]]):
+        rows = list(rows)
+        self.rows = [row for row in rows if row["problem"] and not row["left_out"]]
+        self.labs: dict[str, set[str]] = {}
+        for row in rows:
+            if row["grade"]:
+                self.labs.setdefault(row["collection"], set()).add(row["lab"])
+
+    def may_be_of(self, row: dict[str, Any], lab: str) -> bool:
+        """Whether a file without a grade may be of a lab; where nothing tells, it may."""
+        return lab in self.labs.get(row["collection"], {lab})
+
+    def without_attempt(self, row: dict[str, Any], own: Iterable[Sequence[Attempt]]) -> bool:
+        """Whether its student has no attempt at a lab that it may be of. `own`: the student's attempts."""
+        return not any(self.may_be_of(row, tries[0].row["lab"]) for tries in own)
+
+    def left(self, own: Sequence[Sequence[Attempt]], owner: "Owner") -> list[dict[str, Any]]:
+        """A student's files without a grade that no later attempt took the place of, at each lab that they may be of."""
+        last = {tries[0].row["lab"]: tries[-1].row["received"] for tries in own}
+        return [
+            row
+            for row in self.rows
+            if owner_in(row) == owner
+            and not all(row["received"] <= last.get(lab, -1) for lab in self.labs.get(row["collection"], {""}))
+        ]
+
+
+def book(rows: Iterable[dict[str, Any]], rules: Rules, number: str | None = None) -> list[dict[str, Any]]:
     """One entry per student and lab: the points that count, the attempts, and the problems of files without a grade that
-    no attempt followed. Raises BadInput as `attempts` does."""
+    may be of that lab and that no attempt followed; one without a lab for what is of none that the student has.
+
+    `number`: of the only lab that is asked for, of which every student has one entry then. Raises BadInput for a lab of
+    which there is no grade, and as `attempts` does."""
     rows = [row for row in rows if not row["left_out"]]
+    labs = labs_with(rows, number)
     tries: dict[Owner, list[list[Attempt]]] = {owner_in(row): [] for row in rows}
     for own in attempts(rows, rules):
         tries[owner_in(own[0].row)].append(own)
-    problems: dict[Owner, list[str]] = {owner: [] for owner in tries}
-    for row in rows:
-        later = (own[-1].row["received"] for own in tries[owner_in(row)])
-        if row["problem"] and not any(row["received"] <= received for received in later):
-            problems[owner_in(row)].append(f"{row['name']}: {row['problem']}")
-    return [
-        entry(owner, own, problems[owner])
-        for owner, labs in sorted(tries.items())
-        for own in labs or [[]]  # who handed in nothing that could be graded has an entry, too
-    ]
+    problems, entries = Problems(rows), list[dict[str, Any]]()
+    for owner, all_own in sorted(tries.items()):
+        left = problems.left(all_own, owner)
+        if number is not None:
+            left = [row for row in left if any(problems.may_be_of(row, lab) for lab in labs)]
+        asked = [own for own in all_own if own[0].row["lab"] in labs]
+        for own in asked:
+            entries.append(entry(owner, own, [row for row in left if problems.may_be_of(row, own[0].row["lab"])]))
+        rest = [row for row in left if problems.without_attempt(row, asked)]
+        if rest or not asked:  # who handed in nothing that could be graded has an entry, too
+            entries.append(entry(owner, [], rest))
+    return entries
+
+
+def labs_with(rows: Iterable[dict[str, Any]], number: str | None) -> set[str]:
+    """The labs of which there are grades, or of them the one with this number. Raises BadInput where that is none."""
+    labs = {row["lab"] for row in rows if row["grade"]}
+    found = {lab for lab in labs if number is None or lab.split("_")[0] == number.zfill(2)}
+    if number is not None and not found:
+        known = ", ".join(sorted(lab.split("_")[0] for lab in labs)) or "none"
+        raise BadInput(f"--lab {number}: no grade of that lab; there are some of {known}")
+    return found
 
 
 Owner = tuple[str, str, str]
@@ -282,8 +425,9 @@ def owner_in(row: dict[str, Any]) -> Owner:
     return row["student"], row["number"], row["platform"]
 
 
-def entry(owner: Owner, own: Sequence[Attempt], problems: list[str]) -> dict[str, Any]:
-    """What a grade book says of a student and a lab; empty `own`: no attempt at any."""
+def entry(owner: Owner, own: Sequence[Attempt], refused: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """What a grade book says of a student and a lab; empty `own`: no attempt at any. `refused`: rows of files without a
+    grade."""
     counted = next((attempt for attempt in own if attempt.counts), None)
     return {
         "student": owner[0],
@@ -298,38 +442,19 @@ def entry(owner: Owner, own: Sequence[Attempt], problems: list[str]) -> dict[str
         "graded": f"{datetime.fromtimestamp(counted.row['graded']):%Y-%m-%d %H:%M:%S}" if counted else "",
         "scores": [attempt.row["score"] for attempt in own],
         "received": [received_in_words(attempt.row) for attempt in own],
-        "problems": problems,
+        "problems": [f"{row['name']}: {row['problem']}" for row in refused],
     }
-
-
-def of_lab(entries: Sequence[dict[str, Any]], number: str) -> list[dict[str, Any]]:
-    """The entries of one lab, by its number; with one for each student who has no grade of it. Raises BadInput."""
-    students: dict[Owner, list[dict[str, Any]]] = {}
-    for one in entries:
-        students.setdefault(owner_in(one), []).append(one)
-    found = [
-        next((one for one in own if one["lab"].split("_")[0] == number.zfill(2)), entry(owner, [], own[0]["problems"]))
-        for owner, own in students.items()
-    ]
-    if not any(one["lab"] for one in found):
-        known = sorted({one["lab"].split("_")[0] for one in entries if one["lab"]})
-        raise BadInput(f"--lab {number}: no grade of that lab; there are some of {', '.join(known) or 'none'}")
-    return found
 
 
 # --- statistics ---------------------------------------------------------------------------------------------
 
 
 def item_statistics(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Per exercise, over the last of each student's rows: how many passed (`difficulty`, 0..1), how well passing goes with
-    the other points (`discrimination`, -1..1 or None), the statuses, and which misconceptions were seen."""
-    last = {
-        (row["student"], row["number"], row["lab"]): json.loads(row["grade"])
-        for row in sorted(rows, key=lambda row: row["received"])
-        if not row["problem"]
-    }
+    """Per exercise, over the rows that count of each student and lab: how many passed (`difficulty`, 0..1), how well
+    passing goes with the other points (`discrimination`, -1..1 or None), the statuses, and which misconceptions were
+    seen."""
     found: dict[tuple[str, str], list[tuple[dict[str, Any], float]]] = {}
-    for (_, _, lab), grade in last.items():
+    for lab, grade in ((row["lab"], json.loads(row["grade"])) for row in rows):
         total = sum(exercise["awarded"] for exercise in grade["exercises"])
         for exercise in grade["exercises"]:
             found.setdefault((lab, exercise["id"]), []).append((exercise, total - exercise["awarded"]))

@@ -154,7 +154,7 @@ def grade(
             refuse_beside_a_class(store, target, out)
         elif not only:
             say_gone(gradebook.follow(store, collection_of(target), {one.name for one in submissions}), target)
-        run = ClassRun(out, store, options, set() if regrade else gradebook.digests(store, lessons_digest()))
+        run = ClassRun(out, store, options, regrade)
         run.grade(graded, jobs, dask, quiet)
         if not is_one(target):
             report.write_class(out, gradebook.existing(out), rules)
@@ -203,8 +203,9 @@ def say_gone(names: list[str], target: Path) -> None:
 class ClassRun:
     """One run over the submissions of a class: what has its grade, what is to be graded, and what cannot be."""
 
-    def __init__(self, out: Path, store: sqlite3.Connection, options: Options, done: set[tuple[str, str]]):
-        self.out, self.store, self.options, self.done = out, store, options, done
+    def __init__(self, out: Path, store: sqlite3.Connection, options: Options, regrade: bool):
+        self.out, self.store, self.options, self.regrade = out, store, options, regrade
+        self.folders = gradebook.folders(store)
         self.problems: dict[str, str] = {}
         self.digests: dict[str, str] = {}
         self.kept = self.graded = self.unprotected = self.left_out = 0
@@ -246,25 +247,39 @@ class ClassRun:
             try:
                 data = submission.read()
             except Ungradable as problem:
+                gradebook.mark_found(self.store, submission, "")
                 self.refuse(submission, "", str(problem))
                 continue
             digest = self.digests[submission.name] = digest_of(data)
-            gradebook.found(self.store, submission, digest)
-            written = (report.folder_of(self.out, submission.name) / "report.json").is_file()
-            if written and (submission.name, digest) in self.done:
+            gradebook.mark_found(self.store, submission, digest)
+            if not self.regrade and self.has_grade(submission, digest):
                 self.kept += 1
                 self.bar.update()
             else:
                 yield submission, (data, self.options)
+
+    def has_grade(self, submission: Submission, digest: str) -> bool:
+        """Whether a submission has its grade and its page; the page of another version of the file is replaced."""
+        grade = gradebook.grade_by(self.store, submission, digest, lessons_digest())
+        shown = report.shown_digest(self.folder(submission))
+        if grade is None or not shown:
+            return False
+        if shown != digest:
+            report.write_student(self.folder(submission), submission.name, grade, submission.student)
+        return True
+
+    def folder(self, submission: Submission) -> Path:
+        """Where the pages of a submission go."""
+        return report.folder_called(self.out, gradebook.folder_for(submission, self.folders))
 
     def keep(self, submission: Submission, future: "Future[Grade]") -> None:
         """Write what came of a submission; one must not cost the others their grades."""
         digest = self.digests[submission.name]
         try:
             grade = future.result()
-            folder = report.folder_of(self.out, submission.name)
+            folder = self.folder(submission)
             report.write_student(folder, submission.name, grade, submission.student)
-            gradebook.keep(self.store, submission, digest, grade, lessons=lessons_digest())
+            gradebook.keep(self.store, submission, digest, grade, lessons=lessons_digest(), folder=folder.name)
             self.graded += 1
             self.unprotected += any(note.startswith(NOT_ENFORCED) for note in grade.notes)
             self.bar.update()
@@ -278,8 +293,7 @@ class ClassRun:
 
     def refuse(self, submission: Submission, digest: str, why: str) -> None:
         """Write down why a submission has no grade."""
-        gradebook.found(self.store, submission, digest)
-        gradebook.keep(self.store, submission, digest, None, why)
+        gradebook.keep(self.store, submission, digest, None, why, folder=self.folder(submission).name)
         if submission.left_out:
             self.left_out += 1
         else:

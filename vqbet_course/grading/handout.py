@@ -6,11 +6,18 @@ somebody else made or changed is never touched.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import write_json, write_text
+
+LONGEST = 180
+"""Bytes of a name without its mark; no file system takes more than 255, a suffix and that of a partial file included."""
+
+UNSAFE = re.compile(r'[\\:*?"<>|~\x00-\x1f]|^\.|[. ]$')
+"""What some file systems do not take, or hide; `~` begins a mark."""
 
 WRITTEN = ".written-by-vqbet-course.json"
 """The list of what was written, {file: checksums}. A learning platform passes over hidden files."""
@@ -39,6 +46,15 @@ def replace_files(out: Path, files: Mapping[str, str]) -> list[Path]:
             path.parent.rmdir()
     write_json(out / WRITTEN, sums)
     return removed
+
+
+def readable_name(name: str) -> str:
+    """A name for a file or folder: the submission's own, so that a teacher and a learning platform find it. Where a
+    file system might not take that, other characters stand in it, and a mark that no other name gets."""
+    plain = UNSAFE.sub("_", name.replace("/", " - "))
+    if len(plain.encode()) > LONGEST:
+        plain = plain.encode()[:LONGEST].decode(errors="ignore")
+    return plain if plain == name else f"{plain} ~{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
 def keep_out_of_repositories(out: Path) -> None:

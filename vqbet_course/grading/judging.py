@@ -49,6 +49,7 @@ def judge_answer(exercise_id: str, seed: int, source: str, answer: bytes) -> Ver
 
     `source`: the student's cell; a name that an error misses is told only if it stands there.
     """
+    check = all_checks()[exercise_id]
     try:
         if int.from_bytes(answer[:8], "little") > LONGEST_HEADER:
             raise ValueError
@@ -61,8 +62,10 @@ def judge_answer(exercise_id: str, seed: int, source: str, answer: bytes) -> Ver
     if status == "not attempted":
         return Verdict("not attempted", "not attempted yet: write your code in place of `raise NotImplementedError`")
     if status == "error":
+        if error == "NameError" and name == check.answer:
+            return Verdict("error", f"no cell of the notebook defines `{name}` so that it can be called")
         return Verdict("error", error_message(error, line, name if name_in(name, source) else "", words))
-    return verdict(all_checks()[exercise_id], lab_of(exercise_id), seed, got)
+    return verdict(check, lab_of(exercise_id), seed, got)
 
 
 def name_in(name: str, source: str) -> bool:

@@ -68,7 +68,7 @@ class Lab:
     def locked_code(self) -> list[tuple[Cell, str, CellSource]]:
         """Of the exported cells that are given to the learner: the cell, its first line, its source."""
         released = [(cell, without_directives(source_of(cell), NBDEV).strip()) for cell in self.locked]
-        return [(cell, text.splitlines()[0], CellSource(text)) for cell, text in released]
+        return [(cell, text.split("\n")[0], CellSource(text)) for cell, text in released]
 
     def before(self, exercise: Exercise) -> list[str]:
         """The released sources of the exported cells before an exercise: what it may build on."""

@@ -1,6 +1,5 @@
 """What a grading leaves behind: report.html and report.json per student, class.html and grades.csv per class."""
 
-import hashlib
 import json
 import re
 import statistics
@@ -13,16 +12,19 @@ from markupsafe import Markup, escape
 
 from vqbet_course.core.io import write_atomically, write_json, write_text
 from vqbet_course.core.pages import render
-from vqbet_course.grading.gradebook import Attempt, Rules, attempts, item_statistics, owner_in, received_in_words
+from vqbet_course.grading.gradebook import (
+    Attempt,
+    Problems,
+    Rules,
+    attempts,
+    in_order,
+    item_statistics,
+    owner_in,
+    received_in_words,
+)
 from vqbet_course.grading.grades import Grade
-from vqbet_course.grading.handout import keep_out_of_repositories, replace_files
+from vqbet_course.grading.handout import keep_out_of_repositories, readable_name, replace_files
 from vqbet_course.grading.platforms import as_text, csv_text, in_digits
-
-LONGEST = 180
-"""Bytes of a name without its mark; no file system takes more than 255, a suffix and that of a partial file included."""
-
-UNSAFE = re.compile(r'[\\:*?"<>|~\x00-\x1f]|^\.|[. ]$')
-"""What some file systems do not take, or hide; `~` begins a mark."""
 
 BINS = 10
 """Bars of the distribution of scores."""
@@ -30,16 +32,20 @@ BINS = 10
 
 def folder_of(out: Path, name: str) -> Path:
     """Where the reports of a submission go: a folder for each, whatever their names and places are."""
-    return out / "students" / readable_name(name)
+    return folder_called(out, readable_name(name))
 
 
-def readable_name(name: str) -> str:
-    """A name for a file or folder: the submission's own, so that a teacher and a learning platform find it. Where a
-    file system might not take that, other characters stand in it, and a mark that no other name gets."""
-    plain = UNSAFE.sub("_", name.replace("/", " - "))
-    if len(plain.encode()) > LONGEST:
-        plain = plain.encode()[:LONGEST].decode(errors="ignore")
-    return plain if plain == name else f"{plain} ~{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+def folder_called(out: Path, folder: str) -> Path:
+    """Where the reports are that lie in a folder of this name; see `gradebook.folder_for`."""
+    return out / "students" / folder
+
+
+def shown_digest(folder: Path) -> str:
+    """The digest of the submission whose pages are in a folder; empty where they are not complete."""
+    try:
+        return str(json.loads((folder / "report.json").read_text(encoding="utf-8"))["digest"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def coded(text: str) -> Markup:
@@ -66,6 +72,8 @@ def student_page(
 
 def write_student(folder: Path, name: str, grade: Grade, student: str = "") -> None:
     """The reports of a submission of this name. report.json comes last: where it is, the grade is complete."""
+    (folder / "report.json").unlink(missing_ok=True)
+    (folder / "executed.ipynb").unlink(missing_ok=True)  # it may be that of another version
     if grade.executed:
         write_atomically(folder / "executed.ipynb", lambda path: path.write_bytes(grade.executed))
     write_text(folder / "report.html", student_page(student or name, grade))
@@ -77,15 +85,19 @@ def write_class(out: Path, rows: list[dict[str, Any]], rules: Rules) -> None:
     that stand. Raises BadInput as `attempts` does."""
     left_out = {row["name"]: row["problem"] for row in rows if row["left_out"]}
     rows = [row for row in rows if not row["left_out"]]
-    refused = [row for row in rows if row["problem"]]
-    own = attempts(rows, rules)
+    problems, own = Problems(rows), attempts(rows, rules)
     labs = {tries[0].row["lab"]: [t for t in own if t[0].row["lab"] == tries[0].row["lab"]] for tries in own}
-    graded = {owner_in(tries[0].row) for tries in own}
+    by_owner = by_student(problems.rows)
+    none = [
+        row
+        for row in problems.rows
+        if problems.without_attempt(row, [tries for tries in own if owner_in(tries[0].row) == owner_in(row)])
+    ]
     page = render(
         "class_report.html",
         labs=[summary(lab, tries) for lab, tries in sorted(labs.items())],
-        others=by_student([row for row in refused if owner_in(row) not in graded]),
-        refused=by_student(refused),
+        others=by_student(none),
+        refused=lambda owner, lab: [row for row in by_owner.get(owner, []) if problems.may_be_of(row, lab)],
         students=len({owner_in(row) for row in rows}),
         files=len(rows),
         left_out=left_out,
@@ -96,7 +108,7 @@ def write_class(out: Path, rows: list[dict[str, Any]], rules: Rules) -> None:
         short=short_name,
     )
     write_text(out / "class.html", page)
-    write_text(out / "grades.csv", grades_csv(own, refused))
+    write_text(out / "grades.csv", grades_csv(own, problems.rows))
 
 
 def by_student(rows: list[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
@@ -106,11 +118,11 @@ def by_student(rows: list[dict[str, Any]]) -> dict[tuple[str, str, str], list[di
 
 def page_of(out: Path, rows: list[dict[str, Any]]) -> Callable[[dict[str, Any]], str]:
     """What gives the address of a row's page, empty for an earlier version of a file, whose page was replaced."""
-    newest = {row["name"]: row["digest"] for row in sorted(rows, key=lambda row: row["graded"])}
+    shown = {row["folder"]: row["digest"] for row in sorted(rows, key=lambda row: (not row["gone"], row["graded"]))}
 
     def address(row: dict[str, Any]) -> str:
-        here = newest[row["name"]] == row["digest"]
-        return f"students/{quote(folder_of(out, row['name']).name)}/report.html" if here else ""
+        here = shown[row["folder"]] == row["digest"]
+        return f"students/{quote(row['folder'])}/report.html" if here else ""
 
     return address
 
@@ -170,17 +182,15 @@ def who(row: dict[str, Any]) -> list[str]:
 def write_feedback(rows: list[dict[str, Any]], out: Path, rules: Rules) -> tuple[list[Path], list[Path]]:
     """A page for every submission to hand back, in folders named as the submissions came; returns their paths, and
     those of pages of an earlier run that were removed. Raises BadInput as `attempts` and `replace_files` do."""
-    standing: dict[tuple[str, str], list[str]] = {}
+    standing: dict[int, list[str]] = {}
     for own in attempts(rows, rules):
         counted = next(attempt for attempt in own if attempt.counts)
-        standing |= {(a.row["name"], a.row["digest"]): standing_in_words(a, counted, rules) for a in own}
-    pages: dict[str, str] = {}
-    for row in sorted(rows, key=lambda row: -row["received"]):
+        standing |= {id(a.row): standing_in_words(a, counted, rules) for a in own}
+    at: dict[str, dict[str, Any]] = {}
+    for row in reversed(in_order(rows)):
         if not row["left_out"]:
-            place = page_place(row["name"])
-            if place in pages:  # an earlier version of the same file
-                place = f"{place.removesuffix('.html')} ~{row['digest'][:8]}.html"
-            pages[place] = feedback_page(row, rules, standing.get((row["name"], row["digest"]), []))
+            at[free_place(row, at)] = row
+    pages = {place: feedback_page(row, rules, standing.get(id(row), [])) for place, row in at.items()}
     keep_out_of_repositories(out)
     removed = replace_files(out, pages)
     return [out / place for place in pages], removed
@@ -191,6 +201,19 @@ def page_place(name: str) -> str:
     name of the first folder, or of the file."""
     first, _, rest = name.partition("/")
     return f"{readable_name(first)}/{readable_name(rest or first)}.html"
+
+
+def free_place(row: dict[str, Any], taken: dict[str, dict[str, Any]]) -> str:
+    """Where the page of a row lies. An earlier version of a file has a mark of its bytes; a file of the same name in
+    another class has its lab. `taken`: the rows of the pages so far."""
+    place = page_place(row["name"])
+    if place not in taken:
+        return place
+    marks = [row["digest"][:8], *map(str, range(2, len(taken) + 3))]
+    if taken[place]["collection"] != row["collection"]:
+        marks.insert(0, row["lab"])
+    named = (f"{place.removesuffix('.html')} ~{mark}.html" for mark in marks if mark)
+    return next(free for free in named if free not in taken)
 
 
 def feedback_page(row: dict[str, Any], rules: Rules, standing: list[str]) -> str:

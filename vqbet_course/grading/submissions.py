@@ -21,8 +21,8 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.core.notebooks import Cell, source_of
-from vqbet_course.grading.answers import Answer, CellSource, answers_in, as_python, parsed
+from vqbet_course.core.notebooks import Cell, source_lines, source_of
+from vqbet_course.grading.answers import RUNNING_MAGICS, Answer, CellSource, answers_in, as_python, parsed
 from vqbet_course.grading.grades import Ungradable
 from vqbet_course.grading.lessons import Lab, all_labs
 
@@ -75,9 +75,9 @@ class Submission:
     collection: str = ""
 
     @property
-    def owner(self) -> tuple[str, str]:
-        """Whose it is: the student's name and number."""
-        return self.student, self.number
+    def owner(self) -> tuple[str, str, str]:
+        """Whose it is: the student's name and number, and the learning platform that gave the number."""
+        return self.student, self.number, self.platform
 
     def read(self) -> bytes:
         """The submitted bytes. Raises Ungradable."""
@@ -128,11 +128,17 @@ def find_submissions(target: Path) -> list[Submission]:
         ]
     elif target.is_file() and (is_one(target) or target.suffix.lower() == ".zip"):
         found = members(target, Path(target.name), (), 0)
-    else:
-        raise BadInput(f"{target}: no such notebook, folder or zip file; give a submission or a folder of them")
-    if not any(not submission.problem for submission in found):
+    elif target.is_file():
+        script = "; if it is a script made of a notebook, rename it to .py" if target.suffix.lower() == ".txt" else ""
         raise BadInput(
-            f"{target}: holds no .ipynb, .py or .zip that can be graded; give a submission or a folder of them"
+            f"{target}: no .ipynb, .py or .zip file{script}; give a submission, or a folder or zip file of them"
+        )
+    else:
+        raise BadInput(f"{target}: no such file or folder; give a submission, or a folder or zip file of them")
+    if all(submission.problem for submission in found):
+        raise BadInput(
+            f"{target}: holds no .ipynb, .py or .txt file, nor a .zip of them, that can be graded; give a submission, or a "
+            "folder or zip file of them"
         )
     collection = collection_of(target)
     return [replace(one, collection=collection) for one in told_apart(without_online_texts(found))]
@@ -174,7 +180,7 @@ def names_of(submission: Submission) -> set[str]:
     place = submission.inside[-1] if submission.inside else submission.path.name if submission.path else ""
     short = PurePosixPath(submission.name).name
     names = {submission.name, short, *(name + PurePosixPath(place).suffix for name in (submission.name, short))}
-    names |= {*submission.owner}
+    names |= {submission.student, submission.number}
     return {plain(name) for name in names if name}
 
 
@@ -292,8 +298,9 @@ def owner_of(name: str) -> Submission:
                 when = date_in_name(about.get("date") or "")
                 late = bool(about.get("late"))
                 clock = BY_PLATFORM if when else ""
-                return Submission(short, found["name"], found["number"], late, when, clock, platform=platform)
-    return Submission(short, short)
+                student = unicodedata.normalize("NFC", found["name"])
+                return Submission(short, student, found["number"], late, when, clock, platform=platform)
+    return Submission(short, unicodedata.normalize("NFC", short))
 
 
 def date_in_name(date: str) -> float:
@@ -336,6 +343,8 @@ class Notebook:
 def read_notebook_of(data: bytes) -> Notebook:
     """The lab and the code cells of submitted bytes, a notebook or a script made of one. Raises Ungradable."""
     text = data.decode("utf-8", "replace").removeprefix("\ufeff")
+    if not text.strip():
+        raise Ungradable("an empty file: save the notebook, and hand it in again")
     if not text.lstrip().startswith("{"):
         if cells := script_cells(text):
             return with_its_lab(cells)
@@ -369,14 +378,25 @@ def with_its_lab(cells: list[Cell], name: str = "") -> Notebook:
 
 def script_cells(text: str) -> list[Cell]:
     """The cells of a script: those that nbconvert (`# In[3]:`), editors and jupytext (`# %%`) mark, or its statements."""
-    text = text.replace("\r\n", "\n")
+    text = COMMENTED_OUT.sub(uncommented, text.replace("\r\n", "\n"))
     parts = MARKED_CELL.split(text)
     parts = parts if len(parts) > 1 else script_blocks(text)
     return [{"cell_type": "code", "metadata": {}, "source": part} for part in parts if part.strip()]
 
 
-MARKED_CELL = re.compile(r"(?m)^# *(?:In ?\[[ \d]*\]:|%%.*)$")
-"""The line with which an exported cell begins."""
+MARKED_CELL = re.compile(r"(?m)^# *(?:In ?\[[ \d]*\]:|%%%*(?:[ \t[].*)?)$")
+"""The line with which an exported cell begins; `# %%time` is a magic that an export commented out."""
+
+COMMENTED_OUT = re.compile(r"(?m)^# Commented out IPython magic.*\n(# %%\w.*(?:\n#.*)*)")
+"""A cell with a magic for all of it, as Colab writes it: every line is a comment."""
+
+
+def uncommented(found: re.Match[str]) -> str:
+    """Such a cell as the student wrote it, where its magic runs it; its lines keep their numbers."""
+    magic, *lines = found[1].split("\n")
+    if magic.removeprefix("# ").split()[0] not in RUNNING_MAGICS:
+        return found[0]
+    return "\n".join(["", "", *(re.sub("^# ?", "", line) for line in lines)])
 
 
 def script_blocks(text: str) -> list[str]:
@@ -385,7 +405,7 @@ def script_blocks(text: str) -> list[str]:
     tree = parsed(as_python(text))
     if tree is None:
         return re.split(r"\n\s*\n(?=\S)", text)
-    lines = as_python(text).splitlines(keepends=True)
+    lines = source_lines(as_python(text))
     ends = [statement.end_lineno or 0 for statement in tree.body]
     return ["".join(lines[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
 
@@ -397,7 +417,7 @@ def lab_by_code(sources: Sequence[CellSource]) -> Lab:
     shares = {lab.name: len(defined & answer_names(lab)) / len(answer_names(lab)) for lab in all_labs().values()}
     best = max(shares, key=lambda name: shares[name])
     if shares[best] < 0.5:
-        raise Ungradable("not a lab of this course: start from a notebook in labs/")
+        raise Ungradable("not a lab of this course: hand in the .ipynb file that you were given, filled in")
     return all_labs()[best]
 
 

@@ -250,8 +250,7 @@ def as_trained(contract: Contract, folder: Path) -> Contract:
     if not (root / "meta" / "info.json").exists():
         return replace(contract, fps=fps)
     source = open_source(str(root))
-    named = {name: source.names.get(name, ()) for name in contract.features()}
-    return replace(contract.with_units(source.units, named), fps=source.fps or fps)
+    return replace(contract.with_units(source.units, source.names), fps=source.fps or fps)
 
 
 def with_stated_units(contract: Contract, stated: Sequence[str]) -> Contract:

@@ -13,7 +13,9 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import read_json
 from vqbet_course.core.specs import Contract, Field
 from vqbet_course.datasets.readers.lerobot_dataset import component_names
-from vqbet_course.training.data import RELATIVE, same_quantities, stated_changes
+from vqbet_course.demos import load_demos
+from vqbet_course.tasks import open_source
+from vqbet_course.training.data import RELATIVE, laptop_changes, stated_changes
 
 TOLD_BY_FEATURES = ("observation_sizes", "image_shapes", "action_dim")
 """Our fields that LeRobot knows from `input_features` and `output_features`."""
@@ -45,13 +47,12 @@ Fields: Any = make_dataclass(
 class VQBeTCourseConfig(Fields, PreTrainedConfig):
     """This course's VQ-BeT: numbers (`observation.state`, `observation.environment_state`), images, or both.
 
-    What is None here is fitted to the dataset when a training begins: `relative_chunks` is on where the dataset says
-    that `observation.state` and the action are the same quantities in one unit, and `crop_shape` is `crop_ratio` of the
-    camera's height and width (1: the whole image). `clip_actions`: no number of a command leaves `action_bounds`,
-    lowest and highest of all, in the robot's unit, or, where that is None, its own range in the demonstrations.
-    `batch_size` and `vqvae_batch_size` tell how an exported run was trained; here both stages take `lerobot-train
-    --batch_size`. `discover_packages_path` is here because LeRobot's parser takes its own flag for a field
-    of the policy when it stands beside `--policy.path`.
+    What is None here is fitted to the dataset when a training begins: `relative_chunks` is decided as `vqbet-course train`
+    does, and `crop_shape` is `crop_ratio` of the camera's height and width (1: the whole image). `clip_actions`: no
+    number of a command leaves `action_bounds`, lowest and highest of all, in the robot's unit, or, where that is None,
+    its own range in the demonstrations. `batch_size` and `vqvae_batch_size` tell how an exported run was trained; here
+    both stages take `lerobot-train --batch_size`. `discover_packages_path` is here because LeRobot's parser takes its own
+    flag for a field of the policy when it stands beside `--policy.path`.
     """
 
     relative_chunks: bool | None = None
@@ -111,13 +112,13 @@ class VQBeTCourseConfig(Fields, PreTrainedConfig):
         )
 
     def fit_to(self, dataset: LeRobotDatasetMetadata) -> None:
-        """Settle `relative_chunks` and `crop_shape`, where they are None, by what a dataset says of itself.
+        """Settle `relative_chunks` and `crop_shape`, where they are None, by a dataset.
 
         Raises BadInput for batch sizes, which are not this policy's here."""
         if self.batch_size is not None or self.vqvae_batch_size is not None:
             raise BadInput("batch sizes are those of the trainer: give --batch_size instead of --policy.batch_size")
         if self.relative_chunks is None:
-            self.relative_chunks = shares_unit(dataset)
+            self.relative_chunks = relative_by(dataset)
         for camera in [*self.image_features.values()][:1]:
             if self.crop_shape is None and self.crop_ratio != 1:
                 height, width = (max(1, int(n * self.crop_ratio)) for n in camera.shape[1:])
@@ -164,13 +165,21 @@ class VQBeTCourseConfig(Fields, PreTrainedConfig):
         )
 
 
-def shares_unit(dataset: LeRobotDatasetMetadata) -> bool:
-    """Whether `observation.state` and the action are the same quantities, as `same_quantities` has it: by the contract of
-    a dataset that this course has written, else by the names of its numbers."""
+def relative_by(dataset: LeRobotDatasetMetadata) -> bool:
+    """Whether chunks are relative, as `train` decides it on the same dataset: by what it states, else by its actions.
+
+    Raises BadInput where these are needed and cannot be read."""
+    stated = stated_changes(stated_contract(dataset))
+    if RELATIVE not in stated:
+        stated = laptop_changes(load_demos(open_source(str(dataset.root))))
+    return bool(stated[RELATIVE])
+
+
+def stated_contract(dataset: LeRobotDatasetMetadata) -> Contract:
+    """`observation.state` and the action of a dataset: the contract of one that this course has written, else names."""
     stated = Path(dataset.root) / "meta" / "contract.json"
     if stated.exists():
-        return bool(stated_changes(read_json(stated, Contract.from_dict)).get(RELATIVE, True))
+        return read_json(stated, Contract.from_dict)
     known = {name: feature for name, feature in dataset.features.items() if name in ("observation.state", "action")}
     numbers = {name: Field(f["shape"][0], names=tuple(component_names(f))) for name, f in known.items()}
-    action = numbers.pop("action")
-    return same_quantities(Contract(numbers, action, dataset.fps))
+    return Contract(numbers, numbers.pop("action"), dataset.fps)

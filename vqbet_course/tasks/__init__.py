@@ -26,6 +26,8 @@ TASKS: dict[str, "str | Task"] = {
     "pusht": "vqbet_course.tasks.pusht.task:PushT",
     "navigation": "vqbet_course.tasks.navigation.task:Navigation",
     "block_push": "vqbet_course.tasks.block_push.task:BlockPush",
+    "aloha-transfer": "vqbet_course.tasks.aloha.task:AlohaTransfer",
+    "aloha-insertion": "vqbet_course.tasks.aloha.task:AlohaInsertion",
     **{f"metaworld-{name}": f"vqbet_course.tasks.metaworld.task:MetaWorld:{name}" for name in METAWORLD_NAMES},
 }
 """{name, or module:Class of a task of one's own: module:Class of a task that was not asked for yet, or the task}. Of a
@@ -144,7 +146,7 @@ def open_source(
 def open_sources(
     texts: Sequence[str], task: str | None, choice: "Choice", units: Sequence[str] = (), render: bool = False
 ) -> "Source":
-    """Several SOURCEs, opened as `open_source` does and joined; `units`: units that they do not state, as FEATURE=UNIT;
+    """Several SOURCEs, opened as `open_source` does and joined; `units`: units that they do not state, as NAME=UNIT;
     `render`: with drawings of their states, which `choice` resizes, too. Raises BadInput for what cannot be."""
     from vqbet_course.datasets.choice import joined, resized
     from vqbet_course.datasets.readers import with_units

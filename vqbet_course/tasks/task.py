@@ -67,7 +67,7 @@ class Task:
     progress_name: the progress in a word, as in "max coverage"; result files keep it under `coverage` for every task;
     success_progress: the progress above which an episode is won, which counts as reward 1;
     frame_size: (height, width, 3) of what `draw` draws, None where it draws nothing;
-    steps_per_frame: steps from one frame of a rollout's video to the next;
+    frame_every: videos show every so many-th step;
     cameras: the images that its environment can observe, instead of numbers or beside them (`with_cameras`);
     perturbations: {name: Kind} beside those that fit every environment;
     failure_rules: {label: rule} tried before the general ones (`evaluation.failures`);
@@ -91,7 +91,7 @@ class Task:
     progress_name: str = "progress"
     success_progress: float = 1.0
     frame_size: tuple[int, int, int] | None = None
-    steps_per_frame: int = 1
+    frame_every: int = 1
     cameras: tuple[str, ...] = ()
     perturbations: Mapping[str, Kind] = {}
     failure_rules: Mapping[str, Callable[..., str | None]] = {}

@@ -5,7 +5,8 @@ it. Colours are those of Okabe and Ito, and viridis: distinguishable with every 
 """
 
 from vqbet_course.widgets.attention import attention_explorer, attention_weights, plot_attention
-from vqbet_course.widgets.decisions import Mind, decision_explorer, mind_of, plot_decision
+from vqbet_course.widgets.cockpit import Thought, cockpit_explorer, fly, plot_cockpit, plot_panel, think
+from vqbet_course.widgets.decisions import Mind, mind_of
 from vqbet_course.widgets.drive import Drive, drive_explorer, plot_drive, save_driven, write_driven
 from vqbet_course.widgets.layers import layers_explorer, plot_layers
 from vqbet_course.widgets.moves import Moves, move_explorer, moves_of, plot_move
@@ -21,7 +22,6 @@ __all__ = [
     "as_image",
     "attention_explorer",
     "attention_weights",
-    "decision_explorer",
     "describe_usage",
     "drive_explorer",
     "explorer",
@@ -31,7 +31,6 @@ __all__ = [
     "moves_of",
     "pair_usage_explorer",
     "plot_attention",
-    "plot_decision",
     "plot_drive",
     "plot_layers",
     "plot_move",

@@ -12,13 +12,15 @@ import numpy as np
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import in_plain_words, write_json
+from vqbet_course.core.palette import DEMO, FAILURE, POLICY
 from vqbet_course.tasks import DEFAULT_TASK, get_task
-from vqbet_course.widgets.parts import BLUE, ORANGE, draw_scene, leave_by_tab
+from vqbet_course.widgets.parts import as_image, draw_scene, leave_by_tab, with_picture
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
     from matplotlib.figure import Figure
 
+    from vqbet_course.core.frames import Decision
     from vqbet_course.tasks.task import Scene
     from vqbet_course.training.runs import Run
 
@@ -29,6 +31,9 @@ STRIDE = 12  # pixels of the board that an arrow key moves the target
 Numbers = dict[str, np.ndarray]
 """A driven episode of T steps: {feature: (T, size)}."""
 
+Row = tuple[np.ndarray, np.ndarray, np.ndarray, bool, float]
+"""A step: keypoints (16,), pusher (2,), target (2,), whether a hand chose it, and the coverage after it."""
+
 
 @dataclass
 class Drive:
@@ -36,7 +41,8 @@ class Drive:
 
     A step goes where `target` (2,), in pixels, points while somebody drags; otherwise where the policy of `run` sends
     the pusher, or nowhere. Episodes in which a hand drove go to `solved` or to `unsolved`, each step that was taken
-    from the policy marked as an intervention; every episode leaves a line in `results`.
+    from the policy marked as an intervention; every episode leaves a line in `results`. `decided`: what the policy
+    decided, by step; `ended`: the steps of an episode that is over, until the next one starts.
     """
 
     run: "Run | None" = None
@@ -49,7 +55,8 @@ class Drive:
     def __post_init__(self) -> None:
         self.task = get_task(DEFAULT_TASK)
         self.env: Any = self.task.make_env()
-        self.rows: list[tuple[np.ndarray, np.ndarray, np.ndarray, bool, float]] = []
+        self.rows: list[Row] = []
+        self.ended: list[Row] = []
         self.start(self.seed)
 
     def start(self, seed: int) -> None:
@@ -58,6 +65,8 @@ class Drive:
 
         self.finish(success=False)
         self.seed, self.coverage = seed, 0.0
+        self.ended = []
+        self.decided: dict[int, Decision] = {}
         self.seen, _ = self.env.reset(seed=seed)
         if self.run is not None:
             self.run.policy.eval().reset([torch.Generator().manual_seed(seed)])
@@ -66,6 +75,11 @@ class Drive:
     def scene(self) -> "Scene":
         """What is to be drawn now."""
         return self.task.scene(self.seen)
+
+    @property
+    def steps(self) -> "list[Row]":
+        """The steps of the episode that runs, or else of the one that ended."""
+        return self.rows or self.ended
 
     @property
     def interventions(self) -> int:
@@ -96,7 +110,12 @@ class Drive:
             return np.clip(np.array(self.target, dtype=np.float64), *self.task.contract.action_bounds)
         if self.run is None:
             return None
-        return act(self.run.policy, self.run.normalizer, observe([self.seen]), self.task.contract.action_bounds)[0]
+        policy = self.run.policy
+        before = policy.decision
+        action = act(policy, self.run.normalizer, observe([self.seen]), self.task.contract.action_bounds)[0]
+        if policy.decision is not before and policy.decision is not None:
+            self.decided[len(self.rows)] = policy.decision
+        return action
 
     def finish(self, success: bool) -> None:
         """End the running episode: note how it went, keep it if a hand drove. One of a single step is no episode."""
@@ -124,13 +143,13 @@ class Drive:
                         "next.reward": max_reward(coverage, self.task.success_progress)[:, None].astype(np.float32),
                     }
                 )
-        self.rows = []
+        self.ended, self.rows = self.steps, []
 
     def describe(self) -> str:
         """The state of the drive and the positions on the board, as one line of text."""
         x, y = self.seen["agent_pos"]
         words = [
-            f"seed {self.seed}, step {len(self.rows)}, {self.task.progress_name} {self.coverage:.2f}",
+            f"seed {self.seed}, step {len(self.steps)}, {self.task.progress_name} {self.coverage:.2f}",
             f"pusher at ({x:.0f}, {y:.0f})",
             f"{sum(result['success'] for result in self.results)} of {len(self.results)} episodes solved",
         ]
@@ -193,35 +212,42 @@ def drive_explorer(drive: Drive, out: Path) -> "VBox":
     import ipywidgets
 
     driven = DriveBoard(drive, out)
-    buttons = [driven.again] if drive.run is None else [driven.again, driven.policy]
-    return ipywidgets.VBox([ipywidgets.HBox(buttons), driven.canvas, driven.words])
+    box = ipywidgets.VBox([ipywidgets.HBox(driven.buttons), driven.canvas, driven.words])
+    return with_picture(box, lambda: as_image(plot_drive(drive), driven.name))
 
 
 class DriveBoard:
     """The canvas and the buttons of `drive_explorer`, and what happens when they are used."""
 
+    name = "The board: drag the pusher, or drive with the arrow keys; Escape stops"
+    beside = below = 0  # pixels of the canvas right of the board and below it
+
     def __init__(self, drive: Drive, out: Path):
         import ipywidgets
         from ipycanvas import Canvas
 
-        self.drive, self.out = drive, out
-        self.canvas = Canvas(width=SIDE, height=SIDE, layout={"width": f"{SIDE}px", "height": f"{SIDE}px"})
+        self.drive, self.out, self.paused = drive, out, False
+        width, height = SIDE + self.beside, SIDE + self.below
+        layout = {"width": f"{width}px", "height": f"{height}px"}
+        self.canvas = Canvas(width=width, height=height, layout=layout)
+        self.canvas.words = self.name
         self.again = ipywidgets.Button(description="new start")
         self.policy = ipywidgets.ToggleButton(description="let the policy drive")
+        self.buttons = [self.again] if drive.run is None else [self.again, self.policy]
         self.words = ipywidgets.HTML()
         self.driving: asyncio.Task[None] | None = None
         self.canvas.on_mouse_down(self.drag)
         self.canvas.on_mouse_move(self.move)
         self.canvas.on_mouse_up(self.release)
-        self.canvas.on_mouse_out(self.release)
         self.canvas.on_key_down(self.key)
+        self.canvas.on_client_ready(self.show)
         leave_by_tab(self.canvas)
         self.again.on_click(self.begin)
         self.policy.observe(self.wake, names="value")
         self.show()
 
     def drag(self, x: float, y: float) -> None:
-        """Send the pusher to a point of the canvas."""
+        """Send the pusher to a point of the canvas. The mouse keeps its grip where it leaves the board."""
         scale = self.drive.scene.size / SIDE
         self.drive.target = (x * scale, y * scale)
         self.wake()
@@ -246,23 +272,50 @@ class DriveBoard:
 
     def show(self, problem: str = "") -> None:
         """Draw the board, and say below how it goes, or the problem."""
-        draw_drive(self.canvas, self.drive)
-        self.words.value = f'<div role="status">{html.escape(problem or self.drive.describe())}</div>'
+        from ipycanvas import hold_canvas
+
+        with hold_canvas():
+            draw_board_on(self.canvas, self.drive.scene, self.drive.target)
+        self.say(problem or self.drive.describe())
+
+    def say(self, words: str) -> None:
+        """Say something below the board; screen readers read it."""
+        self.words.value = f'<div role="status">{html.escape(words)}</div>'
 
     def begin(self, _: Any = None) -> None:
-        """Save the driven episodes and start the next one."""
-        self.release()
-        self.policy.value = False
+        """Save what was driven and start the next episode."""
+        self.stop()
         self.drive.start(self.drive.seed + 1)
+        self.save()
+
+    def stop(self) -> None:
+        """Let nobody drive."""
+        self.release()
+        self.policy.value = self.paused = False
+
+    def save(self, news: str = "") -> None:
+        """Save the driven episodes, and say the news, or what went wrong."""
         try:
             save_driven(self.drive, self.out)
         except BadInput as error:
-            self.show(str(error))
-        else:
-            self.show()
+            news = str(error)
+        self.show(news)
+
+    def pause(self) -> None:
+        """Save an episode that is over and wait: the next one starts when somebody drives."""
+        kept = self.drive.solved or self.drive.unsolved
+        solved = self.drive.results[-1]["success"]
+        self.stop()
+        self.paused = True
+        where = self.out if solved else self.out.with_name(f"{self.out.name}-unsolved")
+        news = f"{'Solved' if solved else 'Not solved'}{f', saved to {where}' if kept else ''}. "
+        self.save(f"{news}Drive on or press new start. {self.drive.describe()}")
 
     def wake(self, _: Any = None) -> None:
-        """Let time run, unless it does."""
+        """Let time run, unless it does; after an episode that is over, start the next one."""
+        if self.paused and (self.drive.target is not None or self.policy.value):
+            self.paused = False
+            self.drive.start(self.drive.seed + 1)
         if self.driving is None or self.driving.done():
             self.driving = asyncio.ensure_future(self.go())
 
@@ -271,7 +324,7 @@ class DriveBoard:
         due, period = time.monotonic(), 1 / self.drive.task.contract.data.fps
         while self.drive.target is not None or self.policy.value:
             if self.drive.step():
-                self.begin()
+                self.pause()
             else:
                 self.show()
             due = max(due + period, time.monotonic())
@@ -291,24 +344,21 @@ def save_driven(drive: Drive, out: Path) -> None:
         write_json(out.with_name(f"{out.name}-results.json"), {"episodes": drive.results})
 
 
-def draw_drive(canvas: Any, drive: Drive) -> None:
-    """The board on a canvas of SIDE x SIDE pixels: goal, T, pusher, and where the hand points."""
-    from ipycanvas import hold_canvas
-
-    scene = drive.scene
+def draw_board_on(canvas: Any, scene: "Scene", target: tuple[float, float] | None = None) -> None:
+    """The board on SIDE x SIDE pixels of a canvas: goal, T, pusher, and where the hand points."""
     scale = SIDE / scene.size
-    with hold_canvas():
-        canvas.fill_style = "white"
-        canvas.fill_rect(0, 0, SIDE, SIDE)
-        for points, colour in ((scene.goal, "#BFE5D8"), (scene.block, "#999999")):
-            canvas.fill_style = colour
-            canvas.fill_polygon((points * scale).tolist())
-        canvas.fill_style = BLUE
-        canvas.fill_circle(*(scene.pusher * scale), scene.radius * scale)
-        if drive.target is not None:
-            canvas.fill_style = ORANGE
-            canvas.fill_circle(drive.target[0] * scale, drive.target[1] * scale, 4)
-        canvas.stroke_rect(0, 0, SIDE, SIDE)
+    canvas.fill_style = "white"
+    canvas.fill_rect(0, 0, SIDE, SIDE)
+    for points, colour in ((scene.goal, "#BFE5D8"), (scene.block, "#999999")):
+        canvas.fill_style = colour
+        canvas.fill_polygon((points * scale).tolist())
+    canvas.fill_style = DEMO
+    canvas.fill_circle(*(scene.pusher * scale), scene.radius * scale)
+    if target is not None:
+        canvas.fill_style = FAILURE
+        canvas.fill_circle(target[0] * scale, target[1] * scale, 4)
+    canvas.stroke_style = "black"
+    canvas.stroke_rect(0, 0, SIDE, SIDE)
 
 
 def plot_drive(drive: Drive) -> "Figure":
@@ -322,7 +372,7 @@ def plot_drive(drive: Drive) -> "Figure":
     if drive.rows:
         way, human = (np.array([row[i] for row in drive.rows]) for i in (1, 3))
         ax.plot(*way.T, "-", color="0.5", linewidth=1)
-        for steps, style, colour, name in ((~human, ".", BLUE, "the policy"), (human, "x", ORANGE, "the hand")):
+        for steps, style, colour, name in ((~human, ".", POLICY, "the policy"), (human, "x", FAILURE, "the hand")):
             if steps.any():
                 ax.plot(*way[steps].T, style, color=colour, markersize=5, label=name)
         ax.legend(loc="upper right")

@@ -5,9 +5,10 @@ from math import floor
 from typing import TYPE_CHECKING
 
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.palette import CODE
 from vqbet_course.widgets.frames import FrameControl, with_frames
 from vqbet_course.widgets.pairs import draw_pairs
-from vqbet_course.widgets.parts import ORANGE, as_image, clickable, draw_board, explorer, slider
+from vqbet_course.widgets.parts import as_image, clickable, draw_board, explorer, slider
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -104,7 +105,7 @@ def plot_move(moves: Moves, primary: int, secondary: int) -> "Figure":
     grid, board = figure.subplots(1, 2)
     figure.subplots_adjust(left=0.06, right=0.99, bottom=0.12, top=0.9, wspace=0.1)
     draw_pairs(grid, moves.counts)
-    grid.add_patch(Rectangle((secondary - 0.5, primary - 0.5), 1, 1, fill=False, edgecolor=ORANGE, linewidth=3))
+    grid.add_patch(Rectangle((secondary - 0.5, primary - 0.5), 1, 1, fill=False, edgecolor=CODE, linewidth=3))
     grid.set_title(f"the pair ({primary}, {secondary}): {len(mine)} of {len(moves.codes)} chunks")
     example = int(mine[len(mine) // 2]) if len(mine) else 0
     start = moves.pusher[example].numpy()
@@ -118,8 +119,8 @@ def plot_move(moves: Moves, primary: int, secondary: int) -> "Figure":
         radii = moves.offsets[mine].norm(dim=-1).quantile(0.95, dim=0)
         reach = radii.max().item()
         for place, radius in zip(path, radii.tolist(), strict=True):
-            board.add_patch(Circle(tuple(place), radius, facecolor=ORANGE, alpha=0.15))
-    board.plot(*path.T, ".-", color=ORANGE)
+            board.add_patch(Circle(tuple(place), radius, facecolor=CODE, alpha=0.15))
+    board.plot(*path.T, ".-", color=CODE)
     used = f"the offset reaches {reach:.0f} px" if len(mine) else "no demonstration uses it"
     board.set_title(f"its chunk; {used}")
     return figure

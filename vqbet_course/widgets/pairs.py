@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.widgets.parts import ORANGE, as_image, choice, explorer
+from vqbet_course.core.palette import CODE, FAILURE, OFFSET
+from vqbet_course.widgets.parts import as_image, choice, explorer
 from vqbet_course.widgets.usage import describe_usage
 
 if TYPE_CHECKING:
@@ -43,13 +44,13 @@ def plot_pair_usage(codes: "Tensor", n_codes: int) -> "Figure":
     draw_pairs(grid, pairs.counts.view(n_codes, n_codes))
     grid.set_title(f"{(pairs.counts > 0).sum()} of {n_codes**2} pairs in use, perplexity {pairs.perplexity:.1f}")
     words, highest = [], 0.0
-    for layer, (name, colour) in enumerate((("primary", "#0072B2"), ("secondary", "#E69F00"))):
+    for layer, (name, colour) in enumerate((("primary", CODE), ("secondary", OFFSET))):
         usage = token_usage(codes[:, layer], n_codes)
         places = [code + 0.4 * (layer - 0.5) for code in range(n_codes)]
         shares = 100 * usage.counts / max(1, len(codes))
         highest = max(highest, shares.max().item())
         bars.vlines(places, 0, shares, linewidth=80 / n_codes, color=colour, label=name)
-        bars.plot([places[code] for code in usage.dead], [0] * len(usage.dead), "x", color=ORANGE, clip_on=False)
+        bars.plot([places[code] for code in usage.dead], [0] * len(usage.dead), "x", color=FAILURE, clip_on=False)
         words.append(f"{name}: {describe_usage(usage.coverage, usage.perplexity, n_codes)}")
     bars.set_title("\n".join(words), fontsize=10)
     bars.set(

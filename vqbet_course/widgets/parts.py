@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from vqbet_course.core.palette import DEMO, GOAL
+from vqbet_course.core.pages import render
 from vqbet_course.widgets.frames import control_of, with_frames
 
 if TYPE_CHECKING:
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 
     from vqbet_course.tasks.task import Scene
 
-BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 DPI = 80
 IN_LINE: Any = {"style": {"description_width": "8em"}, "layout": {"width": "26em"}}  # sliders begin and end alike
 SIZES = re.compile(r'width="(\d+)" height="(\d+)"')
@@ -45,7 +46,31 @@ def explorer(
     for control in controls.values():
         control.observe(show, names="value")
     ahead = {name: control_of(control, (drawn_ahead or {}).get(name)) for name, control in controls.items()}
-    return with_frames(ipywidgets.VBox([*controls.values(), image]), draw, ahead)
+    box = with_frames(ipywidgets.VBox([*controls.values(), image]), draw, ahead)
+    return with_picture(box, lambda: image.value)
+
+
+def with_picture(box: "VBox", picture: Callable[[], str]) -> "VBox":
+    """The explorer; where it is displayed, its `picture` follows it, which is seen only where no kernel runs. A script
+    beside it names controls and canvases for screen readers: a slider by its label, a canvas by its `words`."""
+
+    def display_both(**options: Any) -> None:
+        from IPython.display import HTML, display
+
+        display(box._repr_mimebundle_(**options), raw=True)
+        words = [canvas.words for canvas in canvases_of(box)]
+        display(HTML(render("without_kernel.html", picture=picture(), canvases=words)))
+
+    box._ipython_display_ = display_both
+    return box
+
+
+def canvases_of(widget: Any) -> "Iterator[Any]":
+    """The canvases in a widget, in their order on the page."""
+    if hasattr(widget, "words"):
+        yield widget
+    for child in getattr(widget, "children", ()):
+        yield from canvases_of(child)
 
 
 @contextmanager
@@ -67,16 +92,23 @@ def clickable(box: "VBox", choose: Callable[[float, float], None]) -> "VBox":
 
     An image in HTML cannot report clicks to the kernel, so an empty canvas of the same size lies over it.
     """
+    *controls, image = box.children
+    box.children = (*controls, under_canvas(image, choose))
+    return box
+
+
+def under_canvas(image: Any, choose: Callable[[float, float], None], words: str = "picture") -> Any:
+    """An image in HTML below an empty canvas that hears clicks; `words` name it."""
     import ipywidgets
     from ipycanvas import Canvas
 
-    *controls, image = box.children
     image.layout.grid_area = "1 / 1"
     width, height = (int(size) for size in SIZES.findall(image.value)[0])
     canvas = Canvas(width=width, height=height, layout={"grid_area": "1 / 1", "max_width": "100%"})
+    canvas.words = words
     canvas.on_mouse_down(lambda x, y: choose(x / width, y / height))
     leave_by_tab(canvas)
-    return ipywidgets.VBox([*controls, ipywidgets.GridBox([image, canvas])])
+    return ipywidgets.GridBox([image, canvas])
 
 
 def leave_by_tab(canvas: Any) -> None:
@@ -113,9 +145,9 @@ def draw_scene(ax: "Axes", scene: "Scene") -> None:
     """A board seen from above: the goal in green, block and pusher."""
     from matplotlib.patches import Circle, Polygon
 
-    ax.add_patch(Polygon(scene.goal, facecolor="#BFE5D8", edgecolor=GREEN))
+    ax.add_patch(Polygon(scene.goal, facecolor="#BFE5D8", edgecolor=GOAL))
     ax.add_patch(Polygon(scene.block, facecolor="0.7", edgecolor="0.4", alpha=0.9))
-    ax.add_patch(Circle((float(scene.pusher[0]), float(scene.pusher[1])), scene.radius, facecolor=BLUE, alpha=0.7))
+    ax.add_patch(Circle((float(scene.pusher[0]), float(scene.pusher[1])), scene.radius, facecolor=DEMO, alpha=0.7))
     ax.set(xlim=(0, scene.size), ylim=(scene.size, 0), aspect="equal", xticks=(), yticks=())
 
 

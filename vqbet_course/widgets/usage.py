@@ -4,14 +4,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.widgets.parts import ORANGE, as_image, choice, explorer
+from vqbet_course.core.palette import FAILURE
+from vqbet_course.widgets.parts import as_image, choice, explorer
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
     from matplotlib.figure import Figure
     from torch import Tensor
 
-DEAD = ORANGE  # distinguishable from viridis with every kind of colour vision
+DEAD = FAILURE  # distinguishable from viridis with every kind of colour vision
 
 
 def plot_token_usage(codebook: "Tensor", tokens: "Tensor") -> "Figure":

@@ -18,7 +18,7 @@ from vqbet_course.datasets.choice import Choice
 from vqbet_course.datasets.clock import clocks_in, rate_of, seconds_of
 from vqbet_course.datasets.images import decode_video, decoded, is_colour
 from vqbet_course.datasets.readers.lerobot_dataset import as_array
-from vqbet_course.datasets.source import Episode, Frames, Source, readable
+from vqbet_course.datasets.source import BadEpisode, Episode, Frames, Source, readable
 
 KIND = "folder of episode_*/"
 TABLES, IMAGES, VIDEOS = (".csv", ".parquet"), (".png", ".jpg", ".jpeg"), (".mp4", ".mkv", ".avi", ".mov", ".webm")
@@ -132,10 +132,8 @@ def check_columns(place: str, columns: Columns, action: list[str], state: list[s
     found, wanted = {name for part in roles_of(columns, place) for name in part}, {*action, *state}
     if found != wanted:
         differ = ", ".join(sorted(found ^ wanted)[:4])
-        raise BadInput(
-            f"{place}: its columns are not those of the first episode ({differ}); leave the episode out with "
-            "--drop-episodes, or give all of them the same columns"
-        )
+        what = f"its columns are not those of the first episode ({differ})"
+        raise BadEpisode(place, what, "or give all of them the same columns")
 
 
 def component_names(columns: Columns, chosen: list[str]) -> list[str]:

@@ -16,7 +16,7 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets.choice import Choice
 from vqbet_course.datasets.clock import rate_of
 from vqbet_course.datasets.images import as_bytes
-from vqbet_course.datasets.source import Episode, Frames, Source, readable
+from vqbet_course.datasets.source import BadEpisode, Episode, Frames, Source, readable
 
 KIND = "GELLO pickles"
 LARGEST_FILE = 2**28  # bytes
@@ -108,10 +108,8 @@ def episode_of(folder: Path, number: int) -> Episode:
         frame = read_frame(file)
         numbers = {name: np.atleast_1d(np.asarray(value)) for name, value in frame.items() if is_number(value)}
         if row and (numbers.keys() != rows.keys() or any(v.shape != rows[k][0].shape for k, v in numbers.items())):
-            raise BadInput(
-                f"{file}: holds {', '.join(sorted(numbers))}, the first frame of its demonstration "
-                f"{', '.join(sorted(rows))}, or in other sizes; leave the episode out with --drop-episodes"
-            )
+            first = f"the first frame of its demonstration {', '.join(sorted(rows))}, or in other sizes"
+            raise BadEpisode(str(file), f"holds {', '.join(sorted(numbers))}, {first}")
         for name, value in numbers.items():
             rows.setdefault(name, []).append(value)
         cameras |= {name for name, value in frame.items() if is_image(value)}
@@ -126,7 +124,7 @@ def frames_of(files: list[Path], name: str) -> Frames:
         for file in files:
             frame = read_frame(file)
             if not is_image(frame.get(name)):
-                raise BadInput(f"{file}: has no image {name}; leave its episode out with --drop-episodes")
+                raise BadEpisode(str(file), f"has no image {name}")
             yield as_bytes(frame[name], str(file))
 
     return frames

@@ -14,9 +14,18 @@ import numpy as np
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import read_json
 from vqbet_course.core.specs import Contract
-from vqbet_course.datasets.choice import Choice
+from vqbet_course.datasets.choice import Choice, kept_numbers
 from vqbet_course.datasets.images import decode_video, decoded
-from vqbet_course.datasets.source import TASK_INDEX, UNSTATED, Episode, Frames, Source, is_state_or_action, readable
+from vqbet_course.datasets.source import (
+    TASK_INDEX,
+    UNSTATED,
+    BadEpisode,
+    Episode,
+    Frames,
+    Source,
+    is_state_or_action,
+    readable,
+)
 
 KIND = "LeRobotDataset"
 CLOCKS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
@@ -49,13 +58,14 @@ def open_source(path: Path, choice: Choice) -> Source:
     if info["v3"] and not promised:
         raise BadInput(f"{path}: nothing in meta/episodes, which every LeRobotDataset v3 has; copy the dataset again")
     check_checksums(path, promised)
-    kept = kept_numbers(path, choice.drop_episodes) if choice.drop_episodes else None
+    dropped = choice.drop_episodes
+    kept = kept_numbers(str(path), stored_numbers(path), dropped) if dropped else None
     tasks = read_tasks(path)
 
     def read(first: int) -> Iterator[Episode]:
         found = frames = 0
         for number, group in itertools.groupby(pieces(path, columns, set(features)), key=lambda piece: piece[0]):
-            if number in choice.drop_episodes:
+            if number in dropped:
                 continue
             if promised and number not in promised:
                 raise BadInput(f"{path}: meta/episodes says nothing of episode {number}; copy the dataset again")
@@ -84,7 +94,7 @@ def open_source(path: Path, choice: Choice) -> Source:
         sizes,
         names=names,
         left_out=left_out,
-        dropped=choice.drop_episodes,
+        dropped=dropped,
         numbers=tuple(kept or ()),
         tasks=tuple(tasks) if len(tasks) > 1 else (),
         task="; ".join(tasks) or UNSTATED,
@@ -103,27 +113,21 @@ def component_names(feature: dict[str, Any]) -> list[str]:
 
 
 def check_number(file: Path, number: int, expected: int) -> None:
-    """Raise BadInput unless this is the episode that comes next."""
+    """Raise BadEpisode unless this is the episode that comes next."""
     if number != expected:
-        raise BadInput(
-            f"{file}, episode {number}: expected episode {expected} here; the episodes are out of order or "
-            f"one is missing; go on without it with --drop-episodes {expected}"
-        )
+        why = f"expected episode {expected} here; the episodes are out of order or one is missing"
+        raise BadEpisode(f"{file}, episode {number}", why, number=expected)
 
 
-def kept_numbers(path: Path, dropped: frozenset[int]) -> list[int]:
-    """The numbers of the episodes that are not dropped, in order. Raises BadInput for one that there is not."""
+def stored_numbers(path: Path) -> set[int]:
+    """The numbers of all episodes that the parquet files hold."""
     import pyarrow.parquet as pq
 
     found: set[int] = set()
     for file in sorted((path / "data").glob("*/*.parquet")):
         with readable(str(file)):
             found |= set(pq.read_table(file, columns=["episode_index"])["episode_index"].to_pylist())
-    beyond = sorted(number for number in dropped if number > max(found, default=-1))
-    if beyond or not found - dropped:
-        why = f"has no episode {beyond[0]} to drop" if beyond else "--drop-episodes leaves no episode"
-        raise BadInput(f"{path}: {why}; its {len(found)} are numbered from 0")
-    return [number for number in range(max(found - dropped) + 1) if number not in dropped]
+    return found
 
 
 def read_tasks(path: Path) -> list[str]:
@@ -303,9 +307,8 @@ def episode_of_pieces(place: str, parts: list[Piece], fps: float, many_tasks: bo
     }.items():
         if wrong.any():
             row = int(np.argmax(wrong))
-            raise BadInput(
-                f"{place}, row {row}: {name} that of frame {row}; frames are missing, doubled or out of order"
-            )
+            what = f"{name} that of frame {row}: frames are missing, doubled or out of order"
+            raise BadEpisode(place, what, row=row)
     kept = {n: v.astype(np.float32) if is_state_or_action(n) else v for n, v in numbers.items()}
     return Episode(kept | tasks, place)
 

@@ -15,7 +15,7 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets.choice import Choice
 from vqbet_course.datasets.images import hdf5_frames
 from vqbet_course.datasets.readers.hdf5 import flat_rows, is_camera, is_hdf5, is_numbers, leaves, opened
-from vqbet_course.datasets.source import UNSTATED, Episode, Source
+from vqbet_course.datasets.source import UNSTATED, BadEpisode, Episode, Source
 
 KIND = "ManiSkill HDF5"
 GROUPS = {"agent": "observation.state", "extra": "observation.environment_state"}
@@ -121,7 +121,7 @@ def episode_of(path: Path, trajectory: Any, number: int) -> Episode:
     place = f"{path}, episode {number} ({trajectory.name.strip('/')})"
     for name in ("obs", "actions"):
         if name not in trajectory:
-            raise BadInput(f"{place}: no {name}; leave the episode out with --drop-episodes")
+            raise BadEpisode(place, f"no {name}")
     action, observations = flat_rows(trajectory["actions"], place), trajectory["obs"]
     numbers = {"action": action}
     if not hasattr(observations, "keys"):

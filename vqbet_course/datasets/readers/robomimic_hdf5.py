@@ -13,7 +13,7 @@ from vqbet_course.datasets.choice import Choice
 from vqbet_course.datasets.clock import is_clock
 from vqbet_course.datasets.images import hdf5_frames
 from vqbet_course.datasets.readers.hdf5 import flat_rows, is_camera, is_hdf5, is_numbers, leaves, opened
-from vqbet_course.datasets.source import UNSTATED, Episode, Source
+from vqbet_course.datasets.source import UNSTATED, BadEpisode, Episode, Source
 
 KIND = "robomimic HDF5"
 ACTIONS, OBSERVATIONS = ("actions", "action"), ("obs", "observations")
@@ -110,10 +110,7 @@ def part(demo: Any, names: tuple[str, ...], place: str) -> Any:
     """What a demonstration has under one of these names. Raises BadInput where it has none."""
     found = next((demo[name] for name in names if name in demo), None)
     if found is None:
-        raise BadInput(
-            f"{place}: {demo.name} has no {' or '.join(names)}, only {', '.join(demo) or 'nothing'}; leave "
-            "the episode out with --drop-episodes"
-        )
+        raise BadEpisode(place, f"{demo.name} has no {' or '.join(names)}, only {', '.join(demo) or 'nothing'}")
     return found
 
 
@@ -169,10 +166,7 @@ def episode_of(path: Path, demo: Any, number: int, states: list[str], wanted: tu
     own = states_of(observations)
     if components(observations, own) != states:
         differ = sorted(set(components(observations, own)) ^ set(states))
-        raise BadInput(
-            f"{place}: its observations are not those of the first episode ({', '.join(differ[:4])}); leave "
-            "the episode out with --drop-episodes"
-        )
+        raise BadEpisode(place, f"its observations are not those of the first episode ({', '.join(differ[:4])})")
     if own:
         numbers["observation.state"] = np.concatenate([flat_rows(observations[name], place) for name in own], axis=1)
     if WORLD in observations:

@@ -15,7 +15,7 @@ import numpy as np
 from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets.choice import Choice
 from vqbet_course.datasets.images import decoded
-from vqbet_course.datasets.source import Episode, Frames, Source, readable
+from vqbet_course.datasets.source import BadEpisode, Episode, Frames, Source, readable
 
 KIND = "ROS 2 bag"
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -113,7 +113,7 @@ def messages(bag: Any, topic: str) -> Iterator[Message]:
     """The messages of a topic in the order of their recording, each with its time."""
     connections = [connection for connection in bag.connections if connection.topic == topic]
     if not connections:
-        raise BadInput(f"{bag.paths[0]}: has no topic {topic}; leave the episode out with --drop-episodes")
+        raise BadEpisode(str(bag.paths[0]), f"has no topic {topic}")
     for connection, recorded, data in bag.messages(connections=connections):
         message = bag.deserialize(data, connection.msgtype)
         stamp = getattr(getattr(message, "header", None), "stamp", None)
@@ -188,12 +188,10 @@ def nearest_before(times: dict[str, np.ndarray], fps: float, place: str) -> dict
     """{feature: the number (T,) of its message in each frame}, from {feature: times (n,) of its messages, nanoseconds}."""
     for name, stamps in times.items():
         if not len(stamps) or (np.diff(stamps) < 0).any():
-            raise BadInput(
-                f"{place}: {name} has no messages, or their times go back; leave the episode out with --drop-episodes"
-            )
+            raise BadEpisode(place, f"{name} has no messages, or their times go back")
     begin, end = max(t[0] for t in times.values()), min(t[-1] for t in times.values())
     if end < begin:
-        raise BadInput(f"{place}: its topics do not overlap in time; leave the episode out with --drop-episodes")
+        raise BadEpisode(place, "its topics do not overlap in time")
     n = int((end - begin + TOLERANCE) * fps / SECOND) + 1
     ticks = begin + np.round(np.arange(n) * SECOND / fps).astype(np.int64)
     return {name: np.searchsorted(stamps, ticks + TOLERANCE, side="right") - 1 for name, stamps in times.items()}

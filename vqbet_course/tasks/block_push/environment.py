@@ -18,7 +18,7 @@ from vqbet_course.tasks.block_push.contract import (
     SIZE,
     TARGETS,
 )
-from vqbet_course.tasks.block_push.traces import blocks_in_targets, distances, share_achieved
+from vqbet_course.tasks.block_push.traces import distances, lies_in_target, share_achieved
 
 BLOCKS, PUSHER = BLOCK_PUSH.observation
 
@@ -118,7 +118,7 @@ class BlockPushEnv(gym.Env[dict[str, Any], np.ndarray]):
         """The `info` of this moment."""
         blocks = self.positions()
         gaps = np.linalg.norm(blocks - np.array(self.pusher.position), axis=1) - PUSHER_RADIUS - BLOCK_RADIUS
-        inside = int(blocks_in_targets(blocks))
+        inside = int(lies_in_target(blocks).sum())
         return {
             "is_success": inside == 2,
             "progress": share_achieved(blocks, self.start),

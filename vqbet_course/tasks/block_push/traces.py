@@ -42,9 +42,9 @@ def distances(blocks: np.ndarray) -> np.ndarray:
     return np.linalg.norm(blocks[..., :, None, :] - TARGETS, axis=-1)
 
 
-def blocks_in_targets(blocks: np.ndarray) -> np.ndarray:
-    """How many blocks lie in a target: (..., 2, 2) -> (...). A target is too small for two."""
-    return (distances(blocks) < INSIDE).any(-1).sum(-1)
+def lies_in_target(blocks: np.ndarray) -> np.ndarray:
+    """Whether each block lies in a target: (..., 2, 2) -> (..., block). A target is too small for two."""
+    return np.any(distances(blocks) < INSIDE, axis=-1)
 
 
 def share_achieved(blocks: np.ndarray, start: np.ndarray) -> float:
@@ -108,8 +108,7 @@ def stands_still(episode: Any, task: TaskContract, known: Any) -> str | None:
 
 def one_block_only(episode: Any, task: TaskContract, known: Any) -> str | None:
     """Evidence that one block was delivered and the other was not in the time that was left."""
-    near = distances(blocks_of(np.array(episode.truth))) < INSIDE
-    inside = np.any(near, axis=2)  # (T, blocks)
+    inside = lies_in_target(blocks_of(np.array(episode.truth)))  # (T, blocks)
     if inside[-1].sum() != 1:
         return None
     block = int(np.argmax(inside[-1]))

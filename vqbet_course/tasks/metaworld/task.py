@@ -31,7 +31,7 @@ class MetaWorld(Task):
     family = "metaworld"
     laptop: Mapping[str, Any] = {"use_relative_actions": False}  # an action is a displacement already
     progress_key = "progress"
-    steps_per_frame = 8
+    frame_every = 8
     cameras = (IMAGE,)
     needs: Mapping[str, str] = {"metaworld": "vqbet_course[arms]"}
     failure_rules: Mapping[str, Callable[..., str | None]] = FAILURE_RULES
