@@ -171,7 +171,7 @@ def comparable(name: str) -> str:
 @pytest.mark.parametrize(
     ("trees", "options"),
     [
-        (modules, ("requirements", "umi_requirements", "ros_requirements")),
+        (modules, ("requirements", "umi_requirements", "ros_requirements", "arms_requirements")),
         (lambda: sorted((REPO / "nbs").glob("[0-9]*.ipynb")), ("requirements",)),
         (lambda: sorted((REPO / "nbs").glob("[a-z]*.ipynb")), ("requirements", "dev_requirements")),
         (
@@ -181,7 +181,7 @@ def comparable(name: str) -> str:
                 for path in sorted((REPO / folder).rglob("*.py"))
                 if "attacks" not in path.parts
             ],
-            ("requirements", "dev_requirements", "umi_requirements", "ros_requirements"),
+            ("requirements", "dev_requirements", "umi_requirements", "ros_requirements", "arms_requirements"),
         ),
     ],
     ids=["package", "lessons", "other pages", "tests and benchmarks"],

@@ -25,7 +25,7 @@ from vqbet_course.tasks import get_task, known_task, open_source, task_of
 from vqbet_course.tasks.listing import listing_of_tasks
 from vqbet_course.tasks.metaworld import MEASURED, METAWORLD_NAMES
 from vqbet_course.tasks.metaworld.contract import FIRST, METAWORLD, TARGET
-from vqbet_course.tasks.metaworld.demonstrator import demonstrate
+from vqbet_course.tasks.metaworld.demonstrator import scripted_episode
 from vqbet_course.tasks.metaworld.environment import MetaWorldEnv
 from vqbet_course.tasks.metaworld.task import LOOSE, MetaWorld
 from vqbet_course.tasks.metaworld.traces import FAILURE_RULES
@@ -131,7 +131,7 @@ def test_a_copy_goes_on_as_the_original_would(env: MetaWorldEnv) -> None:
 
 
 def test_a_demonstration_repeats_ends_well_and_shows_the_way_back(env: MetaWorldEnv) -> None:
-    made, still, again = (demonstrate(env, SEED + 1, noise) for noise in (0.2, 0.0, 0.2))
+    made, still, again = (scripted_episode(env, SEED + 1, noise) for noise in (0.2, 0.0, 0.2))
     assert made is not None and again is not None and still is not None
     assert all(np.array_equal(made[name], again[name]) for name in made)
     assert made["next.success"].any() and made["next.done"].sum() == 1 and made["next.reward"].max() == 1

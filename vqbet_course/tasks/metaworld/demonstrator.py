@@ -69,7 +69,7 @@ def shaken(noise: float, generator: np.random.Generator) -> Iterator[np.ndarray]
         left -= 1
 
 
-def demonstrate(env: MetaWorldEnv, seed: int, noise: float = NOISE) -> dict[str, np.ndarray] | None:
+def scripted_episode(env: MetaWorldEnv, seed: int, noise: float = NOISE) -> dict[str, np.ndarray] | None:
     """The columns (T, size) of one episode as LeRobot keeps them, `next.*` what the step brought; None where it fails.
     The same arguments give the same episode. noise, in cm a step: 0 disturbs nothing."""
     policy, generator = scripted(env.name), np.random.default_rng((seed, 1))
@@ -100,7 +100,7 @@ def demonstrations_of(name: str, instruction: str, episodes: int, seed: int = 0,
 
     def read(first: int) -> Iterator[Episode]:
         env = MetaWorldEnv(name, render_mode=None)
-        tried = map(functools.partial(demonstrate, env, noise=noise), itertools.count(seed))
+        tried = map(functools.partial(scripted_episode, env, noise=noise), itertools.count(seed))
         solved = ((columns, seed + i) for i, columns in enumerate(tried) if columns is not None)
         for columns, used in itertools.islice(solved, first, episodes):
             yield Episode(columns, f"environment seed {used}")

@@ -50,7 +50,7 @@ class ObjectShove(Perturbation):
         return action
 
 
-class LateObjects(Perturbation):
+class DelayedObjects(Perturbation):
     """Objects are observed where they were `amount` steps before; the hand is observed as it is."""
 
     def begin(self, observation: Any) -> None:
@@ -66,7 +66,7 @@ METAWORLD_KINDS: Mapping[str, Kind] = {
     "observation-noise": Kind(ObservationNoise, 0.005, 0.0, KINDS["observation-noise"].unit),
     "action-noise": Kind(ActionNoise, 0.3, 0.0, KINDS["action-noise"].unit),
     "arm-bump": Kind(ArmBump, 0.08, 0.0, "metres by which the hand is pushed"),
-    "late-objects": Kind(LateObjects, 5.0, 0.0, "steps by which the observed objects are late"),
+    "late-objects": Kind(DelayedObjects, 5.0, 0.0, "steps by which the observed objects are late"),
 }
 """What can go wrong in every MetaWorld task; the first two have other usual amounts than elsewhere."""
 

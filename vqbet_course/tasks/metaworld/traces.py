@@ -26,14 +26,14 @@ STANDING, STANDING_STEPS = 0.01, 80
 """A hand that stays within so many metres for the last so many steps is stuck."""
 
 
-def gaps(truth: np.ndarray) -> np.ndarray:
+def hand_gaps(truth: np.ndarray) -> np.ndarray:
     """Metres between hand and first object at each step of a trace: (T,)."""
     return np.linalg.norm(truth[:, HAND] - truth[:, FIRST], axis=1)
 
 
 def at_object(truth: np.ndarray) -> bool:
     """Whether the hand comes to the first object at any step of a trace."""
-    return bool(gaps(truth).min() < NEAR)
+    return bool(hand_gaps(truth).min() < NEAR)
 
 
 def object_moved(truth: np.ndarray) -> bool:
@@ -49,14 +49,14 @@ def hand_never_reached(episode: Any, task: TaskContract, known: Any) -> str | No
     truth = np.array(episode.truth)
     if at_object(truth):
         return None
-    return f"the hand came no nearer to the object than {100 * gaps(truth).min():.0f} cm"
+    return f"the hand came no nearer to the object than {100 * hand_gaps(truth).min():.0f} cm"
 
 
 def object_dropped(episode: Any, task: TaskContract, known: Any) -> str | None:
     """Evidence that the object was lifted and lies low at the end, away from the hand."""
     truth = np.array(episode.truth)
     height = truth[:, FIRST][:, 2] - truth[0, FIRST][2]
-    if height.max() < LIFTED or height[-1] > FALLEN or gaps(truth)[-1] < NEAR:
+    if height.max() < LIFTED or height[-1] > FALLEN or hand_gaps(truth)[-1] < NEAR:
         return None
     return f"the object was lifted by {100 * height.max():.0f} cm and has fallen"
 
@@ -75,7 +75,7 @@ def object_not_moved(episode: Any, task: TaskContract, known: Any) -> str | None
     truth = np.array(episode.truth)
     if object_moved(truth):
         return None
-    return f"the hand was at the object in {int((gaps(truth) < NEAR).sum())} steps and did not move it"
+    return f"the hand was at the object in {int((hand_gaps(truth) < NEAR).sum())} steps and did not move it"
 
 
 def hand_stands_still(episode: Any, task: TaskContract, known: Any) -> str | None:
