@@ -23,7 +23,7 @@ from vqbet_course.core.io import write_text
 RESULTS = Path(__file__).parent / "results"
 NBS = Path(__file__).parent.parent / "nbs"
 DATA = {"human": "206 human demonstrations", "demo": "the 200 embedded demonstrations"}
-SEEDS = (0, 1, 2)
+SEEDS, EPISODES = (0, 1, 2), 200
 PANEL = "panel_human.json"
 BLOCK = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- /figures -->)", re.DOTALL)
 """What stands between the marks of a page's figures."""
@@ -40,11 +40,11 @@ def read_runs(name: str, results: Path) -> list[dict[str, Any]]:
             continue
         try:
             run = json.loads(path.read_text(encoding="utf-8"))
-            as_said = (run["seed"], run["metrics"]["episodes"]) == (100_000, 50)
+            as_said = (run["seed"], run["metrics"]["episodes"]) == (100_000, EPISODES)
         except (json.JSONDecodeError, KeyError, TypeError):
             raise BadInput(f"{path}: not the result of an evaluation; measure it again") from None
         if not as_said:
-            raise BadInput(f"{path}: must hold 50 episodes from environment seed 100000; measure it again")
+            raise BadInput(f"{path}: must hold {EPISODES} episodes from environment seed 100000; measure it again")
         runs.append(run)
     return runs
 

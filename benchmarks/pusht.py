@@ -3,7 +3,7 @@
     python benchmarks/pusht.py --data demo --name demo --steps 28000
     python benchmarks/pusht.py --data pusht_human_lowdim.npz --name human --steps 28000
 
-Each seed is two commands that anyone can type, `vqbet-course train` and `vqbet-course eval` (50 episodes from
+Each seed is two commands that anyone can type, `vqbet-course train` and `vqbet-course eval` (200 episodes from
 environment seed 100000); what the second writes, with both commands, goes to results/pusht_NAME_seedK.json. A seed
 whose result is there is skipped, a training that was interrupted is continued.
 """
@@ -28,7 +28,7 @@ def one_seed(data: str, name: str, seed: int, budget: list[str]) -> Path:
     if result.exists():
         return result
     train = ["train", "--data", data, *budget, "--seed", str(seed), "--out", str(run)]
-    evaluate = ["eval", str(run), "--episodes", "50", "--seed", "100000", "--videos", "0"]
+    evaluate = ["eval", str(run), "--episodes", "200", "--seed", "100000", "--videos", "0"]
     started = (run / "train_state.json").exists()
     vqbet_course(*(["train", "--resume", str(run)] if started else train))
     vqbet_course(*evaluate)

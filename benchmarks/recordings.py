@@ -123,9 +123,7 @@ def record_policies(seed: int, minutes: float, starts: int) -> tuple[dict[str, A
         config = config_for(name, chosen)
         setup = prepare(chosen, config, augment=get_task("pusht").augmentable(chosen.contract))
         with run_randomness(seed):  # the processor's time: what other processes take does not count
-            learned = learn_module(
-                build(name, config), setup, Budget(minutes=minutes), seed, now=time.process_time
-            )
+            learned = learn_module(build(name, config), setup, Budget(minutes=minutes), seed, now=time.process_time)
         seeds = range(FIRST_SEED, FIRST_SEED + starts)
         episodes = rollouts(learned.policy, learned.normalizer, seeds)
         metrics = rollout_metrics(episodes)

@@ -31,7 +31,7 @@ def result(seed: int, success: float) -> dict[str, Any]:
         "seed": 100_000,
         "training": {"steps": 6000, "seed": seed, "threads": 1},
         "metrics": {
-            "episodes": 50,
+            "episodes": 200,
             "success_rate": success,
             "avg_max_reward": 0.9 + seed / 100,
             "avg_final_coverage": 0.8,

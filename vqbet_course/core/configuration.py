@@ -173,7 +173,8 @@ LAPTOP: dict[str, Any] = dict(
     offset_code="ground_truth",
     use_relative_actions=True,
     n_action_steps=1,
-    bet_softmax_temperature=0.4,
+    average_chunks=True,
+    bet_softmax_temperature=0.5,
 )
 """What the configuration that trains on a CPU in minutes changes in LeRobot's defaults."""
 

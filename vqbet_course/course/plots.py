@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vqbet_course.core.palette import DEMO as DEMO
 from vqbet_course.core.palette import CODE as CODE
-from vqbet_course.core.palette import OFFSET as OFFSET
-from vqbet_course.core.palette import POLICY as POLICY
-from vqbet_course.core.palette import GOAL as GOAL
+from vqbet_course.core.palette import DEMO as DEMO
 from vqbet_course.core.palette import FAILURE as FAILURE
+from vqbet_course.core.palette import GOAL as GOAL
+from vqbet_course.core.palette import OFFSET as OFFSET
 from vqbet_course.core.palette import OTHER as OTHER
+from vqbet_course.core.palette import POLICY as POLICY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

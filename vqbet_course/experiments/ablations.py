@@ -109,18 +109,18 @@ def changed(**changes: Any) -> Variant:
     return Variant(changes)
 
 
-CHUNKS = {f"chunk {w}": changed(action_chunk_size=w, n_action_steps=None) for w in (1, 2, 4, 8)}
-
 WAYS: dict[str, dict[str, Any]] = {
-    "whole chunk": {"n_action_steps": None},
-    "2 of 4": {"n_action_steps": 2},
-    "every step": {"n_action_steps": 1},
+    "whole chunk": {"n_action_steps": None, "average_chunks": False},
+    "2 of 4": {"n_action_steps": 2, "average_chunks": False},
+    "every step": {"n_action_steps": 1, "average_chunks": False},
     "averaged": {"n_action_steps": 1, "average_chunks": True},
 }
 
+CHUNKS = {f"chunk {w}": changed(action_chunk_size=w, **WAYS["whole chunk"]) for w in (1, 2, 4, 8)}
+
 ACTS = {
     f"temperature {temperature:g}: {name}": changed(bet_softmax_temperature=temperature, **way)
-    for temperature in (0.1, 0.4, 1.0)
+    for temperature in (0.1, 0.5, 1.0)
     for name, way in WAYS.items()
 }
 

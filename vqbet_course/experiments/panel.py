@@ -134,9 +134,8 @@ class Trained(NamedTuple):
 def config_for(policy: str, demos: Demos, **changes: Any) -> VQBeTConfig:
     """The configuration of a policy on these demonstrations; a baseline takes its sizes and its optimizer from it."""
     sizes = {name: values.shape[1] for name, values in demos.observation.items()}
-    return VQBeTConfig.laptop(
-        observation_sizes=sizes, action_dim=demos.action.shape[1], **(HYPERPARAMETERS.get(policy, {}) | changes)
-    )
+    own = HYPERPARAMETERS[policy] | {"average_chunks": False} if policy in HYPERPARAMETERS else {}
+    return VQBeTConfig.laptop(observation_sizes=sizes, action_dim=demos.action.shape[1], **(own | changes))
 
 
 def build(policy: str, config: VQBeTConfig, **shape: Any) -> nn.Module:

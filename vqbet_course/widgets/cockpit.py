@@ -255,9 +255,13 @@ def plot_cockpit(thought: Thought) -> "Figure":
     draw_plan(board, thought)
     board.set_title(f"step {thought.step}, tokens {thought.plan}{' (a hand drives)' if thought.by_hand else ''}")
     low = figure.add_gridspec(1, 2, left=0.04, right=0.48, top=0.24, bottom=0.02, width_ratios=[1, 1.2])
-    draw_coverage(figure.add_subplot(figure.add_gridspec(1, 1, left=0.31, right=0.48, top=0.09, bottom=0.07)[0]), thought)
+    draw_coverage(
+        figure.add_subplot(figure.add_gridspec(1, 1, left=0.31, right=0.48, top=0.09, bottom=0.07)[0]), thought
+    )
     draw_zoom(figure.add_subplot(low[0]), thought)
-    right = figure.add_gridspec(3, 1, height_ratios=[3, 2, 1.2], left=0.58, right=0.98, top=0.95, bottom=0.09, hspace=0.6)
+    right = figure.add_gridspec(
+        3, 1, height_ratios=[3, 2, 1.2], left=0.58, right=0.98, top=0.95, bottom=0.09, hspace=0.6
+    )
     draw_panel(thought, *(figure.add_subplot(right[i]) for i in range(3)))
     return figure
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from vqbet_course.core.palette import DEMO, GOAL
 from vqbet_course.core.pages import render
+from vqbet_course.core.palette import DEMO, GOAL
 from vqbet_course.widgets.frames import control_of, with_frames
 
 if TYPE_CHECKING:
