@@ -7,3 +7,7 @@ class BadInput(ValueError):
 
 class CannotWrite(BadInput):
     """A file cannot be written: no space, no permission. What was asked for is sound and can be asked for again."""
+
+
+class CannotRender(BadInput):
+    """This machine has nothing to render a simulator with, or it fails. What needs no frames goes on."""

@@ -40,6 +40,9 @@ SEEING_STEPS: dict[str, int] = {"quick": 12, "full": 200}
 #: Training steps of lesson 15's policy, and of each round of corrections.
 CORRECTION_STEPS: dict[str, int] = {"quick": 300, "full": 2000}
 
+#: Training steps of each policy of lesson 16, both stages together.
+BODY_STEPS: dict[str, int] = {"quick": 200, "full": 4000}
+
 #: Steps of LeRobot's own VQ-BeT in lesson 13, both stages together.
 LEROBOT_STEPS: dict[str, int] = {"quick": 4, "full": 100}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vqbet_course.core.errors import BadInput
+from vqbet_course.core.errors import BadInput, CannotRender
 from vqbet_course.core.io import write_atomically, write_json, write_text
 from vqbet_course.core.progress import progress
 from vqbet_course.core.records import made_by
@@ -28,7 +28,7 @@ from vqbet_course.evaluation.held_out import (
 )
 from vqbet_course.evaluation.latency import latency
 from vqbet_course.evaluation.results import progress_name_of
-from vqbet_course.evaluation.videos import video_frames, write_video
+from vqbet_course.evaluation.videos import video_frames, video_rate, write_video
 from vqbet_course.goals import with_shown_goal
 from vqbet_course.rollout import (
     Policy,
@@ -129,7 +129,7 @@ def evaluate(
     text = json.dumps(result, indent=2)
     write_text(out / "run.json", text + "\n")
     write_traces(out / "traces.parquet", played, numbers.data, base.progress_name)
-    write_videos(out, played[:videos], world, contract.data.fps, quiet)
+    write_videos(out, played[:videos], world, quiet)
     return json.loads(text)
 
 
@@ -143,13 +143,17 @@ def described(run: Run) -> dict[str, Any]:
     }
 
 
-def write_videos(out: Path, episodes: Sequence[Rollout], world: Task, fps: float, quiet: bool) -> None:
-    """Write a video of each episode into a folder, as fast as the task runs; where the task cannot be drawn, say so."""
+def write_videos(out: Path, episodes: Sequence[Rollout], world: Task, quiet: bool) -> None:
+    """Write a video of each episode into a folder, as fast as the task was; where it cannot be drawn, say so."""
     if episodes and not can_be_drawn(world):
         print(f"no videos: {world.title} cannot be drawn on this machine", file=sys.stderr)
         return
     for episode in progress("videos", "video", episodes, quiet=quiet or not episodes):
-        write_video(video_path(out, episode.seed), video_frames(episode, world), fps / world.frame_every)
+        try:
+            write_video(video_path(out, episode.seed), video_frames(episode, world), video_rate(world))
+        except CannotRender as error:
+            print(f"no videos: {error}", file=sys.stderr)
+            return
 
 
 def task_of_run(run: Run, name: str | None = None) -> Task:
@@ -231,7 +235,10 @@ def visited(run: Run, demos: Demos | None) -> Known | None:
 
 
 def can_be_drawn(task: Task) -> bool:
-    """Whether videos of a task can be made."""
+    """Whether videos of a task can be made; a line says why where it is this machine that cannot."""
+    if task.cannot_render():
+        print(f"no videos: {task.cannot_render()}", file=sys.stderr)
+        return False
     return task.make_env().render_mode == "rgb_array"
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from vqbet_course.core.io import write_atomically
 from vqbet_course.rollout import Rollout, World
 from vqbet_course.tasks import as_task
+from vqbet_course.tasks.task import Task
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFont
@@ -110,15 +111,20 @@ def draw_progress(draw: "ImageDraw", now: float, success: float) -> None:
 
 
 def video_frames(episode: Rollout, world: World = None) -> Iterable[np.ndarray]:
-    """An episode executed again from its actions, drawn: (640, 512, 3) uint8, a frame for every step, or as often as the
-    task says."""
+    """An episode executed again from its actions, drawn: (640, 512, 3) uint8, a frame for every `frame_every`-th step
+    of its task and for the last one. They are shown at `video_rate`."""
     task = as_task(world)
     env = task.make_env()
     env.reset(seed=episode.seed)
     for step, action in enumerate(episode.actions):
         env.step(action)
-        if step % task.frame_every == 0:
+        if step % task.frame_every == 0 or step == len(episode.actions) - 1:
             yield draw_frame(np.asarray(env.render()), episode, step, task)
+
+
+def video_rate(task: Task) -> float:
+    """Frames a second at which a video of a task runs as fast as the task did."""
+    return task.contract.data.fps / task.frame_every
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: float | None = None) -> None:

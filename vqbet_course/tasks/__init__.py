@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import Contract
+from vqbet_course.tasks.metaworld import METAWORLD_NAMES
 
 if TYPE_CHECKING:
     from vqbet_course.datasets.choice import Choice
@@ -27,8 +28,10 @@ TASKS: dict[str, "str | Task"] = {
     "block_push": "vqbet_course.tasks.block_push.task:BlockPush",
     "aloha-transfer": "vqbet_course.tasks.aloha.task:AlohaTransfer",
     "aloha-insertion": "vqbet_course.tasks.aloha.task:AlohaInsertion",
+    **{f"metaworld-{name}": f"vqbet_course.tasks.metaworld.task:MetaWorld:{name}" for name in METAWORLD_NAMES},
 }
-"""{name, or module:Class of a task of one's own: module:Class of a task that was not asked for yet, or the task}."""
+"""{name, or module:Class of a task of one's own: module:Class of a task that was not asked for yet, or the task}. Of a
+class of many tasks, module:Class:NAME is one."""
 
 DEFAULT_TASK = "pusht"
 """The task of results from before contracts were written into them, and where none is named."""
@@ -61,21 +64,30 @@ def known_task(name: str) -> "Task":
     if not isinstance(known, str):
         return known
     if ":" not in known:
-        raise BadInput(f"unknown task {name!r}; choose from {', '.join(TASKS)}, or give module:Class")
+        raise BadInput(f"unknown task {name!r}; choose from {', '.join(names_like(name))}, or give module:Class")
     task = TASKS[name] = imported_task(known)
     return task
 
 
+def names_like(asked: str) -> list[str]:
+    """The names to choose from where somebody asked for another one: of MetaWorld's tasks only where it begins as theirs
+    do, else what theirs are like."""
+    theirs = [name for name in TASKS if name.startswith("metaworld-")]
+    if asked.startswith("metaworld"):
+        return theirs
+    return [*(name for name in TASKS if name not in theirs), "metaworld-NAME"]
+
+
 def imported_task(path: str) -> "Task":
-    """The task of `module:Class`. Raises BadInput as `get_task` does."""
+    """The task of `module:Class`, or of `module:Class:NAME`. Raises BadInput as `get_task` does."""
     from vqbet_course.tasks.task import EnvironmentTask, Task
 
-    module, _, attribute = path.partition(":")
+    module, attribute, *member = path.split(":")
     if "" not in sys.path:
         sys.path.insert(0, "")  # as `python -m` does: a module in the folder that one is in
     try:
         made: Any = getattr(import_module(module), attribute)
-        return made() if isinstance(made, type) and issubclass(made, Task) else EnvironmentTask(path, made)
+        return made(*member) if isinstance(made, type) and issubclass(made, Task) else EnvironmentTask(path, made)
     except BadInput:
         raise
     except Exception as error:  # it is somebody else's code

@@ -19,3 +19,4 @@ register(
     max_episode_steps=400,
     kwargs={"scene": "insertion"},
 )
+register("vqbet_course/MetaWorld-v0", "vqbet_course.tasks.metaworld.environment:MetaWorldEnv", max_episode_steps=500)

@@ -8,8 +8,14 @@ from vqbet_course.tasks.task import Task
 
 def listing_of_tasks() -> list[str]:
     """All known tasks, line by line: first the name, below it what the task is and what it needs."""
-    lines = []
-    for task in reversed(every_task()):
+    lines: list[str] = []
+    known = list(reversed(every_task()))
+    for task in known:
+        alike = [other.name for other in known if task.family and other.family == task.family]
+        if alike and task.name != alike[0]:
+            continue
+        if alike:
+            lines.append(f"{task.family}-NAME, {len(alike)} tasks, of which the first is described: {', '.join(alike)}")
         lines.append(f"{task.name}: {task.instruction}" if task.instruction != "unstated" else task.name)
         lines += [f"  {name:<15}{words}" for name, words in properties_of(task).items() if words]
     return [*lines, f"on every task: --perturb {', '.join(KINDS)}"]

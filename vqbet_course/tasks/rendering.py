@@ -10,6 +10,9 @@ LIBRARIES = {"egl": "libEGL.so.1", "osmesa": "libOSMesa.so.8"}
 NO_RENDERER = ("disable", "disabled", "off", "false", "0")
 """The values of MUJOCO_GL that switch rendering off."""
 
+NO_LIBRARY = "nothing to render with was found; install libegl1 or libosmesa6, and leave MUJOCO_GL unset"
+"""Why no frame can be made, and what to do."""
+
 
 def choose_renderer() -> None:
     """Set MUJOCO_GL, where it is not set, to what renders on this machine; `disable` where nothing does. A machine with

@@ -59,7 +59,8 @@ class Demonstrator(Protocol):
 class Task:
     """One world: what is special about it, each with a default, so that a task is its contract and its environment.
 
-    name: as on the command line; title: as in a text; instruction: what a demonstrator is told to do;
+    name: as on the command line; family: what the names of many tasks begin with that are alike and listed together;
+    title: as in a text; instruction: what a demonstrator is told to do;
     contract: what is observed, done and counted as success;
     data: the SOURCE of its demonstrations, None without; laptop: changes to `VQBeTConfig.laptop`;
     progress_key: the entry of `info` that says how much is achieved (0..1); without it, 1 for success;
@@ -80,6 +81,7 @@ class Task:
     """
 
     name: str
+    family: str = ""
     title: str
     instruction: str = UNSTATED
     contract: TaskContract
@@ -128,6 +130,11 @@ class Task:
     def horizon(self) -> int:
         """Steps of an episode at most."""
         return self.contract.horizon
+
+    def cannot_render(self) -> str:
+        """Why its environments cannot be rendered on this machine, and what to do, in one line; empty where they can, or
+        never can."""
+        return ""
 
     def success(self, info: Mapping[str, Any]) -> bool:
         """Whether a step's `info` says that the episode is won."""
