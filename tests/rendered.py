@@ -8,6 +8,7 @@ import yaml
 
 from vqbet_course.course.lesson_page import as_html
 
+FIGURE = re.compile(r'!\[\]\(([^)\s]+)\)\{fig-alt="([^"]*)"\}')
 RAW = re.compile(r"^```\{=html\}\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
 
 
@@ -23,5 +24,5 @@ def rendered(page: Path) -> str:
     notebook.cells.insert(0, nbformat.v4.new_markdown_cell(f"# {title}"))
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = RAW.sub(lambda match: match[1], cell.source)
+            cell.source = FIGURE.sub(r"![\2](\1)", RAW.sub(lambda match: match[1], cell.source))
     return as_html(notebook, title)

@@ -334,6 +334,8 @@ def test_the_stress_part_starts_far_from_what_is_trained_on() -> None:
         {"val": 3},
         {"extra": 1},
         {"train": [[0]]},
+        {"source": 7},
+        {"source": None},
     ],
 )
 def test_a_split_that_is_none_is_refused(changes: dict, tmp_path: Path) -> None:

@@ -199,6 +199,7 @@ def train(
     from dataclasses import fields
 
     from vqbet_course.core.hyperparameters import changes_from
+    from vqbet_course.evaluation.held_out import holds_out
     from vqbet_course.tasks import own_task
     from vqbet_course.tasks.listing import data_of
     from vqbet_course.training import trainer
@@ -223,7 +224,8 @@ def train(
         source = data_of(selection.task, data)
         trainer.train(source, run, selection=selection, changes=changes, computing=computing, hooks=hooks, **options)
     found = load_run(run)
-    where = "" if own_task(found.contract, found.plan.task) else " --offline SOURCE"
+    held_out = found.plan.data if holds_out(found) else "SOURCE"
+    where = "" if own_task(found.contract, found.plan.task) else f" --offline {held_out}"
     click.echo(f"trained: {run}; see how it does with: vqbet-course eval {run}{where}")
 
 
@@ -753,7 +755,13 @@ def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, t
 @click.option("--out", type=PATH, required=True, metavar="DIR")
 @click.option("--render", is_flag=True, help="Draw the states, where the source has no images and its task can.")
 @click.option("--videos", is_flag=True, help="Write images as MP4, in LeRobot's way, instead of PNG.")
-@click.option("--jobs", type=int, default=1, show_default=True, help="Processes that read and encode.")
+@click.option(
+    "--jobs",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Processes that read and encode, each on a core that is idle. Each takes 3 s to start: for thousands of images.",
+)
 @choosing
 @TASK
 @UNIT

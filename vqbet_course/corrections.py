@@ -26,12 +26,14 @@ from .train import policy_stage, run_randomness, run_stage
 
 # %% ../nbs/15_corrections.ipynb #15a00010
 Steps = list[tuple[Any, np.ndarray]]
-"""Steps of an episode, each what the environment observed and the expert's action there."""
+"""Steps of an episode, each what the environment observed and the expert's action
+there."""
 
 
-def expert_chunk(task: Task, env: Any, expert: Demonstrator, observation: Any, n: int) -> Steps:
-    """The expert's next n steps from here, in a copy of the environment, beyond a success, too;
-    fewer where it fails. Neither `env` nor `expert` changes."""
+def expert_chunk(task: Task, env: Any, expert: Demonstrator, observation: Any,
+                 n: int) -> Steps:
+    """The expert's next n steps from here, in a copy of the environment, beyond a
+    success, too; fewer where it fails. Neither `env` nor `expert` changes."""
     env, expert, steps, lost = task.copy_env(env), copy.copy(expert), Steps(), False
     while len(steps) < n and not lost:
         steps.append((observation, expert(observation)))
@@ -42,9 +44,10 @@ def expert_chunk(task: Task, env: Any, expert: Demonstrator, observation: Any, n
 # %% ../nbs/15_corrections.ipynb #15a00011
 @dataclass
 class Corrected:
-    """One rollout under correction. Per step: observation and the expert's action (`steps`),
-    progress after it (0..1), and whether the expert acted (`taken`). labels: chunks of the
-    expert from some of the states, each behind the steps that led there."""
+    """One rollout under correction. Per step: observation and the expert's action
+    (`steps`), progress after it (0..1), and whether the expert acted (`taken`). labels:
+    chunks of the expert from some of the states, each behind the steps that led
+    there."""
 
     seed: int
     success: bool = False
@@ -62,23 +65,28 @@ def never(episode: Corrected) -> bool:
 def corrected_rollouts(policy: VQBeTPolicy, normalizer: Normalizer, task: Task,
                        seeds: Sequence[int], gate: Callable[[Corrected], bool] = never,
                        every: int | None = None, quiet: bool = True) -> list[Corrected]:
-    """One rollout per environment seed, all stepped together. At each decision of the policy,
-    `gate` says whether the expert acts until the next one. Every `every` steps, the expert
-    labels the state in which the policy acts with a chunk; None: it never does."""
+    """One rollout per environment seed, all stepped together. At each decision of the
+    policy, `gate` says whether the expert acts until the next one. Every `every` steps,
+    the expert labels the state in which the policy acts with a chunk; None: it never
+    does."""
     envs = RolloutVectorEnv(seeds, task)
-    found = [Corrected(rollout.seed, progress=rollout.coverage) for rollout in envs.rollouts]
+    found = [Corrected(rollout.seed, progress=rollout.coverage)
+             for rollout in envs.rollouts]
     experts = [task.demonstrator(seed) for seed in seeds]
     policy.eval().reset([torch.Generator().manual_seed(seed) for seed in seeds])
     c, acts = policy.config, [False] * len(seeds)
     for step in progress("rollouts", "step", range(task.horizon), quiet=quiet):
         decides = not policy.actions
-        actions = act(policy, normalizer, observe(envs.observations), task.contract.action_bounds)
+        actions = act(policy, normalizer, observe(envs.observations),
+                      task.contract.action_bounds)
         for i in envs.running:
             episode, seen = found[i], envs.observations[i]
             acts[i] = gate(episode) if decides else acts[i]
             if every is not None and step % every == 0 and not acts[i]:
-                chunk = expert_chunk(task, envs.envs[i], experts[i], seen, c.window_reach)
-                episode.labels.append(episode.steps[max(0, step + 1 - c.n_obs_steps):] + chunk)
+                chunk = expert_chunk(task, envs.envs[i], experts[i], seen,
+                                     c.window_reach)
+                episode.labels.append(episode.steps[max(0, step + 1 - c.n_obs_steps):]
+                                      + chunk)
             wanted = experts[i](seen)
             episode.steps.append((seen, wanted))
             episode.taken.append(acts[i])
@@ -102,11 +110,14 @@ Columns = dict[str, np.ndarray]
 
 
 def corrections_of(episode: Corrected, c: VQBeTConfig) -> list[Columns]:
-    """What an episode teaches: its labels, and the steps in which the expert acted behind
-    those that a window observes before them. Too short for a window: left out."""
+    """What an episode teaches: its labels, and the steps in which the expert acted
+    behind those that a window observes before them. Too short for a window: left
+    out."""
     before = c.n_obs_steps - 1
-    parts = [episode.steps[max(0, start - before):end] for start, end in interventions(episode.taken)]
-    return [as_columns(part) for part in parts + episode.labels if len(part) >= c.window_reach]
+    parts = [episode.steps[max(0, start - before):end]
+             for start, end in interventions(episode.taken)]
+    return [as_columns(part) for part in parts + episode.labels
+            if len(part) >= c.window_reach]
 
 
 def as_columns(steps: Steps) -> Columns:
@@ -120,15 +131,18 @@ def aggregate(demos: Demos, corrections: Sequence[Columns]) -> Demos:
     """The demonstrations, and after them the corrections, each as an episode."""
     every = {name: np.concatenate([values, *(part[name] for part in corrections)])
              for name, values in demos.columns.items()}
-    ends = np.cumsum([*np.diff(demos.episode_ends, prepend=0), *(len(part["action"]) for part in corrections)])
-    return replace(demos, action=every.pop("action"), observation=every, episode_ends=ends)
+    ends = np.cumsum([*np.diff(demos.episode_ends, prepend=0),
+                      *(len(part["action"]) for part in corrections)])
+    return replace(demos, action=every.pop("action"), observation=every,
+                   episode_ends=ends)
 
 # %% ../nbs/15_corrections.ipynb #15a00018
 def retrain(network: VQBeT, windows: Windows, steps: int, seed: int) -> VQBeT:
-    """A network that starts from these weights and trains its policy further; the learning
-    rate warms up again, the tokenizer stays as it is."""
+    """A network that starts from these weights and trains its policy further; the
+    learning rate warms up again, the tokenizer stays as it is."""
     with run_randomness(seed):
-        stage = policy_stage(copy.deepcopy(network).requires_grad_(True), windows, steps)
+        stage = policy_stage(copy.deepcopy(network).requires_grad_(True), windows,
+                             steps)
         run_stage(stage, seed)
     acting = stage.acting().eval()
     assert isinstance(acting, VQBeT)
@@ -136,14 +150,18 @@ def retrain(network: VQBeT, windows: Windows, steps: int, seed: int) -> VQBeT:
 
 # %% ../nbs/15_corrections.ipynb #15a00015
 def stuck(progress: Sequence[float], patience: int) -> bool:
-    """Whether the last `patience` steps brought no more progress than the steps before."""
-    return len(progress) > patience and max(progress[-patience:]) <= max(progress[:-patience])
+    """Whether the last `patience` steps brought no more progress than the steps
+    before."""
+    if len(progress) <= patience:
+        return False
+    return max(progress[-patience:]) <= max(progress[:-patience])
 
 
 @dataclass(frozen=True)
 class Gate:
-    """When a scripted expert takes over: after `patience` steps without progress. It hands
-    back when it has acted for `least` steps and got further, or for `most` steps."""
+    """When a scripted expert takes over: after `patience` steps without progress. It
+    hands back when it has acted for `least` steps and got further, or for `most`
+    steps."""
 
     patience: int = 40
     least: int = 16
@@ -153,13 +171,16 @@ class Gate:
         """Whether the expert acts next."""
         start, end = (interventions(episode.taken) or [(0, 0)])[-1]
         if end < len(episode.taken) or end == 0:  # the policy acts
-            return len(episode.taken) - end >= self.patience and stuck(episode.progress, self.patience)
-        further = max(episode.progress[start:]) > max(episode.progress[:start], default=0.0)
+            waited = len(episode.taken) - end >= self.patience
+            return waited and stuck(episode.progress, self.patience)
+        before = max(episode.progress[:start], default=0.0)
+        further = max(episode.progress[start:]) > before
         return end - start < (self.least if further else self.most)
 
 # %% ../nbs/15_corrections.ipynb #15a00019
 def recoveries(taken: Sequence[bool], progress: Sequence[float]) -> int:
-    """How many interventions were followed by a policy that got further than ever before."""
+    """How many interventions were followed by a policy that got further than ever
+    before."""
     spans = [*interventions(taken), (len(taken), len(taken))]
     return sum(max(progress[end:following], default=0.0) > max(progress[:end])
                for (_, end), (following, _) in pairwise(spans))

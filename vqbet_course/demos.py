@@ -23,7 +23,8 @@ from .datasets.stored_images import ImageCache, StoredImages, observed
 # %% ../nbs/07_demos.ipynb #96e32204
 def frames_of(starts: np.ndarray, ends: np.ndarray,
               episodes: Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
-    """The frames of some episodes, in this order, and the new ends of these episodes."""
+    """The frames of some episodes, in this order, and the new ends of these
+    episodes."""
     frames = [np.arange(starts[e], ends[e]) for e in episodes]
     new_ends = np.cumsum([len(f) for f in frames], dtype=np.int64)
     return np.concatenate([new_ends[:0], *frames]), new_ends
@@ -33,10 +34,10 @@ def frames_of(starts: np.ndarray, ends: np.ndarray,
 class Demos:
     """Demonstrations, end to end.
 
-    observation {name: (N, size)} and action (N, A), float32 in the source's units, images
-    (N, 3, height, width) uint8, on the disk; episode_ends (E,), the frame after the last of each; fps,
-    frames a second; source, where they are from; units {name: unit} and names {name: of
-    each number}, where it states them.
+    observation {name: (N, size)} and action (N, A), float32 in the source's units,
+    images (N, 3, height, width) uint8, on the disk; episode_ends (E,), the frame after
+    the last of each; fps, frames a second; source, where they are from; units {name:
+    unit} and names {name: of each number}, where it states them.
     """
 
     observation: dict[str, np.ndarray]
@@ -72,28 +73,31 @@ class Demos:
         """Only these episodes, in this order."""
         frames, ends = frames_of(self.episode_starts, self.episode_ends, episodes)
         columns = {name: values[frames] for name, values in self.columns.items()}
-        return replace(self, action=columns.pop("action"), observation=columns, episode_ends=ends)
+        return replace(self, action=columns.pop("action"), observation=columns,
+                       episode_ends=ends)
 
 # %% ../nbs/07_demos.ipynb #fb410517
 def load_demos(source: Source, observe: Sequence[str] | None = None,
                cache: ImageCache | None = None) -> Demos:
     """All demonstrations of an opened source: numbers in memory, images on the disk.
 
-    `observe`: the observations to load, images (lesson 12) among them; None: all that are numbers. `cache`: where
-    images lie once they are decoded; None: a folder that is removed when the process ends. Raises BadInput, naming file,
-    episode and row, for data that cannot be used."""
+    `observe`: the observations to load, images (lesson 12) among them; None: all that
+    are numbers. `cache`: where images lie once they are decoded; None: a folder that is
+    removed when the process ends. Raises BadInput, naming file, episode and row, for
+    data that cannot be used."""
     fps, episodes = source.rate, list(source.sound_episodes())
     columns = {name: np.concatenate([episode.numbers[name] for episode in episodes])
                for name in filter(is_state_or_action, episodes[0].numbers)}
-    action, ends = columns.pop("action"), np.cumsum([len(episode) for episode in episodes])
+    action = columns.pop("action")
+    ends = np.cumsum([len(episode) for episode in episodes])
     if observe is not None:
         columns = observed(source, episodes, columns, observe, cache)
     return Demos(columns, action, ends, fps, source.path, source.units, source.names)
 
 # %% ../nbs/07_demos.ipynb #5d0c17a1
 def span_of(low: Tensor, high: Tensor) -> Tensor:
-    """highest minus lowest, (size,); 1 for a number that never changes or nearly never. Dividing by its span would
-    turn a move of 0.001 into thousands."""
+    """highest minus lowest, (size,); 1 for a number that never changes or nearly never.
+    Dividing by its span would turn a move of 0.001 into thousands."""
     span = high - low
     still = span <= 1e-5 * torch.maximum(low.abs(), high.abs()).clamp(min=0.01)
     return torch.where(still, torch.ones_like(span), span)
@@ -101,22 +105,27 @@ def span_of(low: Tensor, high: Tensor) -> Tensor:
 # %% ../nbs/07_demos.ipynb #5db2e5b7
 @dataclass(frozen=True)
 class Normalizer:
-    """Min-max to -1..1 per number, as LeRobot does it: {name: (lowest (size,), highest (size,))}."""
+    """Min-max to -1..1 per number, as LeRobot does it: {name: (lowest (size,), highest
+    (size,))}."""
 
     bounds: dict[str, tuple[Tensor, Tensor]]
 
     @classmethod
     def fit(cls, demos: Demos, relative: bool = False) -> "Normalizer":
-        """Bounds of all but images. `relative`: actions and `observation.state` share them."""
-        arrays = {name: values for name, values in demos.columns.items() if values.ndim == 2}
+        """Bounds of all but images. `relative`: actions and `observation.state` share
+        them."""
+        arrays = {name: values for name, values in demos.columns.items()
+                  if values.ndim == 2}
         if relative:
-            both = np.concatenate([demos.action, demos.observation["observation.state"]])
+            both = np.concatenate([demos.action,
+                                   demos.observation["observation.state"]])
             arrays |= {"action": both, "observation.state": both}
-        return cls({k: (torch.from_numpy(v.min(0)), torch.from_numpy(v.max(0))) for k, v in arrays.items()})
+        return cls({k: (torch.from_numpy(v.min(0)), torch.from_numpy(v.max(0)))
+                    for k, v in arrays.items()})
 
     def normalize(self, name: str, values: Tensor) -> Tensor:
-        """values (..., size) in the source's units -> in -1..1 on the demonstrations, -1 for what
-        never changes. What has no bounds, like an image, stays as it is."""
+        """values (..., size) in the source's units -> in -1..1 on the demonstrations,
+        -1 for what never changes. What has no bounds, like an image, stays as it is."""
         if name not in self.bounds:
             return values
         low, high = self.bounds[name]
@@ -128,32 +137,41 @@ class Normalizer:
         return (values + 1) / 2 * (high - low) + low
 
     def unit(self, name: str) -> float:
-        """How much of the source's unit one normalised unit is, on average over the numbers of `name`."""
+        """How much of the source's unit one normalised unit is, on average over the
+        numbers of `name`."""
         low, high = self.bounds[name]
         return ((high - low) / 2).mean().item()
 
     def to_dict(self) -> dict[str, Any]:
         """The bounds as a JSON object."""
-        return {k: {"min": low.tolist(), "max": high.tolist()} for k, (low, high) in self.bounds.items()}
+        return {k: {"min": low.tolist(), "max": high.tolist()}
+                for k, (low, high) in self.bounds.items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Normalizer":
         """The way back of `to_dict`."""
-        return cls({k: (torch.tensor(v["min"]), torch.tensor(v["max"])) for k, v in values.items()})
+        return cls({k: (torch.tensor(v["min"]), torch.tensor(v["max"]))
+                    for k, v in values.items()})
 
 # %% ../nbs/07_demos.ipynb #1d1372b4
 def as_seen(values: Tensor | StoredImages) -> Tensor:
-    """Images, which lie on the disk as bytes, as numbers 0..1; other values as they are."""
-    return torch.from_numpy(values.read()) / 255 if isinstance(values, StoredImages) else values
+    """Images, which lie on the disk as bytes, as numbers 0..1; other values as they
+    are."""
+    if isinstance(values, StoredImages):
+        return torch.from_numpy(values.read()) / 255
+    return values
 
 # %% ../nbs/07_demos.ipynb #1d1372b5
 @dataclass(frozen=True)
 class Windows:
-    """All training windows, precomputed: V of them, each named after its last observed frame.
+    """All training windows, precomputed: V of them, each named after its last observed
+    frame.
 
-    observation {name: (N, size)}, all frames, normalised, images on the disk; observation_index (V, T), its rows within
-    the episode; chunks (M, W, A), normalised, each distinct chunk once; chunk_index (V, Q), the chunk of each query;
-    goals: rows (B,) of the last observed frames -> goals (B, size), normalised (lesson 11); None: no goals.
+    observation {name: (N, size)}, all frames, normalised, images on the disk;
+    observation_index (V, T), its rows within the episode; chunks (M, W, A), normalised,
+    each distinct chunk once; chunk_index (V, Q), the chunk of each query; goals: rows
+    (B,) of the last observed frames -> goals (B, size), normalised (lesson 11); None:
+    no goals.
     """
 
     observation: dict[str, Any]
@@ -163,46 +181,59 @@ class Windows:
     goals: Callable[[Tensor], Tensor] | None = None
 
     def seen(self, windows: Tensor) -> dict[str, Tensor]:
-        """The observations of these windows (B,), and their goals: {name: (B, T, size)}."""
+        """The observations of these windows (B,), and their goals: {name: (B, T,
+        size)}."""
         rows = self.observation_index[windows]
-        shown = {name: as_seen(values[rows]) for name, values in self.observation.items()}
+        shown = {name: as_seen(values[rows])
+                 for name, values in self.observation.items()}
         if self.goals is None:
             return shown
-        return shown | {GOAL: self.goals(rows[:, -1]).unsqueeze(1).expand(-1, rows.shape[1], -1)}
+        goals = self.goals(rows[:, -1]).unsqueeze(1)
+        return shown | {GOAL: goals.expand(-1, rows.shape[1], -1)}
 
 # %% ../nbs/07_demos.ipynb #f6d09ddf
 def episode_rows(start: int, end: int, n_obs_steps: int, n_queries: int,
                  chunk_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of the windows of frames start..end-1: observations (V, T), distinct chunks (V + Q - 1, W), and which of
-    those chunks each query asks for (V, Q). V is below 1 when the episode is too short for a window."""
-    reach = max(1, n_queries - n_obs_steps + chunk_size)  # frames that a window needs from its own onwards
+    """Rows of the windows of frames start..end-1: observations (V, T), distinct chunks
+    (V + Q - 1, W), and which of those chunks each query asks for (V, Q). V is below 1
+    when the episode is too short for a window."""
+    # frames that a window needs from its own onwards
+    reach = max(1, n_queries - n_obs_steps + chunk_size)
     n = max(0, end - start - reach + 1)
     seen = start + np.arange(n)[:, None] + np.arange(1 - n_obs_steps, 1)
-    done = start + 1 - n_obs_steps + np.arange(n + n_queries - 1)[:, None] + np.arange(chunk_size)
+    first = start + 1 - n_obs_steps + np.arange(n + n_queries - 1)
+    done = first[:, None] + np.arange(chunk_size)
     asked = np.arange(n)[:, None] + np.arange(n_queries)
     return np.maximum(seen, start), np.maximum(done, start), asked
 
 # %% ../nbs/07_demos.ipynb #fe350026
-def make_windows(demos: Demos, normalizer: Normalizer, n_obs_steps: int, n_queries: int, chunk_size: int,
+def make_windows(demos: Demos, normalizer: Normalizer, n_obs_steps: int, n_queries: int,
+                 chunk_size: int,
                  relative: bool = False) -> Windows:
-    """All windows of the demonstrations, each within an episode: before its start the first frame repeats, and a frame
-    whose chunks would run past its end is left out, because nothing was demonstrated there.
+    """All windows of the demonstrations, each within an episode: before its start the
+    first frame repeats, and a frame whose chunks would run past its end is left out,
+    because nothing was demonstrated there.
 
-    `relative`: chunks are relative to the `observation.state` of their first frame. Raises BadInput, naming the
-    episode, when one is too short for a single window.
+    `relative`: chunks are relative to the `observation.state` of their first frame.
+    Raises BadInput, naming the episode, when one is too short for a single window.
     """
     seen, done, asked, n_chunks = [], [], [], 0
-    for episode, (start, end) in enumerate(zip(demos.episode_starts, demos.episode_ends, strict=True)):
+    for episode, (start,
+                  end) in enumerate(zip(demos.episode_starts, demos.episode_ends,
+                                        strict=True)):
         rows = episode_rows(start, end, n_obs_steps, n_queries, chunk_size)
         if len(rows[0]) == 0:
-            raise BadInput(f"{demos.source}: episode {episode} has {end - start} frames, too few for a window; "
+            raise BadInput(f"{demos.source}: episode {episode} has {end - start} "
+                           f"frames, too few for a window; "
                            "drop it or choose a shorter action_chunk_size")
         seen.append(rows[0])
         done.append(rows[1])
         asked.append(rows[2] + n_chunks)
         n_chunks += len(rows[1])
-    seen_rows, chunk_rows, index = (torch.from_numpy(np.concatenate(rows)) for rows in (seen, done, asked))
-    columns = {k: v if isinstance(v, StoredImages) else torch.from_numpy(v) for k, v in demos.columns.items()}
+    seen_rows, chunk_rows, index = (torch.from_numpy(np.concatenate(rows))
+                                    for rows in (seen, done, asked))
+    columns = {k: v if isinstance(v, StoredImages) else torch.from_numpy(v)
+               for k, v in demos.columns.items()}
     normalised = {k: normalizer.normalize(k, v) for k, v in columns.items()}
     chunks = normalised.pop("action")[chunk_rows]
     if relative:
@@ -212,20 +243,26 @@ def make_windows(demos: Demos, normalizer: Normalizer, n_obs_steps: int, n_queri
 # %% ../nbs/07_demos.ipynb #8dcb40a3
 def with_mirror_images(demos: Demos, normal: tuple[float, float], c: float,
                        order: Mapping[str, np.ndarray]) -> Demos:
-    """The demonstrations, then their mirror images across the line of the points p (2,) with normal . p = c.
+    """The demonstrations, then their mirror images across the line of the points p (2,)
+    with normal . p = c.
 
-    Every column (N, 2 P) holds P points side by side. order {column: (P,)}: which of the reflected points comes first,
-    second, ... in the mirror image; the points of other columns keep their places. Raises BadInput, naming it, for a
-    column that does not hold points."""
+    Every column (N, 2 P) holds P points side by side. order {column: (P,)}: which of
+    the reflected points comes first, second, ... in the mirror image; the points of
+    other columns keep their places. Raises BadInput, naming it, for a column that does
+    not hold points."""
     n = np.array(normal)
 
     def mirror(name: str, values: np.ndarray) -> np.ndarray:
         if values.ndim != 2 or values.shape[1] % 2:
-            raise BadInput(f"{demos.source}: {name} does not hold points in the plane, so it has no mirror image")
+            raise BadInput(f"{demos.source}: {name} does not hold points in the "
+                           f"plane, so it has no mirror image")
         points = values.reshape(len(values), -1, 2).astype(np.float64)
         points = points - 2 * ((points @ n - c) / (n @ n))[..., None] * n
-        return points[:, order.get(name, slice(None))].reshape(values.shape).astype(values.dtype)
+        points = points[:, order.get(name, slice(None))]
+        return points.reshape(values.shape).astype(values.dtype)
 
-    both = {name: np.concatenate([values, mirror(name, values)]) for name, values in demos.columns.items()}
+    both = {name: np.concatenate([values, mirror(name, values)])
+            for name, values in demos.columns.items()}
     ends = np.concatenate([demos.episode_ends, demos.episode_ends + len(demos.action)])
-    return replace(demos, action=both.pop("action"), observation=both, episode_ends=ends)
+    return replace(demos, action=both.pop("action"), observation=both,
+                   episode_ends=ends)

@@ -27,17 +27,20 @@ KINDS = {"future": 1, "final": 1, "sequence": 2}
 
 # %% ../nbs/11_goals.ipynb #11a00040
 def goal_field(sizes: dict[str, int]) -> str:
-    """The part of an observation that a goal is about: the world, where one is observed, else the robot.
+    """The part of an observation that a goal is about: the world, where one is
+    observed, else the robot.
 
     Raises BadInput where there is neither."""
     for name in ("observation.environment_state", "observation.state"):
         if name in sizes:
             return name
-    raise BadInput(f"goals are numbers: of {[*sizes]}, none is observation.environment_state or observation.state")
+    raise BadInput(f"goals are numbers: of {[*sizes]}, none is "
+                   f"observation.environment_state or observation.state")
 
 # %% ../nbs/11_goals.ipynb #11a00041
 def goal_shape(kind: str, sizes: dict[str, int]) -> tuple[int, int]:
-    """How many goals, and how many numbers in each: the `goal_shape` of a configuration. Raises BadInput."""
+    """How many goals, and how many numbers in each: the `goal_shape` of a
+    configuration. Raises BadInput."""
     if kind not in KINDS:
         raise BadInput(f"unknown goal {kind!r}; choose from {', '.join(KINDS)}, none")
     return KINDS[kind], sizes[goal_field(sizes)]
@@ -55,16 +58,20 @@ class GoalEncoder(nn.Module):
         self.project = nn.Linear(shape[1], width)
 
     def forward(self, observation: dict[str, Tensor]) -> Tensor:
-        """{name: (B, T, ...)} with the goals side by side at every step -> the tokens of the last, (B, n, D)."""
+        """{name: (B, T, ...)} with the goals side by side at every step -> the tokens
+        of the last, (B, n, D)."""
         return self.project(observation[GOAL][:, -1].unflatten(-1, self.shape))
 
 # %% ../nbs/11_goals.ipynb #11a0000e
-def goal_rows(kind: str, n: int, now: Tensor, first: Tensor, last: Tensor, uniform: Tensor) -> Tensor:
-    """The frames that serve as goals of the frames `now`, (B, n), all in the episode of `now`.
+def goal_rows(kind: str, n: int, now: Tensor, first: Tensor, last: Tensor,
+              uniform: Tensor) -> Tensor:
+    """The frames that serve as goals of the frames `now`, (B, n), all in the episode of
+    `now`.
 
-    future: now + 1 + the whole part of uniform * (last - now), at most last; final: the last frame; sequence: the
-    frames nearest to shares 1/n, 2/n, ..., 1 of the way from first to last. future and final are the same n times.
-    Args: now, and the first and the last frame of its episode, each (B,); uniform (B,) in [0, 1), a draw for each.
+    future: now + 1 + the whole part of uniform * (last - now), at most last; final: the
+    last frame; sequence: the frames nearest to shares 1/n, 2/n, ..., 1 of the way from
+    first to last. future and final are the same n times. Args: now, and the first and
+    the last frame of its episode, each (B,); uniform (B,) in [0, 1), a draw for each.
     """
     if kind == "future":
         rows = torch.minimum(now + 1 + (uniform * (last - now)).long(), last)[:, None]
@@ -78,9 +85,11 @@ def goal_rows(kind: str, n: int, now: Tensor, first: Tensor, last: Tensor, unifo
 # %% ../nbs/11_goals.ipynb #11a00011
 @dataclass(frozen=True)
 class Hindsight:
-    """Draws goals out of the episode of each window, by torch's generator, which training seeds at every step.
+    """Draws goals out of the episode of each window, by torch's generator, which
+    training seeds at every step.
 
-    frames (N, size), the normalised field that goals are about; first and last (N,), the ends of each frame's episode.
+    frames (N, size), the normalised field that goals are about; first and last (N,),
+    the ends of each frame's episode.
     """
 
     kind: str
@@ -91,7 +100,8 @@ class Hindsight:
 
     def __call__(self, now: Tensor) -> Tensor:
         """Frames (B,) -> their goals side by side, (B, n * size)."""
-        rows = goal_rows(self.kind, self.n, now, self.first[now], self.last[now], torch.rand(len(now)))
+        rows = goal_rows(self.kind, self.n, now, self.first[now], self.last[now],
+                         torch.rand(len(now)))
         return self.frames[rows].flatten(1)
 
 # %% ../nbs/11_goals.ipynb #11a00042
@@ -102,26 +112,33 @@ def show_goals(contract: Contract, name: str, n: int) -> Contract:
     return replace(contract, observation={GOAL: field} | contract.observation)
 
 # %% ../nbs/11_goals.ipynb #11a0004a
-def with_goals(kind: str, n: int, episode_ends: np.ndarray, windows: Windows, normalizer: Normalizer,
+def with_goals(kind: str, n: int, episode_ends: np.ndarray, windows: Windows,
+               normalizer: Normalizer,
                contract: Contract) -> tuple[Windows, Normalizer, Contract]:
-    """Windows with goals, normalised like the field that they are about, their normalizer, and the contract with the
-    goals; chunks in the frame of the task where it has one. Raises BadInput as `Task.in_goal_frame` does."""
-    framed = (task.in_goal_frame(windows, normalizer, contract) for task in every_task())
-    windows, normalizer = next((found for found in framed if found[0] is not windows), (windows, normalizer))
+    """Windows with goals, normalised like the field that they are about, their
+    normalizer, and the contract with the goals; chunks in the frame of the task where
+    it has one. Raises BadInput as `Task.in_goal_frame` does."""
+    framed = (task.in_goal_frame(windows, normalizer, contract)
+              for task in every_task())
+    windows, normalizer = next((found for found in framed if found[0] is not windows),
+                               (windows, normalizer))
     name = goal_field({k: len(low) for k, (low, _) in normalizer.bounds.items()})
     lengths = np.diff(episode_ends, prepend=0)
     last = torch.from_numpy(np.repeat(episode_ends - 1, lengths))
     first = torch.from_numpy(np.repeat(episode_ends - lengths, lengths))
     low, high = normalizer.bounds[name]
     bounds = {GOAL: (low.repeat(n), high.repeat(n))}
-    return (replace(windows, goals=Hindsight(kind, n, windows.observation[name], first, last)),
+    return (replace(windows,
+                    goals=Hindsight(kind, n, windows.observation[name], first, last)),
             Normalizer(normalizer.bounds | bounds), show_goals(contract, name, n))
 
 # %% ../nbs/11_goals.ipynb #11a00015
 class ShownGoal(gym.ObservationWrapper):
-    """An environment that also observes goals, `goal` (n * size,), before everything else.
+    """An environment that also observes goals, `goal` (n * size,), before everything
+    else.
 
-    Args: goal, by default the environment's own `goal` of the episode; name of the field that goals are about; n goals."""
+    Args: goal, by default the environment's own `goal` of the episode; name of the
+    field that goals are about; n goals."""
 
     def __init__(self, env: gym.Env, goal: np.ndarray | None, name: str, n: int):
         super().__init__(env)
@@ -129,19 +146,26 @@ class ShownGoal(gym.ObservationWrapper):
         task = env.get_wrapper_attr("contract")
         self.contract = replace(task, data=show_goals(task.data, name, n))
         space: Any = env.observation_space
-        parts: dict[str, Any] = space.spaces if isinstance(space, gym.spaces.Dict) else {"agent_pos": space}
+        parts: dict[str, Any] = {"agent_pos": space}
+        if isinstance(space, gym.spaces.Dict):
+            parts = dict(space.spaces)
         key = name.removeprefix("observation.")
         about = parts[{"state": "agent_pos"}.get(key, key)]
-        low, high = (np.tile(bound, n).astype(np.float32) for bound in (about.low, about.high))
-        self.observation_space = gym.spaces.Dict({"goal": gym.spaces.Box(low, high)} | dict(parts))
+        low, high = (np.tile(bound, n).astype(np.float32)
+                     for bound in (about.low, about.high))
+        self.observation_space = gym.spaces.Dict({"goal": gym.spaces.Box(low, high)}
+                                                 | dict(parts))
 
     def observation(self, observation: Any) -> dict[str, Any]:
         """The goals and the observation of the environment."""
         goal = self.env.get_wrapper_attr("goal") if self.shown is None else self.shown
-        return {"goal": np.copy(goal)} | (observation if isinstance(observation, dict) else {"agent_pos": observation})
+        return {"goal": np.copy(goal)} | (observation if isinstance(observation, dict)
+                                          else {"agent_pos": observation})
 
 # %% ../nbs/11_goals.ipynb #11a0004e
 def with_shown_goal(task: Task) -> Task:
     """A task whose environments have a `goal`, observed by a policy with one goal."""
-    make, sizes = task.make_env, {name: field.size for name, field in task.contract.data.observation.items()}
-    return task.with_env(lambda: ShownGoal(make(), None, goal_field(cast(dict[str, int], sizes)), 1))
+    make = task.make_env
+    sizes = {name: field.size for name, field in task.contract.data.observation.items()}
+    return task.with_env(lambda: ShownGoal(make(), None,
+                                           goal_field(cast(dict[str, int], sizes)), 1))

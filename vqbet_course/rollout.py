@@ -28,7 +28,8 @@ from .tasks.task import Task
 
 # %% ../nbs/09_rollout.ipynb #58a2f6fa
 class Policy(Protocol):
-    """What the evaluator asks of a policy. `decision` is the newest one, None before the first."""
+    """What the evaluator asks of a policy. `decision` is the newest one, None before
+    the first."""
 
     decision: Decision | None
 
@@ -43,35 +44,45 @@ class Policy(Protocol):
 
 # %% ../nbs/09_rollout.ipynb #58a2f6fb
 def observe(observations: Sequence[Any]) -> dict[str, Tensor]:
-    """Observations of B environments -> {name: (B, size)} in their units, named as in LeRobot: each key `k` becomes
-    `observation.k`, and `agent_pos` or an array without a key `observation.state`."""
+    """Observations of B environments -> {name: (B, size)} in their units, named as in
+    LeRobot: each key `k` becomes `observation.k`, and `agent_pos` or an array without a
+    key `observation.state`."""
     if not isinstance(observations[0], dict):
         observations = [{"agent_pos": o} for o in observations]
-    names = {key: "observation." + {"agent_pos": "state"}.get(key, key) for key in observations[0]}
-    return {name: torch.from_numpy(np.stack([o[key] for o in observations])).float() for key, name in names.items()}
+    names = {key: "observation." + {"agent_pos": "state"}.get(key, key)
+             for key in observations[0]}
+    return {name: torch.from_numpy(np.stack([o[key] for o in observations])).float()
+            for key, name in names.items()}
 
 
 def flat(observations: Sequence[Any]) -> np.ndarray:
-    """The numbers that B environments observe, side by side, without images: (B, size)."""
-    return torch.cat([values for values in observe(observations).values() if values.ndim == 2], dim=1).numpy()
+    """The numbers that B environments observe, side by side, without images: (B,
+    size)."""
+    return torch.cat([values for values in observe(observations).values()
+                      if values.ndim == 2], dim=1).numpy()
 
 # %% ../nbs/09_rollout.ipynb #58a2f6f9
 def act(policy: Policy, normalizer: Normalizer, observation: dict[str, Tensor],
         bounds: tuple[float, float] = (-inf, inf)) -> np.ndarray:
-    """{name: (B, size)} -> actions (B, A) inside the bounds; both in the units of the environment."""
-    normalised = {name: normalizer.normalize(name, values) for name, values in observation.items()}
+    """{name: (B, size)} -> actions (B, A) inside the bounds; both in the units of the
+    environment."""
+    normalised = {name: normalizer.normalize(name, values)
+                  for name, values in observation.items()}
     action = normalizer.unnormalize("action", policy.select_action(normalised))
     return action.clamp(*bounds).double().numpy()
 
 # %% ../nbs/09_rollout.ipynb #8950d641
 @dataclass
 class Trace:
-    """What happened in one rollout: environment seed, success, batch (how many episodes ran together), and per step:
+    """What happened in one rollout: environment seed, success, batch (how many episodes
+    ran together), and per step:
 
-    coverage: progress of the task, 0..1; observations, what the policy observed, and truth, what was so: all numbers
-    side by side; actions (A,) sent; tokens (G,) in force, codes (A,) that they decode to, offsets (A,) added, decided:
-    whether they were decided at this step; latency_ms of the call for the whole batch; intervention: what disturbed
-    it; contact: None where the environment does not tell. In the units of the environment."""
+    coverage: progress of the task, 0..1; observations, what the policy observed, and
+    truth, what was so: all numbers side by side; actions (A,) sent; tokens (G,) in
+    force, codes (A,) that they decode to, offsets (A,) added, decided: whether they
+    were decided at this step; latency_ms of the call for the whole batch; intervention:
+    what disturbed it; contact: None where the environment does not tell. In the units
+    of the environment."""
 
     seed: int
     success: bool = False
@@ -93,69 +104,91 @@ class Rollout(Trace):
     """One episode of a policy, recorded step by step and summed up at its end."""
 
     def record(self, success: bool, **step: Any) -> None:
-        """Add a step: whether the episode is won now, and the step's entry of each list."""
+        """Add a step: whether the episode is won now, and the step's entry of each
+        list."""
         self.success = success
         for name, value in step.items():
             getattr(self, name).append(value)
 
     def summary(self) -> dict[str, Any]:
-        """The entry of an episode in run.json: seed, success, max_coverage, final_coverage, steps."""
-        return {"seed": self.seed, "success": self.success, "max_coverage": max(self.coverage),
+        """The entry of an episode in run.json: seed, success, max_coverage,
+        final_coverage, steps."""
+        return {"seed": self.seed, "success": self.success,
+                "max_coverage": max(self.coverage),
                 "final_coverage": self.coverage[-1], "steps": len(self.coverage)}
 
 # %% ../nbs/09_rollout.ipynb #ef431690
 class RolloutVectorEnv:
-    """Environments of a task that are stepped together, one per environment seed, and their rollouts. Gymnasium's
-    `VectorEnv` steps ended episodes too; here only running ones cost time."""
+    """Environments of a task that are stepped together, one per environment seed, and
+    their rollouts. Gymnasium's `VectorEnv` steps ended episodes too; here only running
+    ones cost time."""
 
     def __init__(self, seeds: Sequence[int], task: Task):
         self.task = task
         self.rollouts = [Rollout(seed, batch=len(seeds)) for seed in seeds]
         self.envs: list[gym.Env] = [task.make_env() for _ in seeds]
-        starts = [env.reset(seed=r.seed) for env, r in zip(self.envs, self.rollouts, strict=True)]
-        self.observations, self.infos = [o for o, _ in starts], [info for _, info in starts]
+        starts = [env.reset(seed=r.seed)
+                  for env, r in zip(self.envs, self.rollouts, strict=True)]
+        self.observations = [o for o, _ in starts]
+        self.infos = [info for _, info in starts]
         self.running = list(range(len(seeds)))
 
     def step(self, actions: np.ndarray, **of_each: Any) -> None:
-        """Execute and record actions (B, A), and `of_each` {name: B values}, in the episodes that are running."""
-        truth = [info.get("true_observation", o) for info, o in zip(self.infos, self.observations, strict=True)]
-        of_each |= {"actions": actions, "observations": flat(self.observations), "truth": flat(truth)}
+        """Execute and record actions (B, A), and `of_each` {name: B values}, in the
+        episodes that are running."""
+        truth = [info.get("true_observation", o)
+                 for info, o in zip(self.infos, self.observations, strict=True)]
+        of_each |= {"actions": actions, "observations": flat(self.observations),
+                    "truth": flat(truth)}
         for i in list(self.running):
-            self.observations[i], _, terminated, truncated, info = self.envs[i].step(actions[i])
+            observation, _, terminated, truncated, info = self.envs[i].step(actions[i])
+            self.observations[i] = observation
             self.infos[i] = info
             self.rollouts[i].record(
-                self.task.success(info), coverage=round(self.task.progress(info), 9), contact=info.get("n_contacts"),
-                intervention=info.get("intervention", ""), **{name: values[i] for name, values in of_each.items()})
+                self.task.success(info), coverage=round(self.task.progress(info), 9),
+                contact=info.get("n_contacts"),
+                intervention=info.get("intervention", ""),
+                **{name: values[i] for name, values in of_each.items()})
             if terminated or truncated:
                 self.running.remove(i)
 
 # %% ../nbs/09_rollout.ipynb #ef431698
-def decision_in_units(decision: Decision, normalizer: Normalizer) -> tuple[list[tuple[int, ...]], np.ndarray, np.ndarray]:
-    """The tokens of each of B rows, and in the action's unit the chunks (B, W, A) that they decode to and the offsets."""
+def decision_in_units(
+        decision: Decision, normalizer: Normalizer
+) -> tuple[list[tuple[int, ...]], np.ndarray, np.ndarray]:
+    """The tokens of each of B rows, and in the action's unit the chunks (B, W, A) that
+    they decode to and the offsets."""
     decoded = normalizer.unnormalize("action", decision.decoded)
     offset = normalizer.unnormalize("action", decision.actions) - decoded
-    return [tuple(codes) for codes in decision.codes.tolist()], decoded.numpy(), offset.numpy()
+    return [tuple(codes)
+            for codes in decision.codes.tolist()], decoded.numpy(), offset.numpy()
 
 # %% ../nbs/09_rollout.ipynb #ef43169a
 World = Task | Callable[[], gym.Env] | None
 """A task, or what makes a Gymnasium environment with a `contract`; None: PushT."""
 
 # %% ../nbs/09_rollout.ipynb #ef431699
-def rollouts(policy: Policy, normalizer: Normalizer, seeds: Iterable[int], task: World = None,
-             draws: Sequence[int] | None = None, steps: int | None = None, quiet: bool = True) -> list[Rollout]:
-    """One episode per environment seed, all stepped together, for `steps` or else the contract's horizon at most.
+def rollouts(policy: Policy, normalizer: Normalizer, seeds: Iterable[int],
+             task: World = None,
+             draws: Sequence[int] | None = None, steps: int | None = None,
+             quiet: bool = True) -> list[Rollout]:
+    """One episode per environment seed, all stepped together, for `steps` or else the
+    contract's horizon at most.
 
-    Each episode owns its generator, seeded with `draws` or else its environment seed: its result does not depend on the
-    others, except through the size of the batch (the last bit of a matrix product)."""
+    Each episode owns its generator, seeded with `draws` or else its environment seed:
+    its result does not depend on the others, except through the size of the batch (the
+    last bit of a matrix product)."""
     seeds = [int(seed) for seed in seeds]
     envs = RolloutVectorEnv(seeds, as_task(task))
     contract: TaskContract = envs.envs[0].get_wrapper_attr("contract")
     policy.eval()
     policy.reset([torch.Generator().manual_seed(seed) for seed in draws or seeds])
     decision, age = None, 0
-    for _ in progress("rollouts", "step", range(steps or contract.horizon), quiet=quiet):
+    for _ in progress("rollouts", "step", range(steps or contract.horizon),
+                      quiet=quiet):
         start = time.perf_counter()
-        actions = act(policy, normalizer, observe(envs.observations), contract.action_bounds)
+        actions = act(policy, normalizer, observe(envs.observations),
+                      contract.action_bounds)
         spent = 1000 * (time.perf_counter() - start)
         age = age + 1 if policy.decision is decision else 0
         if age == 0:
@@ -169,7 +202,8 @@ def rollouts(policy: Policy, normalizer: Normalizer, seeds: Iterable[int], task:
 
 # %% ../nbs/09_rollout.ipynb #1cbdaa83
 def wilson(wins: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """The rates (0..1) that are compatible with `wins` successes in n episodes (Wilson 1927)."""
+    """The rates (0..1) that are compatible with `wins` successes in n episodes (Wilson
+    1927)."""
     z, p = NormalDist().inv_cdf((1 + level) / 2), wins / n
     middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * (p * (1 - p) / n + z**2 / (4 * n**2))**0.5
@@ -177,29 +211,33 @@ def wilson(wins: int, n: int, level: float = 0.95) -> tuple[float, float]:
 
 # %% ../nbs/09_rollout.ipynb #4e1626b8
 def max_reward(coverage: Any, success_progress: float) -> Any:
-    """The best reward, 0..1, as LeRobot counts it, of episodes with this best coverage, a number or (n,)."""
+    """The best reward, 0..1, as LeRobot counts it, of episodes with this best coverage,
+    a number or (n,)."""
     return np.clip(coverage / success_progress, 0, 1)
 
 
 def rollout_metrics(episodes: Sequence[Rollout], task: World = None) -> dict[str, Any]:
-    """The metrics of an evaluation: success rate with its Wilson 95 % interval, `max_reward`, best and final coverage as
-    the paper reports."""
+    """The metrics of an evaluation: success rate with its Wilson 95 % interval,
+    `max_reward`, best and final coverage as the paper reports."""
     best = np.array([max(e.coverage) for e in episodes])
     wins, n = sum(e.success for e in episodes), len(episodes)
     return {
         "episodes": n,
         "success_rate": wins / n,
         "success_ci95": list(wilson(wins, n)),
-        "avg_max_reward": float(max_reward(best, as_task(task).success_progress).mean()),
+        "avg_max_reward": float(
+            max_reward(best, as_task(task).success_progress).mean()),
         "avg_max_coverage": float(best.mean()),
         "avg_final_coverage": float(np.mean([e.coverage[-1] for e in episodes])),
     }
 
 # %% ../nbs/09_rollout.ipynb #d9de5ec4
 def metrics_in_words(metrics: dict[str, Any], progress: str = "coverage") -> str:
-    """The metrics of `rollout_metrics` in one line; `progress` is the task's `progress_name`."""
+    """The metrics of `rollout_metrics` in one line; `progress` is the task's
+    `progress_name`."""
     low, high = metrics["success_ci95"]
-    return (f"{metrics['episodes']} episodes: success {metrics['success_rate']:.0%} (95 % interval {low:.0%} to "
+    return (f"{metrics['episodes']} episodes: success {metrics['success_rate']:.0%} "
+            f"(95 % interval {low:.0%} to "
             f"{high:.0%}), average max reward {metrics['avg_max_reward']:.3f}, "
             f"average max {progress} {metrics['avg_max_coverage']:.3f}, "
             f"average final {progress} {metrics['avg_final_coverage']:.3f}")

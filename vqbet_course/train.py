@@ -28,42 +28,50 @@ from .vqvae import vqvae_loss
 # %% ../nbs/08_train.ipynb #210730c7
 @functools.lru_cache(maxsize=2)
 def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
-    """The order (n,) in which an epoch goes through n rows: a function of seed and epoch alone."""
-    return torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+    """The order (n,) in which an epoch goes through n rows: a function of seed and
+    epoch alone."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return torch.randperm(n, generator=generator)
 
 
 def batch_rows(n: int, batch_size: int, seed: int, step: int) -> Tensor:
-    """The rows (B,) of batch number `step`, found without any state: what makes resuming exact.
+    """The rows (B,) of batch number `step`, found without any state: what makes
+    resuming exact.
 
-    An epoch has whole batches only, and the rows left over sit it out. Fewer rows than `batch_size` are one
-    batch.
+    An epoch has whole batches only, and the rows left over sit it out. Fewer rows than
+    `batch_size` are one batch.
     """
     epoch, within = divmod(step, max(1, n // batch_size))
     return epoch_order(n, seed, epoch)[within * batch_size:(within + 1) * batch_size]
 
 # %% ../nbs/08_train.ipynb #9029019f
 def lr_factor(step: int, steps: int, warmup: int = 0) -> float:
-    """Share of the full learning rate at a step, 0..1: a linear warm-up on top of half a cosine.
+    """Share of the full learning rate at a step, 0..1: a linear warm-up on top of half
+    a cosine.
 
-    The warm-up starts at 1 / warmup, rises by as much at each step, and stays at 1. The half cosine begins at
-    step 0, too; it would be 0 at step `steps`.
+    The warm-up starts at 1 / warmup, rises by as much at each step, and stays at 1. The
+    half cosine begins at step 0, too; it would be 0 at step `steps`.
     """
-    return min(1.0, (step + 1) / max(1, warmup)) * 0.5 * (1 + math.cos(math.pi * step / steps))
+    warm = min(1.0, (step + 1) / max(1, warmup))
+    return warm * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 # %% ../nbs/08_train.ipynb #a25af055
 def adamw(module: nn.Module, weight_decay: float, **options: Any) -> torch.optim.AdamW:
     """AdamW over the parameters that learn, with weight decay on the matrices only."""
     learning = [p for p in module.parameters() if p.requires_grad]
-    groups = [{"params": [p for p in learning if p.ndim >= 2], "weight_decay": weight_decay},
+    groups = [{"params": [p for p in learning if p.ndim >= 2],
+               "weight_decay": weight_decay},
               {"params": [p for p in learning if p.ndim < 2], "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, fused=True, **options)
 
 # %% ../nbs/08_train.ipynb #47fc1e75
 @torch.no_grad()
 def ema_update(average: nn.Module, module: nn.Module, step: int, decay: float) -> None:
-    """Move the weights of `average` towards those of `module`; the memory grows with the steps, up to `decay`.
+    """Move the weights of `average` towards those of `module`; the memory grows with
+    the steps, up to `decay`.
 
-    The average keeps the share (1 + step) / (10 + step) of itself, but at most `decay`. Buffers are copied.
+    The average keeps the share (1 + step) / (10 + step) of itself, but at most `decay`.
+    Buffers are copied.
     """
     weight = 1 - min(decay, (1 + step) / (10 + step))
     for slow, fast in zip(average.parameters(), module.parameters(), strict=True):
@@ -73,18 +81,21 @@ def ema_update(average: nn.Module, module: nn.Module, step: int, decay: float) -
 
 # %% ../nbs/08_train.ipynb #8a5e0002
 def optimizer_step(optimizer: torch.optim.Optimizer, loss: Tensor, lr: float) -> None:
-    """Take one step of the optimizer at the learning rate `lr`, with gradients clipped to norm 1."""
+    """Take one step of the optimizer at the learning rate `lr`, with gradients clipped
+    to norm 1."""
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.zero_grad()
     loss.backward()
-    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
+    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups
+                              for p in group["params"]], 1.0)
     optimizer.step()
 
 # %% ../nbs/08_train.ipynb #8a5e0005
 @contextmanager
 def run_randomness(seed: int) -> Iterator[None]:
-    """Draws inside belong to the run: seeded on entry, and nobody else's draws change."""
+    """Draws inside belong to the run: seeded on entry, and nobody else's draws
+    change."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
@@ -92,7 +103,8 @@ def run_randomness(seed: int) -> Iterator[None]:
 # %% ../nbs/08_train.ipynb #10cbb393
 @dataclass
 class Stage:
-    """One stage of training: a module, trained on `loss(rows) -> (loss, metrics)` of batches out of n_rows."""
+    """One stage of training: a module, trained on `loss(rows) -> (loss, metrics)` of
+    batches out of n_rows."""
 
     name: str
     module: nn.Module
@@ -110,10 +122,12 @@ class Stage:
         self.average = copy.deepcopy(self.module) if self.ema_decay else None
 
     def step(self, step: int, seed: int) -> dict[str, Tensor]:
-        """Take step number `step`; returns its metrics. Everything random in it follows from seed and step."""
+        """Take step number `step`; returns its metrics. Everything random in it follows
+        from seed and step."""
         torch.manual_seed(seed * 1_000_003 + step)
         loss, metrics = self.loss(batch_rows(self.n_rows, self.batch_size, seed, step))
-        optimizer_step(self.optimizer, loss, self.lr * lr_factor(step, self.steps, self.warmup))
+        optimizer_step(self.optimizer, loss,
+                       self.lr * lr_factor(step, self.steps, self.warmup))
         if self.average is not None:
             ema_update(self.average, self.module, step, self.ema_decay)
         return metrics | {"loss": loss.detach()}
@@ -123,8 +137,10 @@ class Stage:
         return self.module if self.average is None else self.average
 
 # %% ../nbs/08_train.ipynb #10cbb394
-def run_stage(stage: Stage, seed: int, start: int = 0, hooks: Sequence[Hook] = ()) -> int:
-    """Take the steps of a stage from number `start`; a hook may end it early. Returns the number of steps taken."""
+def run_stage(stage: Stage, seed: int, start: int = 0,
+              hooks: Sequence[Hook] = ()) -> int:
+    """Take the steps of a stage from number `start`; a hook may end it early. Returns
+    the number of steps taken."""
     taken, last = start, stage.steps
     for hook in hooks:
         hook.begin(stage, start)
@@ -139,27 +155,33 @@ def run_stage(stage: Stage, seed: int, start: int = 0, hooks: Sequence[Hook] = (
 
 # %% ../nbs/08_train.ipynb #a9fbbbf4
 def vqvae_stage(network: VQBeT, windows: Windows, steps: int) -> Stage:
-    """Stage 1: the chunk VQ-VAE learns to put chunks into codes and back (VQ-BeT paper, section 3.2)."""
+    """Stage 1: the chunk VQ-VAE learns to put chunks into codes and back (VQ-BeT paper,
+    section 3.2)."""
     c, vqvae = network.config, network.vqvae.train()
 
     def loss(rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         out = vqvae(windows.chunks[rows])
         used = torch.tensor(float(len(torch.unique(out.codes, dim=0))))
-        return vqvae_loss(out), {"reconstruction": out.recon_loss.detach(), "code_pairs": used}
+        return vqvae_loss(out), {"reconstruction": out.recon_loss.detach(),
+                                 "code_pairs": used}
 
     optimizer = adamw(vqvae, c.optimizer_vqvae_weight_decay, lr=c.optimizer_vqvae_lr)
-    return Stage("tokenizer", vqvae, loss, len(windows.chunks), c.vqvae_batch_size, steps, c.optimizer_vqvae_lr,
+    return Stage("tokenizer", vqvae, loss, len(windows.chunks), c.vqvae_batch_size,
+                 steps, c.optimizer_vqvae_lr,
                  optimizer)
 
 # %% ../nbs/08_train.ipynb #122c86a6
 @torch.no_grad()
 def label_codes(network: VQBeT, windows: Windows) -> Tensor:
-    """The codes (M, G) of every chunk, computed once: the tokenizer no longer changes."""
-    return torch.cat([network.vqvae.encode(part) for part in windows.chunks.split(4096)])
+    """The codes (M, G) of every chunk, computed once: the tokenizer no longer
+    changes."""
+    return torch.cat([network.vqvae.encode(part)
+                      for part in windows.chunks.split(4096)])
 
 # %% ../nbs/08_train.ipynb #c13d4123
 def policy_stage(network: VQBeT, windows: Windows, steps: int) -> Stage:
-    """Stage 2: with the codes frozen, the GPT and the heads learn to choose and correct them (section 3.3)."""
+    """Stage 2: with the codes frozen, the GPT and the heads learn to choose and correct
+    them (section 3.3)."""
     c = network.config
     network.train()
     network.vqvae.eval().requires_grad_(False)
@@ -169,12 +191,15 @@ def policy_stage(network: VQBeT, windows: Windows, steps: int) -> Stage:
         asked = windows.chunk_index[rows]
         return network.loss(windows.seen(rows), windows.chunks[asked], codes[asked])
 
-    optimizer = adamw(network, c.optimizer_weight_decay, lr=c.optimizer_lr, betas=c.optimizer_betas,
+    optimizer = adamw(network, c.optimizer_weight_decay, lr=c.optimizer_lr,
+                      betas=c.optimizer_betas,
                       eps=c.optimizer_eps)
-    return Stage("policy", network, loss, len(windows.chunk_index), c.batch_size, steps, c.optimizer_lr, optimizer,
+    return Stage("policy", network, loss, len(windows.chunk_index), c.batch_size, steps,
+                 c.optimizer_lr, optimizer,
                  c.scheduler_warmup_steps, c.ema_decay)
 
 # %% ../nbs/08_train.ipynb #a63640c7
 def split_steps(steps: int, config: VQBeTConfig) -> int:
-    """How many of `steps` go to stage 1: what the configuration says, but at most a third."""
+    """How many of `steps` go to stage 1: what the configuration says, but at most a
+    third."""
     return max(1, min(config.n_vqvae_training_steps, steps // 3))

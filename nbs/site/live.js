@@ -115,7 +115,7 @@ class Live {
   /** A tenth of a step; a decision before the first, a judgement after the last. */
   substep() {
     if (this.substeps === 0) this.decide();
-    this.board.substep(this.decision.actions[0]);
+    this.board.substep(this.decision.next);
     this.substeps = (this.substeps + 1) % 10;
     if (this.substeps > 0) return;
     this.steps += 1;
@@ -173,7 +173,7 @@ class Live {
     const covered = Math.round(100 * this.board.coverage);
     this.part("numbers").textContent = `Start ${this.seed} · ${(this.steps / 10).toFixed(1)} s · ${covered} % of the goal covered`;
     this.part("tokens").replaceChildren(...this.tokens.map((codes) => {
-      return Object.assign(document.createElement("span"), { textContent: codes.join(" ") });
+      return Object.assign(document.createElement("li"), { textContent: codes.join(" ") });
     }));
     this.drawLayers();
   }

@@ -78,9 +78,10 @@ class Policy {
     this.reset();
   }
 
-  /** Forget what was observed. */
+  /** Forget what was observed, and decided. */
   reset() {
     this.observed = [];
+    this.recent = [];  // chunks, the newest first
   }
 
   /** {weight, bias} of a layer. */
@@ -102,8 +103,9 @@ class Policy {
 
   /** Decide anew: keypoints (16) and pusher (2) in pixels, and a uniform number for each layer of codes.
    *
-   * Returns the chunk of actions and what its codes decode to, each a list of [x, y] in pixels, the codes, the
-   * probabilities of each layer's codes, and `values`: logits, and the chunk as the network says it, -1..1. */
+   * Returns `next`, the action to execute, [x, y] in pixels; the chunk of actions and what its codes decode to, each a
+   * list of them; the codes; the probabilities of each layer's codes; and `values`: logits, and the chunk as the network
+   * says it, -1..1. */
   decide(keypoints, pusher, uniform) {
     const state = this.normalize("observation.state", pusher);
     const seen = [...this.normalize("observation.environment_state", keypoints), ...state];
@@ -115,15 +117,23 @@ class Policy {
     const { codes, logits } = this.choose(feature, uniform);
     const decoded = this.decode(codes), offset = this.offset(feature, codes);
     const chunk = (parts) => parts.map((part) => sum(part, state));  // relative to where the pusher is
-    const actions = decoded.map((part, i) => sum(part, offset[i]));
+    const actions = chunk(decoded.map((part, i) => sum(part, offset[i])));
     const temperature = this.config.bet_softmax_temperature;
     return {
       codes,
       probabilities: logits.map((layer) => Array.from(softmax(layer, temperature))),
-      actions: chunk(actions).map((action) => this.toPixels(action)),
+      next: this.toPixels(this.average(actions)),
+      actions: actions.map((action) => this.toPixels(action)),
       decoded: chunk(decoded).map((action) => this.toPixels(action)),
-      values: { logits: logits.map((layer) => Array.from(layer)), actions: chunk(actions), decoded: chunk(decoded) },
+      values: { logits: logits.map((layer) => Array.from(layer)), actions, decoded: chunk(decoded) },
     };
+  }
+
+  /** The action of now: the first of the newest chunk, or the mean of what the chunks that reach so far say of it. */
+  average(chunk) {
+    this.recent.unshift(chunk);
+    this.recent.length = Math.min(this.recent.length, this.config.average_chunks ? chunk.length : 1);
+    return this.recent.map((one, age) => one[age]).reduce(sum).map((value) => value / this.recent.length);
   }
 
   /** Tokens -> the GPT's outputs, one for each; a token reads itself and those before it. */

@@ -14,6 +14,7 @@ from conftest import REPO, skip_without_chromium
 from rendered import rendered
 
 from vqbet_course.course.live import WEIGHTS, board_cell, policy_data, write_weights
+from vqbet_course.policy import average_overlaps
 from vqbet_course.rollout import act, observe
 from vqbet_course.tasks.pusht.environment import PushTEnv, make_pusht
 from vqbet_course.training.runs import load_run
@@ -101,9 +102,28 @@ def test_the_browser_decides_as_python_does(page: Any, folder: Path, recorded: A
                 assert np.abs(np.array(decision["values"][name]) - step[name]).max() < 1e-4
             odds = torch.softmax(torch.tensor(step["logits"]) / run.policy.acting.temperature, -1)
             assert np.abs(np.array(decision["probabilities"]) - odds.numpy()).max() < 1e-4
-            assert np.abs(np.array(decision["actions"][0]) - step["action"]).max() < 1e-2  # pixels
+            assert np.abs(np.array(decision["next"]) - step["action"]).max() < 1e-2  # pixels
             compared += 1
     assert compared >= 100
+
+
+def test_overlapping_chunks_are_averaged_where_the_configuration_says_so(
+    page: Any, folder: Path, recorded: Any
+) -> None:
+    page.add_script_tag(path=folder / WEIGHTS)
+    steps = recorded[0]["steps"][:8]
+    said = page.evaluate(
+        """steps => { const config = { ...POLICY_DATA.config, average_chunks: true };
+        const policy = new VqBet.Policy({ ...POLICY_DATA, config });
+        return steps.map(step => policy.decide(step.keypoints, step.pusher, step.uniform).next); }""",
+        steps,
+    )
+    normalizer = load_run("shipped").normalizer
+    chunks = [torch.tensor(step["actions"])[None] for step in steps]
+    for i, action in enumerate(said):
+        [mean] = average_overlaps(chunks[max(0, i - 3) : i + 1][::-1], 1)
+        expected = normalizer.unnormalize("action", mean)[0].clamp(0, 512)
+        assert np.abs(np.array(action) - expected.numpy()).max() < 1e-2
 
 
 REPLAY = """episodes => episodes.map(({start, steps}) => { const board = new PushT.Board(start);
@@ -121,10 +141,11 @@ def test_the_browsers_board_moves_as_pymunks(page: Any, recorded: Any) -> None:
 
 def test_rough_pushes_agree_until_the_t_is_pressed_against_a_wall(page: Any) -> None:
     """Ten random targets near the T, and far ones, pushed for 0.8 s each: half of the episodes stay within 0.01 px."""
-    episodes = []
+    episodes: list[dict[str, Any]] = []
     for seed in range(FIRST + 100, FIRST + 116):
-        env, draw, steps = make_pusht(), np.random.default_rng(seed), []
+        env, draw = make_pusht(), np.random.default_rng(seed)
         env.reset(seed=seed)
+        steps: list[dict[str, Any]] = []
         for k in range(STEPS):
             if k % 8 == 0:
                 near = np.array(env.block.position) + draw.normal(0, 60, 2)
@@ -148,8 +169,7 @@ def test_the_browsers_policy_succeeds_about_as_often_as_pythons(page: Any, folde
         let seed = 1; const uniform = () => (seed = (seed * 48271) % 2147483647) / 2147483647;
         return starts.filter(start => { const board = new PushT.Board(start); policy.reset();
             for (let step = 0; step < 300 && board.coverage <= PushT.SUCCESS; step++) {
-                const { actions } = policy.decide(board.keypoints, board.pusher, [uniform(), uniform()]);
-                board.step(actions[0]);
+                board.step(policy.decide(board.keypoints, board.pusher, [uniform(), uniform()]).next);
             }
             return board.coverage > PushT.SUCCESS; }).length; }""",
         [start_of(seed) for seed in range(FIRST, FIRST + 20)],
@@ -166,18 +186,18 @@ def numbers(page: Any) -> tuple[int, float]:
 
 def test_steps_and_starts_show_the_tokens_in_use(page: Any) -> None:
     page.get_by_role("button", name="Step").click()
-    page.wait_for_selector(".live-tokens span")
+    page.wait_for_selector(".live-tokens li")
     page.get_by_role("button", name="Step").click()
-    assert numbers(page) == (1, 0.2) and page.locator(".live-tokens span").count() == 2
-    assert re.fullmatch(r"[0-7] [0-7]", page.inner_text(".live-tokens span >> nth=0"))
+    assert numbers(page) == (1, 0.2) and page.locator(".live-tokens li").count() == 2
+    assert re.fullmatch(r"[0-7] [0-7]", page.inner_text(".live-tokens li >> nth=0"))
     assert page.locator(".live-layers rect").count() == 16 and page.locator(".live-chosen").count() == 2
     page.get_by_role("button", name="New start").click()
-    assert numbers(page) == (2, 0.0) and page.locator(".live-tokens span").count() == 0
+    assert numbers(page) == (2, 0.0) and page.locator(".live-tokens li").count() == 0
 
 
 def test_the_t_is_dragged_and_the_policy_goes_on(page: Any) -> None:
     page.get_by_role("button", name="Step").click()
-    page.wait_for_selector(".live-tokens span")
+    page.wait_for_selector(".live-tokens li")
     block, board = page.locator(".live-block"), page.locator(".live-board svg").bounding_box()
     before = block.get_attribute("transform")
     grip = block.evaluate(
@@ -205,7 +225,8 @@ def test_the_keyboard_moves_the_t_and_leaves_the_rest_to_the_page(page: Any) -> 
 
 def test_nothing_moves_for_who_wants_less_motion_and_all_begins_for_others(browser: Any, folder: Path) -> None:
     for motion, moves in (("reduce", False), ("no-preference", True)):
-        page = browser.new_page(viewport={"width": 390, "height": 900}, reduced_motion=motion)
+        page, asked = browser.new_page(viewport={"width": 390, "height": 900}, reduced_motion=motion), list[str]()
+        page.on("request", lambda request, asked=asked: asked.append(request.url))
         page.goto((folder / "index.html").as_uri())
         page.locator(".live-board").scroll_into_view_if_needed()
         if moves:
@@ -214,6 +235,8 @@ def test_nothing_moves_for_who_wants_less_motion_and_all_begins_for_others(brows
             page.wait_for_timeout(1000)
             assert numbers(page)[1] == 0
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert all(url.startswith(folder.as_uri()) for url in asked)
+        assert any(url.endswith(WEIGHTS) for url in asked) == moves, "2 MB are loaded when the board moves"
         page.close()
 
 
@@ -233,7 +256,7 @@ def test_axe_finds_nothing_serious_on_the_board(browser: Any, folder: Path, them
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=theme, reduced_motion="reduce")
     page.goto((folder / "index.html").as_uri())
     page.get_by_role("button", name="Step").click()
-    page.wait_for_selector(".live-tokens span")
+    page.wait_for_selector(".live-tokens li")
     found = Axe().run(page).response["violations"]
     assert not [v["id"] for v in found if v["impact"] in ("serious", "critical")]
     page.close()

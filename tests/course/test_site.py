@@ -213,6 +213,10 @@ def test_the_reference_has_a_page_for_every_module(site: Path) -> None:
         if not path.name.startswith("_") and (path.suffix == ".py" or (path / "__init__.py").exists())
     }
     assert {path.stem for path in (site / "pages" / "api").glob("*.qmd")} == modules | {"index"}
+    listed = re.findall(
+        r"^- \[`(\w+)`\]\(\w+\.qmd\): [A-Z]?\w", (site / "pages" / "api" / "index.qmd").read_text(), re.MULTILINE
+    )
+    assert set(listed) == modules, "each with a line of words"
 
 
 @pytest.mark.fast
@@ -254,7 +258,8 @@ def test_the_configuration_of_a_policy_shows_every_field_with_its_meaning(site: 
 
 
 def test_every_command_has_a_page_with_its_options(site: Path) -> None:
-    assert "--perturb NAME[=VALUE]" in (site / "pages" / "commands" / "eval.qmd").read_text()
+    page = (site / "pages" / "commands" / "eval.qmd").read_text()
+    assert "--perturb NAME[=VALUE]" in page and "<code>random</code>" in page
     assert "--render" in (site / "pages" / "commands" / "demos-convert.qmd").read_text()
 
 

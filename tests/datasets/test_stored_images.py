@@ -17,7 +17,7 @@ from vqbet_course import cli
 from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets.source import Episode, Frames, Source
 from vqbet_course.datasets.splits import Split
-from vqbet_course.datasets.stored_images import ImageCache, ImageFiles, StoredImages, alone, stored_in
+from vqbet_course.datasets.stored_images import ImageCache, ImageFiles, StoredImages, alone_in, stored_in
 from vqbet_course.demos import Demos, load_demos
 from vqbet_course.tasks import open_source
 from vqbet_course.training.data import fitting, prepare
@@ -142,7 +142,7 @@ def test_an_episode_without_all_its_images_leaves_nothing_behind(tmp_path: Path)
 
 def test_one_process_at_a_time_decodes(tmp_path: Path) -> None:
     demos, found = loaded(csv_folder(tmp_path)[0], tmp_path / "cache"), []
-    with alone(tmp_path / "cache"):
+    with alone_in(tmp_path / "cache"):
         waiting = threading.Thread(target=lambda: found.append(read(demos)))
         waiting.start()
         waiting.join(0.2)

@@ -75,6 +75,11 @@ def test_held_out_episodes_are_compared_in_their_own_unit(arm: Path, capsys: pyt
     assert len(json.loads((arm / "val" / "offline.json").read_text())["episodes"]) == 1
 
 
+def test_a_training_names_the_data_that_it_held_out(arm: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "--resume", str(arm / "run")]) == 0  # it is finished
+    assert f"vqbet-course eval {arm / 'run'} --offline {arm / 'data'}" in capsys.readouterr().out
+
+
 def test_each_part_of_a_split_has_its_folder(arm: Path) -> None:
     asked = ["eval", str(arm / "run"), "--offline", str(arm / "data"), "--split", str(arm / "split.json")]
     held_out = json.loads((arm / "split.json").read_text())
@@ -130,6 +135,15 @@ def test_what_was_trained_on_or_is_of_another_robot_is_refused(arm: Path, capsys
 def test_the_remedy_is_one_that_can_help(own: Field, other: Field, remedy: str) -> None:
     found = difference_with_remedy(Contract({}, own, 30.0), Contract({}, other, 30.0))
     assert found is not None and found.startswith("action: ") and remedy in found and (";" in found) == bool(remedy)
+
+
+def test_images_of_another_size_can_be_resized() -> None:
+    trained, found = (
+        Contract({"observation.image": Field(size)}, Field(3), 30.0) for size in ((48, 64, 3), (96, 128, 3))
+    )
+    assert str(difference_with_remedy(trained, found)).endswith(
+        "; convert them with: vqbet-course demos convert ... --resize 48x64"
+    )
 
 
 def test_the_remedy_is_for_the_difference_that_is_named() -> None:

@@ -233,6 +233,24 @@ def test_a_file_without_a_grade_of_another_lab_is_not_hidden(two_labs: Path) -> 
     assert "second.pdf" in no_grade and "second.pdf" not in first and "second.pdf" not in second
 
 
+def test_a_batch_with_one_stray_lab_is_of_one_lab_and_a_folder_of_two_batches_of_two() -> None:
+    def row(name: str, lab: str, received: float) -> dict[str, Any]:
+        about = {"collection": "/class", "student": "Ada", "number": "1", "platform": "Moodle", "gone": 0, "late": 0}
+        graded = {"grade": "{}", "problem": ""} if lab else {"grade": "", "problem": "a PDF"}
+        points = {"score": 1, "max_score": 1, "graded": 0, "clock": ""}
+        return about | graded | points | {"name": name, "lab": lab, "received": received, "left_out": 0}
+
+    other = {"student": "Bob", "number": "2"}
+    ada = "{}/Ada_1_assignsubmission_file_/a"
+    rows = [row(ada.format("one"), "01", 5), row(ada.format("one") + ".pdf", "", 4)]
+    rows += [row("one/Bob_2_assignsubmission_file_/b", "01", 5) | other for _ in range(9)]
+    entries = gradebook.book([*rows, row("one/Bob_2_assignsubmission_file_/c", "02", 5) | other], gradebook.BEST)
+    assert not any(entry["problems"] for entry in entries)
+    rows += [row(ada.format("two") + ".pdf", "", 4), row("two/Bob_2_assignsubmission_file_/b", "02", 5) | other]
+    [first, rest] = [entry for entry in gradebook.book(rows, gradebook.BEST) if entry["student"] == "Ada"]
+    assert not first["problems"] and rest["problems"] == [f"{ada.format('two')}.pdf: a PDF"] and not rest["lab"]
+
+
 def test_a_student_of_one_lab_who_withdrew_from_another_keeps_the_attempt_before_a_pdf(two_labs: Path) -> None:
     (two_labs.parent / "02" / "dan_7_6_second.ipynb").unlink()
     write(two_labs.parent / "02", {"dan_7_6_second.pdf": "%PDF"}, hour=3)

@@ -1,0 +1,1 @@
+"""What every part stands on: configuration, errors, contracts of data, files, result files, pages."""

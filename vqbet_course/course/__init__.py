@@ -1,0 +1,1 @@
+"""Run the lessons, report on them, and make the website of them."""

@@ -45,7 +45,7 @@ def shown_cell(cell: Any, title: str, highlight: Any) -> Mapping[str, Any]:
         return {"text": markdown_html(cell.source) if cell.cell_type == "markdown" else ""}
     code = without_directives(source_of(cell)).strip("\n")
     return {
-        "code": highlight(code).replace("<pre>", '<pre tabindex="0">') if code else "",  # for the arrow keys
+        "code": reached(highlight(code)) if code else "",
         "summary": INJECTED if "injected-parameters" in tags_of(cell) else fold_summary(cell, cell.source),
         "outputs": [shown for output in cell.outputs if (shown := output_html(cell, output, title))],
     }
@@ -62,7 +62,12 @@ def markdown_html(markdown: str) -> str:
         lesson = LESSON.match(target)
         return f"[{words}]({lesson[1]}.html{lesson[2]})" if lesson else words
 
-    return str(markdown2html(with_formulas(LINK.sub(led, markdown))))
+    return reached(str(markdown2html(with_formulas(LINK.sub(led, markdown)))))
+
+
+def reached(page: str) -> str:
+    """HTML whose blocks of code and tables take the focus, so that the arrow keys scroll them."""
+    return re.sub(r"<(pre|table)>", r'<\1 tabindex="0">', page)
 
 
 def output_html(cell: Any, output: Any, title: str) -> str:

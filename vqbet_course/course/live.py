@@ -26,6 +26,7 @@ CONFIG = (
     "vqvae_n_embed",
     "vqvae_embedding_dim",
     "bet_softmax_temperature",
+    "average_chunks",
 )
 """What policy.js asks of a configuration."""
 
@@ -44,7 +45,7 @@ READ_AS: dict[str, Any] = {
 INTRODUCTION = """## Try it here
 
 The policy that comes with the course runs in this page, on your own machine. Ten times a second it sees the board, draws two
-codes, and sends the pusher to the first action of the chunk that they decode to. Drag the T away, and see it recover."""
+codes, and decides a chunk of four actions; the pusher executes one of them. Drag the T away, and see it recover."""
 
 
 def write_weights(out: Path, run: Path = SHIPPED) -> None:

@@ -218,6 +218,9 @@ def module_of(notebook: dict[str, Any]) -> str | None:
 
 def as_prose(docstring: str) -> str:
     """A docstring as HTML: paragraphs whose lines stay, code marked as such."""
-    paragraphs = html.escape(docstring, quote=False).split("\n\n")
-    marked = (re.sub(r"`([^`\n]+)`", r"<code>\1</code>", paragraph.strip("\n")) for paragraph in paragraphs)
-    return "\n".join(f"<p>{paragraph}</p>" for paragraph in marked)
+    return "\n".join(f"<p>{with_code(paragraph.strip())}</p>" for paragraph in docstring.split("\n\n"))
+
+
+def with_code(text: str) -> str:
+    """Text as HTML, what stands between backticks as code."""
+    return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", html.escape(text, quote=False))

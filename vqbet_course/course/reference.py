@@ -11,7 +11,7 @@ from typing import Any
 from vqbet_course.core.hyperparameters import hyperparameters
 from vqbet_course.core.places import LESSONS, PACKAGE
 from vqbet_course.course.executed import read_executed, title_of
-from vqbet_course.course.page import SITE_CARD, as_prose, front_lines, module_of, without_marks
+from vqbet_course.course.page import SITE_CARD, as_prose, front_lines, module_of, with_code, without_marks
 
 Page = tuple[str, str]
 """Address and text of a page."""
@@ -50,7 +50,7 @@ def api_contents(rooms: dict[str, Path], lessons: dict[str, tuple[str, str]]) ->
     """The page that lists the modules: those of the lessons in their order, then the folders around them."""
     rows: dict[bool, list[str]] = {True: [], False: []}
     for name, path in rooms.items():
-        words = first_line(path.read_text(encoding="utf-8")) or ", ".join(f"`{stem}`" for stem in modules_in(path))
+        words = first_line(path.read_text(encoding="utf-8"))
         taught = f" ([{lessons[name][1]}](../{lessons[name][0]}))" if name in lessons else ""
         rows[name in lessons].append(f"- [`{name}`]({name}.qmd): {without_marks(words)}{taught}")
     return "\n".join(
@@ -93,11 +93,6 @@ def front(title: str, description: str) -> str:
 def raw(html: str) -> str:
     """HTML that pandoc passes on as it is."""
     return f'```{{=html}}\n<div class="docstring">\n{html}\n</div>\n```\n'
-
-
-def modules_in(package: Path) -> list[str]:
-    """The names of the modules beside a package's `__init__.py`."""
-    return [path.stem for path in sorted(package.parent.glob("*.py")) if not path.name.startswith("_")]
 
 
 def first_line(source: str) -> str:
@@ -178,16 +173,9 @@ def command_page(name: str, command: Any) -> str:
     rows = []
     for parameter in command.get_params(context):
         if (record := parameter.get_help_record(context)) and "--help" not in record[0]:
-            rows.append(f"<dt><code>{escape(record[0])}</code></dt><dd>{escape(record[1])}</dd>")
+            rows.append(f"<dt><code>{with_code(record[0])}</code></dt><dd>{with_code(record[1])}</dd>")
     words = inspect.cleandoc(command.help or "").replace("\b\n", "")
     options = ["## Options\n", raw("<dl>\n" + "\n".join(rows) + "\n</dl>")] if rows else []
     description = without_marks(" ".join(words.partition("\n\n")[0].split()))
     text = [front(f"vqbet-course {name}", description), raw(as_prose(words)), f"```sh\n{usage}\n```\n", *options]
     return "\n".join(text)
-
-
-def escape(text: str) -> str:
-    """Text with `&`, `<` and `>` written as entities."""
-    from html import escape as escaped
-
-    return escaped(text, quote=False)

@@ -1,0 +1,1 @@
+"""Read demonstrations of many kinds, inspect and split them, and write them."""

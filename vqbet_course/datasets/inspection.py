@@ -133,7 +133,7 @@ def inspect_source(source: Source, config: VQBeTConfig | None = None, quiet: boo
             continue
         found += [(number, why) for why in troubles(source, episode, config)]
         intervals += [np.diff(episode.clock)] if episode.clock is not None else []
-        count(tallies, source, episode)
+        tally_episode(tallies, source, episode)
         state = state_name(episode)
         states[number], actions[number] = episode.numbers[state], episode.numbers["action"]
     if not states:
@@ -141,7 +141,7 @@ def inspect_source(source: Source, config: VQBeTConfig | None = None, quiet: boo
     fields = source.contract.features()
     units = of_each(fields[state].unit, widths[state])
     unlike = outliers(states, actions, units, source.fps or ASSUMED_FPS)
-    report = facts_of(source, np.array(lengths), tasks, config) | {
+    report = source_facts(source, np.array(lengths), tasks, config) | {
         "features": {name: tally.to_dict(fields.get(name, Field(0))) for name, tally in tallies.items()},
         "outliers": [
             {"episode": number, "reason": reason} for number, reason in sorted([*found, *unlike], key=itemgetter(0))
@@ -151,7 +151,7 @@ def inspect_source(source: Source, config: VQBeTConfig | None = None, quiet: boo
     return Inspection(report, states, actions, intervals)
 
 
-def facts_of(source: Source, lengths: np.ndarray, tasks: Counter[str], config: VQBeTConfig) -> Report:
+def source_facts(source: Source, lengths: np.ndarray, tasks: Counter[str], config: VQBeTConfig) -> Report:
     """What a source says of itself, how long its episodes (E,) are, in how many of them each task is done, and what they
     yield for a configuration."""
     return {
@@ -174,7 +174,7 @@ def facts_of(source: Source, lengths: np.ndarray, tasks: Counter[str], config: V
     }
 
 
-def count(tallies: dict[str, Tally], source: Source, episode: Episode) -> None:
+def tally_episode(tallies: dict[str, Tally], source: Source, episode: Episode) -> None:
     """Count the states and actions of an episode, and the first image of each camera, into the tally of each."""
     for name in filter(is_state_or_action, episode.numbers):
         tallies.setdefault(name, Tally([episode.numbers[name].shape[1]])).add(episode.numbers[name])
@@ -229,7 +229,7 @@ def outliers(
     the unit of each number of a state."""
     lengths = np.array([len(action) for action in actions.values()])
     low, high = np.quantile(lengths, [0.25, 0.75])
-    moves = {unit: moves_of([*states.values()], places) for unit, places in places_of(units).items()}
+    moves = {unit: state_moves([*states.values()], places) for unit, places in places_of(units).items()}
     bottom, top = (
         edge([edge(action, axis=0) for action in actions.values()], axis=0) for edge in (np.nanmin, np.nanmax)
     )
@@ -258,7 +258,7 @@ def outliers(
             yield number, f"stuck: the state stands still for {still / fps:.1f} s"
 
 
-def moves_of(states: list[np.ndarray], places: list[int]) -> tuple[list[np.ndarray], np.ndarray, float]:
+def state_moves(states: list[np.ndarray], places: list[int]) -> tuple[list[np.ndarray], np.ndarray, float]:
     """How far the numbers at these places move at once, of all episodes: each step (T - 1,), the largest of each episode
     (E,), and the median of these."""
     steps = [np.linalg.norm(np.diff(state[:, places], axis=0), axis=1) for state in states]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vqbet_course.core.configuration import typed
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import read_json
 from vqbet_course.datasets.readers import DEMO_FOLDER
@@ -83,7 +84,7 @@ def read_split(path: Path) -> Split:
     """A split from its file. Raises BadInput for one that is missing or damaged."""
     if not path.is_file():
         raise BadInput(f"{path}: no such split; make one with: vqbet-course demos split SOURCE --out {path}")
-    return read_json(path, lambda values: Split(**values))
+    return read_json(path, lambda values: typed(Split, values))
 
 
 def stated_split(source: Source, parts: Sequence[str]) -> Split:
@@ -103,8 +104,13 @@ def split_demos(demos: Demos, n_train: int, n_val: int, seed: int = 0) -> Split:
     """Draw `n_train` and `n_val` episodes; of those left, up to `n_val` with the farthest start states are `stress`.
 
     Far: by the normalised distance of the first observation to the nearest of `train`. Raises BadInput for too many."""
-    if n_train < 1 or n_val < 0 or n_train + n_val > len(demos) or seed < 0:
-        raise BadInput(f"{demos.source}: {n_train} to train and {n_val} to validate do not fit {len(demos)} episodes")
+    if seed < 0:
+        raise BadInput(f"seed {seed}: give 0 or more")
+    if n_train < 1 or n_val < 0 or n_train + n_val > len(demos):
+        raise BadInput(
+            f"{demos.source}: {n_train} to train and {n_val} to validate do not fit {len(demos)} episodes; --train takes "
+            f"1 or more, --val 0 or more, both together at most {len(demos)}"
+        )
     train, val, rest = np.split(np.random.default_rng(seed).permutation(len(demos)), [n_train, n_train + n_val])
     normalizer = Normalizer.fit(demos.select(train))
     starts = torch.cat(

@@ -92,7 +92,7 @@ class ImageFiles:
         wanted = {(name, number) for name in self.sizes for number in episodes}
         if wanted <= self.known:
             return
-        with alone(self.cache.folder):
+        with alone_in(self.cache.folder):
             done = self.done()
             missing = sorted(wanted - done, key=lambda unit: unit[1])
             self.check_space(missing)
@@ -241,7 +241,7 @@ LOCK = ".lock"
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path) -> Iterator[None]:
     """Let one process at a time fill the files of a folder: others wait."""
     while True:
         with in_plain_words(folder):

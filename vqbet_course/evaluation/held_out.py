@@ -41,13 +41,18 @@ class HeldOut:
 
 def difference_with_remedy(trained: Contract, found: Contract) -> str | None:
     """How the data that a run was trained on differ from others, in words; with what helps, where the first field that
-    differs does so by a unit that one side does not state. None if they agree."""
+    differs is an image of another size, or does so by a unit that one side does not state. None if they agree."""
     name = trained.first_difference(found)
     if name is None:
         return None
     difference = trained.difference(found)
     mine, theirs = trained.features().get(name), found.features().get(name)
-    if mine is None or theirs is None or mine.size != theirs.size:
+    if mine is None or theirs is None:
+        return difference
+    if isinstance(mine.size, tuple) and isinstance(theirs.size, tuple):
+        height, width, _ = mine.size
+        return f"{difference}; convert them with: vqbet-course demos convert ... --resize {height}x{width}"
+    if mine.size != theirs.size:
         return difference
     if UNSTATED in mine.unit_of_each:
         return (
@@ -98,6 +103,12 @@ def split_of(run: Run) -> Split | None:
     """The split that a run was trained with; None where the run does not say."""
     file = run.path / "split.json"
     return read_split(file) if file.exists() else None
+
+
+def holds_out(run: Run) -> bool:
+    """Whether a run was trained on a split that holds out some episodes."""
+    split = split_of(run)
+    return split is not None and bool(split.val or split.stress)
 
 
 def knows_training(run: Run) -> bool:

@@ -1,0 +1,1 @@
+"""Experiments: the panel of policies, ablations, designs, rounds of corrections, reproduction."""

@@ -260,10 +260,10 @@ def is_constant(statement: ast.stmt) -> bool:
     """Whether a statement binds names to what CHEAP alone computes: `K = 16`, `base = torch.arange(K)`."""
     if not isinstance(statement, ast.Assign | ast.AnnAssign) or statement.value is None:
         return False
-    return all(root_of(node.func) in CHEAP for node in ast.walk(statement.value) if isinstance(node, ast.Call))
+    return all(first_name_of(node.func) in CHEAP for node in ast.walk(statement.value) if isinstance(node, ast.Call))
 
 
-def root_of(called: ast.expr) -> str:
+def first_name_of(called: ast.expr) -> str:
     """The name with which an expression begins: `torch` of `torch.Generator().manual_seed`; empty where it has none."""
     while isinstance(called, ast.Attribute | ast.Call | ast.Subscript):
         called = called.func if isinstance(called, ast.Call) else called.value

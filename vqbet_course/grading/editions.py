@@ -25,7 +25,7 @@ STARS = {1: "★", 2: "★★", 3: "★★★"}
 
 def blanked(source: str, names: tuple[str, ...]) -> str:
     """The source with the bodies of these functions and methods replaced, below their docstrings."""
-    lines = source.split("\n")
+    lines = source.removesuffix("\n").split("\n")
     functions = [
         node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef) and node.name in names
     ]

@@ -25,7 +25,7 @@ from typing import Any
 from vqbet_course.core.errors import BadInput
 from vqbet_course.grading.grades import STATUSES, Grade
 from vqbet_course.grading.handout import readable_name
-from vqbet_course.grading.submissions import CLOCKS, Submission, is_one, owner_of, plain
+from vqbet_course.grading.submissions import CLOCKS, PLATFORMS, Submission, is_one, owner_of, plain
 
 COLUMNS = {
     "name": "TEXT",
@@ -62,7 +62,7 @@ ADDED = {
 
 SCHEMA = (
     f"CREATE TABLE IF NOT EXISTS grades ({', '.join(f'{name} {kind}' for name, kind in COLUMNS.items())}, "
-    "PRIMARY KEY (collection, name, digest))"
+    "PRIMARY KEY (name, digest, collection))"
 )
 
 DAY_S = 86_400
@@ -351,20 +351,34 @@ def counted_rows(rows: Iterable[dict[str, Any]], rules: Rules) -> list[dict[str,
     return [attempt.row for own in attempts(rows, rules) for attempt in own if attempt.counts]
 
 
+STRAY = 0.1
+"""The share of a batch's graded files up to which a lab in it is a mistake of somebody."""
+
+
+def batch_of(row: dict[str, Any]) -> tuple[str, ...]:
+    """In what a file came: the folder or zip file of the class, and in it that in which a learning platform gave it."""
+    parts = row["name"].split("/")
+    named = (at for at, part in enumerate(parts) if any(form.fullmatch(part) for form in PLATFORMS.values()))
+    return row["collection"], *parts[: next(named, 0)]
+
+
 class Problems:
-    """The files without a grade, and the labs that each may be of: those of which its folder or zip file holds grades."""
+    """The files without a grade, and the labs that each may be of: those of which its batch has grades."""
 
     def __init__(self, rows: Iterable[dict[str, Any]]):
         rows = list(rows)
         self.rows = [row for row in rows if row["problem"] and not row["left_out"]]
-        self.labs: dict[str, set[str]] = {}
+        counts: dict[tuple[str, ...], Counter[str]] = {}
         for row in rows:
             if row["grade"]:
-                self.labs.setdefault(row["collection"], set()).add(row["lab"])
+                counts.setdefault(batch_of(row), Counter())[row["lab"]] += 1
+        self.labs = {
+            batch: {lab for lab, n in found.items() if n > STRAY * found.total()} for batch, found in counts.items()
+        }
 
     def may_be_of(self, row: dict[str, Any], lab: str) -> bool:
         """Whether a file without a grade may be of a lab; where nothing tells, it may."""
-        return lab in self.labs.get(row["collection"], {lab})
+        return lab in self.labs.get(batch_of(row), {lab})
 
     def without_attempt(self, row: dict[str, Any], own: Iterable[Sequence[Attempt]]) -> bool:
         """Whether its student has no attempt at a lab that it may be of. `own`: the student's attempts."""
@@ -377,7 +391,7 @@ class Problems:
             row
             for row in self.rows
             if owner_in(row) == owner
-            and not all(row["received"] <= last.get(lab, -1) for lab in self.labs.get(row["collection"], {""}))
+            and not all(row["received"] <= last.get(lab, -1) for lab in self.labs.get(batch_of(row), {""}))
         ]
 
 

@@ -1,0 +1,1 @@
+"""What serves the training loop and is not taught: checkpoints, the log, resuming, devices."""
