@@ -337,6 +337,7 @@ def test_milestones_are_the_parts_of_the_task() -> None:
         return [of(np.array(episode.truth)) for of in task.milestones.values()]
 
     assert reached(FAILED["never reached"], TRANSFER_TASK) == [False, False, False]
+    assert reached(moments(TRANSFER, float(np.float32(0.05))), TRANSFER_TASK)[1] is False  # where objects start
     assert reached(FAILED["dropped"], TRANSFER_TASK) == [True, True, False]
     assert reached(FAILED["not lifted"], INSERTION_TASK) == [True, False, True, False, False]
     assert reached(FAILED["did not meet"], INSERTION_TASK) == [True] * 5
