@@ -4,7 +4,7 @@
     python benchmarks/recordings.py policies --minutes 1
 
 `training`: the laptop's configuration on the embedded demonstrations; at each moment the chunks that all pairs of codes
-decode to, how often demonstrations use each pair, the success of 20 rollouts, and one of them step by step.
+decode to, how often demonstrations use each pair, the success of 8 rollouts, and one of them step by step.
 `policies`: each policy trained for the same minutes of one core on the same 120 demonstrations, as in the panel of lesson 10, and
 its rollouts step by step. Both go to vqbet_course/data/recorded.
 """
@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 import numpy as np
@@ -27,23 +27,15 @@ from vqbet_course.core.traces import RECORDED, write_recording
 from vqbet_course.demos import Demos, load_demos
 from vqbet_course.experiments.panel import build, config_for, learn_module
 from vqbet_course.policy import VQBeT, VQBeTPolicy
-from vqbet_course.rollout import Rollout, rollout_metrics, rollouts
+from vqbet_course.rollout import rollout_metrics, rollouts
 from vqbet_course.tasks import get_task, open_source
-from vqbet_course.tasks.pusht.geometry import block_pose
 from vqbet_course.train import label_codes, policy_stage, run_randomness, run_stage, vqvae_stage
 from vqbet_course.training.data import Setup, fitting, prepare
+from vqbet_course.widgets import steps_of
 
 FIRST_SEED = 100_000  # of the environments, as in every report
-TOKENIZER, POLICY = (0, 30, 1500), (200, 500, 1000, 2000, 3500, 5500, 8000)  # optimizer steps of the moments
+TOKENIZER, POLICY = (0, 30, 800), (50, 150, 300, 500, 800, 1200, 2000)  # optimizer steps of the moments
 POLICIES = ("vqbet", "bet", "act", "diffusion")
-
-
-def path_of(episode: Rollout) -> np.ndarray:
-    """The steps of an episode, (T, 8): pusher x, y, block x, y, angle, target x, y, coverage; pixels and radians."""
-    truth = np.array(episode.truth)  # (T, 18): eight corners, the pusher
-    return np.hstack(
-        [truth[:, 16:], block_pose(truth[:, :16]), np.array(episode.actions), np.array(episode.coverage)[:, None]]
-    ).astype(np.float32)
 
 
 class Moments(Hook):
@@ -82,7 +74,7 @@ class Moments(Hook):
                 **rollout_metrics(episodes),
                 "decoded": decoded.numpy(),
                 "counts": torch.bincount(codes[:, 0] * K + codes[:, 1], minlength=K * K).view(K, K).numpy(),
-                "rollouts": [path_of(episode) for episode in episodes],
+                "rollouts": [steps_of(episode) for episode in episodes],
             }
         )
         print(stage.name, taken, self.seen[-1]["success_rate"], self.seen[-1]["error"], flush=True)
@@ -95,7 +87,7 @@ def record_training(seed: int, episodes: int) -> tuple[dict[str, Any], dict[str,
     setup = prepare(demos, config, augment=True)
     seen = []
     with run_randomness(seed):
-        network = build("vqbet", config)
+        network = cast(VQBeT, build("vqbet", config))
         for make, at in ((vqvae_stage, TOKENIZER), (policy_stage, POLICY)):
             moments = Moments(network, setup, at, episodes)
             run_stage(make(network, setup.windows, at[-1]), seed, hooks=[moments])
@@ -118,7 +110,8 @@ def record_policies(seed: int, minutes: float, starts: int) -> tuple[dict[str, A
     """Rollouts of each policy from the same starts: numbers of each policy, and {policy-environment seed: (T, 8)}."""
     every = load_demos(open_source("demo"))
     chosen: Demos = every.select(np.sort(np.random.default_rng(seed).permutation(len(every))[:120]))
-    numbers, arrays = [], {}
+    numbers: list[dict[str, Any]] = []
+    arrays: dict[str, np.ndarray] = {}
     for name in POLICIES:
         config = config_for(name, chosen)
         setup = prepare(chosen, config, augment=get_task("pusht").augmentable(chosen.contract))
@@ -129,14 +122,14 @@ def record_policies(seed: int, minutes: float, starts: int) -> tuple[dict[str, A
         metrics = rollout_metrics(episodes)
         numbers.append({"policy": name, "steps": learned.steps, **metrics})
         print(numbers[-1], flush=True)
-        arrays |= {f"{name}-{episode.seed}": path_of(episode) for episode in episodes}
+        arrays |= {f"{name}-{episode.seed}": steps_of(episode) for episode in episodes}
     return {"seed": seed, "minutes": minutes, "demos": len(chosen), "policies": numbers}, arrays
 
 
 @click.command()
 @click.argument("what", type=click.Choice(["training", "policies"]))
 @click.option("--seed", default=0, show_default=True, help="Of the training.")
-@click.option("--episodes", default=20, show_default=True, help="Rollouts at each moment of the training.")
+@click.option("--episodes", default=8, show_default=True, help="Rollouts at each moment of the training.")
 @click.option("--minutes", default=1.0, show_default=True, help="Of training, for each policy.")
 @click.option("--starts", default=4, show_default=True, help="Rollouts of each policy that are kept.")
 @click.option("--out", default=RECORDED, type=Path)

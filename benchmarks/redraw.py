@@ -14,6 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from vqbet_course.demos import load_demos
 from vqbet_course.evaluation.latency import percentiles
 from vqbet_course.policy import token_sequence
 from vqbet_course.residual_vq import ResidualVQ
+from vqbet_course.rollout import rollouts
 from vqbet_course.tasks import open_source
 from vqbet_course.tokens import kmeans, nearest_code
 from vqbet_course.training.runs import load_run
@@ -60,6 +62,11 @@ def explorers(seed: int) -> dict[str, tuple[Draw, Draw]]:
         row = token_sequence(network.encode(window), network.action_query, 0)[0][0]
     weights = widgets.attention_weights(network.gpt, row)
     names = [f"token {t}" for t in range(len(row))]
+    stages = widgets.kmeans_steps(flat[:, :2], flat[:16, :2])
+    snippets, steps = widgets.snippets_of(run, demos), widgets.steps_of(rollouts(run.policy, run.normalizer, [seed])[0])
+    episodes = {str(i): steps for i in range(4)}
+    one = widgets.Moment("policy", 1, moves.decoded.numpy(), moves.counts.numpy(), steps, 0.5, 5.0)
+    moments = [replace(one, step=step, success=step / 10) for step in range(10)]
     drive, canvas = widgets.Drive(run, seed), Canvas(width=384, height=384)
 
     def figures(i: int) -> dict[str, Callable[[], Figure]]:
@@ -71,6 +78,10 @@ def explorers(seed: int) -> dict[str, tuple[Draw, Draw]]:
             "residual layers": lambda: widgets.plot_layers(stack, flat[i], lambda chunk: chunk.view(W, 2), 1 + i % 3),
             "attention": lambda: widgets.plot_attention(weights, names, i % len(weights), i % weights.shape[1]),
             "drive": lambda: widgets.plot_drive(drive),
+            "k-means": lambda: widgets.plot_kmeans(flat[:, :2], stages, i % len(stages)),
+            "token to demonstrations": lambda: widgets.plot_snippets(snippets, snippets.pairs[i % 40], i % (W + 1)),
+            "side by side": lambda: widgets.plot_side_by_side(episodes, i % 60),
+            "watch it learn": lambda: widgets.plot_learning(moments, i % len(moments)),
         }
 
     def step(i: int) -> None:

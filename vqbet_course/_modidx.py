@@ -439,8 +439,12 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'vqbet_course.widgets.decisions': {},
             'vqbet_course.widgets.drive': {},
             'vqbet_course.widgets.frames': {},
+            'vqbet_course.widgets.kmeans': {},
             'vqbet_course.widgets.layers': {},
+            'vqbet_course.widgets.learning': {},
             'vqbet_course.widgets.moves': {},
             'vqbet_course.widgets.pairs': {},
             'vqbet_course.widgets.parts': {},
+            'vqbet_course.widgets.side_by_side': {},
+            'vqbet_course.widgets.snippets': {},
             'vqbet_course.widgets.usage': {}}}

@@ -48,10 +48,7 @@ HTML(f"<p id=start>{{len(drive.rows)}}</p>")""",
     """corrected = widgets.Drive(run, seed=100_000)
 display(widgets.drive_explorer(corrected, Path("corrected")))
 widgets.plot_drive(corrected)""",
-    """import torch
-
-seen = {name: torch.from_numpy(values) for name, values in demos.select([3]).observation.items()}
-widgets.decision_explorer(widgets.mind_of(run, seen), step=20, temperature=1.0)""",
+    """widgets.cockpit_explorer(run, Path("cockpit"), seed=100_000)""",
 ]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -183,7 +180,7 @@ def explorers(browser: Any, lab: tuple[str, Path]) -> Any:
 def test_a_cell_of_the_heat_map_is_chosen_by_keyboard_and_by_click(explorers: Any) -> None:
     page = explorers
     go_to(page, 0)
-    picture = page.locator('img[alt^="Heat map"]')
+    picture = page.locator('.jupyter-widgets img[alt^="Heat map"]')
     before = pair_of(picture.get_attribute("alt"))
     moves = [1 if code == 0 else -1 for code in before]  # the first and the last code have one neighbour
     for slider, move in enumerate(moves):
@@ -279,10 +276,34 @@ def test_the_keyboard_drives_and_gets_out_again(explorers: Any) -> None:
     page.wait_for_function("() => document.activeElement?.tagName !== 'CANVAS'")
 
 
-def test_a_demonstration_is_played(explorers: Any) -> None:
-    go_to(explorers, 3)
-    explorers.wait_for_selector('img[alt*="step 20, "]')
-    shot(explorers, "play")
+def test_the_cockpit_shows_the_plan_and_looks_back(explorers: Any) -> None:
+    page = explorers
+    go_to(page, 3)
+    cell = page.locator(".jp-Cell").nth(3)
+    names = cell.locator("canvas").evaluate_all("all => all.map(canvas => canvas.getAttribute('aria-label'))")
+    assert len(names) == 2 and all(names), "every canvas has a name"
+    sliders = cell.locator(".noUi-handle").evaluate_all("all => all.map(handle => handle.getAttribute('aria-label'))")
+    assert sliders == ["look back", "temperature"]
+    assert not cell.locator(".without-kernel").is_visible(), "one picture, while a kernel runs"
+    drives = cell.get_by_role("button", name="let the policy drive")
+    drives.click()
+    says(page, 3, r"step ([5-9]|\d\d+): the policy chose tokens \d·\d")
+    drives.click()
+    page.wait_for_timeout(1000)
+    cell.locator(".noUi-handle").first.focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    shown = cell.locator(".jupyter-widgets img").get_attribute("alt")
+    says(page, 3, re.escape(shown.split(":")[0]) + ": the policy chose")
+    shot(page, "cockpit")
+
+
+def test_a_board_is_seen_when_the_notebook_is_reopened(explorers: Any, browser: Any, lab: tuple[str, Path]) -> None:
+    explorers.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    page = opened(browser, lab[0], "explorers.ipynb")
+    go_to(page, 3)
+    page.locator(".jp-Cell").nth(3).locator('img[alt^="the board"]').wait_for()
+    shot(page, "reopened")
 
 
 def pair_of(alt: str) -> tuple[int, int]:

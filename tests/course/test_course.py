@@ -66,6 +66,7 @@ def lesson_notebook() -> nbformat.NotebookNode:
     widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "a"}, "text/plain": "VBox()"}
     framed = nbformat.v4.new_output("display_data", widget | {"text/html": "<p id=frames>frames</p>"})
     alone = nbformat.v4.new_output("display_data", widget)
+    picture = nbformat.v4.new_output("display_data", {"text/html": '<div class="without-kernel">a picture</div>'})
     words = (
         "# A lesson\n\n## One\n\nWith $x_i$ and `$PATH`, [before](00_a.ipynb#b), [words](glossary.ipynb), [out](https://a.b).\n\n"
         "$$\\frac{1}{N} \\lVert x \\rVert^2$$\n\n## Two"
@@ -75,7 +76,9 @@ def lesson_notebook() -> nbformat.NotebookNode:
         cells=[
             nbformat.v4.new_markdown_cell(words),
             nbformat.v4.new_code_cell("import math"),
-            nbformat.v4.new_code_cell("explore()", outputs=[framed, alone]),
+            nbformat.v4.new_code_cell("explore()", outputs=[framed, picture]),
+            nbformat.v4.new_code_cell("explore()", outputs=[alone]),
+            nbformat.v4.new_code_cell("explore()", outputs=[alone, picture]),
         ],
     )
 
@@ -90,6 +93,7 @@ def test_a_lessons_page_needs_no_network_and_leads_to_its_neighbours(write_lesso
     loaded = [value for tag, a in page.tags if tag != "a" for value in (a.get("src"), a.get("href")) if value]
     assert not [address for address in loaded if not address.startswith("data:")]
     assert "<p id=frames>" in html and "widget-view" not in html and "JupyterLab" in html
+    assert html.count("a picture") == 1, "a picture stands for a widget that has no frames"
     assert sum(tag == "h1" for tag, _ in page.tags) == 1
 
 

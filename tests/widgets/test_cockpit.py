@@ -10,7 +10,7 @@ import pytest
 
 from vqbet_course import widgets
 from vqbet_course.training.runs import Run, load_run
-from vqbet_course.widgets.cockpit import STRIP, Cockpit, alone
+from vqbet_course.widgets.cockpit import STRIP, Cockpit, with_own_policy
 from vqbet_course.widgets.drive import Drive
 from vqbet_course.widgets.parts import canvases_of
 
@@ -22,7 +22,7 @@ def run() -> Run:
 
 @pytest.fixture(scope="module")
 def flown(run: Run) -> Drive:
-    return widgets.fly(Drive(alone(run), 100_000), 12)
+    return widgets.fly(Drive(with_own_policy(run), 100_000), 12)
 
 
 def test_a_step_shows_the_decision_that_was_executed(flown: Drive) -> None:
@@ -85,12 +85,18 @@ def test_a_hand_takes_over_by_keyboard(run: Run, tmp_path: Path) -> None:
     assert "would choose" in words.value
 
 
-def test_a_new_view_draws_the_board_again(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    board = Cockpit(Drive(alone(run), 100_000), tmp_path / "mine", panel=False)
-    drawn: list[Any] = []
-    monkeypatch.setattr("vqbet_course.widgets.cockpit.draw_thought_on", lambda *what: drawn.append(what))
-    board.canvas._client_ready_callbacks()
-    assert len(drawn) == 1
+def test_a_reopened_page_has_the_board_below_its_empty_canvas(run: Run, tmp_path: Path) -> None:
+    board = Cockpit(Drive(with_own_policy(run), 100_000), tmp_path / "mine", panel=False)
+    still, canvas = board.board.children
+    assert canvas is board.canvas and still.layout.grid_area == canvas.layout.grid_area  # one lies on the other
+    before = still.value
+    board.drive.target = (300.0, 300.0)
+    board.drive.step()
+    board.show()
+    assert still.value == before, "while somebody drives, only the canvas is drawn"
+    board.release()
+    board.show()
+    assert still.value != before and "data:image/png" in still.value
 
 
 def test_every_control_and_canvas_has_a_name(run: Run, tmp_path: Path) -> None:

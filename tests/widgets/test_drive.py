@@ -27,6 +27,12 @@ def driven(drive: Drive, steps: int = 5) -> Drive:
     return drive
 
 
+def parts_of(box: Any) -> tuple[Any, Any]:
+    """The canvas of an explorer, and the line of words below it."""
+    _, board, words = box.children
+    return board.children[1], words
+
+
 def test_nothing_moves_and_nothing_is_recorded_while_nobody_acts() -> None:
     drive = Drive()
     before = drive.seen["agent_pos"].copy()
@@ -140,7 +146,7 @@ def test_what_a_killed_process_had_moved_aside_is_found_again(tmp_path: Path) ->
 def test_the_explorer_drives_in_time_and_saves(tmp_path: Path) -> None:
     """The events that a browser sends, with nobody in between."""
     drive = Drive(seed=3)
-    _, canvas, words = drive_explorer(drive, tmp_path / "mine").children
+    canvas, words = parts_of(drive_explorer(drive, tmp_path / "mine"))
 
     async def drag() -> None:
         await asyncio.sleep(0.25)
@@ -164,7 +170,7 @@ def test_the_explorer_drives_in_time_and_saves(tmp_path: Path) -> None:
 def test_arrow_keys_drive_and_escape_lets_go(tmp_path: Path) -> None:
     drive = Drive(seed=3)
     start = drive.seen["agent_pos"].copy()
-    _, canvas, _ = drive_explorer(drive, tmp_path / "mine").children
+    canvas, _ = parts_of(drive_explorer(drive, tmp_path / "mine"))
 
     async def press() -> None:
         canvas._key_down_callbacks("ArrowRight", False, False, False)
@@ -179,7 +185,7 @@ def test_arrow_keys_drive_and_escape_lets_go(tmp_path: Path) -> None:
 
 def test_a_solved_episode_is_saved_and_time_stands_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drive = driven(Drive(seed=3), 2)
-    _, canvas, words = drive_explorer(drive, tmp_path / "mine").children
+    canvas, words = parts_of(drive_explorer(drive, tmp_path / "mine"))
     step = drive.env.step
     monkeypatch.setattr(drive.env, "step", lambda action: (*step(action)[:2], True, False, {"coverage": 0.96}))
 
@@ -205,7 +211,7 @@ async def drag_once(canvas: Any) -> None:
 
 def test_the_grip_is_kept_where_the_mouse_leaves_the_board(tmp_path: Path) -> None:
     drive = Drive(seed=3)
-    _, canvas, _ = drive_explorer(drive, tmp_path / "mine").children
+    canvas, _ = parts_of(drive_explorer(drive, tmp_path / "mine"))
 
     async def leave() -> None:
         canvas._mouse_down_callbacks(96, 192)

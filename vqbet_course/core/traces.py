@@ -17,7 +17,7 @@ RECORDED = PACKAGE / "data" / "recorded"
 def write_recording(path: Path, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays by name, and what they are about, into one compressed file; numbers of 16 bits are precise enough
     to be drawn, 0.25 px on a board of 512."""
-    small = {k: v.astype(np.float16) if v.dtype.kind == "f" else v for k, v in arrays.items()}
+    small: dict[str, Any] = {k: v.astype(np.float16) if v.dtype.kind == "f" else v for k, v in arrays.items()}
 
     def write(partial: Path) -> None:
         with partial.open("wb") as file:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TEMPERATURES = (0.0, 0.1, 0.3, 0.5, 1.0, 3.0)
 NEAR = 42  # pixels of the board around the pusher that are drawn larger
-ZOOM = 168  # pixels of the canvas for them, right of the board
+ZOOM = 140  # pixels of the canvas for them, right of the board
 LEGEND = (("may be drawn", POLICY), ("its tokens", CODE), ("the offset", OFFSET), ("the plan", FAILURE))
 BAR = 30  # pixels of the canvas for the bar of coverage
 PANEL_S = 0.4  # seconds between two drawings of the panel while somebody drives: each takes a tenth
@@ -229,14 +229,14 @@ def layer_names(G: int) -> list[str]:
     return ["primary", "secondary", *(f"layer {g}" for g in range(2, G))][:G]
 
 
-STRIP = (0.15, 0.97)  # where the strip begins and ends, in shares of the panel's width
+STRIP = (0.17, 0.97)  # where the strip begins and ends, in shares of the panel's width
 
 
 def plot_panel(thought: Thought) -> "Figure":
     """The probabilities of the codes, the attention, and the strip of tokens at one step."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.2, 4.8))
+    figure = Figure(figsize=(4.7, 4.8))
     left, right = STRIP
     grid = figure.add_gridspec(
         3, 1, height_ratios=[3, 2, 1.2], left=left, right=right, top=0.94, bottom=0.11, hspace=0.75
@@ -253,10 +253,10 @@ def plot_cockpit(thought: Thought) -> "Figure":
     left = figure.add_gridspec(1, 1, left=0.03, right=0.48, top=0.95, bottom=0.32)
     board = figure.add_subplot(left[0])
     draw_plan(board, thought)
-    board.set_title(f"step {thought.step}, tokens {thought.plan}{' (a hand drives)' if thought.by_hand else ''}")
+    board.set_title(f"step {thought.step}, tokens {thought.plan}{' (not executed)' if thought.by_hand else ''}")
     low = figure.add_gridspec(1, 2, left=0.04, right=0.48, top=0.24, bottom=0.02, width_ratios=[1, 1.2])
     draw_coverage(
-        figure.add_subplot(figure.add_gridspec(1, 1, left=0.31, right=0.48, top=0.09, bottom=0.07)[0]), thought
+        figure.add_subplot(figure.add_gridspec(1, 1, left=0.34, right=0.48, top=0.07, bottom=0.05)[0]), thought
     )
     draw_zoom(figure.add_subplot(low[0]), thought)
     right = figure.add_gridspec(
@@ -324,9 +324,12 @@ class Cockpit(DriveBoard):
 
     def show(self, problem: str = "") -> None:
         """Draw the board with the plan, from time to time the panel, and say below how it goes, or the problem."""
-        busy = self.drive.target is not None or self.policy.value
         late = time.monotonic() - self.drawn_at > PANEL_S
-        self.redraw(problem, panel=late or not busy)
+        self.redraw(problem, panel=late or not self.busy)
+
+    def draw_into(self, ax: "Axes") -> None:
+        """Draw the board with the plan into axes."""
+        draw_plan(ax, self.thought)
 
     @property
     def thought(self) -> Thought:
@@ -342,6 +345,7 @@ class Cockpit(DriveBoard):
         thought = self.thought
         with hold_canvas():
             draw_thought_on(self.canvas, thought, self.drive.target)
+        self.draw_still()
         self.say(problem or f"{self.drive.describe()}; {thought.describe()}")
         if panel and self.panel is not None:
             with young_figures():
@@ -377,6 +381,7 @@ def draw_thought_on(canvas: Any, thought: Thought, target: tuple[float, float] |
     canvas.scale(larger, larger)
     draw_plan_on(canvas, thought, target, larger)
     canvas.restore()
+    canvas.stroke_style = "black"
     canvas.stroke_rect(SIDE + 8, 22, ZOOM, ZOOM)
     canvas.font = "13px sans-serif"
     canvas.fill_style = "black"
@@ -420,7 +425,7 @@ def temperature_of(drive: Drive) -> float:
     return float(drive.run.policy.acting.temperature)
 
 
-def alone(run: "Run") -> "Run":
+def with_own_policy(run: "Run") -> "Run":
     """The run with a policy of its own, around the same network: another one's episode goes on beside it."""
     from vqbet_course.policy import VQBeTPolicy
 
@@ -444,8 +449,8 @@ def cockpit_explorer(run: "Run", out: Path, seed: int = 0, panel: bool = True) -
     """
     import ipywidgets
 
-    board = Cockpit(Drive(alone(run), seed), out, panel)
-    shown = [board.canvas] if board.panel is None else [board.canvas, board.clicks]
+    board = Cockpit(Drive(with_own_policy(run), seed), out, panel)
+    shown = [board.board] if board.panel is None else [board.board, board.clicks]
     flow = ipywidgets.Layout(flex_flow="row wrap")
     parts = [ipywidgets.HBox(part, layout=flow) for part in (board.buttons, [board.back, board.temperature], shown)]
     box = ipywidgets.VBox([*parts, board.words])
@@ -458,7 +463,7 @@ def cockpit_explorer(run: "Run", out: Path, seed: int = 0, panel: bool = True) -
 
     @cache
     def flown() -> Drive:
-        return fly(Drive(alone(run), seed), board.drive.task.horizon)
+        return fly(Drive(with_own_policy(run), seed), board.drive.task.horizon)
 
     steps = range(board.drive.task.horizon + 1)
     if os.environ.get(SWITCH):

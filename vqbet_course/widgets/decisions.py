@@ -44,12 +44,15 @@ def mind_of(run: "Run", seen: dict[str, "Tensor"]) -> Mind:
 
 
 def drawn_chunks(mind: Mind, step: int, temperature: float) -> "Tensor":
-    """Sampled chunks (DRAWS, W, 2) of a step in pixels; every temperature uses the same random numbers."""
+    """Sampled chunks (DRAWS, W, 2) of a step in pixels. Every temperature uses the same random numbers, evenly spread over
+    0..1 in each layer, so that a few draws show the probabilities."""
     import torch
 
     network = mind.run.policy.network
     features = mind.features[step].expand(DRAWS, -1)
-    uniform = torch.rand(DRAWS, network.config.vqvae_n_layers, generator=torch.Generator().manual_seed(0))
+    g = torch.Generator().manual_seed(0)
+    shuffled = [torch.randperm(DRAWS, generator=g) for _ in range(network.config.vqvae_n_layers)]
+    uniform = (torch.stack(shuffled, dim=1) + 0.5) / DRAWS
     seen = {name: values[step : step + 1] for name, values in mind.seen.items()}
     with torch.no_grad():
         decision = network.frame.to_absolute(network.decide(features, uniform, temperature), seen)

@@ -14,10 +14,11 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import in_plain_words, write_json
 from vqbet_course.core.palette import DEMO, FAILURE, POLICY
 from vqbet_course.tasks import DEFAULT_TASK, get_task
-from vqbet_course.widgets.parts import as_image, draw_scene, leave_by_tab, with_picture
+from vqbet_course.widgets.parts import DPI, as_image, draw_scene, leave_by_tab, with_picture, young_figures
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from vqbet_course.core.frames import Decision
@@ -212,7 +213,7 @@ def drive_explorer(drive: Drive, out: Path) -> "VBox":
     import ipywidgets
 
     driven = DriveBoard(drive, out)
-    box = ipywidgets.VBox([ipywidgets.HBox(driven.buttons), driven.canvas, driven.words])
+    box = ipywidgets.VBox([ipywidgets.HBox(driven.buttons), driven.board, driven.words])
     return with_picture(box, lambda: as_image(plot_drive(drive), driven.name))
 
 
@@ -228,9 +229,11 @@ class DriveBoard:
 
         self.drive, self.out, self.paused = drive, out, False
         width, height = SIDE + self.beside, SIDE + self.below
-        layout = {"width": f"{width}px", "height": f"{height}px"}
+        layout = {"width": f"{width}px", "height": f"{height}px", "grid_area": "1 / 1"}
         self.canvas = Canvas(width=width, height=height, layout=layout)
         self.canvas.words = self.name
+        self.still = ipywidgets.HTML(layout={"grid_area": "1 / 1"})  # seen where a reopened page has an empty canvas
+        self.board = ipywidgets.GridBox([self.still, self.canvas], layout={"flex": "0 0 auto"})
         self.again = ipywidgets.Button(description="new start")
         self.policy = ipywidgets.ToggleButton(description="let the policy drive")
         self.buttons = [self.again] if drive.run is None else [self.again, self.policy]
@@ -240,7 +243,6 @@ class DriveBoard:
         self.canvas.on_mouse_move(self.move)
         self.canvas.on_mouse_up(self.release)
         self.canvas.on_key_down(self.key)
-        self.canvas.on_client_ready(self.show)
         leave_by_tab(self.canvas)
         self.again.on_click(self.begin)
         self.policy.observe(self.wake, names="value")
@@ -276,7 +278,27 @@ class DriveBoard:
 
         with hold_canvas():
             draw_board_on(self.canvas, self.drive.scene, self.drive.target)
+        self.draw_still()
         self.say(problem or self.drive.describe())
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody drives."""
+        return self.drive.target is not None or bool(self.policy.value)
+
+    def draw_still(self) -> None:
+        """Draw the board below the canvas, unless somebody drives: a page that is reopened shows it."""
+        from matplotlib.figure import Figure
+
+        if not self.busy:
+            with young_figures():
+                figure = Figure(figsize=(SIDE / DPI, SIDE / DPI))
+                self.draw_into(figure.add_axes((0.003, 0.003, 0.994, 0.994)))
+                self.still.value = as_image(figure, "the board")
+
+    def draw_into(self, ax: "Axes") -> None:
+        """Draw what the canvas shows into axes."""
+        draw_scene(ax, self.drive.scene)
 
     def say(self, words: str) -> None:
         """Say something below the board; screen readers read it."""
@@ -329,6 +351,7 @@ class DriveBoard:
                 self.show()
             due = max(due + period, time.monotonic())
             await asyncio.sleep(due - time.monotonic())
+        self.draw_still()
 
 
 ARROWS = {"ArrowLeft": (-1, 0), "ArrowRight": (1, 0), "ArrowUp": (0, -1), "ArrowDown": (0, 1)}

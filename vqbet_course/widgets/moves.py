@@ -8,7 +8,7 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.core.palette import CODE
 from vqbet_course.widgets.frames import FrameControl, with_frames
 from vqbet_course.widgets.pairs import draw_pairs
-from vqbet_course.widgets.parts import as_image, clickable, draw_board, explorer, slider
+from vqbet_course.widgets.parts import as_image, clickable, draw_board, explorer, on_image, slider
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -138,18 +138,17 @@ def move_explorer(moves: Moves) -> "VBox":
     likely, next_likely = moves.commonest
     primary, secondary = slider("primary code", K - 1, likely), slider("secondary code", K - 1, next_likely)
     grid = plot_move(moves, likely, next_likely).axes[0]
-    grid.apply_aspect()
-    place = grid.get_position()
 
     def choose(x: float, y: float) -> None:
-        column, row = floor((x - place.x0) / place.width * K), floor((place.y1 - 1 + y) / place.height * K)
+        column, row = (floor(place + 0.5) for place in on_image(grid, x, y))
         if 0 <= row < K and 0 <= column < K:
             primary.value, secondary.value = row, column
 
     def draw_pair(pair: tuple[int, int]) -> str:
         return draw(*pair)
 
-    box = clickable(explorer(draw, primary=primary, secondary=secondary), choose)
+    words = "Heat map of pairs: click a cell to choose its pair"
+    box = clickable(explorer(draw, primary=primary, secondary=secondary), choose, words)
     common = [(int(pair) // K, int(pair) % K) for pair in moves.counts.flatten().argsort(descending=True)[:COMMON]]
     labels = [f"({first}, {second})" for first, second in common]
     return with_frames(box, draw_pair, {"pair": FrameControl("pair of codes, commonest first", common, labels, 0)})

@@ -87,17 +87,43 @@ def young_figures() -> Iterator[None]:
             gc.enable()
 
 
-def clickable(box: "VBox", choose: Callable[[float, float], None]) -> "VBox":
-    """An explorer whose image takes clicks: `choose` hears where, in shares of width and height from the top left.
+def played(box: "VBox", control: Any, interval: int = 200, loop: bool = False) -> "VBox":
+    """An explorer with a button that moves one of its sliders, a value every `interval` milliseconds."""
+    import ipywidgets
 
-    An image in HTML cannot report clicks to the kernel, so an empty canvas of the same size lies over it.
-    """
-    *controls, image = box.children
-    box.children = (*controls, under_canvas(image, choose))
+    at, last = ("value", control.max) if hasattr(control, "max") else ("index", len(control.options) - 1)
+    play = ipywidgets.Play(
+        value=getattr(control, at),
+        min=0,
+        max=last,
+        interval=interval,
+        repeat=loop,
+        description=f"play the {control.description}",
+    )
+    ipywidgets.jslink((play, "value"), (control, at))
+    box.children = (play, *box.children)
     return box
 
 
-def under_canvas(image: Any, choose: Callable[[float, float], None], words: str = "picture") -> Any:
+def on_image(ax: "Axes", x: float, y: float) -> tuple[float, float]:
+    """The place in the axes' coordinates of a click, in shares of the picture from its top left."""
+    ax.apply_aspect()
+    place, (left, right), (bottom, top) = ax.get_position(), ax.get_xlim(), ax.get_ylim()
+    along, up = (x - place.x0) / place.width, (1 - y - place.y0) / place.height
+    return left + along * (right - left), bottom + up * (top - bottom)
+
+
+def clickable(box: "VBox", choose: Callable[[float, float], None], words: str) -> "VBox":
+    """An explorer whose image takes clicks: `choose` hears where, in shares of width and height from the top left.
+
+    An image in HTML cannot report clicks to the kernel, so an empty canvas of the same size lies over it; `words` name it.
+    """
+    *controls, image = box.children
+    box.children = (*controls, under_canvas(image, choose, words))
+    return box
+
+
+def under_canvas(image: Any, choose: Callable[[float, float], None], words: str) -> Any:
     """An image in HTML below an empty canvas that hears clicks; `words` name it."""
     import ipywidgets
     from ipycanvas import Canvas
