@@ -14,6 +14,8 @@ from gymnasium.utils.env_checker import check_env
 from vqbet_course.cli import main
 from vqbet_course.core.errors import BadInput
 from vqbet_course.demos import load_demos
+from vqbet_course.evaluation.evaluate import write_videos
+from vqbet_course.evaluation.videos import video_frames
 from vqbet_course.rollout import Rollout
 from vqbet_course.tasks import known_task, rendering, task_of
 from vqbet_course.tasks.aloha.contract import INSERTION, SCENES, TRANSFER, AlohaScene
@@ -192,6 +194,24 @@ def test_the_renderer_is_one_that_this_machine_has(
     assert rendering.renders() == (chosen != "disable")
 
 
+@pytest.mark.fast
+def test_a_video_shows_every_fifth_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AlohaEnv, "render", lambda self: np.zeros((480, 480, 3), np.uint8))
+    steps: dict[str, Any] = {"actions": HOME, "tokens": (1, 2), "decided": True, "coverage": 0.0, "intervention": ""}
+    episode = Rollout(7, **{name: [value] * 11 for name, value in steps.items()})
+    assert len(list(video_frames(episode, TRANSFER_TASK))) == 3
+
+
+@pytest.mark.fast
+def test_where_nothing_can_be_rendered_the_videos_are_left_out_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(environment, "renders", lambda: False)
+    write_videos(tmp_path, [Rollout(7)], TRANSFER_TASK, 50.0, quiet=True)
+    assert not list(tmp_path.iterdir())
+    assert capsys.readouterr().err == "no videos: ALOHA's transfer cannot be drawn on this machine\n"
+
+
 @pytest.mark.slow
 def test_a_video_frame_is_rendered_where_this_machine_can(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
@@ -317,6 +337,7 @@ def test_milestones_are_the_parts_of_the_task() -> None:
         return [of(np.array(episode.truth)) for of in task.milestones.values()]
 
     assert reached(FAILED["never reached"], TRANSFER_TASK) == [False, False, False]
+    assert reached(moments(TRANSFER, float(np.float32(0.05))), TRANSFER_TASK)[1] is False  # where objects start
     assert reached(FAILED["dropped"], TRANSFER_TASK) == [True, True, False]
     assert reached(FAILED["not lifted"], INSERTION_TASK) == [True, False, True, False, False]
     assert reached(FAILED["did not meet"], INSERTION_TASK) == [True] * 5

@@ -151,7 +151,7 @@ def carried(seen: Seen, arm: int, held: Float, meeting: Float, way: Float, yaw: 
     """The next target of a hand that holds an object (3,) turned by `yaw`, and is to move it by a way (3,) and to turn it
     back: first straight up, to the height at which the hands meet."""
     hand = seen.hands[arm]
-    low = held[2] < AIR + 0.01
+    low = held[2] < AIR
     place = np.array([*hand.position[:2], meeting[2]]) if low else hand.position + way
     return Target(Hand(place, PITCH, hand.yaw - yaw), CLOSED)
 

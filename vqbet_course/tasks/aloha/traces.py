@@ -13,8 +13,8 @@ from vqbet_course.core.specs import TaskContract
 from vqbet_course.tasks.aloha.contract import AlohaScene
 from vqbet_course.tasks.aloha.kinematics import LEFT, hand_positions
 
-AIR = 0.05
-"""Metres: an object whose centre is higher than this is in the air."""
+AIR = 0.06
+"""Metres: an object whose centre is higher than this is in the air; at the start, objects fall from 0.05."""
 
 NEAR = 0.045
 """Metres between a hand and the centre of an object that it is at."""
