@@ -436,9 +436,8 @@ def test_images_that_cannot_be_used_name_the_episode_to_drop(
     assert "only 3 images for 4 rows; leave" in line and line.endswith(f"--drop-episodes {dropped}")
     if not option:  # train decodes them elsewhere
         with pytest.raises(BadInput, match="only 3 images for 4 rows; .* --drop-episodes 2$"):
-            load_demos(open_source(str(path)), ["observation.images.wrist"]).observation[
-                "observation.images.wrist"
-            ].fill()
+            images: Any = load_demos(open_source(str(path)), ["observation.images.wrist"]).observation
+            images["observation.images.wrist"].fill()
 
 
 def test_what_is_said_of_a_bad_episode_survives_a_process() -> None:

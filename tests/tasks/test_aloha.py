@@ -198,7 +198,8 @@ def test_the_renderer_is_one_that_this_machine_has(
 def test_a_video_shows_every_fifth_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AlohaEnv, "render", lambda self: np.zeros((480, 480, 3), np.uint8))
     steps: dict[str, Any] = {"actions": HOME, "tokens": (1, 2), "decided": True, "coverage": 0.0, "intervention": ""}
-    episode = Rollout(7, **{name: [value] * 11 for name, value in steps.items()})
+    columns: dict[str, Any] = {name: [value] * 11 for name, value in steps.items()}
+    episode = Rollout(7, **columns)
     assert len(list(video_frames(episode, TRANSFER_TASK))) == 3
 
 
@@ -206,10 +207,11 @@ def test_a_video_shows_every_fifth_step(monkeypatch: pytest.MonkeyPatch) -> None
 def test_where_nothing_can_be_rendered_the_videos_are_left_out_in_a_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(environment, "renders", lambda: False)
-    write_videos(tmp_path, [Rollout(7)], TRANSFER_TASK, 50.0, quiet=True)
+    monkeypatch.setenv("MUJOCO_GL", "disable")
+    write_videos(tmp_path, [Rollout(7)], TRANSFER_TASK, quiet=True)
     assert not list(tmp_path.iterdir())
-    assert capsys.readouterr().err == "no videos: ALOHA's transfer cannot be drawn on this machine\n"
+    said = capsys.readouterr().err
+    assert said.startswith("no videos: ") and said.count("\n") == 1 and "libegl1" in said
 
 
 @pytest.mark.slow

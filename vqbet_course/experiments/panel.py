@@ -31,7 +31,7 @@ from vqbet_course.demos import Demos, Normalizer, load_demos
 from vqbet_course.evaluation.behaviour import ways_of_solving, ways_round
 from vqbet_course.evaluation.evaluate import assess, can_be_drawn
 from vqbet_course.evaluation.failures import Known, failures_of, keep_persons_word
-from vqbet_course.evaluation.videos import video_frames, write_video
+from vqbet_course.evaluation.videos import video_frames, video_rate, write_video
 from vqbet_course.policy import VQBeT, VQBeTPolicy
 from vqbet_course.rollout import Policy, rollouts
 from vqbet_course.tasks import DEFAULT_TASK, get_task, open_source
@@ -267,7 +267,7 @@ def run_job(job: Job) -> list[dict[str, Any]]:
                 "made_by": made_by(),
                 "episodes": [e.summary() | {"failure": failures.get(str(e.seed))} for e in episodes],
                 "videos": {
-                    f"{name}-seed{job.seed}-{e.seed}.mp4": video_bytes(video_frames(e, task), task.contract.data.fps)
+                    f"{name}-seed{job.seed}-{e.seed}.mp4": video_bytes(video_frames(e, task), video_rate(task))
                     for e in episodes[:videos]
                 },
             }

@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from vqbet_course.core.errors import BadInput
+from vqbet_course.core.errors import BadInput, CannotRender
 from vqbet_course.core.specs import Field
 from vqbet_course.demos import Demos
 from vqbet_course.tasks.aloha.contract import INSERTION, SCENES, TRANSFER, AlohaScene
@@ -174,11 +174,11 @@ class AlohaEnv(gym.Env[dict[str, Any], np.ndarray]):
         self.physics.forward()
 
     def image(self, side: int) -> np.ndarray:
-        """What the camera sees, (side, side, 3) uint8. Raises BadInput on a machine that cannot render."""
+        """What the camera sees, (side, side, 3) uint8. Raises CannotRender on a machine that cannot."""
         try:
             return np.asarray(self.physics.render(height=side, width=side, camera_id=CAMERA))
         except (RuntimeError, ImportError, AttributeError) as error:  # of three libraries, each in its own way
-            raise BadInput(
+            raise CannotRender(
                 f"MuJoCo cannot render here ({error}); install libegl1 or libosmesa6, or do without images and videos"
             ) from None
 

@@ -19,6 +19,7 @@ from vqbet_course.tasks.aloha.traces import (
     way_of_transfer,
 )
 from vqbet_course.tasks.perturbations import Kind
+from vqbet_course.tasks.rendering import NO_LIBRARY, renders
 from vqbet_course.tasks.task import IMAGE, Demonstrator, Task
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ class Aloha(Task):
         from vqbet_course.tasks.aloha.environment import AlohaEnv
 
         return AlohaEnv(self.aloha.name)
+
+    def cannot_render(self) -> str:
+        return "" if renders() else NO_LIBRARY
 
     def starting_from(self, demos: "Demos", resets: str) -> Task:
         from vqbet_course.tasks.aloha.environment import DemonstratedScene
