@@ -117,8 +117,8 @@ class Normalizer:
         arrays = {name: values for name, values in demos.columns.items()
                   if values.ndim == 2}
         if relative:
-            both = np.concatenate([demos.action,
-                                   demos.observation["observation.state"]])
+            state = demos.observation["observation.state"]
+            both = np.concatenate([demos.action, state])
             arrays |= {"action": both, "observation.state": both}
         return cls({k: (torch.from_numpy(v.min(0)), torch.from_numpy(v.max(0)))
                     for k, v in arrays.items()})
@@ -218,9 +218,8 @@ def make_windows(demos: Demos, normalizer: Normalizer, n_obs_steps: int, n_queri
     Raises BadInput, naming the episode, when one is too short for a single window.
     """
     seen, done, asked, n_chunks = [], [], [], 0
-    for episode, (start,
-                  end) in enumerate(zip(demos.episode_starts, demos.episode_ends,
-                                        strict=True)):
+    spans = zip(demos.episode_starts, demos.episode_ends, strict=True)
+    for episode, (start, end) in enumerate(spans):
         rows = episode_rows(start, end, n_obs_steps, n_queries, chunk_size)
         if len(rows[0]) == 0:
             raise BadInput(f"{demos.source}: episode {episode} has {end - start} "

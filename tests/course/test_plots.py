@@ -159,7 +159,14 @@ def test_plots_stand_on_nothing_but_the_ground() -> None:
         "print(sorted(m for m in sys.modules if m.startswith(('vqbet_course', 'torch', 'matplotlib.pyplot'))))"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert loaded.strip() == str(["vqbet_course", "vqbet_course.course", "vqbet_course.course.plots"])
+    assert loaded.strip() == str(
+        [
+            "vqbet_course",
+            "vqbet_course.core",
+            "vqbet_course.core.palette",
+            *("vqbet_course.course", "vqbet_course.course.plots"),
+        ]
+    )
 
 
 def test_a_log_is_plotted_in_the_unit_that_it_states() -> None:

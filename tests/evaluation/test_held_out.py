@@ -84,7 +84,7 @@ def test_an_evaluation_starts_where_the_episodes_start(
 
 def test_the_action_error_is_that_of_the_acting_policy(place: Path, run: Run) -> None:
     policy, held = run.policy, held_out(place / "split.json", "val", run)
-    policy.acting = replace(policy.acting, temperature=0.0)
+    policy.acting = replace(policy.acting, temperature=0.0, average_chunks=False)
     demos, n = held.demos.select([2]), policy.config.steps_per_decision
     seen = {
         name: run.normalizer.normalize(name, torch.from_numpy(values)) for name, values in demos.observation.items()

@@ -76,7 +76,7 @@ def test_the_result_files_that_a_lesson_names_are_there(path: Path) -> None:
 
 @every_notebook
 def test_the_ablations_that_a_lesson_plots_are_known(path: Path) -> None:
-    plotted = [name.strip(' "') for names in PLOTTED.findall(code(path)) for name in names.split(",")]
+    plotted = [name.strip(' "\n') for names in PLOTTED.findall(code(path)) for name in names.split(",")]
     assert set(plotted) <= ABLATIONS.keys()
 
 

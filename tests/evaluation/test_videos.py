@@ -65,6 +65,7 @@ def test_a_video_runs_at_the_rate_of_the_task(
     task = get_task("pusht")
     at_25 = replace(task.contract, data=replace(task.contract.data, fps=25.0))
     monkeypatch.setattr(evaluation, "checked_contract", lambda *_: at_25)
+    monkeypatch.setattr(type(task), "contract", at_25)
     evaluation.evaluate(run, episodes=1, seed=4, out=tmp_path, videos=1, quiet=True)
     with av.open(str(tmp_path / "episode-4.mp4")) as video:
         assert video.streams.video[0].average_rate == 25

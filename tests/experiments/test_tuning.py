@@ -13,7 +13,8 @@ import pytest
 import torch
 from conftest import REPO
 
-from vqbet_course.demos import load_demos
+from vqbet_course.core.errors import BadInput
+from vqbet_course.demos import Demos, load_demos
 from vqbet_course.experiments.panel import POLICIES, build, config_for
 from vqbet_course.tasks import open_source
 from vqbet_course.training.data import laptop_changes
@@ -51,11 +52,12 @@ def test_only_missing_trials_are_run_and_a_failed_one_stops_no_other(
 ) -> None:
     ran = []
 
-    def run_trial(trial: Any, *_: Any) -> dict[str, Any]:
+    def run_trial(trial: Any, demos: Demos, *_: Any) -> dict[str, Any]:
         ran.append(trial.path.stem)
         if trial.path.stem == "bc-01":
             raise RuntimeError("no memory")
-        return {"policy": trial.policy, "acting": [{"success_rate": 0.5, "avg_max_reward": 0.9}]}
+        made = {"config": tuning.config_of(trial, demos).to_dict(), "augment": trial.augment}
+        return made | {"policy": trial.policy, "acting": [{"success_rate": 0.5, "avg_max_reward": 0.9}]}
 
     class Here:
         def submit(self, function: Any, *arguments: Any) -> Future[Any]:
@@ -73,10 +75,15 @@ def test_only_missing_trials_are_run_and_a_failed_one_stops_no_other(
     monkeypatch.setattr(tuning, "RESULTS", tmp_path)
     monkeypatch.setattr(tuning, "run_trial", run_trial)
     monkeypatch.setattr(tuning, "processes", here)
-    (tmp_path / "bet-00.json").write_text("{}")
+    first, demos = tuning.draw_trial("bet", 0), load_demos(open_source("demo"))
+    made = {"config": tuning.config_of(first, demos).to_dict(), "augment": first.augment}
+    (tmp_path / "bet-00.json").write_text(json.dumps(made))
     trials = [tuning.draw_trial(name, n) for n in range(2) for name in ("bc", "bet")]
     tuning.search(trials, "demo", jobs=1, seconds=300, episodes=50)
     assert ran == ["bc-00", "bc-01", "bet-01"]
     assert sorted(path.stem for path in tmp_path.glob("*.json")) == ["bc-00", "bet-00", "bet-01"]
     assert "command" in json.loads((tmp_path / "bc-00.json").read_text())
     assert "bc-01 failed" in capsys.readouterr().err
+    (tmp_path / "bet-00.json").write_text(json.dumps(made | {"augment": "none"}))
+    with pytest.raises(BadInput, match="bet-00.json: made with another augment; move it away"):
+        tuning.search(trials, "demo", jobs=1, seconds=300, episodes=50)

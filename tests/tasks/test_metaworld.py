@@ -268,6 +268,7 @@ def test_without_a_library_one_line_takes_the_place_of_videos(
         PICK.with_cameras(["observation.image"])
     with pytest.raises(BadInput, match="no camera observation.wrist"):
         PICK.with_cameras(["observation.wrist"])
+    monkeypatch.setenv("MUJOCO_GL", "egl")
     monkeypatch.setattr(MetaWorldEnv, "render", failing_render)
     episode = Rollout(3, actions=[np.zeros(4)], coverage=[0.0], tokens=[()], decided=[True], intervention=[""])
     write_videos(tmp_path, [episode], PICK, quiet=True)

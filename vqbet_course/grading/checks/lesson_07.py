@@ -59,7 +59,7 @@ class MinMax(Check):
         Misconception(
             "bounds of the actions alone",
             {
-                'np.concatenate([demos.action, demos.observation["observation.state"]])': "demos.action",
+                "np.concatenate([demos.action, state])": "demos.action",
             },
             "When chunks are told from the state, actions and state must share their bounds.",
         ),

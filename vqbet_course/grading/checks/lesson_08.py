@@ -82,7 +82,7 @@ class LearningRate(Check):
         ),
         Misconception(
             "no warm-up",
-            {"min(1.0, (step + 1) / max(1, warmup)) * ": ""},
+            {"return warm * ": "return "},
             "Try it with a warm-up: do the first steps change?",
         ),
         Misconception(
@@ -105,7 +105,7 @@ class LearningRate(Check):
         Misconception(
             "the cosine waits for the warm-up",
             {
-                "return min(1.0, (step + 1) / max(1, warmup)) * 0.5 * (1 + math.cos(math.pi * step / steps))": "return (step + 1) / warmup if step < warmup else "
+                "return warm * 0.5 * (1 + math.cos(math.pi * step / steps))": "return (step + 1) / warmup if step < warmup else "
                 "0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))",
             },
             "The two curves are multiplied. At which step does each of them begin?",

@@ -19,7 +19,7 @@ class Acting(Check):
     misconceptions = [
         Misconception(
             "observation not normalised",
-            {"normalizer.normalize(name, values) for": "values for"},
+            {"normalizer.normalize(name, values)": "values"},
             "In which numbers was the policy trained?",
         ),
         Misconception(
