@@ -90,7 +90,7 @@ def test_a_run_is_a_file_and_is_not_done_again(tmp_path: Path, monkeypatch: pyte
     variants = {
         "usual": Variant(),
         "hot": changed(bet_softmax_temperature=1.0, offset_code="sampled"),
-        "whole chunk": changed(n_action_steps=None),
+        "whole chunk": changed(n_action_steps=None, bet_softmax_temperature=0.2),
         "no offset": changed(offset_loss_weight=0.0),
     }
     monkeypatch.setitem(ABLATIONS, "small", Ablation("How?", variants))
@@ -107,6 +107,8 @@ def test_a_run_is_a_file_and_is_not_done_again(tmp_path: Path, monkeypatch: pyte
         "no offset": 1,
     }
     assert len(trained) == 3  # the whole chunk is only another way to act
+    whole = found["whole chunk"][0]["config"]
+    assert (whole["n_action_steps"], whole["bet_softmax_temperature"]) == (4, 0.2)
     made = found["usual"][0]
     assert made["made_by"]["torch"] and "ablate small" in made["command"] and made["training"]["seed"] == 1
     assert made["training"]["steps"] == 3 and made["episodes"][0]["seed"] == 250_000

@@ -318,7 +318,8 @@ def evaluate_variant(
     learned: TrainedVariant, variant: Variant, episodes: int, task: str = DEFAULT_TASK
 ) -> dict[str, Any]:
     """Evaluate a policy that acts as a variant says, on starts that all variants share."""
-    acting = {name: variant.changes.get(name, USUAL_FIELDS[name]) for name in ACTING}
+    fields_of_acting = (*ACTING, "bet_softmax_temperature")
+    acting = {name: variant.changes.get(name, USUAL_FIELDS[name]) for name in fields_of_acting}
     policy = VQBeTPolicy(learned.network, replace(learned.network.config, **acting).acting)
     own = get_task(task)
     own = own.observed_partially(variant.view) if variant.view else own
