@@ -80,6 +80,19 @@ class FrozenFrames(Perturbation):
         return change_arrays(self.last, np.copy), {"true_observation": observation} | info
 
 
+class LateObjects(Perturbation):
+    """What `environment_state` says of the world is observed as it was `amount` steps before; the robot's own state is
+    observed as it is."""
+
+    def begin(self, observation: Any) -> None:
+        self.seen: deque[np.ndarray] = deque(maxlen=int(self.amount) + 1)
+
+    def show(self, observation: Any, info: dict) -> tuple[Any, dict]:
+        self.seen.append(np.copy(observation["environment_state"]))
+        self.happened = True
+        return observation | {"environment_state": np.copy(self.seen[0])}, {"true_observation": observation} | info
+
+
 class DelayedActions(Perturbation):
     """Actions arrive `amount` steps late; until then, the first action is executed."""
 

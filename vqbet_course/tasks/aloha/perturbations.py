@@ -1,12 +1,11 @@
 """Perturbations of what the two arms handle."""
 
-from collections import deque
 from typing import Any
 
 import numpy as np
 
 from vqbet_course.tasks.aloha.kinematics import hand_positions
-from vqbet_course.tasks.perturbations import Kind, Perturbation
+from vqbet_course.tasks.perturbations import Kind, LateObjects, Perturbation
 
 NEAR = (0.06, 0.14)
 """Metres between hand and object, at least and at most, at which an object that is approached is displaced."""
@@ -27,18 +26,6 @@ class MoveOnApproach(Perturbation):
                 if NEAR[0] < np.linalg.norm(hands[arm] - objects[number]) < NEAR[1] and not self.moved:
                     self.moved = self.happened = self.world.displace(number, self.amount, self.generator)
         return action
-
-
-class LateObjects(Perturbation):
-    """The objects are observed where they were `amount` steps before; the joints are observed as they are."""
-
-    def begin(self, observation: Any) -> None:
-        self.seen: deque[np.ndarray] = deque(maxlen=int(self.amount) + 1)
-
-    def show(self, observation: Any, info: dict) -> tuple[Any, dict]:
-        self.seen.append(np.copy(observation["environment_state"]))
-        self.happened = True
-        return observation | {"environment_state": np.copy(self.seen[0])}, {"true_observation": observation} | info
 
 
 ALOHA_KINDS = {

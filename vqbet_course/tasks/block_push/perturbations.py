@@ -1,12 +1,11 @@
 """Perturbations of block_push's blocks."""
 
-from collections import deque
 from typing import Any
 
 import numpy as np
 
 from vqbet_course.tasks.block_push.contract import BLOCK_RADIUS, PUSHER_RADIUS
-from vqbet_course.tasks.perturbations import Kind, Perturbation
+from vqbet_course.tasks.perturbations import Kind, LateObjects, Perturbation
 
 NEAR = 40.0
 """Pixels between pusher and block in which a block that is approached is displaced."""
@@ -29,20 +28,8 @@ class ShoveOnApproach(Perturbation):
         return action
 
 
-class LateBlocks(Perturbation):
-    """The blocks are observed where they were `amount` steps before; the pusher is observed as it is."""
-
-    def begin(self, observation: Any) -> None:
-        self.seen: deque[np.ndarray] = deque(maxlen=int(self.amount) + 1)
-
-    def show(self, observation: Any, info: dict) -> tuple[Any, dict]:
-        self.seen.append(np.copy(observation["environment_state"]))
-        self.happened = True
-        return observation | {"environment_state": np.copy(self.seen[0])}, {"true_observation": observation} | info
-
-
 BLOCK_PUSH_KINDS = {
     "shove-on-approach": Kind(ShoveOnApproach, 40.0, 0.0, "pixels by which the approached block is displaced"),
-    "late-blocks": Kind(LateBlocks, 2.0, 0.0, "steps by which the observed blocks are late"),
+    "late-blocks": Kind(LateObjects, 2.0, 0.0, "steps by which the observed blocks are late"),
 }
 """What can go wrong on block_push, beside what can everywhere."""

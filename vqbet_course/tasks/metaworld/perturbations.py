@@ -1,12 +1,11 @@
 """Perturbations of MetaWorld's arm and objects, in metres."""
 
-from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from vqbet_course.tasks.perturbations import KINDS, ActionNoise, Kind, ObservationNoise, Perturbation
+from vqbet_course.tasks.perturbations import KINDS, ActionNoise, Kind, LateObjects, ObservationNoise, Perturbation
 
 BUMP_STEPS = 10
 """Steps for which the arm is pushed."""
@@ -50,23 +49,11 @@ class ObjectShove(Perturbation):
         return action
 
 
-class DelayedObjects(Perturbation):
-    """Objects are observed where they were `amount` steps before; the hand is observed as it is."""
-
-    def begin(self, observation: Any) -> None:
-        self.seen: deque[np.ndarray] = deque(maxlen=int(self.amount) + 1)
-
-    def show(self, observation: Any, info: dict) -> tuple[Any, dict]:
-        self.seen.append(np.copy(observation["environment_state"]))
-        self.happened = True
-        return observation | {"environment_state": np.copy(self.seen[0])}, {"true_observation": observation} | info
-
-
 METAWORLD_KINDS: Mapping[str, Kind] = {
     "observation-noise": Kind(ObservationNoise, 0.005, 0.0, KINDS["observation-noise"].unit),
     "action-noise": Kind(ActionNoise, 0.3, 0.0, KINDS["action-noise"].unit),
     "arm-bump": Kind(ArmBump, 0.08, 0.0, "metres by which the hand is pushed"),
-    "late-objects": Kind(DelayedObjects, 5.0, 0.0, "steps by which the observed objects are late"),
+    "late-objects": Kind(LateObjects, 5.0, 0.0, "steps by which the observed objects are late"),
 }
 """What can go wrong in every MetaWorld task; the first two have other usual amounts than elsewhere."""
 
