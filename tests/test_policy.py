@@ -127,6 +127,8 @@ def test_laptop_takes_changes() -> None:
         ({"dropout": 1.0}, "dropout"),
         ({"ema_decay": 1.5}, "ema_decay"),
         ({"optimizer_lr": 0.0}, "learning rates"),
+        ({"optimizer_betas": (0.9, 1.5)}, "optimizer_betas"),
+        ({"optimizer_betas": (0.9,)}, "optimizer_betas"),
         ({"batch_size": 0}, "batch_size"),
     ],
 )

@@ -69,6 +69,17 @@ def test_weights_and_normalizer_are_those_that_were_written(run: Path, sound: Pa
     load_run(run)
 
 
+@pytest.mark.parametrize(("name", "value"), [("threads", 0), ("threads", -2), ("device", "warp")])
+def test_a_plan_that_cannot_be_followed_is_one_line(
+    run: Path, name: str, value: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = json.loads((run / "train_state.json").read_text())
+    (run / "train_state.json").write_text(json.dumps(plan | {name: value}))
+    assert cli.main(["train", "--resume", str(run)]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("error: ") and str(value) in said
+
+
 def test_weights_that_are_not_finite(run: Path) -> None:
     nudge(run, float("nan"))
     assert "is not finite" in complaint(run)

@@ -291,4 +291,8 @@ def choice_rules(c: VQBeTConfig) -> list[Rule]:
         ),
         (0 <= c.dropout < 1 and 0 <= c.ema_decay < 1, "dropout and ema_decay must lie in 0..1"),
         (c.optimizer_lr > 0 and c.optimizer_vqvae_lr > 0, "learning rates must be above 0"),
+        (
+            len(c.optimizer_betas) == 2 and all(0 <= beta < 1 for beta in c.optimizer_betas),
+            "optimizer_betas must be two numbers of at least 0 and below 1",
+        ),
     ]

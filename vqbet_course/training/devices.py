@@ -56,7 +56,7 @@ def available_device(asked: str) -> str:
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if asked == "auto":
         return next(name for name, usable in there.items() if usable)
-    if not there[asked]:
+    if not there.get(asked):
         usable = ", ".join(name for name, found in there.items() if found)
         raise BadInput(f"--device {asked}: PyTorch finds none on this machine; it can use: {usable}")
     return asked

@@ -123,8 +123,11 @@ def read_plan(out: Path) -> tuple[TrainingPlan, VQBeTConfig]:
 
 
 def plan_of(values: dict[str, Any]) -> TrainingPlan:
-    """The plan that a JSON object holds; its task is known from here on. Raises BadInput for one that cannot be found."""
+    """The plan that a JSON object holds; its task is known from here on. Raises BadInput for one that cannot be found, and for
+    threads below 1."""
     plan = typed(TrainingPlan, values)
+    if plan.threads < 1:
+        raise BadInput(f"threads {plan.threads}: a plan needs at least 1; write 1 there")
     if plan.task not in (None, NO_TASK):
         get_task(plan.task)
     return plan
