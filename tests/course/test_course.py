@@ -19,7 +19,7 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.core.places import find_lessons, root_of
 from vqbet_course.course.executed import LessonResult, find_failure
 from vqbet_course.course.formulas import formula_svg, with_formulas
-from vqbet_course.course.lesson_page import as_html, neighbours_of
+from vqbet_course.course.lesson_page import as_html, markdown_html, neighbours_of
 from vqbet_course.course.report import Progress, Report, planned_seconds
 from vqbet_course.course.runner import lesson_environment, run_course, run_lesson
 
@@ -111,6 +111,15 @@ def test_the_formulas_of_the_lessons_can_be_drawn() -> None:
             if cell.cell_type == "markdown":
                 left += re.findall(r'<code class="formula">(.*?)</code>', with_formulas(cell.source))
     assert len(left) <= 2, left  # \underbrace and cases, which matplotlib lacks
+
+
+def test_pictures_of_the_lessons_are_part_of_their_pages_and_have_words() -> None:
+    shown = []
+    for path in find_lessons():
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "markdown":
+                shown += re.findall(r"<img [^>]+>", markdown_html(cell.source))
+    assert shown and all('src="data:image/' in image and re.search(r'alt="[^"]{10}', image) for image in shown)
 
 
 def test_code_beside_the_lesson_is_folded_on_its_page() -> None:

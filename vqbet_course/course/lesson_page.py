@@ -1,6 +1,8 @@
 """An executed lesson as one HTML page that needs no network: contents, folded code, outputs, formulas, its neighbours."""
 
+import base64
 import html
+import mimetypes
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 
 from vqbet_course.core.notebooks import source_of, without_directives
 from vqbet_course.core.pages import render
+from vqbet_course.core.places import LESSONS
 from vqbet_course.course.executed import alternative_text, read_executed, tags_of, title_of, without_widgets
 from vqbet_course.course.formulas import with_formulas
 from vqbet_course.course.page import fold_summary
@@ -62,7 +65,20 @@ def markdown_html(markdown: str) -> str:
         lesson = LESSON.match(target)
         return f"[{words}]({lesson[1]}.html{lesson[2]})" if lesson else words
 
-    return reached(str(markdown2html(with_formulas(LINK.sub(led, markdown)))))
+    return with_pictures(reached(str(markdown2html(with_formulas(LINK.sub(led, markdown))))))
+
+
+def with_pictures(page: str) -> str:
+    """HTML in which the lessons' own picture files are part of the page, which is read away from their folder."""
+
+    def embedded(match: re.Match[str]) -> str:
+        path = LESSONS / match[1]
+        if re.match(r"\w+:", match[1]) or not path.is_file():
+            return match[0]
+        kind = mimetypes.guess_type(path.name)[0] or "image/png"
+        return f'<img src="data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"'
+
+    return re.sub(r'<img src="([^"]+)"', embedded, page)
 
 
 def reached(page: str) -> str:
