@@ -24,6 +24,7 @@ import click
 import numpy as np
 import torch
 
+from vqbet_course.core.budget import Budget
 from vqbet_course.core.configuration import LAPTOP
 from vqbet_course.core.io import read_json, write_json
 from vqbet_course.core.records import check_made_with, made_by
@@ -35,7 +36,7 @@ from vqbet_course.experiments.correct import Asked, Collected, corrections_by_ex
 from vqbet_course.rollout import metrics_in_words, rollout_metrics, rollouts
 from vqbet_course.tasks import get_task
 from vqbet_course.train import run_randomness, run_stage, vqvae_stage
-from vqbet_course.training.data import prepare
+from vqbet_course.training.data import Fitted, prepare
 from vqbet_course.training.runs import Run, load_run
 from vqbet_course.training.trainer import Selection, train
 
@@ -54,14 +55,8 @@ def first_run(out: Path, seed: int) -> Run:
     if not (out / "model.safetensors").exists():
         chosen = np.sort(np.random.default_rng(seed).permutation(200)[:DEMOS])
         write_json(out.with_name("split.json"), Split("demo", 200, chosen.tolist()).to_dict())
-        train(
-            "demo",
-            out,
-            steps=FIRST_STEPS,
-            seed=seed,
-            selection=Selection(split=out.with_name("split.json")),
-            changes=CHANGES,
-        )
+        selection = Selection(data="demo", split=out.with_name("split.json"))
+        train(selection, out, Budget(steps=FIRST_STEPS), Fitted(CHANGES), seed=seed)
     return load_run(out)
 
 

@@ -11,7 +11,7 @@ ends when 90 % of the episodes are solved, or at --limit. Writes results/device_
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,7 @@ def main(data: str, device: str, precision: str, batch_size: int | None, limit: 
     name = torch.cuda.get_device_name() if at.device == "cuda" else at.device
     result = {
         "command": " ".join(["python", "benchmarks/device.py", *sys.argv[1:]]).replace(data, Path(data).name),
-        "computing": asdict(at),
+        "computing": {"device": at.device, "precision": at.precision},
         "device_name": name,
         "samples_per_second": fast,
         "minutes": rows,

@@ -1,12 +1,14 @@
 """Small data and a small policy, for tests that train in a second."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from vqbet_course.core.budget import Budget
 from vqbet_course.core.configuration import VQBeTConfig
-from vqbet_course.training.trainer import train
+from vqbet_course.training.trainer import Selection, train
 
 KEYPOINTS = {"observation.environment_state": 16, "observation.state": 2}
 
@@ -43,10 +45,10 @@ def write_npz(path: Path, **changes: np.ndarray) -> str:
     return str(path)
 
 
-def small_run(folder: Path, steps: int = 12, **options: object) -> Path:
+def small_run(folder: Path, steps: int = 12, goal: str = "none", split: Path | None = None, **options: Any) -> Path:
     """A finished run directory `folder`/run of the small policy."""
-    data = write_npz(folder / "data.npz")
-    train(data, folder / "run", CONFIG, steps=steps, quiet=True, **options)  # type: ignore[arg-type]
+    data = Selection(data=write_npz(folder / "data.npz"), goal=goal, split=split)
+    train(data, folder / "run", Budget(steps=steps), **({"config": CONFIG} | options), quiet=True)
     return folder / "run"
 
 

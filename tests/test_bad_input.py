@@ -17,6 +17,7 @@ from small import CONFIG, arrays, small_run, write_npz
 
 from vqbet_course import cli
 from vqbet_course.core import io as files
+from vqbet_course.core.budget import Budget
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.training import trainer
@@ -277,7 +278,7 @@ def test_a_disk_that_fills_up_while_training(
     """The write of one file fails; earlier files stay, and the run can be resumed once there is room."""
     data, out, whole = write_npz(tmp_path / "data.npz"), tmp_path / "run", tmp_path / "whole"
     monkeypatch.setattr(VQBeTConfig, "laptop", lambda **_: CONFIG)
-    trainer.train(data, whole, CONFIG, steps=12, quiet=True)
+    trainer.train(data, whole, Budget(steps=12), CONFIG, quiet=True)
     replace = os.replace
 
     def full(source: Path, target: Path) -> None:
@@ -333,6 +334,7 @@ def test_a_disk_that_is_really_full(
     assert not list((tiny_disk / "run").glob("*.safetensors")) and not list((tiny_disk / "run").glob(".*"))
 
 
+@pytest.mark.usefixtures("short_evaluations")
 def test_a_video_for_which_there_is_no_room_leaves_the_metrics(tiny_disk: Path, refused: Say, run: Path) -> None:
     (tiny_disk / "filler").write_bytes(bytes(48 * 1024))
     assert "no space left" in refused("eval", run, "--episodes", 1, "--videos", 1, "--out", tiny_disk / "eval")

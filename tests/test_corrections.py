@@ -12,6 +12,7 @@ import torch
 from small import CONFIG, same, small_run, write_npz
 
 from vqbet_course.cli import main
+from vqbet_course.core.budget import Budget
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.hooks import TrainingStage
 from vqbet_course.corrections import (
@@ -57,7 +58,7 @@ def walker(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory of a policy that was hardly trained on navigation."""
     folder = tmp_path_factory.mktemp("walker")
     write_dataset(get_task("navigation").demonstrations(6, seed=0), folder / "data", quiet=True)
-    train(str(folder / "data"), folder / "run", WALKER, steps=12, quiet=True)
+    train(str(folder / "data"), folder / "run", Budget(steps=12), WALKER, quiet=True)
     return folder / "run"
 
 
@@ -272,7 +273,7 @@ def test_rounds_are_counted_kept_and_continued(
 
 
 def test_takeovers_by_hand_are_learned_from(tmp_path: Path) -> None:
-    small_run(tmp_path, changes={"action_chunk_size": 4})
+    small_run(tmp_path, config=replace(CONFIG, action_chunk_size=4))
     drive = Drive(load_run(tmp_path / "run"), seed=100_000)
     for step in range(20):
         drive.target = (256.0, 400.0) if 4 <= step < 11 or step == 15 else None
@@ -336,7 +337,7 @@ def test_a_run_without_a_task_is_refused(
     data = write_npz(tmp_path / "other.npz", state=np.random.default_rng(0).normal(size=(120, 3)))
     config = replace(CONFIG, observation_sizes={"observation.state": 3}, use_relative_actions=False)
     monkeypatch.setattr("vqbet_course.datasets.source.Source.rate", 10.0)
-    train(data, tmp_path / "run", config, steps=6, quiet=True)
+    train(data, tmp_path / "run", Budget(steps=6), config, quiet=True)
     assert "of no task that is known" in refused(tmp_path / "run", "--rounds", 1)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from vqbet_course import tasks
 from vqbet_course.baselines import BC, chunk_stage
 from vqbet_course.cli import main
+from vqbet_course.core.budget import Budget
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.frames import StateFrame
@@ -36,7 +37,7 @@ from vqbet_course.tasks.task import Task
 from vqbet_course.training.data import Setup, prepare
 from vqbet_course.training.factory import build_policy
 from vqbet_course.training.runs import load_run, read_plan
-from vqbet_course.training.trainer import resume, train
+from vqbet_course.training.trainer import Selection, resume, train
 
 GOALS = dataclasses.replace(CONFIG, goal_shape=(1, 16))
 
@@ -218,8 +219,8 @@ def test_a_run_remembers_its_goals(run: Path) -> None:
 
 
 def test_resuming_draws_the_same_goals(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = write_npz(tmp_path / "data.npz")
-    whole = train(data, tmp_path / "whole", CONFIG, steps=12, goal="future", quiet=True)
+    data = Selection(data=write_npz(tmp_path / "data.npz"), goal="future")
+    whole = train(data, tmp_path / "whole", Budget(steps=12), CONFIG, quiet=True)
     from vqbet_course.train import Stage
 
     as_usual = Stage.step
@@ -232,7 +233,7 @@ def test_resuming_draws_the_same_goals(run: Path, tmp_path: Path, monkeypatch: p
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("vqbet_course.training.checkpoints.SECONDS_BETWEEN", 0.0)
         patch.setattr(Stage, "step", dies)
-        train(data, tmp_path / "broken", CONFIG, steps=12, goal="future", quiet=True)
+        train(data, tmp_path / "broken", Budget(steps=12), CONFIG, quiet=True)
     assert same(whole.network.state_dict(), resume(tmp_path / "broken", quiet=True).network.state_dict())
 
 
@@ -304,6 +305,7 @@ def test_goals_and_perturbations_together() -> None:
     assert set(seen) == set(info["true_observation"]) == {"goal", "environment_state", "agent_pos"}
 
 
+@pytest.mark.usefixtures("short_evaluations")
 def test_a_run_with_goals_is_evaluated_at_any_pose(run: Path, tmp_path: Path) -> None:
     loaded = load_run(run)
     usual = evaluate(loaded, 1, seed=5, out=tmp_path / "a", videos=0, quiet=True)

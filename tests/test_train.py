@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -30,6 +31,7 @@ from vqbet_course.train import Stage, batch_rows, ema_update, lr_factor
 from vqbet_course.training import checkpoints, trainer
 from vqbet_course.training.checkpoints import read_checkpoint
 from vqbet_course.training.data import prepare
+from vqbet_course.training.devices import Computing
 from vqbet_course.training.log import read_log
 from vqbet_course.training.runs import SHIPPED, load_run, read_plan
 from vqbet_course.training.trainer import resume, train
@@ -55,7 +57,7 @@ def straight(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing interrupted."""
     torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("straight") / "run"
-    train(data, out, CONFIG, steps=STEPS, quiet=True)
+    train(data, out, Budget(steps=STEPS), CONFIG, quiet=True)
     return out
 
 
@@ -120,14 +122,14 @@ def test_ema_update_copies_buffers() -> None:
 
 def test_the_same_plan_twice_gives_the_same_weights(data: str, straight: Path, tmp_path: Path) -> None:
     torch.manual_seed(99)  # whatever the caller did before
-    policy = train(data, tmp_path / "again", CONFIG, steps=STEPS, quiet=True)
+    policy = train(data, tmp_path / "again", Budget(steps=STEPS), CONFIG, quiet=True)
     assert same(weights(tmp_path / "again"), weights(straight))
     assert same(dict(policy.network.state_dict()), weights(straight))
     assert (tmp_path / "again" / "log.jsonl").read_text() == (straight / "log.jsonl").read_text()
 
 
 def test_another_seed_gives_other_weights(data: str, straight: Path, tmp_path: Path) -> None:
-    train(data, tmp_path / "run", CONFIG, steps=STEPS, seed=1, quiet=True)
+    train(data, tmp_path / "run", Budget(steps=STEPS), CONFIG, seed=1, quiet=True)
     assert not same(weights(tmp_path / "run"), weights(straight))
 
 
@@ -135,7 +137,7 @@ def test_training_leaves_the_callers_draws_alone(data: str, tmp_path: Path) -> N
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    train(data, tmp_path / "run", CONFIG, steps=6, quiet=True)
+    train(data, tmp_path / "run", Budget(steps=6), CONFIG, quiet=True)
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -174,7 +176,7 @@ def test_the_moving_average_acts_not_the_weights_that_learn(straight: Path) -> N
 
 def test_stage_2_leaves_the_tokenizer_as_stage_1_made_it(data: str, straight: Path, tmp_path: Path) -> None:
     with unplugged("policy", 0), pytest.raises(KeyboardInterrupt):
-        train(data, tmp_path / "run", CONFIG, steps=STEPS, quiet=True)
+        train(data, tmp_path / "run", Budget(steps=STEPS), CONFIG, quiet=True)
     saved = read_checkpoint(tmp_path / "run")
     assert saved is not None and (saved.stage, saved.step) == (0, 20)
     after = weights(straight)
@@ -183,7 +185,7 @@ def test_stage_2_leaves_the_tokenizer_as_stage_1_made_it(data: str, straight: Pa
 
 
 def test_both_stages_learn(data: str, tmp_path: Path) -> None:
-    train(data, tmp_path, replace(CONFIG, n_vqvae_training_steps=100), steps=160, quiet=True)
+    train(data, tmp_path, Budget(steps=160), replace(CONFIG, n_vqvae_training_steps=100), quiet=True)
     log = read_log(tmp_path / "log.jsonl")
     reconstruction = [line["reconstruction_px"] for line in log if line["stage"] == "tokenizer"]
     error = [line["offset_loss_px"] for line in log if line["stage"] == "policy"]
@@ -196,15 +198,15 @@ def test_augmenting_adds_windows_and_is_the_default_for_pusht(data: str, tmp_pat
     demos = load_demos(open_source(data))
     plain, more = (prepare(demos, CONFIG, augment) for augment in (False, True))
     assert len(more.windows.chunk_index) >= 2 * len(plain.windows.chunk_index)  # hindsight finds pushes only in pushes
-    train(data, tmp_path / "run", CONFIG, steps=3, quiet=True)
+    train(data, tmp_path / "run", Budget(steps=3), CONFIG, quiet=True)
     assert load_run(tmp_path / "run").plan.augment
 
 
 def test_minutes_become_steps_that_repeat_the_run(data: str, tmp_path: Path) -> None:
-    train(data, tmp_path / "timed", CONFIG, minutes=0.01, quiet=True)
+    train(data, tmp_path / "timed", Budget(minutes=0.01), CONFIG, quiet=True)
     plan = load_run(tmp_path / "timed").plan
     assert plan.steps >= 3
-    train(data, tmp_path / "again", CONFIG, steps=plan.steps, quiet=True)
+    train(data, tmp_path / "again", Budget(steps=plan.steps), CONFIG, quiet=True)
     assert same(weights(tmp_path / "again"), weights(tmp_path / "timed"))
 
 
@@ -265,7 +267,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
     with patch.object(checkpoints, "SECONDS_BETWEEN", every):
         for number, stop in enumerate(stops):
             with unplugged(*stop), pytest.raises(KeyboardInterrupt):
-                resume(out, quiet=True) if number else train(data, out, CONFIG, steps=STEPS, quiet=True)
+                resume(out, quiet=True) if number else train(data, out, Budget(steps=STEPS), CONFIG, quiet=True)
     resume(out, quiet=True)
     assert same(weights(out), weights(straight))
     assert (out / "log.jsonl").read_text() == (straight / "log.jsonl").read_text()
@@ -293,7 +295,8 @@ def test_a_plans_threads_train_and_the_callers_are_left_alone(asked: int | None,
     """Without a number, steps are trained with one thread, so that they give the same weights again."""
     torch.set_num_threads(3)
     begun, continued = Threads(), Threads()
-    train(data, tmp_path / "run", CONFIG, steps=3, quiet=True, threads=asked, hooks=[begun])
+    computing = Computing(threads=asked)
+    train(data, tmp_path / "run", Budget(steps=3), CONFIG, quiet=True, computing=computing, hooks=[begun])
     resume(tmp_path / "run", quiet=True, hooks=[continued])
     assert {*begun.found, *continued.found} == {asked or 1}
     assert torch.get_num_threads() == 3 and read_plan(tmp_path / "run")[0].threads == (asked or 1)
@@ -319,7 +322,7 @@ def work():
     if (out / "train_state.json").exists():
         trainer.resume(out, quiet=True)
     else:
-        trainer.train(data, out, CONFIG, steps=steps, quiet=True)
+        trainer.train(data, out, Budget(steps=steps), CONFIG, quiet=True)
 
 
 def reached(stage, step):
@@ -343,7 +346,7 @@ work()
 
 def test_killed_at_random_moments_it_ends_with_the_same_weights(data: str, tmp_path: Path) -> None:
     steps = 240
-    train(data, tmp_path / "straight", CONFIG, steps=steps, quiet=True)
+    train(data, tmp_path / "straight", Budget(steps=steps), CONFIG, quiet=True)
     seed = str(time.time_ns() % 10_000)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(REPO), str(REPO / "tests")])}
     done = subprocess.run(
@@ -382,7 +385,7 @@ def test_the_command_line_resumes_a_killed_run(data: str, tmp_path: Path) -> Non
     done = subprocess.run(command("train", "--resume", out), cwd=REPO, env=one_thread, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "trained" in done.stdout
-    train(data, tmp_path / "straight", steps=150, quiet=True)
+    train(data, tmp_path / "straight", Budget(steps=150), quiet=True)
     assert same(weights(out), weights(tmp_path / "straight"))
 
 
@@ -405,9 +408,10 @@ def test_the_command_line_resumes_a_killed_run(data: str, tmp_path: Path) -> Non
         {"steps": 3, "seed": 2**40},
     ],
 )
-def test_a_budget_that_is_none_is_refused(budget: dict[str, float], data: str, tmp_path: Path) -> None:
+def test_a_budget_that_is_none_is_refused(budget: dict[str, Any], data: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput):
-        train(data, tmp_path / "run", CONFIG, quiet=True, **budget)  # type: ignore[arg-type]
+        seed = budget.pop("seed", 0)
+        train(data, tmp_path / "run", Budget(**budget), CONFIG, seed=seed, quiet=True)
     assert not (tmp_path / "run").exists()
 
 

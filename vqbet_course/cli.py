@@ -5,6 +5,7 @@ A command that cannot go on raises `BadInput`; `main` makes one line and exit st
 """
 
 import errno
+import functools
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from vqbet_course.tasks import DEFAULT_TASK
 
 if TYPE_CHECKING:
     from vqbet_course.experiments.panel import Settings
+    from vqbet_course.training.devices import Computing
 
 PATH = click.Path(path_type=Path)
 
@@ -63,6 +65,19 @@ PRECISION = click.option(
     show_default=True,
     help="Precision of the matrix products; auto: bfloat16 where a trial shows that it is faster.",
 )
+
+
+def computing_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options --device and --precision; it gets the `Computing` that they state as `computing`."""
+
+    @functools.wraps(command)
+    def with_computing(*arguments: Any, device: str, precision: str, **options: Any) -> Any:
+        from vqbet_course.training.devices import Computing
+
+        return command(*arguments, computing=Computing.asked(device, precision), **options)
+
+    return DEVICE(PRECISION(with_computing))
+
 
 CHOICE = (
     click.option(
@@ -183,27 +198,11 @@ def course(profile: str, only: str | None, out: Path) -> None:
 @DEVICE
 @PRECISION
 @TASK
-def train(
-    data: str | None,
-    out: Path | None,
-    resume: Path | None,
-    observe: str | None,
-    tensorboard: bool,
-    config: Path | None,
-    settings: tuple[str, ...],
-    device: str,
-    precision: str,
-    **options: Any,
-) -> None:
+def train(out: Path | None, resume: Path | None, tensorboard: bool, **options: Any) -> None:
     """Train a VQ-BeT: first the tokenizer, then the policy."""
-    from dataclasses import fields
-
-    from vqbet_course.core.hyperparameters import changes_from
     from vqbet_course.evaluation.held_out import holds_out
     from vqbet_course.tasks import own_task
-    from vqbet_course.tasks.listing import data_of
     from vqbet_course.training import trainer
-    from vqbet_course.training.devices import Computing
     from vqbet_course.training.runs import load_run
     from vqbet_course.training.tensorboard import TensorBoard
 
@@ -215,14 +214,10 @@ def train(
         raise BadInput(f"--resume takes all else from the run; leave {', '.join(given)} out")
     hooks = [TensorBoard(run)] if tensorboard else []
     if resume:
-        device_given, precision_given = (bool(given_options({name})) for name in ("device", "precision"))
-        trainer.resume(run, False, hooks, device if device_given else None, precision if precision_given else None)
+        chosen = {name: options[name] for name in ("device", "precision") if given_options({name})}
+        trainer.resume(run, hooks=hooks, **chosen)
     else:
-        seen, changes = observe.split(",") if observe is not None else None, changes_from(config, settings)
-        chosen = {f.name: options.pop(f.name) for f in fields(trainer.Selection) if f.name in options}
-        selection, computing = trainer.Selection(observe=seen, **chosen), Computing.asked(device, precision)
-        source = data_of(selection.task, data)
-        trainer.train(source, run, selection=selection, changes=changes, computing=computing, hooks=hooks, **options)
+        trainer.train(out=run, hooks=hooks, **training_of(**options))
     found = load_run(run)
     held_out = found.plan.data if holds_out(found) else "SOURCE"
     where = "" if own_task(found.contract, found.plan.task) else f" --offline {held_out}"
@@ -287,29 +282,20 @@ def tasks() -> None:
     metavar="DIR",
     help="[default: RUN/eval/ and a name made of what was asked]",
 )
-@DEVICE
-@PRECISION
+@computing_options
 def evaluate(
-    run: str,
-    split: Path | None,
-    part: str,
-    offline: str | None,
-    out: Path | None,
-    device: str,
-    precision: str,
-    **asked: Any,
+    run: str, split: Path | None, part: str, offline: str | None, out: Path | None, computing: "Computing", **asked: Any
 ) -> None:
     """Evaluate a policy, and write its metrics, traces, failure labels and videos. RUN: a run directory or `shipped`."""
     from vqbet_course.evaluation import evaluate as evaluation
     from vqbet_course.evaluation import offline as comparison
-    from vqbet_course.training.devices import Computing
     from vqbet_course.training.runs import load_run
 
     if split is None and given_options({"part"}):
         raise BadInput("--part says which episodes of a split; give --split FILE, too, or leave it out")
     if offline is not None and (given := given_options(asked)):
         raise BadInput(f"--offline needs no environment; leave {', '.join(given)} out")
-    loaded = load_run(run, Computing.asked(device, precision))
+    loaded = load_run(run, computing)
     folder = (Path("_runs/shipped") if run == "shipped" else loaded.path) / "eval"
     if offline is not None:
         out = out or folder / (f"offline-{part}" if split else "offline")
@@ -377,19 +363,17 @@ def correct(run: str, rounds: int, out: Path | None, **asked: Any) -> None:
     show_default=True,
     help="No number of a command leaves the bounds of the run's task or, without a task, its range in the demonstrations.",
 )
-@DEVICE
-@PRECISION
-def export(run: str, out: Path | None, kind: str, clip: bool, device: str, precision: str) -> None:
+@computing_options
+def export(run: str, out: Path | None, kind: str, clip: bool, computing: "Computing") -> None:
     """Write a run as a LeRobot checkpoint. RUN is a run directory or `shipped`. LeRobot loads it to --device."""
     from vqbet_course.lerobot_policy import export_run
-    from vqbet_course.training.devices import Computing
     from vqbet_course.training.runs import load_run
 
     if run == "shipped" and out is None:
         out = Path("_runs/shipped/pretrained_model")
     loaded = load_run(run)
     out = out or loaded.path / "pretrained_model"
-    clipped = export_run(loaded, out, kind, clip, Computing.asked(device, precision))
+    clipped = export_run(loaded, out, kind, clip, computing)
     for line in (f"written: {out}", *clipped):
         click.echo(line)
 
@@ -426,15 +410,15 @@ def import_(folder: Path, out: Path, units: tuple[str, ...], fps: float | None) 
     metavar="DIR",
     help="Where the panel goes; what is finished there is not done again.",
 )
-@DEVICE
-@PRECISION
+@computing_options
 def compare(policies: str, seeds: str, jobs: int, dask: str | None, out: Path, **asked: Any) -> None:
     """Train several policies on the same demonstrations and evaluate them alike. Continues an interrupted panel."""
+    from vqbet_course.core.executor import Workers
     from vqbet_course.experiments import panel
     from vqbet_course.experiments.report import ways_lines
 
     numbers, settings = whole_numbers("--seeds", seeds), settings_of(**asked)
-    result = panel.run_panel(policies.split(","), numbers, settings, out, jobs, dask)
+    result = panel.run_panel(policies.split(","), numbers, settings, out, Workers(jobs, dask))
     for line in ways_lines(result["results"]):
         click.echo(line)
     for claim in result["claims"]:
@@ -459,25 +443,19 @@ def compare(policies: str, seeds: str, jobs: int, dask: str | None, out: Path, *
     help="Where results go; what is finished there is not done again.",
 )
 def ablate(
-    names: tuple[str, ...],
-    task: str | None,
-    data: str | None,
-    seeds: str,
-    minutes: float | None,
-    steps: int | None,
-    episodes: int,
-    out: Path,
+    names: tuple[str, ...], seeds: str, minutes: float | None, steps: int | None, episodes: int, out: Path, **of: Any
 ) -> None:
     """Change one thing at a time and measure its effect. NAME is layers, chunk, offset, ...; a wrong one lists them,
     `all` does them all."""
     from vqbet_course.core.budget import Budget
     from vqbet_course.experiments import ablations
 
-    budget = None if minutes is None and steps is None else Budget(minutes, steps)
+    budget = ablations.USUAL if minutes is None and steps is None else Budget(minutes, steps)
     asked = [*ablations.ABLATIONS] if names == ("all",) else names
     numbers = whole_numbers("--seeds", seeds)
-    task, data = task_and_data(task, data)
-    results = ablations.ablate(asked, data, numbers, budget, episodes, out, task=task)
+    task, data = task_and_data(**of)
+    settings = ablations.AblationSettings(data, episodes, budget, task)
+    results = ablations.ablate(asked, settings, numbers, out)
     for name, found in results.items():
         click.echo(ablations.conclusion(name, found))
 
@@ -604,12 +582,14 @@ def by_rules[F: Callable[..., Any]](command: F) -> F:
 def grade(submissions: Path, execute: bool, out: Path, keep: str, due: Any, penalty: float, **how: Any) -> None:
     """Grade a lab, or a folder or zip file of them as a learning platform gives it. --keep, --due and --penalty are for
     the class's page: give those of `gradebook`. Exit status 1: some submission could not be graded."""
+    from vqbet_course.core.executor import Workers
     from vqbet_course.grading import grader
     from vqbet_course.grading.gradebook import Rules
     from vqbet_course.grading.submissions import is_one
 
-    options, rules = grader.Options(execute=execute), Rules(keep, due, penalty)
-    problems = grader.grade(submissions, out, options=options, rules=rules, **how)
+    options = grader.Options(execute=execute, require_sandbox=how["require_sandbox"])
+    workers, wanted = Workers(how["jobs"], how["dask"]), grader.Wanted(how["only"], how["regrade"])
+    problems = grader.grade(submissions, out, workers, options, wanted, rules=Rules(keep, due, penalty))
     for name, problem in problems.items():
         click.echo(f"not graded: {name}: {problem}", err=True)
     click.echo(f"written: {out / 'students' if is_one(submissions) else out / 'class.html'}")
@@ -766,14 +746,7 @@ def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, t
 @TASK
 @UNIT
 def convert(
-    sources: tuple[str, ...],
-    out: Path,
-    render: bool,
-    videos: bool,
-    jobs: int,
-    task: str | None,
-    units: tuple[str, ...],
-    **chosen: Any,
+    sources: tuple[str, ...], out: Path, render: bool, task: str | None, units: tuple[str, ...], **chosen: Any
 ) -> None:
     """Write a source, or several end to end, as a LeRobotDataset v3. The same command goes on where it was interrupted."""
     from functools import partial
@@ -782,6 +755,7 @@ def convert(
     from vqbet_course.datasets.writer import what_was_verified, write_dataset
     from vqbet_course.tasks import open_sources, task_before_renaming, task_of
 
+    writing = {name: chosen.pop(name) for name in ("videos", "jobs")}
     if len(sources) > 1 and chosen["drop_episodes"]:
         raise BadInput(
             "--drop-episodes: numbers are those of one source; convert the sources one by one, then join them"
@@ -798,8 +772,8 @@ def convert(
             )
     for name, why in opened.left_out.items():
         click.echo(f"left out: {name}: {why}", err=True)
-    write_dataset(opened, out, videos=videos, jobs=jobs, reopen=reopen)
-    click.echo(f"written and verified: {out} (compared: {what_was_verified(opened, videos)})")
+    write_dataset(opened, out, reopen=reopen, **writing)
+    click.echo(f"written and verified: {out} (compared: {what_was_verified(opened, writing['videos'])})")
 
 
 @demos.command()
@@ -860,6 +834,26 @@ def make(task: str, episodes: int, seed: int, noise: float | None, style: str | 
     click.echo(f"written: {out}")
 
 
+def training_of(
+    *, device: str, precision: str, threads: int | None, minutes: float | None, steps: int | None, **asked: Any
+) -> dict[str, Any]:
+    """The arguments of `trainer.train` that the options of `train` state."""
+    from vqbet_course.core.budget import Budget
+    from vqbet_course.core.hyperparameters import changes_from
+    from vqbet_course.tasks.listing import data_of
+    from vqbet_course.training.data import Fitted
+    from vqbet_course.training.devices import Computing
+    from vqbet_course.training.trainer import Selection
+
+    changes = changes_from(asked.pop("config"), asked.pop("settings"))
+    made = {"config": Fitted(changes, asked.pop("weights")), "seed": asked.pop("seed")}
+    asked |= {"data": data_of(asked["task"], asked["data"])}
+    if asked["observe"] is not None:
+        asked |= {"observe": asked["observe"].split(",")}
+    computing = Computing.asked(device, precision, threads)
+    return made | {"data": Selection(**asked), "budget": Budget(minutes, steps), "computing": computing}
+
+
 def task_and_data(task: str | None, data: str | None) -> tuple[str, str]:
     """The task, by default the one that the data show, and the SOURCE, by default the task's own.
 
@@ -881,19 +875,16 @@ def settings_of(
     data: str | None,
     minutes: float | None,
     steps: int | None,
-    device: str,
-    precision: str,
+    computing: "Computing",
     **asked: int,
 ) -> "Settings":
     """The settings of a panel that the options of `compare` state; 5 minutes where they state no budget."""
     from vqbet_course.core.budget import Budget
     from vqbet_course.experiments.panel import Settings
-    from vqbet_course.training.devices import Computing
 
-    at = Computing.asked(device, precision)
     budget = Budget(5.0 if minutes is None and steps is None else minutes, steps)
     task, data = task_and_data(task, data)
-    return Settings(data, budget=budget, task=task, device=at.device, precision=at.precision, **asked)
+    return Settings(data, budget=budget, task=task, device=computing.device, precision=computing.precision, **asked)
 
 
 def given_options(names: Iterable[str]) -> list[str]:

@@ -14,6 +14,7 @@ import torch
 from small import CONFIG, arrays, same, write_npz
 
 from vqbet_course import cli
+from vqbet_course.core.budget import Budget
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.specs import Field
 from vqbet_course.datasets.writer import write_dataset
@@ -26,7 +27,7 @@ from vqbet_course.tasks.pusht.environment import make_pusht
 from vqbet_course.tasks.pusht.observation_wrappers import WithCamera
 from vqbet_course.tasks.task import IMAGE
 from vqbet_course.training import checkpoints, trainer
-from vqbet_course.training.data import fitting, prepare
+from vqbet_course.training.data import Fitted, fitting, prepare
 from vqbet_course.training.factory import for_cameras
 from vqbet_course.training.runs import Run, load_run
 from vqbet_course.vision import ImageEncoder
@@ -56,7 +57,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> str:
 def run(images: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A policy that sees, trained for a moment."""
     out = tmp_path_factory.mktemp("seeing") / "run"
-    trainer.train(images, out, SEEING, steps=6, quiet=True, selection=trainer.Selection(observe=SEES))
+    trainer.train(trainer.Selection(data=images, observe=SEES), out, Budget(steps=6), SEEING, quiet=True)
     return load_run(out)
 
 
@@ -113,7 +114,7 @@ def test_a_run_that_sees_resumes_to_the_last_bit(images: str, run: Run, tmp_path
 
     with patch.object(checkpoints, "write_checkpoint", killed), patch.object(checkpoints, "SECONDS_BETWEEN", -1.0):
         with pytest.raises(KeyboardInterrupt):
-            trainer.train(images, out, SEEING, steps=6, quiet=True, selection=trainer.Selection(observe=SEES))
+            trainer.train(trainer.Selection(data=images, observe=SEES), out, Budget(steps=6), SEEING, quiet=True)
     assert not (out / "model.safetensors").exists()
     trainer.resume(out, quiet=True)
     assert same(dict(load_run(out).policy.network.state_dict()), dict(run.policy.network.state_dict()))
@@ -141,7 +142,7 @@ def test_it_is_evaluated_before_a_camera(run: Run, tmp_path: Path, monkeypatch: 
     )
     assert [*result["contract"]["data"]["observation"]] == SEES
     assert len(result["episodes"]) == 2 and json.loads((tmp_path / "run.json").read_text()) == result
-    played = rollouts(run.policy, run.normalizer, [7], lambda: WithCamera(make_pusht()))
+    played = rollouts(run.policy, run.normalizer, [7], lambda: WithCamera(make_pusht()), steps=3)
     assert played[0].observations[0].shape == played[0].truth[0].shape == (18,)
 
 
@@ -160,7 +161,7 @@ def test_weights_that_are_not_to_be_had_are_found_out_before_anything_is_written
     assert not (tmp_path / "run").exists()
     with patch("torchvision.models._api.load_state_dict_from_url", side_effect=AssertionError("fetched")):
         with pytest.raises(BadInput, match="a policy that observes images"):
-            trainer.train(images, tmp_path / "run", steps=3, quiet=True, weights=WEIGHTS)
+            trainer.train(images, tmp_path / "run", Budget(steps=3), Fitted(weights=WEIGHTS), quiet=True)
 
 
 def test_weights_that_are_asked_for_are_where_training_starts(images: str) -> None:

@@ -22,7 +22,6 @@ from vqbet_course.tasks import open_source
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.tasks.pusht.environment import DemonstratedStart, make_pusht
 from vqbet_course.training.runs import Run, load_run
-from vqbet_course.training.trainer import Selection
 
 PUSHER, KEYPOINTS = "observation.state", "observation.environment_state"
 
@@ -33,7 +32,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("held")
     data = write_npz(folder / "data.npz")
     write_json(folder / "split.json", Split(data, 3, [0], [2], [1]).to_dict())
-    small_run(folder, selection=Selection(split=folder / "split.json"))
+    small_run(folder, split=folder / "split.json")
     return folder
 
 
@@ -61,6 +60,7 @@ def test_what_was_done_from_a_start_leads_to_what_was_seen(tmp_path: Path) -> No
         seen = again.step(action)[0]
 
 
+@pytest.mark.usefixtures("short_evaluations")
 def test_an_evaluation_starts_where_the_episodes_start(
     place: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

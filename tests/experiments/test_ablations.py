@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,9 @@ from vqbet_course.experiments.ablations import (
     ONE_CODEBOOK,
     SCHEMA,
     STORED,
+    USUAL,
     Ablation,
+    AblationSettings,
     Variant,
     ablate,
     changed,
@@ -98,8 +101,8 @@ def test_a_run_is_a_file_and_is_not_done_again(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(
         module, "train_variant", lambda variant, *a: trained.append(variant) or train_variant(variant, *a)
     )
-    arguments: dict[str, Any] = {"seeds": [1], "budget": Budget(steps=3), "episodes": 1, "out": tmp_path, "quiet": True}
-    found = ablate(["small"], **arguments)["small"]
+    settings = AblationSettings(budget=Budget(steps=3), episodes=1)
+    found = ablate(["small"], settings, [1], tmp_path, quiet=True)["small"]
     assert {label: len(made) for label, made in found.items()} == {
         "usual": 1,
         "hot": 1,
@@ -113,11 +116,11 @@ def test_a_run_is_a_file_and_is_not_done_again(tmp_path: Path, monkeypatch: pyte
     assert made["made_by"]["torch"] and "ablate small" in made["command"] and made["training"]["seed"] == 1
     assert made["training"]["steps"] == 3 and made["episodes"][0]["seed"] == 250_000
     monkeypatch.setattr(module, "train_variant", lambda *_: pytest.fail("it was done already"))
-    assert ablate(["small"], **arguments)["small"] == found
+    assert ablate(["small"], settings, [1], tmp_path, quiet=True)["small"] == found
     with pytest.raises(BadInput, match="made with episodes 1; ask for the same, or choose another --out"):
-        ablate(["small"], **arguments | {"episodes": 2})
+        ablate(["small"], replace(settings, episodes=2), [1], tmp_path)
     with pytest.raises(BadInput, match="made with budget --steps 3; ask"):
-        ablate(["small"], **arguments | {"budget": None})
+        ablate(["small"], replace(settings, budget=USUAL), [1], tmp_path)
 
 
 def test_a_variant_changes_what_its_task_trains_with(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +169,7 @@ def test_tokenizers_are_judged_on_what_they_never_saw(tmp_path: Path, monkeypatc
         )
     }
     monkeypatch.setitem(ABLATIONS, "few", Ablation("?", few, "reconstruction_px"))
-    found = ablate(["few"], seeds=[1], budget=Budget(steps=3), episodes=1, out=tmp_path, quiet=True)["few"]
+    found = ablate(["few"], AblationSettings(budget=Budget(steps=3), episodes=1), [1], tmp_path, quiet=True)["few"]
     pixels = {name: made[0]["metrics"]["reconstruction_px"] for name, made in found.items()}
     assert 0 < pixels["many"] < pixels["one"] < 60 and 0 < pixels["vq"] < 100
     assert rows_of(tmp_path / f"{key(few['vq'])}_seed1.json") == []  # nothing was rolled out

@@ -16,6 +16,7 @@ import pytest
 from conftest import REPO
 from grading_labs import notebook_of, solved, solved_with
 
+from vqbet_course.core.executor import Workers
 from vqbet_course.grading import grader, sandbox
 from vqbet_course.grading.grades import Ungradable
 from vqbet_course.grading.lessons import all_labs
@@ -24,7 +25,7 @@ from vqbet_course.grading.submissions import find_answers, read_file, read_noteb
 
 ATTACKS = sorted((REPO / "tests" / "grading" / "attacks").glob("*.py"))
 LAB = "01_tokens"
-LIMITS = Limits(seconds=4, wall=8)
+LIMITS = Limits(seconds=2, wall=8)
 CLAIMED = b'"metadata": {"vqbet_course": {"lab": "01_tokens"}}}'
 
 needs_bubblewrap = pytest.mark.skipif(not sandbox.bubblewrap_works(), reason="bubblewrap does not work here")
@@ -69,7 +70,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             json.dumps(solved_with(LAB, {exercise: attack.read_text() for exercise, attack in notebook.items()}))
         )
     before = fingerprint()
-    problems = grader.grade(folder, out, jobs=2, options=grader.Options(LIMITS, execute=False), quiet=True)
+    problems = grader.grade(folder, out, Workers(2), options=grader.Options(LIMITS, execute=False), quiet=True)
     attacked, bystanders, pages = {}, defaultdict(list), {}
     for name, notebook in notebooks.items():
         report = json.loads((out / "students" / name / "report.json").read_text())

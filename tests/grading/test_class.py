@@ -17,6 +17,7 @@ from grading_labs import notebook_of, solved, solved_with
 
 from vqbet_course.cli import main
 from vqbet_course.core.errors import BadInput
+from vqbet_course.core.executor import Workers
 from vqbet_course.core.notebooks import source_of
 from vqbet_course.grading import execution, grader, judging, report, sandbox
 from vqbet_course.grading.answers import Answer
@@ -80,7 +81,7 @@ def submissions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def graded(submissions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("grades")
-    problems = grader.grade(submissions, out, jobs=2, options=QUICK_OPTIONS, quiet=True)
+    problems = grader.grade(submissions, out, workers=Workers(2), options=QUICK_OPTIONS, quiet=True)
     assert list(problems) == ["mallory"]
     return out
 
@@ -120,7 +121,7 @@ def test_results_do_not_depend_on_the_number_of_jobs_or_on_dask(
     from distributed import LocalCluster
 
     with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
-        grader.grade(submissions, tmp_path, dask=cluster.scheduler_address, options=QUICK_OPTIONS, quiet=True)
+        grader.grade(submissions, tmp_path, Workers(dask=cluster.scheduler_address), options=QUICK_OPTIONS, quiet=True)
     for path in graded.rglob("report.json"):
         assert read(tmp_path / path.relative_to(graded)) == read(path)
 
@@ -148,9 +149,9 @@ def passed(data: bytes, options: grader.Options) -> Grade:
 
 
 @contextmanager
-def threads(jobs: int, dask: str | None) -> Iterator[Executor]:
+def threads(workers: Workers) -> Iterator[Executor]:
     """Stands for core.executor.executor."""
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(workers.jobs) as pool:
         yield pool
 
 
@@ -299,7 +300,7 @@ def test_without_bubblewrap_it_says_what_is_not_enforced_or_refuses(
     monkeypatch.setattr(sandbox, "sandbox_problem", lambda: "it is not installed")
     monkeypatch.setattr(grader, "sandbox_problem", lambda: "it is not installed")
     with pytest.raises(BadInput, match="bubblewrap"):
-        grader.grade(two, tmp_path / "out", require_sandbox=True)
+        grader.grade(two, tmp_path / "out", options=grader.Options(require_sandbox=True))
     data = json.dumps(solved_with(LAB, {"1.4": "while True: pass"})).encode()
     found = grader.grade_submission(data, grader.Options(Limits(seconds=4), execute=False))
     assert [e.verdict.status for e in found.exercises] == ["passed", "passed", "passed", "stopped"]

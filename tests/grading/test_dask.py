@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from grading_labs import solved
 
+from vqbet_course.core.executor import Workers
 from vqbet_course.grading import gradebook, grader
 
 
@@ -32,7 +33,11 @@ def test_a_killed_worker_costs_no_grade(tmp_path: Path) -> None:
 
         threading.Thread(target=kill, daemon=True).start()
         problems = grader.grade(
-            folder, tmp_path / "out", dask=cluster.scheduler_address, options=grader.Options(execute=False), quiet=True
+            folder,
+            tmp_path / "out",
+            Workers(dask=cluster.scheduler_address),
+            options=grader.Options(execute=False),
+            quiet=True,
         )
     assert not problems
     assert [row["score"] for row in gradebook.existing(tmp_path / "out")] == [10] * 6

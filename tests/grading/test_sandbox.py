@@ -121,7 +121,7 @@ def test_a_kernel_that_filters_no_calls_is_said_so_or_refused(
     first, *_ = capsys.readouterr().err.splitlines()
     assert first.startswith("not enforced on this machine: the kernel refuses no system calls")
     with pytest.raises(BadInput, match="system calls"):
-        grader.grade(one, one.parent / "out", require_sandbox=True)
+        grader.grade(one, one.parent / "out", options=grader.Options(require_sandbox=True))
     assert grader.unenforced()
 
 

@@ -564,7 +564,11 @@ def test_regrade_grades_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "ada.ipynb").write_text(json.dumps(solved(LAB)))
     for regrade in (False, False, True):
         grader.grade(
-            tmp_path / "ada.ipynb", tmp_path / "out", options=grader.Options(execute=False), regrade=regrade, quiet=True
+            tmp_path / "ada.ipynb",
+            tmp_path / "out",
+            options=grader.Options(execute=False),
+            wanted=grader.Wanted(regrade=regrade),
+            quiet=True,
         )
     assert written == ["ada", "ada"]
 

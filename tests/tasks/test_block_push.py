@@ -10,6 +10,7 @@ import pytest
 from small import CONFIG
 
 from vqbet_course.cli import main
+from vqbet_course.core.budget import Budget
 from vqbet_course.core.errors import BadInput
 from vqbet_course.demos import load_demos
 from vqbet_course.evaluation.behaviour import ways_in_words, ways_of_solving
@@ -343,7 +344,7 @@ def test_a_policy_is_trained_and_evaluated_and_nothing_is_drawn_unless_videos_ar
     assert main(["demos", "make", "--task", "block_push", "--episodes", "4", "--seed", "200000", "--out", out]) == 0
     monkeypatch.setattr(environment, "BLOCK_PUSH_TASK", replace(BLOCK_PUSH_TASK, horizon=20))  # of its episodes, too
     config = CONFIG.to_dict() | {"observation_sizes": {BLOCKS: 4, PUSHER: 2}}
-    train(out, tmp_path / "run", type(CONFIG).from_dict(config), steps=12, quiet=True)
+    train(out, tmp_path / "run", Budget(steps=12), type(CONFIG).from_dict(config), quiet=True)
     run = load_run(tmp_path / "run")
     assert run.policy.config.use_relative_actions
     with monkeypatch.context() as without:

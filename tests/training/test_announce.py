@@ -7,11 +7,12 @@ import pytest
 from small import CONFIG, write_npz
 
 from vqbet_course.cli import main
+from vqbet_course.core.budget import Budget
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.demos import Demos
 from vqbet_course.training import trainer
 from vqbet_course.training.announce import relative_note
-from vqbet_course.training.data import RELATIVE, stated_changes
+from vqbet_course.training.data import RELATIVE, Fitted, stated_changes
 from vqbet_course.training.runs import load_run
 
 NUMBERS = np.linspace(0, 1, 40, dtype=np.float32).reshape(20, 2)
@@ -64,12 +65,12 @@ def test_what_is_set_by_hand_has_no_note(tmp_path: Path, capsys: pytest.CaptureF
     data = str(tmp_path / "data")
     assert main(["demos", "convert", str(tmp_path / "raw.npz"), "--fps", "10", "--out", data]) == 0
 
-    def noted(out: str, config: VQBeTConfig | None = None, **changes: object) -> bool:
-        trainer.train(data, tmp_path / out, config, steps=3, changes={"gpt_n_layer": 1} | changes)
+    def noted(out: str, config: VQBeTConfig | Fitted) -> bool:
+        trainer.train(data, tmp_path / out, Budget(steps=3), config)
         return "note: " in capsys.readouterr().err
 
-    assert noted("found")
-    assert not noted("told", use_relative_actions=False)
+    assert noted("found", Fitted({"gpt_n_layer": 1}))
+    assert not noted("told", Fitted({"gpt_n_layer": 1, RELATIVE: False}))
     assert not noted("whole", load_run(tmp_path / "found").policy.config)
 
 
@@ -83,7 +84,7 @@ def test_the_first_line_comes_before_the_data_are_read(
         return read(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(trainer, "load_demos", late)
-    trainer.train(data, tmp_path / "run", CONFIG, steps=3)
+    trainer.train(data, tmp_path / "run", Budget(steps=3), CONFIG)
     said = capsys.readouterr().err.splitlines()
     assert (
         said[0].startswith("3 episodes, 120 frames; sees ")

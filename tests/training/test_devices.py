@@ -200,6 +200,7 @@ def test_a_run_in_bfloat16_is_recorded_and_resumed_to_the_last_bit(
     assert not same(weights[0], load_file(small_run(folders[2]) / "model.safetensors"))
 
 
+@pytest.mark.usefixtures("short_evaluations")
 def test_a_policy_in_bfloat16_acts_nearly_alike_and_says_so(tmp_path: Path) -> None:
     run = small_run(tmp_path)
     exact, half = load_run(run), load_run(run, HALF)

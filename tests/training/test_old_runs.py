@@ -1,6 +1,7 @@
 """Run directories and checkpoints of version 0.1 load as they are."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,9 +83,8 @@ def as_0_1(run: Path, goal: str) -> None:
 
 @pytest.mark.parametrize("goal", ["none", "future"])
 def test_a_run_of_0_1_loads_and_resumes(goal: str, tmp_path: Path) -> None:
-    run = small_run(
-        tmp_path, goal=goal, changes={"action_queries": True, "teacher_forcing": False}
-    )  # 0.1 knew these alone
+    known = replace(CONFIG, action_queries=True, teacher_forcing=False)  # 0.1 knew these alone
+    run = small_run(tmp_path, goal=goal, config=known)
     now = load_run(run)
     as_0_1(run, goal)
     wrapped = any("encoder.encoder" in name for name in load_file(run / "model.safetensors"))

@@ -8,6 +8,7 @@ import pytest
 from small import CONFIG, write_npz
 
 from vqbet_course.cli import main
+from vqbet_course.core.budget import Budget
 from vqbet_course.train import Stage
 from vqbet_course.training import tensorboard
 from vqbet_course.training.log import read_log
@@ -40,7 +41,7 @@ def interrupted(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Stage, "step", step)
-        train(data, run, CONFIG, steps=60, quiet=True, hooks=[TensorBoard(run)])
+        train(data, run, Budget(steps=60), CONFIG, quiet=True, hooks=[TensorBoard(run)])
     resume(run, quiet=True, hooks=[TensorBoard(run)])
 
 

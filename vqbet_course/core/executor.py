@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -36,14 +37,22 @@ def when_parent_ends(act: Callable[[], None]) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+@dataclass(frozen=True)
+class Workers:
+    """Who does the jobs: so many processes of this machine or, if `dask` is the address of a Dask scheduler, its workers."""
+
+    jobs: int = 1
+    dask: str | None = None
+
+
 @contextmanager
-def executor(jobs: int, dask: str | None) -> Iterator[Executor]:
-    """An executor of `jobs` processes, or of the workers of the Dask scheduler at the address `dask`.
+def executor(workers: Workers) -> Iterator[Executor]:
+    """An executor of these workers.
 
     Raises BadInput when the scheduler does not answer, has no worker, or has one with several threads (PyTorch has one
     global generator per process), and when processes or the cluster are lost.
     """
-    with processes(jobs) if dask is None else dask_workers(dask) as pool:
+    with processes(workers.jobs) if workers.dask is None else dask_workers(workers.dask) as pool:
         yield pool
 
 

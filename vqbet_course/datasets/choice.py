@@ -48,7 +48,6 @@ class Choice:
 
 
 def choice_of(
-    fps: float | None = None,
     features: str | None = None,
     cameras: str | None = None,
     rename: Sequence[str] = (),
@@ -59,11 +58,10 @@ def choice_of(
 ) -> Choice:
     """The choice that the options of the command line state. Raises BadInput, naming the option, for another form."""
     return Choice(
-        fps,
-        names_in(features),
-        names_in(cameras),
-        pairs("--rename", rename, "OLD=NEW"),
-        episodes_in(drop_episodes),
+        features=names_in(features),
+        cameras=names_in(cameras),
+        rename=pairs("--rename", rename, "OLD=NEW"),
+        drop_episodes=episodes_in(drop_episodes),
         resize=height_and_width(resize),
         topics=pairs("--topics", topics, "FEATURE=TOPIC"),
         **others,

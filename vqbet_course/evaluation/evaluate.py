@@ -139,7 +139,7 @@ def described(run: Run) -> dict[str, Any]:
         "config": run.policy.config.to_dict(),
         "data": run.plan.data,
         "training": asdict(run.plan),
-        "computing": asdict(run.computing),
+        "computing": {"device": run.computing.device, "precision": run.computing.precision},
     }
 
 

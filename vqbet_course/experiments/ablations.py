@@ -212,27 +212,34 @@ def find_ablation(name: str) -> Ablation:
 # --- running ------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class AblationSettings:
+    """What all runs of an ablation share: the SOURCE, the episodes of an evaluation, the training budget, the task."""
+
+    data: str = "demo"
+    episodes: int = 50
+    budget: Budget = USUAL
+    task: str = DEFAULT_TASK
+
+
 def ablate(
     names: Sequence[str],
-    data: str = "demo",
+    settings: AblationSettings = AblationSettings(),
     seeds: Sequence[int] = SEEDS,
-    budget: Budget | None = None,
-    episodes: int = 50,
     out: Path = STORED,
     quiet: bool = False,
-    task: str = DEFAULT_TASK,
 ) -> dict[str, Results]:
     """Run what is missing of some ablations; returns all of their results by ablation and variant.
 
     Raises BadInput for an unknown ablation, a budget above MOST_MINUTES, or results made otherwise."""
-    budget = budget or USUAL
+    data, episodes, budget, task = settings.data, settings.episodes, settings.budget, settings.task
     if budget.minutes is not None and budget.minutes > MOST_MINUTES:
         raise BadInput(f"{budget.minutes:g} minutes: a run of an ablation may train for at most {MOST_MINUTES:g}")
     if episodes < 1 or not seeds or min(seeds) < 0:
         raise BadInput("give at least one episode and one seed, none of them below 0")
-    settings = {"data": data, "episodes": episodes, "budget": asdict(budget), "task": task}
+    shared = asdict(settings)
     for name in names:
-        stored(name, out, settings)
+        stored(name, out, shared)
     torch.set_num_threads(1)
     # one training per key, with everything that is measured of it
     jobs: dict[tuple[int, str], dict[Path, tuple[str, Variant]]] = {}
@@ -251,9 +258,9 @@ def ablate(
                     if learned
                     else reconstruct(variant, seed, data, budget, task)
                 )
-                write_json(path, result_header(name, variant, seed, settings) | found)
+                write_json(path, result_header(name, variant, seed, shared) | found)
                 bar.update()
-    return {name: stored(name, out, settings) for name in names}
+    return {name: stored(name, out, shared) for name in names}
 
 
 def result_header(name: str, variant: Variant, seed: int, settings: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from vqbet_course.baselines import BC, BeT, ChunkPolicy, FlowMatching, chunk_sta
 from vqbet_course.core.budget import Budget, Clock
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
-from vqbet_course.core.executor import completed, executor
+from vqbet_course.core.executor import Workers, completed, executor
 from vqbet_course.core.hooks import Hook
 from vqbet_course.core.io import drop_partials, in_plain_words, read_json, write_atomically, write_json, write_text
 from vqbet_course.core.progress import progress
@@ -317,17 +317,15 @@ def run_panel(
     seeds: Sequence[int],
     settings: Settings,
     out: Path,
-    jobs: int = 1,
-    dask: str | None = None,
+    workers: Workers = Workers(),
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Run what is missing of a panel, then write panel.json and report.html into `out`. Returns what panel.json holds.
 
-    Args: jobs, processes of this machine; dask, the address of a scheduler that takes the jobs instead.
     Raises BadInput for unknown policies, too few demonstrations, or an `out` that holds a panel of other settings;
     what is finished stays.
     """
-    check_panel(policies, seeds, settings, jobs)
+    check_panel(policies, seeds, settings, workers.jobs)
     demos, out = load_demos(open_source(settings.data, task=settings.task)), Path(out)
     differs = demos.contract.difference(get_task(settings.task).contract.data)
     if differs:
@@ -341,7 +339,7 @@ def run_panel(
     done = {result["job"] for result in results_of(out, settings)}
     missing = [job for job in jobs_of(policies, seeds, demos, settings) if job.name not in done]
     if missing:
-        run_missing(missing, out, jobs, dask, quiet)
+        run_missing(missing, out, workers, quiet)
     return write_panel(out, results_of(out, settings), settings)
 
 
@@ -392,10 +390,10 @@ def jobs_of(policies: Sequence[str], seeds: Sequence[int], demos: Demos, setting
     return jobs
 
 
-def run_missing(missing: Sequence[Job], out: Path, jobs: int, dask: str | None, quiet: bool) -> None:
+def run_missing(missing: Sequence[Job], out: Path, workers: Workers, quiet: bool) -> None:
     """Run jobs in parallel and write each as it finishes. A job that fails does not stop the others."""
     failed = None
-    with executor(jobs, dask) as pool:
+    with executor(workers) as pool:
         with in_plain_words(out):  # before hours are spent on what cannot be kept
             (out / "jobs").mkdir(parents=True, exist_ok=True)
         ended = completed(pool, run_job, ((job, (job,)) for job in missing))

@@ -21,7 +21,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vqbet_course.core.errors import BadInput
-from vqbet_course.core.executor import completed, executor
+from vqbet_course.core.executor import Workers, completed, executor
 from vqbet_course.core.notebooks import source_of
 from vqbet_course.grading import gradebook, report
 from vqbet_course.grading.answers import Answer
@@ -44,11 +44,22 @@ from vqbet_course.grading.submissions import (
 
 @dataclass(frozen=True)
 class Options:
-    """How to grade: the limits of an exercise, seconds for all of a notebook, whether to run it for its reader."""
+    """How to grade: the limits of an exercise, seconds for all of a notebook, whether to run it for its reader, and whether
+    to refuse to grade without a sandbox."""
 
     limits: Limits = Limits()
     seconds: int = 120
     execute: bool = True
+    require_sandbox: bool = False
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which submissions are graded: students or files of the folder by name, all without one; also those that have their
+    grade, where `regrade` asks for new ones."""
+
+    only: Sequence[str] = ()
+    regrade: bool = False
 
 
 NOT_ENFORCED = "not enforced on this machine"
@@ -127,35 +138,31 @@ def lessons_digest() -> str:
 def grade(
     target: Path,
     out: Path,
-    jobs: int = 1,
-    dask: str | None = None,
+    workers: Workers = Workers(),
     options: Options = Options(),
-    regrade: bool = False,
-    require_sandbox: bool = False,
+    wanted: Wanted = Wanted(),
     quiet: bool = False,
-    only: Sequence[str] = (),
     rules: gradebook.Rules = gradebook.BEST,
 ) -> dict[str, str]:
     """Grade a submission, a folder or a zip file of them into `out`; returns {name: why} of those without a grade.
 
-    A submission that has its grade in `out` keeps it, unless it or the lessons have changed, or `regrade` asks for new
-    ones. `only`: students or files of the folder, by name; all others stay as they are. `rules`: how the class's page
-    makes grades of attempts. Raises BadInput.
+    A submission that has its grade in `out` keeps it, unless it or the lessons have changed, or a new one is wanted;
+    what is not wanted stays as it is. `rules`: how the class's page makes grades of attempts. Raises BadInput.
     """
     submissions = find_submissions(target)
-    graded = chosen(submissions, only) if only else submissions
-    if jobs < 1:
-        raise BadInput(f"--jobs {jobs}: give at least 1")
+    graded = chosen(submissions, wanted.only) if wanted.only else submissions
+    if workers.jobs < 1:
+        raise BadInput(f"--jobs {workers.jobs}: give at least 1")
     rules.check(submission.late for submission in submissions)
-    say_what_protects(require_sandbox, dask)
+    say_what_protects(options.require_sandbox, workers.dask)
     keep_out_of_repositories(out)
     with gradebook.opened(out) as store:
         if is_one(target):
             refuse_beside_a_class(store, target, out)
-        elif not only:
+        elif not wanted.only:
             say_gone(gradebook.follow(store, collection_of(target), {one.name for one in submissions}), target)
-        run = ClassRun(out, store, options, regrade)
-        run.grade(graded, jobs, dask, quiet)
+        run = ClassRun(out, store, options, wanted.regrade)
+        run.grade(graded, workers, quiet)
         if not is_one(target):
             report.write_class(out, gradebook.existing(out), rules)
     return run.problems
@@ -211,7 +218,7 @@ class ClassRun:
         self.kept = self.graded = self.unprotected = self.left_out = 0
         self.bar = tqdm(disable=True)
 
-    def grade(self, submissions: Sequence[Submission], jobs: int, dask: str | None, quiet: bool) -> None:
+    def grade(self, submissions: Sequence[Submission], workers: Workers, quiet: bool) -> None:
         """Grade all that have no grade; each report is written as soon as its grade is there."""
         self.bar = tqdm(
             total=len(submissions),
@@ -225,7 +232,7 @@ class ClassRun:
             calls = self.missing(submissions)
             first = next(calls, None)
             if first is not None:  # processes are started for those alone that need them
-                with executor(jobs, dask) as pool:
+                with executor(workers) as pool:
                     for submission, future in completed(pool, grade_submission, chain([first], calls)):
                         self.keep(submission, future)
         if not quiet:

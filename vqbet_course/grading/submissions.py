@@ -141,7 +141,7 @@ def find_submissions(target: Path) -> list[Submission]:
             "folder or zip file of them"
         )
     collection = collection_of(target)
-    return [replace(one, collection=collection) for one in told_apart(without_online_texts(found))]
+    return [replace(one, collection=collection) for one in with_distinct_names(without_online_texts(found))]
 
 
 def collection_of(target: Path) -> str:
@@ -318,7 +318,7 @@ def plain(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def told_apart(found: Sequence[Submission]) -> list[Submission]:
+def with_distinct_names(found: Sequence[Submission]) -> list[Submission]:
     """The submissions with names that differ on every file system, which may ignore case and the form of accents."""
     often = Counter(plain(submission.name) for submission in found)
     twice = [submission for submission in found if often[plain(submission.name)] > 1]

@@ -1,7 +1,8 @@
 """Demonstrations prepared for training: a configuration that fits them, and their windows, made once."""
 
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -92,6 +93,20 @@ def fitting(demos: Demos, weights: str | None = None) -> VQBeTConfig:
         action_dim=demos.action.shape[1],
         **(laptop_changes(demos) | for_cameras(cameras, weights)),
     )
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A configuration that fits demonstrations: what `fitting` finds, with some fields changed.
+
+    changes: these fields; weights: those of torchvision that a camera starts from (lesson 12)."""
+
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    weights: str | None = None
+
+    def of(self, demos: Demos) -> VQBeTConfig:
+        """The configuration for these demonstrations."""
+        return replace(fitting(demos, self.weights), **self.changes)
 
 
 def with_goal(config: VQBeTConfig, goal: str) -> VQBeTConfig:

@@ -24,18 +24,20 @@ PRECISIONS = ("float32", "bfloat16", "auto")
 
 @dataclass(frozen=True)
 class Computing:
-    """Where and how a network computes: a device of PyTorch, and the precision of its matrix products."""
+    """Where and how a network computes: a device of PyTorch, the precision of its matrix products, and the threads that
+    a training takes on the CPU, None: as many as `train` finds."""
 
     device: str = "cpu"
     precision: str = "float32"
+    threads: int | None = None
 
     @classmethod
-    def asked(cls, device: str, precision: str) -> Self:
+    def asked(cls, device: str, precision: str, threads: int | None = None) -> Self:
         """The same, with `auto` replaced by what there is. Raises BadInput for a device that is not there."""
         device = available_device(device)
         if precision == "auto":
             precision = "bfloat16" if faster_in_bfloat16(device) else "float32"
-        return cls(device, precision)
+        return cls(device, precision, threads)
 
     def place[M: nn.Module](self, module: M) -> M:
         """Move a module to the device and set its precision; returns the module."""

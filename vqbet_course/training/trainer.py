@@ -25,7 +25,7 @@ from vqbet_course.train import policy_stage, run_randomness, run_stage, split_st
 from vqbet_course.training.announce import announce, data_line, relative_note, steps_line
 from vqbet_course.training.calibration import seconds_per_step, steps_within, using_threads
 from vqbet_course.training.checkpoints import SaveCheckpoints, load_tensors, load_weights, read_checkpoint
-from vqbet_course.training.data import RELATIVE, Setup, fitting, prepare, too_short, with_goal
+from vqbet_course.training.data import RELATIVE, Fitted, Setup, prepare, too_short, with_goal
 from vqbet_course.training.devices import CPU, Computing
 from vqbet_course.training.factory import build_network, start_network
 from vqbet_course.training.integrity import NORMALIZER, WEIGHTS, locked, verify_checksums
@@ -117,16 +117,19 @@ def prepare_in(out: Path, demos: Demos, config: VQBeTConfig, augment: bool, goal
 class Selection:
     """What of a SOURCE is trained on, and as what it is read.
 
-    task: whose demonstrations they are (`tasks.open_source`); only_task: which of the tasks of its episodes; split: the
-    file that says on which episodes to train; observe: the names that the policy sees, None: all numbers; augment: add
-    what the task makes of its demonstrations, None: where it can; resize: height x width that images get; cache: the
-    folder of decoded images, None: one in the run directory that is removed at the end; drop_episodes: those to leave
-    out, as on the command line; units: those that the SOURCE does not state, each as NAME=UNIT."""
+    data: the SOURCE; task: whose demonstrations they are (`tasks.open_source`); only_task: which of the tasks of its
+    episodes; split: the file that says on which episodes to train; observe: the names that the policy sees, None: all
+    numbers; goal: how goals are drawn (lesson 11); augment: add what the task makes of its demonstrations, None: where it
+    can; resize: height x width that images get; cache: the folder of decoded images, None: one in the run directory that
+    is removed at the end; drop_episodes: those to leave out, as on the command line; units: those that the SOURCE does
+    not state, each as NAME=UNIT."""
 
+    data: str
     task: str | None = None
     only_task: str | None = None
     split: Path | None = None
     observe: Sequence[str] | None = None
+    goal: str = "none"
     augment: bool | None = None
     resize: str | None = None
     cache: Path | None = None
@@ -138,14 +141,14 @@ class Selection:
         """The cache, wherever the working directory will be."""
         return str(self.cache.absolute()) if self.cache else None
 
-    def load(self, data: str, out: Path, quiet: bool) -> tuple[Demos, Split]:
+    def load(self, out: Path, quiet: bool) -> tuple[Demos, Split]:
         """The demonstrations to train on in the run directory `out`, and the split that they belong to."""
         if self.split and self.drop_episodes:
             raise BadInput(f"{self.split}: a split names the episodes to train on; leave --drop-episodes out")
-        source = open_chosen(data, self.task, self.resize, self.drop_episodes, self.units)
+        source = open_chosen(self.data, self.task, self.resize, self.drop_episodes, self.units)
         images = ImageCache(Path(self.cache_folder or out / IMAGES), quiet=quiet)
         demos = load_demos(source, self.observe, images)
-        parts = read_split(self.split) if self.split else Split(data, len(demos), list(range(len(demos))))
+        parts = read_split(self.split) if self.split else Split(self.data, len(demos), list(range(len(demos))))
         if self.only_task is not None:
             parts = parts.keeping(list(tasks_beside(source, self.only_task)))
         return parts.training(demos), parts
@@ -172,35 +175,28 @@ class Selection:
 
 
 def train(
-    data: str,
+    data: str | Selection,
     out: Path,
-    config: VQBeTConfig | None = None,
-    steps: int | None = None,
-    minutes: float | None = None,
+    budget: Budget,
+    config: VQBeTConfig | Fitted = Fitted(),
+    *,
     seed: int = 0,
-    selection: Selection = Selection(),
-    goal: str = "none",
-    changes: dict[str, Any] | None = None,
-    weights: str | None = None,
-    threads: int | None = None,
     computing: Computing = CPU,
     hooks: Sequence[Hook] = (),
     quiet: bool = False,
 ) -> VQBeTPolicy:
-    """Train both stages on a SOURCE into a run directory, and return the policy that acts.
+    """Train both stages on a SOURCE, or a selection of one, into a run directory; returns the policy that acts.
 
-    Args: config, by default `fitting`; steps or minutes, exactly one of them; selection, what of the SOURCE is read;
-    goal, how goals are drawn (lesson 11); changes, fields of the configuration to set; weights, those of torchvision that
-    its camera starts from; threads of PyTorch, by default `calibrated_threads` for minutes, and 1 for steps, which then
-    give the same weights again; computing, the device and precision; hooks, called in both stages. Raises BadInput for
-    unusable data or an `out` that already holds a run.
+    Args: config, by default one that fits the data; computing, the device, the precision and the threads, by default
+    `calibrated_threads` for minutes, and 1 for steps, which then give the same weights again; hooks, called in both
+    stages. Raises BadInput for unusable data or an `out` that already holds a run.
     """
-    out, budget = Path(out), Budget(minutes, steps)
+    out, selection = Path(out), data if isinstance(data, Selection) else Selection(data=data)
     check_start(out, seed)
-    announce(f"training on {data} into {out}: {budget}", quiet)
-    demos, parts = selection.load(data, out, quiet)
-    by_hand = config is not None or RELATIVE in (changes or {})
-    config = with_goal(replace(config or fitting(demos, weights), **(changes or {})), goal)
+    announce(f"training on {selection.data} into {out}: {budget}", quiet)
+    demos, parts = selection.load(out, quiet)
+    by_hand = isinstance(config, VQBeTConfig) or RELATIVE in config.changes
+    config = with_goal(config.of(demos) if isinstance(config, Fitted) else config, selection.goal)
     selection.check_lengths(demos, parts, config)
     with run_randomness(seed):
         start_network(config)  # weights that are not to be had are found out before anything is written
@@ -208,15 +204,28 @@ def train(
     note = None if by_hand else relative_note(demos, f"--set {RELATIVE}=true or =false says it otherwise")
     announce(f"note: {note}", quiet or note is None)
     augment = augmentable(demos) if selection.augment is None else selection.augment
-    setup = prepare_in(out, demos, config, augment, goal).on(computing)
-    threads = threads or (1 if minutes is None else calibrated_threads(config, setup, seed))
+    setup = prepare_in(out, demos, config, augment, selection.goal).on(computing)
+    threads = computing.threads or (1 if budget.minutes is None else calibrated_threads(config, setup, seed))
     with using_threads(threads):
         steps = calibrated_steps(budget, config, setup, seed)
-    where = (selection.resize, selection.cache_folder, computing.device, computing.precision)
-    tokenizer_steps, units = split_steps(steps, config), list(selection.units)
+    tokenizer_steps = split_steps(steps, config)
     announce(steps_line(steps, tokenizer_steps, budget), quiet)
-    plan = TrainingPlan(data, steps, tokenizer_steps, seed, augment, threads, goal, selection.task, *where, units=units)
-    plan = replace(plan, drop_episodes=selection.drop_episodes)
+    plan = TrainingPlan(
+        selection.data,
+        steps,
+        tokenizer_steps,
+        seed,
+        augment,
+        threads,
+        selection.goal,
+        selection.task,
+        selection.resize,
+        selection.cache_folder,
+        computing.device,
+        computing.precision,
+        drop_episodes=selection.drop_episodes,
+        units=list(selection.units),
+    )
     with using_threads(threads), locked(out):
         check_start(out, seed)  # another training may have begun in the meantime
         begin_run(out, plan, config, setup, parts)
