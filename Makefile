@@ -22,7 +22,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1:/p' Makefile | awk -F: '{ printf "%-16s%s\n", $$1, $$2 }'
 
-# Three, as a test often waits for a process of its own; large files first, in the order of their names.
+# Three, as a test often waits for a process of its own; files in the order of their names, then the lessons.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3
 FAST = $$(grep -rl --include='test_*.py' 'mark\.fast' tests)
 

@@ -4,31 +4,40 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
 
+from vqbet_course.core.specs import TaskContract
 from vqbet_course.tasks import TASKS
 
 REPO = Path(__file__).resolve().parent.parent
 
 Cell = str | tuple[str, str]  # code, or a tag and code
 
+LESSON_CELLS = "::test_the_lessons_own_test_cells_pass["
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Under `--dist loadfile`, the tests of a file run on one worker, which makes what they share once. The cells of
-    each lesson share nothing: they come last, where a worker is free."""
+    each lesson share nothing: each goes where a worker is free."""
     from xdist.scheduler import LoadFileScheduling
 
     class FilesThenLessons(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            alone = "::test_the_lessons_own_test_cells_pass[" in nodeid
-            return nodeid if alone else super()._split_scope(nodeid)
+            return nodeid if LESSON_CELLS in nodeid else super()._split_scope(nodeid)
 
     return FilesThenLessons(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The cells of the lessons come last: they are many small pieces, so that no worker is left with a large file."""
+    items.sort(key=lambda item: LESSON_CELLS in item.nodeid)
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +57,20 @@ def as_quiet_as_before() -> Iterator[None]:
     level = root.level
     yield
     root.setLevel(level)
+
+
+@pytest.fixture
+def short_evaluations(monkeypatch: pytest.MonkeyPatch) -> TaskContract:
+    """Episodes of PushT end after 40 steps instead of 300, and little is measured of them: for tests of what an evaluation
+    writes and says. Returns the contract of the task as it is then."""
+    from vqbet_course.evaluation import evaluate
+    from vqbet_course.tasks.pusht import environment
+
+    short = replace(environment.PUSHT_TASK, horizon=40)
+    monkeypatch.setattr(environment, "PUSHT_TASK", short)
+    monkeypatch.setattr(evaluate, "latency", partial(evaluate.latency, decisions=5))
+    monkeypatch.setattr(evaluate, "mode_entropy", partial(evaluate.mode_entropy, repeats=3, steps=12))
+    return short
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ from vqbet_course.rollout import Rollout, metrics_in_words, rollout_metrics, rol
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
 from vqbet_course.training.runs import Run, load_run
 
+STEPS = 60
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
@@ -29,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def episodes(run: Run) -> list[Rollout]:
-    return rollouts(run.policy, run.normalizer, [4, 5])
+    return rollouts(run.policy, run.normalizer, [4, 5], steps=STEPS)
 
 
 def acting(run: Run, **changes: Any) -> Run:
@@ -51,7 +53,7 @@ def same_episode(one: Rollout, two: Rollout) -> bool:
 
 def test_the_same_seeds_give_the_same_episodes(run: Run, episodes: list[Rollout]) -> None:
     torch.manual_seed(123)  # nobody's draws but the episodes' own matter
-    again = rollouts(run.policy, run.normalizer, [4, 5])
+    again = rollouts(run.policy, run.normalizer, [4, 5], steps=STEPS)
     assert all(map(same_episode, episodes, again))
     assert not np.array_equal(episodes[0].actions, episodes[1].actions)
 
@@ -60,19 +62,19 @@ def test_rollouts_leave_the_callers_draws_alone(run: Run) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    rollouts(run.policy, run.normalizer, [1])
+    rollouts(run.policy, run.normalizer, [1], steps=5)
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_an_episode_does_not_depend_on_its_neighbours(run: Run, episodes: list[Rollout]) -> None:
-    assert same_episode(rollouts(run.policy, run.normalizer, [4, 77])[0], episodes[0])
-    assert same_episode(rollouts(run.policy, run.normalizer, [77, 5])[1], episodes[1])
+    assert same_episode(rollouts(run.policy, run.normalizer, [4, 77], steps=STEPS)[0], episodes[0])
+    assert same_episode(rollouts(run.policy, run.normalizer, [77, 5], steps=STEPS)[1], episodes[1])
 
 
 @pytest.mark.parametrize(("n_action_steps", "every"), [(None, CONFIG.action_chunk_size), (3, 3), (1, 1)])
 def test_the_record_says_when_it_decided(run: Run, n_action_steps: int | None, every: int) -> None:
     other = acting(run, n_action_steps=n_action_steps)
-    episode = rollouts(other.policy, other.normalizer, [0])[0]
+    episode = rollouts(other.policy, other.normalizer, [0], steps=STEPS)[0]
     assert [i for i, new in enumerate(episode.decided) if new] == list(range(0, len(episode.actions), every))
     assert len(episode.tokens) == len(episode.actions) == len(episode.coverage)
     assert all(

@@ -1,6 +1,10 @@
 """Package, README and lessons are in step, the notebooks are sound, and their own test cells pass."""
 
+import functools
 import json
+import multiprocessing
+import multiprocessing.context
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -12,6 +16,7 @@ from conftest import REPO
 
 from vqbet_course.course.profiles import CELL_TIMEOUT_S
 from vqbet_course.course.runner import lesson_environment
+from vqbet_course.widgets.frames import SWITCH as FRAMES_SWITCH
 
 BIN = Path(sys.executable).parent
 NOTEBOOKS = sorted((REPO / "nbs").glob("*.ipynb"))
@@ -111,8 +116,48 @@ def test_a_lesson_has_a_title_its_parameters_and_a_headline(path: Path) -> None:
     assert any(cell.cell_type == "markdown" and cell.source.startswith("# ") for cell in cells[:2])
 
 
+WHAT_LESSONS_IMPORT = [
+    "fastcore.test",
+    "matplotlib.pyplot",
+    "matplotlib_inline.backend_inline",
+    "nbdev.test",
+    "vqbet_course.evaluation.evaluate",
+    "vqbet_course.tasks.pusht.environment",
+    "vqbet_course.training.trainer",
+    "vqbet_course.widgets",
+]
+
+
+@functools.cache
+def lessons_server() -> multiprocessing.context.ForkServerContext:
+    """A process that has imported what lessons need and done nothing else: each lesson runs in a copy of it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(WHAT_LESSONS_IMPORT)
+    return context
+
+
+def run_test_cells(path: Path, printed: Path) -> None:
+    """Run the cells of a lesson but the slow ones as nbdev_test does, in a process of their own."""
+    from nbdev.test import nbdev_test
+
+    output = os.open(printed, os.O_WRONLY | os.O_CREAT)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.chdir(REPO)
+    with lesson_environment():
+        os.environ[FRAMES_SWITCH] = (
+            ""  # frames are for pages, and cost most of a lesson's time: tests/widgets draws them
+        )
+        nbdev_test(path=str(path), n_workers=0)
+
+
 @every_notebook
-def test_the_lessons_own_test_cells_pass(path: Path) -> None:
+def test_the_lessons_own_test_cells_pass(path: Path, tmp_path: Path) -> None:
     """All cells but the slow ones; nbdev_test has no time limit of its own."""
-    printed = run(BIN / "nbdev_test", "--path", path, "--n_workers", "0")
-    assert "Success." in printed, printed
+    printed = tmp_path / "printed"
+    with lesson_environment():  # a server that starts inherits it, too
+        lesson = lessons_server().Process(target=run_test_cells, args=(path, printed))
+        lesson.start()
+    lesson.join(LESSON_SECONDS)
+    lesson.kill()
+    assert lesson.exitcode == 0 and "Success." in printed.read_text(), printed.read_text()[-8000:]

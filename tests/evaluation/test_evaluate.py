@@ -20,6 +20,8 @@ from vqbet_course.tasks.pusht.contract import PUSHT, PUSHT_TASK
 from vqbet_course.training.factory import build_policy
 from vqbet_course.training.runs import Run, load_run
 
+pytestmark = pytest.mark.usefixtures("short_evaluations")
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
@@ -130,9 +132,9 @@ def test_a_trace_holds_every_step(run: Run, tmp_path: Path) -> None:
     assert set(trace["intervention"]) == {""} and set(trace["batch"]) == {2}
 
 
-def test_a_result_says_of_which_task_it_is(run: Run, tmp_path: Path) -> None:
+def test_a_result_says_of_which_task_it_is(run: Run, tmp_path: Path, short_evaluations: TaskContract) -> None:
     written = evaluate(run, episodes=1, seed=30, out=tmp_path, videos=0, quiet=True)
-    assert TaskContract.from_dict(written["contract"]) == PUSHT_TASK
+    assert TaskContract.from_dict(written["contract"]) == short_evaluations
     assert written["perturb"] == [] and 0 <= written["metrics"]["timing_violations"] <= 1
     behaviour = written["metrics"]["behaviour"]
     assert (

@@ -30,7 +30,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def played(run: Run) -> list[Rollout]:
-    return rollouts(run.policy, run.normalizer, [4])
+    return rollouts(run.policy, run.normalizer, [4], steps=30)
 
 
 def test_an_episode_played_again_covers_the_same(played: list[Rollout]) -> None:
@@ -56,6 +56,7 @@ def test_a_video_has_one_readable_frame_per_step(played: list[Rollout], tmp_path
     assert np.abs(images[0].astype(float) - drawn).mean() < 5
 
 
+@pytest.mark.usefixtures("short_evaluations")
 def test_a_video_runs_at_the_rate_of_the_task(
     run: Run, played: list[Rollout], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,6 +133,7 @@ def test_recovery_is_counted_from_the_shove() -> None:
     assert recovery([episode, never, no_loss]) == {"shoved": 2, "recovered": 1, "steps_p50": 2.0}
 
 
+@pytest.mark.usefixtures("short_evaluations")
 def test_an_evaluation_says_what_disturbed_it(tmp_path_factory: pytest.TempPathFactory) -> None:
     import pyarrow.parquet as pq
 

@@ -1,6 +1,7 @@
 """The cockpit: it shows what the policy decided, looks back, and lets a hand take over."""
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from vqbet_course import widgets
 from vqbet_course.training.runs import Run, load_run
 from vqbet_course.widgets.cockpit import STRIP, Cockpit, with_own_policy
 from vqbet_course.widgets.drive import Drive
+from vqbet_course.widgets.frames import SWITCH
 from vqbet_course.widgets.parts import canvases_of
 
 
@@ -119,3 +121,12 @@ def test_a_saved_notebook_holds_the_picture_of_the_state(
 
 def test_an_explorer_is_a_plain_widget(run: Run, tmp_path: Path) -> None:
     assert isinstance(parts_of(run, tmp_path / "mine", panel=False)[0], ipywidgets.VBox)
+
+
+def test_a_page_without_a_kernel_has_a_frame_of_each_step(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SWITCH, "1")
+    monkeypatch.setattr("vqbet_course.widgets.cockpit.fly", lambda drive, steps: widgets.fly(drive, 3))
+    html = parts_of(run, tmp_path / "mine")[0]._repr_mimebundle_()["text/html"]
+    assert re.findall(r'<img [^>]*alt="step (\d+): the policy chose tokens', html) == ["0", "1", "2"]
