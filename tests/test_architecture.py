@@ -18,7 +18,7 @@ from conftest import REPO
 pytestmark = pytest.mark.fast
 
 PACKAGE = REPO / "vqbet_course"
-AT_MOST_MODULES, AT_MOST_LINES = 16, 60
+AT_MOST_MODULES, AT_MOST_LINES, AT_MOST_ARGUMENTS = 16, 60, 8
 # Modules that answer to one protocol, so that a caller need not know which it has: their functions share names.
 PROTOCOLS = (PACKAGE / "datasets" / "readers",)
 
@@ -86,6 +86,32 @@ def test_functions_are_small() -> None:
         and (lines := node.end_lineno - node.lineno + 1) > AT_MOST_LINES
     }
     assert not long
+
+
+def test_progress_is_reported_in_one_way() -> None:
+    """`core.progress` writes a line a minute where the output is no terminal."""
+    others = [
+        str(path.relative_to(PACKAGE))
+        for path in modules()
+        if "tqdm" in imported(tree_of(path)) and path != PACKAGE / "core" / "progress.py"
+    ]
+    assert not others
+
+
+def test_functions_take_few_arguments() -> None:
+    many = {
+        f"{path.relative_to(REPO)}:{node.name}"
+        for path in modules()
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.FunctionDef) and n_arguments(node) > AT_MOST_ARGUMENTS
+    }
+    assert not many
+
+
+def n_arguments(node: ast.FunctionDef) -> int:
+    """How many arguments a function takes, but `self` and `cls`; *args and **kwargs count as one each."""
+    every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
+    return sum(argument is not None and argument.arg not in ("self", "cls") for argument in every)
 
 
 def test_no_two_public_classes_have_one_name() -> None:

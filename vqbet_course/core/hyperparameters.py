@@ -19,7 +19,7 @@ MEANINGS: dict[str, tuple[str, str]] = {
     ),
     "action_chunk_size": ("actions", "W. Short: dithers at forks; long: blind for long, and harder to put into codes"),
     "vision_backbone": ("name", "ResNet of the camera. Deeper: slower, rarely better in simulation"),
-    "crop_shape": ("pixels", "pixels kept of an image. Too small: the T leaves the picture"),
+    "crop_shape": ("pixels", "pixels kept of an image. Too small: the T leaves the image"),
     "crop_is_random": ("yes/no", "random crops in training. Off: the policy learns pixel positions by heart"),
     "pretrained_backbone_weights": ("name", "weights to start from, fetched from the network; None: from scratch"),
     "use_group_norm": ("yes/no", "group instead of batch norm. Off with moving averages: statistics disagree"),

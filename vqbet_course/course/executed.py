@@ -17,14 +17,14 @@ from vqbet_course.core.notebooks import directives
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture of an executed lesson: base64 of a PNG, and the words that stand for it."""
+    """An image of an executed lesson: base64 of a PNG, and the words that stand for it."""
 
     png: str
     alt: str
 
     @property
     def wide(self) -> bool:
-        """Whether the picture is more than twice as wide as it is high (a PNG says so in bytes 16 to 23)."""
+        """Whether the image is more than twice as wide as it is high (a PNG says so in bytes 16 to 23)."""
         width, height = struct.unpack(">II", base64.b64decode(self.png[:32])[16:24])
         return width > 2 * height
 
@@ -163,7 +163,7 @@ def figures_of(notebook: Any, title: str) -> list[Figure]:
 
 
 def alternative_text(cell: Any, output: Any) -> str | None:
-    """The words that stand for a picture: from the output's metadata, or the cell's `#| fig-alt:` line."""
+    """The words that stand for an image: from the output's metadata, or the cell's `#| fig-alt:` line."""
     return (
         output.metadata.get("image/png", {}).get("alt")
         or output.metadata.get("alt")
@@ -196,13 +196,13 @@ def without_widgets(cells: Sequence[Any]) -> Iterator[Any]:
         bundles = [output["data"] for output in outputs if WIDGET in output.get("data", {})]
         if bundles:
             drawn = all("text/html" in bundle for bundle in bundles)
-            outputs = [output for output in outputs if not is_picture_of_widget(output)] if drawn else outputs
+            outputs = [output for output in outputs if not is_image_of_widget(output)] if drawn else outputs
             cell = type(cell)(cell | {"outputs": [without_widget(output) for output in outputs]})
         yield cell
 
 
-def is_picture_of_widget(output: Any) -> bool:
-    """Whether an output is the picture that follows a widget, for those who have no kernel (widgets/parts.py)."""
+def is_image_of_widget(output: Any) -> bool:
+    """Whether an output is the image that follows a widget, for those who have no kernel (widgets/parts.py)."""
     return 'class="without-kernel"' in output.get("data", {}).get("text/html", "")
 
 

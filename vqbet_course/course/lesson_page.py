@@ -65,11 +65,11 @@ def markdown_html(markdown: str) -> str:
         lesson = LESSON.match(target)
         return f"[{words}]({lesson[1]}.html{lesson[2]})" if lesson else words
 
-    return with_pictures(reached(str(markdown2html(with_formulas(LINK.sub(led, markdown))))))
+    return with_images(reached(str(markdown2html(with_formulas(LINK.sub(led, markdown))))))
 
 
-def with_pictures(page: str) -> str:
-    """HTML in which the lessons' own picture files are part of the page, which is read away from their folder."""
+def with_images(page: str) -> str:
+    """HTML in which the lessons' own image files are part of the page, which is read away from their folder."""
 
     def embedded(match: re.Match[str]) -> str:
         path = LESSONS / match[1]

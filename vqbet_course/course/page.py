@@ -16,7 +16,7 @@ FIGURE = re.compile(r"^!\[([^\[\]]*)\]\(([^)\s]+)\)$", re.MULTILINE)  # whose wo
 ARXIV = re.compile(r"(?<![\[/\d])arXiv[ :](\d{4}\.\d{5})")
 HEAD = re.compile(r"# +(?P<title>.+)\n*(?P<quote>(?:^>.*\n?)*)\n*", re.MULTILINE)
 OF_PAPERMILL = {"injected-parameters", "papermill-error-cell-tag"}
-SITE_CARD = "/images/hero.gif"  # the picture of a page without a figure; from the root of the site
+SITE_CARD = "/images/hero.gif"  # the image of a page without a figure; from the root of the site
 LONG_FIGURE = 8  # lines of code of a figure that stay unfolded
 DESCRIPTION_LENGTH = 200
 
@@ -58,7 +58,7 @@ def as_pandoc_reads(source: str) -> str:
 
 
 def header(page: dict[str, Any], image: str) -> Cell:
-    """The cell with a page's title, description and picture; the title leaves the first cell of `page`, so that the
+    """The cell with a page's title, description and image; the title leaves the first cell of `page`, so that the
     page has one heading of the first level."""
     first = page["cells"][0]
     front, rest = front_matter(source_of(first), image)

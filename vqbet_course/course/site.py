@@ -116,13 +116,13 @@ def run_page(path: Path) -> dict[str, Any]:
 
 
 def link_card(notebook: dict[str, Any], name: str, out: Path) -> str:
-    """The address of a page's picture for links to it: its first figure, written to `out`, or the site's."""
+    """The address of a page's image for links to it: its first figure, written to `out`, or the site's."""
     outputs = (output for cell in notebook["cells"] for output in cell.get("outputs", ()))
     figures = (png for output in outputs if (png := output.get("data", {}).get("image/png")))
     if (figure := next(figures, None)) is None:
         return SITE_CARD
-    picture = base64.b64decode("".join(figure))
-    write_atomically(out / "images" / "cards" / f"{name}.png", lambda path: path.write_bytes(picture))
+    image = base64.b64decode("".join(figure))
+    write_atomically(out / "images" / "cards" / f"{name}.png", lambda path: path.write_bytes(image))
     return f"/images/cards/{name}.png"
 
 

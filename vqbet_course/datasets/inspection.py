@@ -12,6 +12,7 @@ import numpy as np
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import write_atomically
+from vqbet_course.core.progress import progress
 from vqbet_course.core.specs import Field
 from vqbet_course.core.units import of_each, places_of, short
 from vqbet_course.datasets.source import (
@@ -113,15 +114,13 @@ def inspect_source(source: Source, config: VQBeTConfig | None = None, quiet: boo
     each episode; `windows` and `chunks` for a configuration (`laptop` unless given); `outliers`, each with its reason.
     Episodes have the numbers that --drop-episodes takes. Raises BadInput, too, where no episode can be used.
     """
-    from tqdm import tqdm
-
     config = config or VQBeTConfig.laptop(observation_sizes={"observation.state": 2})  # of which only the window counts
     tallies: dict[str, Tally] = {}
     states, actions, intervals, lengths = {}, {}, [], []
     tasks: Counter[str] = Counter()
     found: list[tuple[int, str]] = []
     widths: dict[str, int] = {}
-    episodes = tqdm(source.episodes(), total=source.n_episodes, desc="inspecting", unit="episode", disable=quiet)
+    episodes = progress("inspecting", "episode", source.episodes(), source.n_episodes, quiet=quiet)
     for position, episode in enumerate(episodes):
         number = source.stored_number(position)
         lengths.append(len(episode))

@@ -243,7 +243,7 @@ def begin_rounds(out: Path, asked: Asked) -> None:
 
 
 def write_report(out: Path, asked: Asked, rounds: int) -> dict[str, Any]:
-    """Write the counts of the finished rounds, and their picture."""
+    """Write the counts of the finished rounds, and their plot."""
     done = [
         {"round": number} | read_json(out / f"round-{number}" / "round.json", dict) for number in range(1, rounds + 1)
     ]

@@ -18,11 +18,10 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-from tqdm import tqdm
-
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.executor import Workers, completed, executor
 from vqbet_course.core.notebooks import source_of
+from vqbet_course.core.progress import progress
 from vqbet_course.grading import gradebook, report
 from vqbet_course.grading.answers import Answer
 from vqbet_course.grading.execution import execute
@@ -216,18 +215,11 @@ class ClassRun:
         self.problems: dict[str, str] = {}
         self.digests: dict[str, str] = {}
         self.kept = self.graded = self.unprotected = self.left_out = 0
-        self.bar = tqdm(disable=True)
+        self.bar = progress("grading", "file", quiet=True)
 
     def grade(self, submissions: Sequence[Submission], workers: Workers, quiet: bool) -> None:
         """Grade all that have no grade; each report is written as soon as its grade is there."""
-        self.bar = tqdm(
-            total=len(submissions),
-            desc="grading",
-            unit="file",
-            disable=quiet,
-            dynamic_ncols=True,
-            file=sys.stderr,
-        )
+        self.bar = progress("grading", "file", total=len(submissions), quiet=quiet)
         with self.bar:
             calls = self.missing(submissions)
             first = next(calls, None)
