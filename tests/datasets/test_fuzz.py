@@ -158,21 +158,10 @@ def says(demos: Demos) -> tuple[bytes, ...]:
     )
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.lists(corruptions, min_size=1, max_size=2))
-def test_a_corrupted_dataset_is_refused_or_says_the_same(sound: tuple[Path, Demos], chosen: list[Corruption]) -> None:
-    refused_or_the_same(*sound, chosen)
-
-
-@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.lists(corruptions, min_size=1, max_size=2))
-def test_hundreds_of_corrupted_datasets(sound: tuple[Path, Demos], chosen: list[Corruption]) -> None:
-    refused_or_the_same(*sound, chosen)
-
-
-def refused_or_the_same(original: Path, demos: Demos, chosen: list[Corruption]) -> None:
-    """Assert that a copy of a dataset, corrupted so, is refused in one line or says the same, and stays as it is."""
+def test_a_corrupted_dataset_is_refused_or_says_the_same(sound: tuple[Path, Demos], chosen: list[Corruption]) -> None:
+    original, demos = sound
     with tempfile.TemporaryDirectory() as folder:
         dataset = Path(shutil.copytree(original, Path(folder) / "dataset"))
         for corrupt in chosen:
