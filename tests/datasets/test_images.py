@@ -133,6 +133,7 @@ def test_the_camera_shows_what_lerobots_environment_shows() -> None:
     assert ours.contract.data.observation == {IMAGE: Field((96, 96, 3))} | PUSHT.observation
 
 
+@pytest.mark.usefixtures("short_evaluations")
 def test_it_is_evaluated_before_a_camera(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     short = dataclasses.replace(PUSHT_TASK, horizon=4)
     monkeypatch.setattr("vqbet_course.tasks.pusht.environment.PUSHT_TASK", short)
