@@ -223,7 +223,7 @@ def test_a_code_never_chosen_stays_finite() -> None:
     vq = VectorQuantizer(3, 6)
     vq.place(blobs(0, n=3))
     vq.count[2], vq.total[2] = 0.0, 0.0  # as after long neglect
-    vq.follow(blobs(1), torch.zeros(400, dtype=torch.int64))
+    vq.ema_update(blobs(1), torch.zeros(400, dtype=torch.int64))
     assert vq.codebook.isfinite().all()
 
 
@@ -269,7 +269,7 @@ def test_kmeans_start_uses_all_codes_at_once() -> None:
     assert not rvq.layers[0].started
     rvq(blobs(0), rng(0))
     assert rvq.layers[0].started and rvq.layers[1].started
-    assert token_usage(rvq.eval()(blobs(0)).codes[:, 0], 8).coverage >= 0.75
+    assert token_usage(rvq.eval()(blobs(0)).codes[:, 0], 8).share_used >= 0.75
 
 
 def test_a_saved_stack_goes_on_as_it_would_have() -> None:

@@ -150,7 +150,7 @@ def test_usage_by_its_definition(tokens: Any) -> None:
     usage = token_usage(torch.tensor(tokens), 16)
     shares = [tokens.count(k) / len(tokens) for k in range(16)]
     assert usage.counts.tolist() == [tokens.count(k) for k in range(16)]
-    assert usage.coverage == pytest.approx(len(set(tokens)) / 16)
+    assert usage.share_used == pytest.approx(len(set(tokens)) / 16)
     assert usage.dead == sorted(set(range(16)) - set(tokens))
     assert usage.perplexity == pytest.approx(math.exp(-sum(p * math.log(p) for p in shares if p)))
     assert 1 - 1e-9 <= usage.perplexity <= len(set(tokens)) + 1e-9
@@ -162,7 +162,7 @@ def test_even_use_has_perplexity_k_in_any_shape() -> None:
 
 def test_no_tokens() -> None:
     usage = token_usage(torch.tensor([], dtype=torch.int64), 4)
-    assert (usage.coverage, usage.perplexity, usage.dead) == (0.0, 0.0, [0, 1, 2, 3])
+    assert (usage.share_used, usage.perplexity, usage.dead) == (0.0, 0.0, [0, 1, 2, 3])
 
 
 @pytest.mark.parametrize("token", [-1, 4])

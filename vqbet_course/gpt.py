@@ -76,8 +76,7 @@ def _init_weights(module: nn.Module) -> None:
 
 
 def init_as_gpt2(net: nn.Module, n_layer: int) -> None:
-    """Initialise all layers of `net`; each of its n_layer blocks adds little at
-    first."""
+    """Initialise all layers of `net`; its n_layer blocks add little at first."""
     net.apply(_init_weights)
     for name, weight in net.named_parameters():
         if name.endswith("attention.out.weight"):

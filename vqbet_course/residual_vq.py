@@ -75,7 +75,7 @@ class VectorQuantizer(Codebook):
         """Straight-through values of x (B, D), codes (B,), commit_loss (), a mean.
 
         In training mode the first batch places the codes by k-means; then every batch
-        moves them by `follow` and `revive`. `generator` draws. Raises BadInput for
+        moves them by `ema_update` and `revive`. `generator` draws. Raises BadInput for
         another width, ValueError for NaN, both before anything moves.
         """
         if x.ndim != 2 or x.shape[1] != self.codebook.shape[1]:
@@ -87,12 +87,12 @@ class VectorQuantizer(Codebook):
         values = self.codebook[codes]
         commit_loss = F.mse_loss(x, values)
         if self.training:
-            self.follow(x.detach(), codes)
+            self.ema_update(x.detach(), codes)
             self.revive(x.detach(), generator)
         return Quantized(straight_through(x, values), codes, commit_loss)
 
-    def follow(self, x: Tensor, codes: Tensor) -> None:
-        """EMA update: move each code towards the mean of the x (B, D) that chose it.
+    def ema_update(self, x: Tensor, codes: Tensor) -> None:
+        """Move each code towards the mean of the x (B, D) that chose it.
 
         A code is its total divided by its smoothed count: add `eps` to every count,
         then scale all so that their sum is unchanged (van den Oord 2017, A.1).
@@ -139,9 +139,8 @@ class ResidualVQ(nn.Module):
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Quantized:
         """Values of x (B, D), summed over the layers; codes (B, G); commit_loss (G,).
 
-        What is subtracted for the next layer has no gradient. So each layer passes that
-        of its values to x, which gets it G times; each loss has one, too. All layers
-        draw from `generator`.
+        The residual is detached, so the gradient of the values reaches x once per layer
+        (G times). Each commitment loss has a gradient, too. `generator` draws for all.
         """
         residual, values = x, torch.zeros_like(x)
         codes, losses = [], []

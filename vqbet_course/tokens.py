@@ -70,13 +70,13 @@ class TokenUsage:
     """How often the codes of a codebook were chosen.
 
     counts (K,): how often each code was chosen;
-    coverage: share of codes chosen at least once (0..1);
+    share_used: share of codes chosen at least once (0..1);
     perplexity: exp(entropy), from 1 (always the same code) to K (all equally often);
     dead: the codes never chosen, in increasing order.
     """
 
     counts: Tensor
-    coverage: float
+    share_used: float
     perplexity: float
     dead: list[int]
 
@@ -84,7 +84,7 @@ class TokenUsage:
 def token_usage(tokens: Tensor, n_codes: int) -> TokenUsage:
     """Usage of a codebook of `n_codes` codes by tokens (any shape, int64).
 
-    Without any token, coverage and perplexity are 0 and all codes are dead.
+    Without any token, share_used and perplexity are 0 and all codes are dead.
     Raises ValueError for a token outside 0..K-1.
     """
     if tokens.numel() > 0 and not 0 <= tokens.min() <= tokens.max() < n_codes:
@@ -94,7 +94,7 @@ def token_usage(tokens: Tensor, n_codes: int) -> TokenUsage:
     share = counts.double() / counts.sum().clamp(min=1)
     return TokenUsage(
         counts=counts,
-        coverage=(counts > 0).float().mean().item(),
+        share_used=(counts > 0).float().mean().item(),
         perplexity=math.exp(torch.special.entr(share).sum()) if counts.any() else 0.0,
         dead=torch.nonzero(counts == 0).flatten().tolist(),
     )

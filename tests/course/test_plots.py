@@ -142,7 +142,7 @@ def test_heatmaps_share_one_scale() -> None:
     [
         lambda: plots.sentences({"words": ["the", "robot"], "moves": [(3, 8)]}, {(3, 8): [[1.0, 2.0], [3.0, 4.0]]}),
         lambda: plots.vocabulary(np.random.default_rng(0).normal(size=(5, 3, 4, 2)), list("abcde")),
-        lambda: plots.flow([["a", "b"], ["c"]]),
+        lambda: plots.flow([["a", "b"], ["c"]], ("first", "second")),
         lambda: plots.sums([(1, 0), (0, 1)], [(0.1, 0)], "sums"),
         lambda: plots.curve_figure(None, {"a": [1.0, 2.0]}),
         lambda: plots.absolute_and_relative([(0, 0), (9, 0), (9, 9)], {"a": ((50, 60), [(0, 0), (3, 4)])}),

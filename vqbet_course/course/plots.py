@@ -110,7 +110,7 @@ def board(
 def plane(ax: "Axes", reach: float | None = None, title: str = "") -> None:
     """Axes for displacements from the pusher, which is drawn at the origin; y downwards, pixels up to `reach`."""
     ax.plot(0, 0, "o", color=DEMO, markersize=9, alpha=0.75, zorder=1)
-    ax.set(xlabel="right of the pusher (px)", ylabel="below the pusher (px)", title=title, aspect="equal")
+    ax.set(xlabel="x from the pusher (px)", ylabel="y from the pusher (px), down", title=title, aspect="equal")
     if reach is not None:
         ax.set(xlim=(-reach, reach), ylim=(reach, -reach))
     elif not ax.yaxis_inverted():
@@ -173,6 +173,14 @@ def path(ax: "Axes", points: Any, color: Any = DEMO, label: str | None = None, *
     ax.plot(*np.asarray(points).T, **{"marker": ".", "markersize": 5, "color": color, "label": label} | style)
 
 
+def scale_bar(ax: "Axes", length: float, pixels: float = 1) -> None:
+    """A bar of `length` pixels in the lower left corner of a panel without ticks; a pixel is `pixels` units of x."""
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    x, y = left + 0.05 * (right - left), bottom + 0.06 * (top - bottom)
+    ax.plot((x, x + length * pixels), (y, y), color="black", linewidth=2, solid_capstyle="butt", clip_on=False)
+    ax.text(x, y + 0.025 * (top - bottom), f"{length:g} px", ha="left", va="bottom", fontsize=9)
+
+
 def arrow(ax: "Axes", start: Any, end: Any, color: Any) -> None:
     """An arrow from one point (2,) to another."""
     ax.annotate(
@@ -184,11 +192,13 @@ def arrow(ax: "Axes", start: Any, end: Any, color: Any) -> None:
 
 
 def regions(ax: "Axes", tokens: Any, reach: float, codes: Any) -> None:
-    """Voronoi cells: tokens (n, n), row by row from the top left, of a square up to `reach`; their codes (K, 2)."""
+    """Voronoi cells: tokens (n, n), row by row from the top left, of a square up to `reach`; their codes (K, 2).
+
+    The borders of the cells are drawn, so that a shade of grey cannot be read as a value."""
     tokens = np.asarray(tokens)
     span = np.linspace(-reach, reach, len(tokens))
-    ax.imshow(tokens % 7, extent=(-reach, reach, reach, -reach), cmap="Greys", vmin=-2, vmax=14)
-    ax.contour(span, span, tokens, levels=np.arange(tokens.max()) + 0.5, colors="white", linewidths=0.8)
+    for code in range(len(codes)):
+        ax.contour(span, span, tokens == code, levels=[0.5], colors="0.6", linewidths=0.8)
     ax.plot(*np.asarray(codes).T, "o", color=CODE, markeredgecolor="black", markersize=7, zorder=3)
 
 
@@ -398,6 +408,8 @@ def sentences(
         if question:
             ax.text(len(tokens) + 0.35, y, "?", ha="center", va="center", color=FAILURE, fontsize=18, weight="bold")
     ax.set(xlim=(-1.3, max(map(len, rows.values())) + 0.6), ylim=(y - 0.75, -0.3), aspect="equal")
+    if moves:
+        scale_bar(ax, 20, 0.45 / longest)
     ax.axis("off")
     show()
 
@@ -415,15 +427,17 @@ def vocabulary(moves: Any, names: Sequence[str], columns: int = 4) -> None:
         ax.plot(0, 0, "o", color=DEMO, markersize=4)
         ax.set(xlim=(-reach, reach), ylim=(reach, -reach), aspect="equal")
         small(ax, name)
+    scale_bar(axes.flat[0], 20)
     for ax in axes.flat[len(moves) :]:
         ax.axis("off")
     show()
 
 
-def flow(rows: Sequence[Sequence[str]], height: float = 1.6) -> None:
-    """Boxes with words, each row from left to right with arrows between them."""
+def flow(rows: Sequence[Sequence[str]], titles: Sequence[str], height: float = 1.6) -> None:
+    """Boxes with words, each row from left to right with arrows between them, its title in front."""
     _, ax = panels(height=height)
-    for y, row in enumerate(rows):
+    for y, (row, title) in enumerate(zip(rows, titles, strict=True)):
+        ax.text(-1, -y, title, ha="center", va="center", fontsize=9, color="0.35")
         for x, words in enumerate(row):
             ax.text(
                 x,
@@ -431,12 +445,12 @@ def flow(rows: Sequence[Sequence[str]], height: float = 1.6) -> None:
                 words,
                 ha="center",
                 va="center",
-                fontsize=10,
-                bbox={"boxstyle": "round,pad=0.45", "fc": "#E8F1F8", "ec": "0.5"},
+                fontsize=9,
+                bbox={"boxstyle": "round,pad=0.35", "fc": "#E8F1F8", "ec": "0.5"},
             )
             if x:
                 ax.annotate("", (x - 0.36, -y), (x - 0.64, -y), arrowprops={"arrowstyle": "->", "color": "0.3"})
-    ax.set(xlim=(-0.55, max(map(len, rows)) - 0.45), ylim=(0.5 - len(rows), 0.5))
+    ax.set(xlim=(-1.4, max(map(len, rows)) - 0.5), ylim=(0.5 - len(rows), 0.5))
     ax.axis("off")
     show()
 

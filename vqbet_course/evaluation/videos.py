@@ -48,7 +48,7 @@ def draw_frame(rendered: np.ndarray, episode: Rollout, step: int, world: World =
     draw = ImageDraw.Draw(image)
     points = task.frame_points(np.array(episode.actions[step:end]))
     for size, (x, y) in enumerate([] if points is None else points[::-1]):
-        draw.ellipse((x - 3 - size, y - 3 - size, x + 3 + size, y + 3 + size), fill="#d55e00", outline="white")
+        draw.ellipse((x - 5 - size, y - 5 - size, x + 5 + size, y + 5 + size), fill="#d55e00", outline="white")
     where = [f"environment seed {episode.seed}, step {step + 1}", *filter(None, episode.intervention[step : step + 1])]
     draw.text((10, 8), ": ".join(where), "#444444", font(14))
     layers = [(537, "primary"), (573, "secondary")][: len(episode.tokens[step])]  # not every policy has tokens

@@ -49,8 +49,8 @@ def plot_kmeans(points: "Tensor", stages: "list[Tensor]", step: int) -> "Figure"
     plane.add_collection(LineCollection(ways, colors=FAILURE, linewidths=1))
     plane.plot(*codes.T, "o", color=CODE, markeredgecolor="black")
     reach = 1.1 * points.abs().max().item()
-    plane.set(xlim=(-reach, reach), ylim=(reach, -reach), aspect="equal", xlabel="right of the pusher (px)")
-    plane.set(ylabel="below the pusher (px)", title=f"{len(codes)} codes after {step} steps")
+    plane.set(xlim=(-reach, reach), ylim=(reach, -reach), aspect="equal", xlabel="x from the pusher (px)")
+    plane.set(ylabel="y from the pusher (px), down", title=f"{len(codes)} codes after {step} steps")
     errors = [squared_distances(some, stage).min(1).values.mean().item() for stage in stages]
     curve.plot(errors, ".-", color=CODE)
     curve.plot(step, errors[step], "o", color=FAILURE)

@@ -51,7 +51,7 @@ def plot_pair_usage(codes: "Tensor", n_codes: int) -> "Figure":
         highest = max(highest, shares.max().item())
         bars.vlines(places, 0, shares, linewidth=80 / n_codes, color=colour, label=name)
         bars.plot([places[code] for code in usage.dead], [0] * len(usage.dead), "x", color=FAILURE, clip_on=False)
-        words.append(f"{name}: {describe_usage(usage.coverage, usage.perplexity, n_codes)}")
+        words.append(f"{name}: {describe_usage(usage.share_used, usage.perplexity, n_codes)}")
     bars.set_title("\n".join(words), fontsize=10)
     bars.set(
         xlabel="code",

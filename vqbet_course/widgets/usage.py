@@ -54,7 +54,7 @@ def plot_token_usage(codebook: "Tensor", tokens: "Tensor") -> "Figure":
         ylabel="share of the tokens (%)",
         xlim=(-0.7, n_codes - 0.3),
         ylim=(0, None),
-        title=describe_usage(usage.coverage, usage.perplexity, n_codes),
+        title=describe_usage(usage.share_used, usage.perplexity, n_codes),
     )
     rare_first = order[::-1]  # so that the most used lie on top
     moves.add_collection(
@@ -67,7 +67,9 @@ def plot_token_usage(codebook: "Tensor", tokens: "Tensor") -> "Figure":
     )
     moves.scatter(*paths[rare_first, -1].T, c=colours[rare_first], s=16, zorder=2)
     moves.plot(0, 0, "k+", markersize=10)
-    moves.set(xlabel="right of the pusher (px)", ylabel="below the pusher (px)", title="the moves in the codebook")
+    moves.set(
+        xlabel="x from the pusher (px)", ylabel="y from the pusher (px), down", title="the chunks in the codebook"
+    )
     moves.set_aspect("equal", adjustable="datalim")
     moves.invert_yaxis()  # as in an image
     for axis in (bars.xaxis, bars.yaxis, moves.xaxis, moves.yaxis):  # few ticks: each costs a millisecond
@@ -75,9 +77,9 @@ def plot_token_usage(codebook: "Tensor", tokens: "Tensor") -> "Figure":
     return figure
 
 
-def describe_usage(coverage: float, perplexity: float, n_codes: int) -> str:
-    """Coverage (0..1) and perplexity of a codebook as one line of text."""
-    used = round(coverage * n_codes)
+def describe_usage(share_used: float, perplexity: float, n_codes: int) -> str:
+    """Share of codes used (0..1) and perplexity of a codebook as one line of text."""
+    used = round(share_used * n_codes)
     return f"{used} of {n_codes} codes used, {n_codes - used} dead, perplexity {perplexity:.1f}"
 
 

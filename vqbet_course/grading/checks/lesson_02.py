@@ -52,17 +52,17 @@ class OneQuantizer(Check):
 
     id = "2.2"
     answer = "VectorQuantizer"
-    blank = ("forward", "follow", "revive")
+    blank = ("forward", "ema_update", "revive")
     hint = (
-        "`forward`: place the codes if need be, choose, measure, then let the codes follow and revive, "
-        "in training only. `follow`: two moving averages, then divide one by the other. Codes have no "
+        "`forward`: place the codes if need be, choose, measure, then `ema_update` and `revive`, "
+        "in training only. `ema_update`: two moving averages, then divide one by the other. Codes have no "
         "gradient."
     )
     misconceptions = [
         Misconception(
             "codes move in evaluation, too",
             {
-                "if self.training:\n            self.follow": "if True:\n            self.follow",
+                "if self.training:\n            self.ema_update": "if True:\n            self.ema_update",
             },
             "In eval mode the same input has to give the same answer twice.",
         ),
