@@ -24,8 +24,7 @@ from vqbet_course.core.budget import Budget
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.hooks import Hook, TrainingStage
 from vqbet_course.demos import load_demos
-from vqbet_course.tasks import open_source
-from vqbet_course.tasks import get_task
+from vqbet_course.tasks import get_task, open_source
 from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.train import Stage, batch_rows, ema_update, lr_factor
 from vqbet_course.training import checkpoints, trainer
