@@ -2,12 +2,14 @@
 
     nice -n 10 python benchmarks/bodies.py                       all panels, hours on one core
     python benchmarks/bodies.py --only block_push --minutes 5    one of them
+    python benchmarks/bodies.py --only block_push --steps 6000 --policies bc,vqbet --seeds 1    a part of it
 
 For each task the scripted demonstrator's episodes go to _runs/bodies/TASK-demos, and `vqbet-course compare` trains the
 policies on them and evaluates them on environment seeds from 100000 on. block_push and ALOHA's transfer have six
 policies and three training seeds, the others three policies and one. The panel of a task goes to
-results/bodies_TASK.json as soon as it is finished; jobs that are finished are not done again. A task that is not installed
-is left out with a line.
+results/bodies_TASK.json as soon as it is finished; jobs that are finished are not done again, so a panel can grow policy by
+policy. With --steps, trainings do not depend on what else the machine does. A task that is not installed is left out with a
+line.
 """
 
 import json
@@ -63,13 +65,13 @@ def make_demonstrations(task: str, episodes: int) -> Path:
     return folder
 
 
-def run_panel_of(task: str, minutes: float, episodes: int, jobs: int) -> None:
-    """Run what is missing of a task's panel, and write its result."""
-    plan, start = PANELS[task], time.perf_counter()
+def run_panel_of(task: str, plan: Plan, budget: list[str], episodes: int, jobs: int) -> None:
+    """Run what is missing of a task's panel, and write its result. `budget`: the option that bounds each training."""
+    start = time.perf_counter()
     data, out = make_demonstrations(task, plan.episodes), RUNS / task
     asked = ["compare", "--task", task, "--data", str(data), "--demos", str(plan.trained_on)]
     asked += ["--policies", plan.policies, "--seeds", plan.seeds, "--episodes", str(episodes)]
-    asked += ["--minutes", f"{minutes:g}", "--jobs", str(jobs), "--videos", "0", "--out", str(out)]
+    asked += [*budget, "--jobs", str(jobs), "--videos", "0", "--out", str(out)]
     command(*asked)
     panel = json.loads((out / "panel.json").read_text())
     spent = {"command": " ".join(["vqbet-course", *asked]), "wall_seconds": time.perf_counter() - start}
@@ -79,17 +81,31 @@ def run_panel_of(task: str, minutes: float, episodes: int, jobs: int) -> None:
 @click.command()
 @click.option("--only", type=click.Choice([*PANELS]), multiple=True, help="Only these tasks.")
 @click.option("--minutes", default=8.0, show_default=True, help="Of each training.")
+@click.option("--steps", type=int, help="Of each training, instead of minutes.")
+@click.option("--policies", metavar="NAME,NAME", help="Only these policies.")
+@click.option("--seeds", metavar="N,N", help="Only these training seeds.")
 @click.option("--episodes", default=30, show_default=True, help="Starts of each evaluation.")
 @click.option("--jobs", default=1, show_default=True)
-def main(only: tuple[str, ...], minutes: float, episodes: int, jobs: int) -> None:
+def main(
+    only: tuple[str, ...],
+    minutes: float,
+    steps: int | None,
+    policies: str | None,
+    seeds: str | None,
+    episodes: int,
+    jobs: int,
+) -> None:
     """Run the panels."""
+    budget = ["--minutes", f"{minutes:g}"] if steps is None else ["--steps", str(steps)]
     for task in only or PANELS:
         try:
             get_task(task)
         except BadInput as error:
             print(f"left out: {error}", file=sys.stderr)
             continue
-        run_panel_of(task, minutes, episodes, jobs)
+        plan = PANELS[task]
+        part = plan._replace(policies=policies or plan.policies, seeds=seeds or plan.seeds)
+        run_panel_of(task, part, budget, episodes, jobs)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from vqbet_course.core.budget import Budget
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.hooks import Hook, TrainingStage
 from vqbet_course.demos import load_demos
-from vqbet_course.tasks import open_source
+from vqbet_course.tasks import get_task, open_source
 from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.train import Stage, batch_rows, ema_update, lr_factor
 from vqbet_course.training import checkpoints, trainer
@@ -416,7 +416,18 @@ def test_a_budget_that_is_none_is_refused(budget: dict[str, Any], data: str, tmp
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.skipif(not SHIPPED.is_dir(), reason="the shipped policy is not there")
-def test_the_shipped_policy_loads_and_is_small() -> None:
-    assert load_run("shipped").contract == PUSHT
-    assert sum(path.stat().st_size for path in SHIPPED.rglob("*")) < 4_000_000
+@pytest.mark.parametrize("path", sorted(SHIPPED.parent.glob("shipped*")), ids=lambda path: path.name)
+def test_a_policy_that_comes_with_the_course_loads_and_nothing_is_written_beside_it(path: Path) -> None:
+    run = load_run(path.name)
+    assert run.path == path and run.output == Path("_runs") / path.name
+    task = "pusht" if path.name == "shipped" else path.name.removeprefix("shipped-")
+    assert run.contract == get_task(task).contract.data
+    assert not Path(run.plan.data).is_absolute()  # no path of the machine on which it was trained
+
+
+def test_the_policies_that_come_with_the_course_are_small() -> None:
+    sizes = {
+        path.name: sum(file.stat().st_size for file in path.rglob("*")) for path in SHIPPED.parent.glob("shipped*")
+    }
+    assert sizes.pop("shipped") < 4_000_000
+    assert sum(sizes.values()) < 3 * 2**20

@@ -286,7 +286,8 @@ def tasks() -> None:
 def evaluate(
     run: str, split: Path | None, part: str, offline: str | None, out: Path | None, computing: "Computing", **asked: Any
 ) -> None:
-    """Evaluate a policy, and write its metrics, traces, failure labels and videos. RUN: a run directory or `shipped`."""
+    """Evaluate a policy, and write its metrics, traces, failure labels and videos. RUN: a run directory,
+    `shipped`, or `shipped-TASK`."""
     from vqbet_course.evaluation import evaluate as evaluation
     from vqbet_course.evaluation import offline as comparison
     from vqbet_course.training.runs import load_run
@@ -296,7 +297,7 @@ def evaluate(
     if offline is not None and (given := given_options(asked)):
         raise BadInput(f"--offline needs no environment; leave {', '.join(given)} out")
     loaded = load_run(run, computing)
-    folder = (Path("_runs/shipped") if run == "shipped" else loaded.path) / "eval"
+    folder = loaded.output / "eval"
     if offline is not None:
         out = out or folder / (f"offline-{part}" if split else "offline")
         found = comparison.evaluate_offline(loaded, offline, out, split, part)
@@ -365,14 +366,13 @@ def correct(run: str, rounds: int, out: Path | None, **asked: Any) -> None:
 )
 @computing_options
 def export(run: str, out: Path | None, kind: str, clip: bool, computing: "Computing") -> None:
-    """Write a run as a LeRobot checkpoint. RUN is a run directory or `shipped`. LeRobot loads it to --device."""
+    """Write a run as a LeRobot checkpoint. RUN is a run directory, `shipped`, or `shipped-TASK`. LeRobot loads it to
+    --device."""
     from vqbet_course.lerobot_policy import export_run
     from vqbet_course.training.runs import load_run
 
-    if run == "shipped" and out is None:
-        out = Path("_runs/shipped/pretrained_model")
     loaded = load_run(run)
-    out = out or loaded.path / "pretrained_model"
+    out = out or loaded.output / "pretrained_model"
     clipped = export_run(loaded, out, kind, clip, computing)
     for line in (f"written: {out}", *clipped):
         click.echo(line)

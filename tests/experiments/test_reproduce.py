@@ -14,6 +14,7 @@ from vqbet_course.cli import main
 from vqbet_course.core.errors import BadInput
 from vqbet_course.evaluation.results import Row, rows_of
 from vqbet_course.experiments import design
+from vqbet_course.experiments import reproduce as repeating
 from vqbet_course.experiments.design import (
     Hypothesis,
     compute_budget,
@@ -25,6 +26,7 @@ from vqbet_course.experiments.design import (
 from vqbet_course.experiments.reproduce import compare_results, evaluation_command, recorded, reproduce, verdict_line
 from vqbet_course.experiments.retro import retro
 from vqbet_course.tasks.pusht.contract import PUSHT_TASK
+from vqbet_course.training.runs import SHIPPED
 
 PANEL = REPO / "benchmarks" / "results" / "panel.json"
 MADE_BY = {"machine": "x86_64", "torch": "2.11.0", "gym-pusht": "0.1.8", "threads": 1, "python": "3.12.1"}
@@ -345,6 +347,19 @@ def test_a_fresh_clone_is_asked_again(repo: Path, tmp_path: Path) -> None:
     assert json.loads((run / "eval" / "seed-100000" / "reproduced.json").read_text()) == verdict
     (repo / "answer.json").write_text("changed, and not in the clone")
     assert reproduce(run, repo=repo)["uncommitted"]
+
+
+def test_a_policy_that_comes_with_the_course_is_asked_again(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its evaluation is a stored result, and nothing is written beside it."""
+    (tmp_path / "shipped.json").write_text(json.dumps(evaluation(10)))
+    monkeypatch.setattr(repeating, "RESULTS", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    before = sorted(SHIPPED.iterdir())
+    verdict = reproduce(Path("shipped"), repo=repo)
+    assert verdict["reproduced"] and json.loads(Path("_runs/shipped/reproduced.json").read_text()) == verdict
+    assert sorted(SHIPPED.iterdir()) == before
 
 
 def test_a_metric_that_does_not_repeat(repo: Path, tmp_path: Path) -> None:

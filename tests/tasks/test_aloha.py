@@ -236,6 +236,8 @@ def test_the_demonstrator_solves_its_seeds_though_its_arms_shake(task: Any) -> N
     assert all(episode.success.any() for episode in episodes)
     assert {task.behaviour_of(truth_of(episode), []) for episode in episodes} <= {*task.behaviours}
     assert all(episode.success[-9:].any() and len(episode.actions) < 300 for episode in episodes)
+    left = [len(episode.actions) - int(np.argmax(episode.success)) for episode in episodes]  # from success on
+    assert min(left) > task.laptop["action_chunk_size"]  # a frame before success is followed by a whole chunk
 
 
 @pytest.mark.slow

@@ -112,6 +112,33 @@ def test_a_steady_hand_does_not_touch_the_other_block() -> None:
 
 
 @pytest.mark.fast
+def test_the_pusher_that_finds_itself_beside_a_block_touches_none() -> None:
+    draw, env, angles = np.random.default_rng(0), BlockPushEnv(), []
+    for seed in range(20):
+        env.reset(seed=seed)
+        before = env.positions()
+        assert env.displace_pusher(0, draw)
+        assert np.array_equal(env.positions(), before) and env.info()["n_contacts"] == 0
+        way = np.array(env.pusher.position) - before[0]
+        assert np.linalg.norm(way) == pytest.approx(51)  # radii of 20 and 30 px, and one
+        angles.append(np.arctan2(*way))
+        env.step(np.array(env.pusher.position))
+        assert np.array_equal(env.positions(), before)
+    assert np.ptp(angles) > 4  # on every side
+
+
+@pytest.mark.fast
+def test_demonstrations_show_the_way_back_of_a_pusher_beside_a_block() -> None:
+    """Seldom the pusher jumps, farther than it moves in a step, and the episode is solved all the same."""
+    jumps = 0
+    for seed in range(200_000, 200_008):
+        episode = deliver(seed)
+        jumps += int((np.linalg.norm(np.diff(episode.states[:, 4:], axis=0), axis=1) > 25).sum())
+        assert episode.success[-1]
+    assert jumps > 3
+
+
+@pytest.mark.fast
 def test_the_same_seed_gives_the_same_demonstration_and_noise_another() -> None:
     one, two, still = deliver(200_000), deliver(200_000), deliver(200_000, noise=0)
     assert np.array_equal(one.states, two.states) and np.array_equal(one.actions, two.actions)

@@ -34,7 +34,7 @@ from vqbet_course.evaluation.held_out import training_demos
 from vqbet_course.tasks import open_source, own_task
 from vqbet_course.tasks.task import Task
 from vqbet_course.training.integrity import WEIGHTS, locked
-from vqbet_course.training.runs import SHIPPED, Run, load_run
+from vqbet_course.training.runs import Run, load_run
 from vqbet_course.training.trainer import resume, train_further
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def correct(asked: Asked, rounds: int, out: Path | None = None, quiet: bool = Fa
     run = load_run(asked.run)
     task, demos = correctable(run)
     collect = collector(asked, run, task, quiet)
-    out = out or (Path("_runs/shipped-corrected") if run.path == SHIPPED else Path(f"{run.path}-corrected"))
+    out = out or Path(f"{run.output}-corrected")
     begin_rounds(out, asked)
     with locked(out):
         for number in range(1, rounds + 1):

@@ -8,7 +8,8 @@ from typing import Any
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import read_json, write_json
-from vqbet_course.core.places import ROOT
+from vqbet_course.core.places import RESULTS, ROOT
+from vqbet_course.training.runs import comes_with_course, directory_of
 
 SCHEMA = "vqbet_course/run/1"
 
@@ -20,8 +21,10 @@ TOLERANCE = 0.05
 
 
 def recorded(run: Path, name: str | None = None) -> tuple[Path, dict[str, Any]]:
-    """The evaluation of a run to repeat: the one called `name`, or the only one. Raises BadInput."""
-    found = sorted(run.glob(f"eval/{name or '*'}/run.json"))
+    """The evaluation of a run to repeat: the one called `name`, or the only one; that of a run that comes with the course
+    is among the stored results. Raises BadInput."""
+    stored = RESULTS / f"{run.name}.json"
+    found = [stored] if comes_with_course(run) else sorted(run.glob(f"eval/{name or '*'}/run.json"))
     if not found:
         raise BadInput(
             f"{run}: no recorded evaluation{f' {name}' if name else ''}; make one with: vqbet-course eval {run}"
@@ -40,10 +43,12 @@ def recorded(run: Path, name: str | None = None) -> tuple[Path, dict[str, Any]]:
 
 
 def reproduce(run: Path, name: str | None = None, repo: Path | None = None) -> dict[str, Any]:
-    """Evaluate a run again in a fresh clone, and compare; writes reproduced.json beside the recorded run.json.
+    """Evaluate a run again in a fresh clone, and compare; writes reproduced.json beside the recorded run.json, or below
+    `_runs` for a run that comes with the course.
 
     Raises BadInput for a run without a recorded evaluation or its weights, outside of a git repository, or when a
     step fails."""
+    run = directory_of(run)
     path, before = recorded(run, name)
     if not (run / "model.safetensors").exists():
         raise BadInput(
@@ -59,7 +64,8 @@ def reproduce(run: Path, name: str | None = None, repo: Path | None = None) -> d
         step("evaluation", str(clone / ".venv/bin/vqbet-course"), *arguments, cwd=clone)
         after = read_json(out / "run.json", lambda values: values)
     verdict = compare_results(before, after) | {"uncommitted": uncommitted(repo)}
-    write_json(path.with_name("reproduced.json"), verdict)
+    folder = Path("_runs") / run.name if comes_with_course(run) else path.parent
+    write_json(folder / "reproduced.json", verdict)
     return verdict
 
 

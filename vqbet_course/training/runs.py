@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import nn
 
-import vqbet_course
 from vqbet_course.core.configuration import VQBeTConfig, typed
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import read_json, write_json
+from vqbet_course.core.places import PACKAGE
 from vqbet_course.core.specs import Contract
 from vqbet_course.datasets.choice import choice_of
 from vqbet_course.datasets.readers import with_units
@@ -34,8 +34,8 @@ from vqbet_course.training.integrity import (
     verify_checksums,
 )
 
-SHIPPED = Path(vqbet_course.__file__).parent / "data" / "shipped"
-"""The run directory that comes with the course."""
+SHIPPED = PACKAGE / "data" / "shipped"
+"""The run directory of PushT that comes with the course; that of another task lies beside it, as `shipped-TASK`."""
 
 IMAGES = "images"
 """Where a run directory keeps decoded images until it has trained, unless they have a cache of their own."""
@@ -87,6 +87,22 @@ class Run:
     contract: Contract
     plan: TrainingPlan
     computing: Computing = CPU
+
+    @property
+    def output(self) -> Path:
+        """Where what is made of the run goes: its directory, or one below `_runs` for a run that comes with the course."""
+        return Path("_runs") / self.path.name if comes_with_course(self.path) else self.path
+
+
+def comes_with_course(path: Path) -> bool:
+    """Whether a run directory is one that comes with the course."""
+    return path.parent == SHIPPED.parent
+
+
+def directory_of(source: str | Path) -> Path:
+    """The run directory that is meant: `shipped` and `shipped-TASK` come with the course, others are paths."""
+    shipped = SHIPPED.parent / source
+    return shipped if str(source).startswith("shipped") and shipped.is_dir() else Path(source)
 
 
 def open_chosen(
@@ -141,9 +157,9 @@ def finish_run(out: Path, network: nn.Module) -> None:
 
 
 def load_run(source: str | Path, computing: Computing = CPU) -> Run:
-    """A run directory, or `shipped`, the policy that comes with the course, with a policy that computes so. Raises
+    """A run directory, or `shipped` or `shipped-TASK`, which come with the course, with a policy that computes so. Raises
     BadInput for anything else."""
-    path = SHIPPED if str(source) == "shipped" else Path(source)
+    path = directory_of(source)
     if not path.is_dir():
         raise BadInput(f"{path}: no such run directory; train one with: vqbet-course train --minutes 15 --out {path}")
     plan, config = read_plan(path)

@@ -37,7 +37,7 @@ ABOVE = 0.09  # metres above an object from which it is approached
 APART = 0.04  # metres between the peg's tip and the socket's mouth before they meet
 INTO = 0.03  # metres by which the peg is pushed into the socket
 ALIGNED, ASKEW = 0.005, 0.012  # metres by which the tip is off: less, it is pushed; more, it is drawn back
-AFTER = 10  # steps that an episode goes on after success
+AFTER = 30  # steps that an episode goes on after success: more than a chunk, so that closing grippers are trained on
 
 NOISE = 0.02  # radians by which joints are shaken on the way
 LASTING = 0.9  # how much of that is left after a step

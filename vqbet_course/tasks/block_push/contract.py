@@ -37,7 +37,7 @@ BLOCK_PUSH_TASK = TaskContract(
     action_bounds=(0.0, float(SIZE)),
     timing_budget_ms=100.0,
     horizon=250,
-    resets="positions of pusher and blocks, drawn from the environment seed; either block can go first, to either target",
+    resets="pusher and blocks, drawn from the environment seed so that either block can go first, to either target",
     success="both blocks lie in the targets, one in each",
 )
 """block_push as this course evaluates it."""

@@ -18,7 +18,6 @@ from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets.source import Episode, Source
 from vqbet_course.tasks.block_push.contract import (
     BLOCK_PUSH,
-    BLOCK_PUSH_TASK,
     BLOCK_RADIUS,
     INSIDE,
     INSTRUCTION,
@@ -34,16 +33,18 @@ Float = NDArray[np.float64]
 
 NOISE = 3.0  # pixels: how far the hand is shaken while the true action is written down
 NUDGE, NUDGE_STEPS, NUDGE_EVERY = 3.0, 4, 30  # it is also nudged: so many times as far, for so many steps, how seldom
-DISPLACED, DISPLACED_EVERY = 30.0, 80  # the block slips away by so many pixels, once in so many steps
+DISPLACED, DISPLACED_EVERY = (10.0, 60.0), 60  # a block slips away by so many pixels, from and to; how seldom
+ASTRAY_EVERY = 50  # the pusher finds itself beside a block that is to be pushed, on any side of it, how seldom
 TAKEN_OUT, TAKEN_OUT_EVERY = 50.0, 24  # and from its target, once in so many of the last steps, at most once
 DRIVE_SPEED, PUSH_SPEED = 12.0, 8.0  # pixels a step
 TOUCH = PUSHER_RADIUS + BLOCK_RADIUS  # between the centres where the pusher touches a block
-CLEAR = TOUCH + 8.0  # between the centres on the way
-BEHIND = TOUCH + 12.0  # from where a push begins
+CLEAR = TOUCH + 14.0  # between the centres on the way
+BEHIND = TOUCH + 14.0  # from where a push begins
 AT_FIRST, ASIDE = 12.0, 22.0  # off the line to the target: where a push may begin, and where it must begin anew
 DELIVERED, LOST = 8.0, INSIDE - 5  # from the target's centre: nearer, it is delivered; then farther, it is not any more
 BEGUN = 10.0  # how far a block has moved when a behaviour is begun
 AFTER, RETREAT = 12, 60.0  # steps that an episode goes on after the last delivery; how far the pusher withdraws
+LONGEST = 400  # steps of a demonstration at most: more than a policy has, because disturbances cost some
 TARGET_CENTRES = [complex(*target) for target in TARGETS]
 
 NEXT = {"next.reward": ["progress"], "next.done": ["done"], "next.success": ["success"]}
@@ -168,11 +169,11 @@ class Delivery:
 
 
 def deliver(seed: int, noise: float = NOISE) -> Delivery:
-    """Solve the environment of this seed, or try until the horizon. The same arguments give the same episode.
+    """Solve the environment of this seed, or try for LONGEST steps. The same arguments give the same episode.
 
-    `noise`, in pixels, shakes the hand (Laskey et al. 2017, "DART"); seldom it is nudged, or a block is displaced: what
-    happens differs from what was wanted and recorded, so that the demonstrations show how to come back. With 0 px, nothing
-    of the kind happens. Raises BadInput for a noise that is no such number."""
+    `noise`, in pixels, shakes the hand (Laskey et al. 2017, "DART"); seldom it is nudged, or a block or the pusher is
+    displaced: what happens differs from what was wanted and recorded, so that the demonstrations show how to come back.
+    With 0 px, nothing of the kind happens. Raises BadInput for a noise that is no such number."""
     if not 0 <= noise < SIZE:
         raise BadInput(f"noise {noise} is no number of pixels: choose one from 0 to about 5")
     generator = np.random.default_rng((seed, 1))
@@ -183,7 +184,7 @@ def deliver(seed: int, noise: float = NOISE) -> Delivery:
     actions: list[NDArray[np.float32]] = []
     brought: list[tuple[float, bool]] = []
     shake, left, taken_out = hand_shaking(noise, generator), AFTER, False
-    while left and len(states) < BLOCK_PUSH_TASK.horizon:
+    while left and len(states) < LONGEST:
         state = np.concatenate([observation["environment_state"], observation["agent_pos"]])
         aim = hand.act(complex(*state[4:]), [complex(*state[:2]), complex(*state[2:4])])
         action = rounded(aim)
@@ -192,18 +193,23 @@ def deliver(seed: int, noise: float = NOISE) -> Delivery:
         observation, _, _, _, info = env.step(np.clip(np.round((action + next(shake)) * 8) / 8, 0, SIZE))
         brought.append((info["progress"], info["is_success"]))
         left -= hand.finished
-        by = 0.0
-        if noise and not hand.finished:
-            by = DISPLACED * (generator.random() < 1 / DISPLACED_EVERY)
-        elif noise and not taken_out:
-            by = TAKEN_OUT * (generator.random() < 1 / TAKEN_OUT_EVERY)
-            taken_out = by > 0
-        if by:
-            candidates = [0, 1] if hand.finished else [*{0, 1} - hand.delivered]
-            env.displace_block(int(generator.choice(candidates)), by, generator)
+        if noise and (not hand.finished or not taken_out) and disturb(env, hand, generator):
+            taken_out = hand.finished
             observation, left = env.observation(), AFTER
     progress, success = np.array(brought).T
     return Delivery(seed, np.array(states), np.array(actions), progress, success.astype(bool))
+
+
+def disturb(env: BlockPushEnv, hand: BlockPusher, generator: np.random.Generator) -> bool:
+    """Displace, seldom, a block or the pusher, so that demonstrations show the way back; whether it happened."""
+    if hand.finished:
+        return generator.random() < 1 / TAKEN_OUT_EVERY and env.displace_block(
+            int(generator.integers(2)), TAKEN_OUT, generator
+        )
+    block = int(generator.choice([*{0, 1} - hand.delivered]))
+    if generator.random() < 1 / DISPLACED_EVERY:
+        return env.displace_block(block, generator.uniform(*DISPLACED), generator)
+    return generator.random() < 1 / ASTRAY_EVERY and env.displace_pusher(block, generator)
 
 
 def hand_shaking(noise: float, generator: np.random.Generator) -> Iterator[Float]:

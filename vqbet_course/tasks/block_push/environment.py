@@ -106,6 +106,18 @@ class BlockPushEnv(gym.Env[dict[str, Any], np.ndarray]):
                 return True
         return False
 
+    def displace_pusher(self, number: int, generator: np.random.Generator) -> bool:
+        """Put the pusher beside a block, in a drawn direction in which nothing is in its way; False if none is."""
+        blocks, touch = self.positions(), PUSHER_RADIUS + BLOCK_RADIUS
+        for angle in generator.uniform(0, 2 * np.pi, TRIES):
+            place = blocks[number] + (touch + 1) * np.array([np.cos(angle), np.sin(angle)])
+            free = np.linalg.norm(place - blocks[1 - number]) > touch + 5
+            if free and place.min() > PUSHER_RADIUS and place.max() < SIZE - PUSHER_RADIUS:
+                self.pusher.position = (float(place[0]), float(place[1]))
+                self.space.reindex_shapes_for_body(self.pusher)
+                return True
+        return False
+
     def positions(self) -> np.ndarray:
         """The centres of the blocks, (2, 2) pixels."""
         return np.array([block.position for block in self.blocks])
