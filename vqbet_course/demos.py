@@ -191,10 +191,9 @@ def make_windows(
     seen_rows, chunk_rows, index = (
         torch.from_numpy(np.concatenate(rows)) for rows in (seen, done, asked)
     )
-    normalised: dict[str, Any] = dict(demos.columns)  # stored images stay as they are
-    for k, v in demos.columns.items():
-        if not isinstance(v, StoredImages):
-            normalised[k] = normalizer.normalize(k, torch.from_numpy(v))
+    columns = {k: v if isinstance(v, StoredImages) else torch.from_numpy(v)
+               for k, v in demos.columns.items()}
+    normalised = {k: normalizer.normalize(k, v) for k, v in columns.items()}
     chunks = normalised.pop("action")[chunk_rows]
     if relative:
         chunks = chunks - normalised["observation.state"][chunk_rows[:, :1]]

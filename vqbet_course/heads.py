@@ -84,8 +84,7 @@ class CodePredictor(nn.Module):
             sampled = sample_codes(primary_logits, temperature, uniform[:, 0])
             logits = self.append_later(primary_logits, features, sampled)
         else:
-            unused = uniform[:, 0].long()  # the joint form reads no primary code
-            logits = self.logits_given(features, unused)
+            logits = self.logits_given(features, uniform[:, 0].long())  # not read
         return logits, sample_codes(logits, temperature, uniform)
 
     def logits_given(self, features: Tensor, primary: Tensor) -> Tensor:

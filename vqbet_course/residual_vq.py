@@ -139,9 +139,9 @@ class ResidualVQ(nn.Module):
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Quantized:
         """Values of x (B, D), summed over the layers; codes (B, G); commit_loss (G,).
 
-        What is subtracted for the next layer has no gradient. So each layer passes that
-        of its values to x, which gets it G times; each loss has one, too. All layers
-        draw from `generator`.
+        The residual is detached, so the gradient of the values reaches x once per layer
+        (G times). Each commitment loss has a gradient, too. All layers draw from
+        `generator`.
         """
         residual, values = x, torch.zeros_like(x)
         codes, losses = [], []

@@ -122,7 +122,9 @@ class StageTwoLoss(Check):
             "Layer g has targets of its own.",
         ),
         Misconception(
-            "accuracy of all layers together", {"right[0]}": "right.mean()}"}, "`primary_accuracy` is about one layer."
+            "accuracy of all layers together",
+            {"= right[0]": "= right.mean()"},
+            "`primary_accuracy` is about one layer.",
         ),
     ]
 
