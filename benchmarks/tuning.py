@@ -23,8 +23,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from vqbet_course.baselines import BeT, ChunkPolicy
+from vqbet_course.baselines import BeT
 from vqbet_course.core.budget import Budget
+from vqbet_course.core.chunk_policy import ChunkPolicy
 from vqbet_course.core.configuration import ActingConfig, VQBeTConfig
 from vqbet_course.core.executor import completed, processes
 from vqbet_course.core.io import read_json, write_json

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from small import write_npz
 from torch import nn
 
-from vqbet_course.baselines import BC, BeT, ChunkPolicy, FlowMatching, chunk_stage, integrate_euler
+from vqbet_course.baselines import BC, BeT, FlowMatching, chunk_stage, integrate_euler
+from vqbet_course.core.chunk_policy import ChunkPolicy
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.demos import Demos, load_demos
 from vqbet_course.experiments.panel import POLICIES, as_policy, build, config_for

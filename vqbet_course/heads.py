@@ -61,7 +61,9 @@ class CodePredictor(nn.Module):
     first layer's code. Args: width D; n_codes K; n_layers G, at least 2 if sequential.
     """
 
-    def __init__(self, width: int, n_codes: int, n_layers: int, sequential: bool = False):
+    def __init__(
+        self, width: int, n_codes: int, n_layers: int, sequential: bool = False
+    ):
         super().__init__()
         self.n_codes, self.n_layers, self.sequential = n_codes, n_layers, sequential
         if sequential:
@@ -70,8 +72,9 @@ class CodePredictor(nn.Module):
         else:
             self.joint = nn.Linear(width, n_layers * n_codes)
 
-    def forward(self, features: Tensor, uniform: Tensor,
-                temperature: float) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, features: Tensor, uniform: Tensor, temperature: float
+    ) -> tuple[Tensor, Tensor]:
         """Logits and drawn codes of features (N, D), uniform (N, G).
 
         The later logits of the sequential form are given the *sampled* primary code.
@@ -81,7 +84,7 @@ class CodePredictor(nn.Module):
             sampled = sample_codes(primary_logits, temperature, uniform[:, 0])
             logits = self.append_later(primary_logits, features, sampled)
         else:
-            logits = self.logits_given(features, uniform[:, 0].long())  # told to nobody
+            logits = self.logits_given(features, uniform[:, 0].long())  # not read
         return logits, sample_codes(logits, temperature, uniform)
 
     def logits_given(self, features: Tensor, primary: Tensor) -> Tensor:

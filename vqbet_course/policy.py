@@ -14,10 +14,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core.configuration import ActingConfig, VQBeTConfig, acting_rules, check_rules
+from vqbet_course.core.configuration import (
+    ActingConfig,
+    VQBeTConfig,
+    acting_rules,
+    check_rules,
+)
 from .core.frames import AbsoluteFrame, Decision, StateFrame
 from .gpt import GPT
-from .heads import CodePredictor, OffsetHead, draw_uniform, focal_loss, sample_codes
+from vqbet_course.heads import (
+    CodePredictor,
+    OffsetHead,
+    draw_uniform,
+    focal_loss,
+    sample_codes,
+)
 from .vqvae import ActionVQVAE
 
 # %% ../nbs/06_policy.ipynb #9c1c0bad
@@ -34,74 +45,100 @@ class StateEncoder(nn.Module):
 
     def forward(self, observation: dict[str, Tensor]) -> Tensor:
         """{name: (B, T, size)} -> (B, T, 1, D)."""
-        return self.project(torch.cat([observation[name] for name in self.names], dim=-1)).unsqueeze(2)
+        numbers = torch.cat([observation[name] for name in self.names], dim=-1)
+        return self.project(numbers).unsqueeze(2)
 
 # %% ../nbs/06_policy.ipynb #be07d6bc
-def interleave(tokens: Tensor, query: Tensor, n_future: int) -> tuple[Tensor, list[int]]:
-    """The row of tokens for the GPT: every step's observation tokens and its query, then the future queries.
+def interleave(
+    tokens: Tensor, query: Tensor, n_future: int
+) -> tuple[Tensor, list[int]]:
+    """The row of tokens for the GPT: every step's observation tokens and its query,
+    then the future queries.
 
     Args: tokens (B, T, n, D), n per step; query (1, 1, 1, D), one for all places.
-    Returns the row (B, T * (n + 1) + n_future, D) and the places of the T + n_future queries in it.
+    Returns the row (B, T * (n + 1) + n_future, D) and the places of the T + n_future
+    queries in it.
     """
     B, T, n, D = tokens.shape
     steps = torch.cat([tokens, query.expand(B, T, 1, D)], dim=2).flatten(1, 2)
     future = query[:, 0].expand(B, n_future, D)
     end = T * (n + 1)
-    return torch.cat([steps, future], dim=1), [*range(n, end, n + 1), *range(end, end + n_future)]
+    places = [*range(n, end, n + 1), *range(end, end + n_future)]
+    return torch.cat([steps, future], dim=1), places
 
 # %% ../nbs/06_policy.ipynb #70ce0a02
-def token_sequence(tokens: Tensor, query: Tensor | None, n_future: int = 0) -> tuple[Tensor, list[int]]:
-    """The row of tokens (B, L, D) for the GPT and the places where it is answered: `interleave`, or,
-    without a query, tokens (B, T, n, D) alone, answered at the last token of each step."""
+def token_sequence(
+    tokens: Tensor, query: Tensor | None, n_future: int = 0
+) -> tuple[Tensor, list[int]]:
+    """The row of tokens (B, L, D) for the GPT and the places where it is answered:
+    `interleave`, or, without a query, tokens (B, T, n, D) alone, answered at the last
+    token of each step."""
     if query is not None:
         return interleave(tokens, query, n_future)
     T, n = tokens.shape[1:3]
     return tokens.flatten(1, 2), [*range(n - 1, T * n, n)]
 
 # %% ../nbs/06_policy.ipynb #dc6d2ea7
-def stage2_loss(c: VQBeTConfig, logits: Tensor, codes: Tensor, predicted: Tensor,
-                chunks: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Focal loss on the codes + weighted L1 of the corrected chunk (VQ-BeT paper, eq. 5-7).
+def stage2_loss(
+    c: VQBeTConfig, logits: Tensor, codes: Tensor, predicted: Tensor, chunks: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Focal loss on the codes + weighted L1 of the corrected chunk (paper, eq. 5-7).
 
     Args: logits (N, G, K) and true codes (N, G); predicted and true chunks (N, W, A).
-    Three fields of c weigh the terms: `primary_code_loss_weight` the first layer's focal
-    loss, `secondary_code_loss_weight` the sum of the others', `offset_loss_weight` the L1.
-    Returns the loss () and its parts, detached: `code_loss` (), the focal losses with
-    their weights; `offset_loss` (), without its weight; `primary_accuracy` (), the share
-    of rows whose most likely first code is the true one.
+    Three fields of c weigh the terms: `primary_code_loss_weight` the first layer's
+    focal loss, `secondary_code_loss_weight` the sum of the others',
+    `offset_loss_weight` the L1. Returns the loss () and its parts, detached:
+    `code_loss` (), the focal losses with their weights; `offset_loss` (), without its
+    weight; `primary_accuracy` (), the share of rows whose most likely first code is
+    the true one.
     """
     per_layer = [focal_loss(logits[:, g], codes[:, g]) for g in range(c.vqvae_n_layers)]
-    code_loss = c.primary_code_loss_weight * per_layer[0] + c.secondary_code_loss_weight * sum(per_layer[1:])
+    primary, secondary = per_layer[0], sum(per_layer[1:])
+    code_loss = (
+        c.primary_code_loss_weight * primary + c.secondary_code_loss_weight * secondary
+    )
     offset_loss = F.l1_loss(predicted, chunks)
-    right = (logits.argmax(-1) == codes).float().mean(0)
-    parts = {"code_loss": code_loss, "offset_loss": offset_loss, "primary_accuracy": right[0]}
     loss = code_loss + c.offset_loss_weight * offset_loss
+    right = (logits.argmax(-1) == codes).float().mean(0)
+    parts = {"code_loss": code_loss, "offset_loss": offset_loss}
+    parts["primary_accuracy"] = right[0]
     return loss, {name: value.detach() for name, value in parts.items()}
 
 # %% ../nbs/06_policy.ipynb #6f0a81d3
 def make_parts(c: VQBeTConfig) -> tuple[GPT, ActionVQVAE, CodePredictor, OffsetHead]:
-    """The GPT, the tokenizer, and the two heads on the GPT's outputs: which codes, and their correction."""
-    width, K, G, W, A = c.gpt_output_dim, c.vqvae_n_embed, c.vqvae_n_layers, c.action_chunk_size, c.action_dim
-    gpt = GPT(c.gpt_input_dim, width, c.gpt_hidden_dim, c.gpt_n_layer, c.gpt_n_head, c.gpt_block_size, c.dropout)
+    """The GPT, the tokenizer, and the two heads on the GPT's outputs: which codes, and
+    their correction."""
+    W, A, K, G = c.action_chunk_size, c.action_dim, c.vqvae_n_embed, c.vqvae_n_layers
+    D = c.gpt_output_dim
+    gpt = GPT(
+        c.gpt_input_dim, D, c.gpt_hidden_dim, c.gpt_n_layer, c.gpt_n_head,
+        c.gpt_block_size, c.dropout,
+    )
     vqvae = ActionVQVAE(W, A, K, G, c.vqvae_embedding_dim, c.vqvae_enc_hidden_dim)
-    return gpt, vqvae, CodePredictor(width, K, G, c.sequentially_select), OffsetHead(width, K, G, W, A)
+    predictor = CodePredictor(D, K, G, c.sequentially_select)
+    return gpt, vqvae, predictor, OffsetHead(D, K, G, W, A)
 
 # %% ../nbs/06_policy.ipynb #a30d0552
 class VQBeT(nn.Module):
     """Observation tokens, and action queries if any -> GPT -> codes + offset -> chunk.
 
     VQ-BeT paper, figure 2. It reads and writes normalised numbers. Args: encoder,
-    {name: (B, T, ...)} -> tokens (B, T, n, gpt_input_dim); goal_encoder, the same -> goal
-    tokens in front, None: no goals; frame, in which it sees and decides, else the config's.
+    {name: (B, T, ...)} -> tokens (B, T, n, gpt_input_dim); goal_encoder, the same ->
+    goal tokens in front, None: no goals; frame, in which it sees and decides, else the
+    config's.
     """
 
-    def __init__(self, config: VQBeTConfig, encoder: nn.Module,
-                 goal_encoder: nn.Module | None = None, frame: AbsoluteFrame | None = None):
+    def __init__(
+        self, config: VQBeTConfig, encoder: nn.Module,
+        goal_encoder: nn.Module | None = None, frame: AbsoluteFrame | None = None,
+    ):
         super().__init__()
         self.config, self.encoder, self.goal_encoder = config, encoder, goal_encoder
-        self.frame = frame or (StateFrame() if config.use_relative_actions else AbsoluteFrame())
-        self.action_query = (nn.Parameter(torch.randn(1, 1, 1, config.gpt_input_dim))
-                             if config.action_queries else None)
+        own = StateFrame if config.use_relative_actions else AbsoluteFrame
+        self.frame = frame or own()
+        self.action_query: nn.Parameter | None = None
+        if config.action_queries:
+            self.action_query = nn.Parameter(torch.randn(1, 1, 1, config.gpt_input_dim))
         self.gpt, self.vqvae, self.code_predictor, self.offset_head = make_parts(config)
 
     def encode(self, observation: dict[str, Tensor]) -> Tensor:
@@ -114,8 +151,9 @@ class VQBeT(nn.Module):
             return None
         return self.goal_encoder(self.frame.observe(observation))
 
-    def answers(self, tokens: Tensor, goals: Tensor | None = None,
-                n_future: int = 0) -> Tensor:
+    def answers(
+        self, tokens: Tensor, goals: Tensor | None = None, n_future: int = 0
+    ) -> Tensor:
         """GPT outputs (B, T + n_future, D) where tokens (B, T, n, D) are answered."""
         row, places = token_sequence(tokens, self.action_query, n_future)
         if goals is None:
@@ -139,18 +177,20 @@ class VQBeT(nn.Module):
         decoded, offset = self.chunk_of(features, codes)
         return Decision(decoded + offset, codes, logits, decoded, offset)
 
-    def loss(self, observation: dict[str, Tensor], chunks: Tensor,
-             codes: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, observation: dict[str, Tensor], chunks: Tensor, codes: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """`stage2_loss` of {name: (B, T, ...)} with, for each of its Q queries, the
         true chunk (B, Q, W, A) and its codes (B, Q, G)."""
         c, features = self.config, self.features(observation).flatten(0, 1)
         chunks, codes = chunks.flatten(0, 1), codes.flatten(0, 1)
-        uniform = torch.rand(codes.shape).to(features.device)  # the same on every device
+        uniform = torch.rand(codes.shape).to(features.device)  # alike on all devices
+        temperature = c.bet_softmax_temperature
         if c.teacher_forcing:
             logits = self.code_predictor.logits_given(features, codes[:, 0])
-            sampled = sample_codes(logits, c.bet_softmax_temperature, uniform)
+            sampled = sample_codes(logits, temperature, uniform)
         else:
-            logits, sampled = self.code_predictor(features, uniform, c.bet_softmax_temperature)
+            logits, sampled = self.code_predictor(features, uniform, temperature)
         corrects = codes if c.offset_code == "ground_truth" else sampled
         decoded, offset = self.chunk_of(features, corrects)
         return stage2_loss(c, logits, codes, decoded + offset, chunks)
@@ -162,16 +202,20 @@ def average_overlaps(chunks: Sequence[Tensor], n: int) -> list[Tensor]:
     Args: chunks, newest first, each (B, W, A), decided n steps apart.
     """
     W = chunks[0].shape[1]
-    reach = [[chunk[:, i + age * n] for age, chunk in enumerate(chunks) if i + age * n < W] for i in range(n)]
+    reach = [
+        [chunk[:, i + age * n] for age, chunk in enumerate(chunks) if i + age * n < W]
+        for i in range(n)
+    ]
     return [torch.stack(said).mean(0) for said in reach]
 
 # %% ../nbs/06_policy.ipynb #6f0a81cd
 class VQBeTPolicy:
-    """VQ-BeT as it acts: call `reset` before an episode, then `select_action` at every step.
+    """VQ-BeT as it acts: call `reset` before an episode, then `select_action` at every
+    step. `decision` is the newest one, None before the first.
 
-    It has a network, a queue of observation tokens and one of observations that no decision has needed yet, a queue of
-    actions, and an ActingConfig (by default the network's). `decision` is the newest one, None before the first. Raises
-    BadInput for an impossible ActingConfig.
+    It has a network, a queue of observation tokens and one of observations that no
+    decision has needed yet, a queue of actions, and an ActingConfig (by default the
+    network's). Raises BadInput for an impossible ActingConfig.
     """
 
     def __init__(self, network: VQBeT, acting: ActingConfig | None = None):
@@ -190,20 +234,23 @@ class VQBeTPolicy:
         return self
 
     def reset(self, generators: Sequence[torch.Generator] | None = None) -> None:
-        """Forget the episode. `generators`: one per row of the batch, owner of that episode's draws."""
-        self.generators = generators
-        n_obs_steps = self.network.config.n_obs_steps
-        self.tokens: deque[Tensor] = deque(maxlen=n_obs_steps)
-        self.new: deque[dict[str, Tensor]] = deque(maxlen=n_obs_steps)  # not encoded yet
+        """Forget the episode. `generators`: one per row of the batch, for its draws."""
+        self.generators, c = generators, self.network.config
+        self.tokens: deque[Tensor] = deque(maxlen=c.n_obs_steps)
+        # observed, but not encoded yet
+        self.new: deque[dict[str, Tensor]] = deque(maxlen=c.n_obs_steps)
         self.actions: deque[Tensor] = deque()
-        self.recent_chunks: deque[Tensor] = deque(maxlen=self.network.config.action_chunk_size)
+        self.recent_chunks: deque[Tensor] = deque(maxlen=c.action_chunk_size)
         self.decision: Decision | None = None
 
     @torch.no_grad()
     def select_action(self, observation: dict[str, Tensor]) -> Tensor:
-        """{name: (B, ...)} of one moment -> action (B, A). Decides anew when no action is queued."""
+        """{name: (B, ...)} of now -> action (B, A). Decides when none is queued."""
         device = next(self.network.parameters()).device
-        moment = {name: values.unsqueeze(1).to(device, copy=True) for name, values in observation.items()}
+        moment = {
+            name: values.unsqueeze(1).to(device, copy=True)
+            for name, values in observation.items()
+        }
         self.new.append(moment)
         if not self.actions:
             self.decision = self.decide(moment).cpu()
@@ -211,27 +258,31 @@ class VQBeTPolicy:
         return self.actions.popleft()
 
     def encode_new(self) -> None:
-        """Queue the tokens of what was observed since the last decision. Images are encoded in
-        one batch; numbers one by one: their last bit must not depend on how many there are."""
-        steps: list[dict[str, Tensor]] = list(self.new)
-        if self.network.config.image_shapes and steps:
-            steps = [{name: torch.cat([step[name] for step in steps], dim=1) for name in steps[0]}]
+        """Queue the tokens of what was observed since the last decision. Images are
+        encoded in one batch; numbers one by one, so that their last bit does not depend
+        on how many there are."""
+        steps, c = list(self.new), self.network.config
+        if c.image_shapes and steps:
+            joined = {k: torch.cat([step[k] for step in steps], 1) for k in steps[0]}
+            steps = [joined]
         for tokens in map(self.network.encode, steps):  # (B, t, n, D)
             for token in tokens.split(1, dim=1):
-                self.tokens.extend([token] * (1 if self.tokens else self.network.config.n_obs_steps))
+                self.tokens.extend([token] * (1 if self.tokens else c.n_obs_steps))
         self.new.clear()
 
     def decide(self, moment: dict[str, Tensor]) -> Decision:
-        """A Decision in absolute actions from the queues; `moment` {name: (B, 1, ...)} is now."""
+        """A Decision in absolute actions; `moment` {name: (B, 1, ...)} is now."""
         self.encode_new()
-        goals = self.network.encode_goals(moment)
-        features = self.network.answers(torch.cat(list(self.tokens), dim=1), goals)[:, -1]  # (B, D)
-        uniform = draw_uniform(len(features), self.network.config.vqvae_n_layers, self.generators).to(features.device)
-        decision = self.network.decide(features, uniform, self.acting.temperature)
-        return self.network.frame.to_absolute(decision, moment)
+        network, tokens = self.network, torch.cat(list(self.tokens), dim=1)
+        goals = network.encode_goals(moment)
+        features = network.answers(tokens, goals)[:, -1]  # (B, D)
+        G = network.config.vqvae_n_layers
+        uniform = draw_uniform(len(features), G, self.generators).to(features.device)
+        decision = network.decide(features, uniform, self.acting.temperature)
+        return network.frame.to_absolute(decision, moment)
 
     def actions_of(self, chunk: Tensor) -> list[Tensor]:
-        """chunk (B, W, A) -> the actions to execute before the next decision, n_action_steps x (B, A)."""
+        """chunk (B, W, A) -> the actions until the next decision, each (B, A)."""
         n = self.acting.n_action_steps
         if not self.acting.average_chunks:
             return list(chunk[:, :n].unbind(1))

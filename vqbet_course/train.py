@@ -28,18 +28,16 @@ from .vqvae import vqvae_loss
 # %% ../nbs/08_train.ipynb #210730c7
 @functools.lru_cache(maxsize=2)
 def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
-    """The order (n,) in which an epoch goes through n rows: a function of seed and
-    epoch alone."""
+    """The order (n,) of the rows in an epoch: a function of seed and epoch alone."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     return torch.randperm(n, generator=generator)
 
 
 def batch_rows(n: int, batch_size: int, seed: int, step: int) -> Tensor:
-    """The rows (B,) of batch number `step`, found without any state: what makes
-    resuming exact.
+    """The rows (B,) of batch number `step`, found without any state.
 
-    An epoch has whole batches only, and the rows left over sit it out. Fewer rows than
-    `batch_size` are one batch.
+    An epoch has whole batches only; the remaining rows are skipped in it. Fewer rows
+    than `batch_size` are one batch.
     """
     epoch, within = divmod(step, max(1, n // batch_size))
     return epoch_order(n, seed, epoch)[within * batch_size:(within + 1) * batch_size]
@@ -67,8 +65,7 @@ def adamw(module: nn.Module, weight_decay: float, **options: Any) -> torch.optim
 # %% ../nbs/08_train.ipynb #47fc1e75
 @torch.no_grad()
 def ema_update(average: nn.Module, module: nn.Module, step: int, decay: float) -> None:
-    """Move the weights of `average` towards those of `module`; the memory grows with
-    the steps, up to `decay`.
+    """Move the weights of `average` towards those of `module`.
 
     The average keeps the share (1 + step) / (10 + step) of itself, but at most `decay`.
     Buffers are copied.
@@ -81,21 +78,19 @@ def ema_update(average: nn.Module, module: nn.Module, step: int, decay: float) -
 
 # %% ../nbs/08_train.ipynb #8a5e0002
 def optimizer_step(optimizer: torch.optim.Optimizer, loss: Tensor, lr: float) -> None:
-    """Take one step of the optimizer at the learning rate `lr`, with gradients clipped
-    to norm 1."""
+    """One optimizer step at learning rate `lr`, with gradients clipped to norm 1."""
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.zero_grad()
     loss.backward()
-    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups
-                              for p in group["params"]], 1.0)
+    weights = [p for group in optimizer.param_groups for p in group["params"]]
+    nn.utils.clip_grad_norm_(weights, 1.0)
     optimizer.step()
 
 # %% ../nbs/08_train.ipynb #8a5e0005
 @contextmanager
 def run_randomness(seed: int) -> Iterator[None]:
-    """Draws inside belong to the run: seeded on entry, and nobody else's draws
-    change."""
+    """Draws inside belong to the run: seeded on entry, and no other draws change."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
@@ -103,8 +98,7 @@ def run_randomness(seed: int) -> Iterator[None]:
 # %% ../nbs/08_train.ipynb #10cbb393
 @dataclass
 class Stage:
-    """One stage of training: a module, trained on `loss(rows) -> (loss, metrics)` of
-    batches out of n_rows."""
+    """A module, trained on `loss(rows) -> (loss, metrics)` of batches of n_rows."""
 
     name: str
     module: nn.Module
@@ -122,12 +116,11 @@ class Stage:
         self.average = copy.deepcopy(self.module) if self.ema_decay else None
 
     def step(self, step: int, seed: int) -> dict[str, Tensor]:
-        """Take step number `step`; returns its metrics. Everything random in it follows
-        from seed and step."""
+        """Take a step, random by seed and step alone; returns its metrics."""
         torch.manual_seed(seed * 1_000_003 + step)
         loss, metrics = self.loss(batch_rows(self.n_rows, self.batch_size, seed, step))
-        optimizer_step(self.optimizer, loss,
-                       self.lr * lr_factor(step, self.steps, self.warmup))
+        lr = self.lr * lr_factor(step, self.steps, self.warmup)
+        optimizer_step(self.optimizer, loss, lr)
         if self.average is not None:
             ema_update(self.average, self.module, step, self.ema_decay)
         return metrics | {"loss": loss.detach()}
@@ -137,10 +130,11 @@ class Stage:
         return self.module if self.average is None else self.average
 
 # %% ../nbs/08_train.ipynb #10cbb394
-def run_stage(stage: Stage, seed: int, start: int = 0,
-              hooks: Sequence[Hook] = ()) -> int:
-    """Take the steps of a stage from number `start`; a hook may end it early. Returns
-    the number of steps taken."""
+def run_stage(
+    stage: Stage, seed: int, start: int = 0, hooks: Sequence[Hook] = ()
+) -> int:
+    """Take the steps of a stage from number `start`, which a hook may end early.
+    Returns the number of the next step."""
     taken, last = start, stage.steps
     for hook in hooks:
         hook.begin(stage, start)
@@ -155,8 +149,7 @@ def run_stage(stage: Stage, seed: int, start: int = 0,
 
 # %% ../nbs/08_train.ipynb #a9fbbbf4
 def vqvae_stage(network: VQBeT, windows: Windows, steps: int) -> Stage:
-    """Stage 1: the chunk VQ-VAE learns to put chunks into codes and back (VQ-BeT paper,
-    section 3.2)."""
+    """Stage 1: the VQ-VAE learns chunks (VQ-BeT paper, section 3.2)."""
     c, vqvae = network.config, network.vqvae.train()
 
     def loss(rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -166,22 +159,21 @@ def vqvae_stage(network: VQBeT, windows: Windows, steps: int) -> Stage:
                                  "code_pairs": used}
 
     optimizer = adamw(vqvae, c.optimizer_vqvae_weight_decay, lr=c.optimizer_vqvae_lr)
-    return Stage("tokenizer", vqvae, loss, len(windows.chunks), c.vqvae_batch_size,
-                 steps, c.optimizer_vqvae_lr,
-                 optimizer)
+    n_rows, lr = len(windows.chunks), c.optimizer_vqvae_lr
+    return Stage(
+        "tokenizer", vqvae, loss, n_rows, c.vqvae_batch_size, steps, lr, optimizer
+    )
 
 # %% ../nbs/08_train.ipynb #122c86a6
 @torch.no_grad()
 def label_codes(network: VQBeT, windows: Windows) -> Tensor:
-    """The codes (M, G) of every chunk, computed once: the tokenizer no longer
-    changes."""
-    return torch.cat([network.vqvae.encode(part)
-                      for part in windows.chunks.split(4096)])
+    """The codes (M, G) of every chunk, by the frozen tokenizer."""
+    parts = windows.chunks.split(4096)
+    return torch.cat([network.vqvae.encode(part) for part in parts])
 
 # %% ../nbs/08_train.ipynb #c13d4123
 def policy_stage(network: VQBeT, windows: Windows, steps: int) -> Stage:
-    """Stage 2: with the codes frozen, the GPT and the heads learn to choose and correct
-    them (section 3.3)."""
+    """Stage 2: GPT and heads learn to choose and correct the frozen codes (3.3)."""
     c = network.config
     network.train()
     network.vqvae.eval().requires_grad_(False)
@@ -191,15 +183,14 @@ def policy_stage(network: VQBeT, windows: Windows, steps: int) -> Stage:
         asked = windows.chunk_index[rows]
         return network.loss(windows.seen(rows), windows.chunks[asked], codes[asked])
 
-    optimizer = adamw(network, c.optimizer_weight_decay, lr=c.optimizer_lr,
-                      betas=c.optimizer_betas,
-                      eps=c.optimizer_eps)
-    return Stage("policy", network, loss, len(windows.chunk_index), c.batch_size, steps,
-                 c.optimizer_lr, optimizer,
-                 c.scheduler_warmup_steps, c.ema_decay)
+    options = {"betas": c.optimizer_betas, "eps": c.optimizer_eps}
+    optimizer = adamw(network, c.optimizer_weight_decay, lr=c.optimizer_lr, **options)
+    return Stage(
+        "policy", network, loss, len(windows.chunk_index), c.batch_size, steps,
+        c.optimizer_lr, optimizer, c.scheduler_warmup_steps, c.ema_decay,
+    )
 
 # %% ../nbs/08_train.ipynb #a63640c7
 def split_steps(steps: int, config: VQBeTConfig) -> int:
-    """How many of `steps` go to stage 1: what the configuration says, but at most a
-    third."""
+    """How many of `steps` go to stage 1: as configured, but at most a third."""
     return max(1, min(config.n_vqvae_training_steps, steps // 3))

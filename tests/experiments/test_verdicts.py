@@ -6,7 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vqbet_course.experiments.verdicts import claims, compare_coverage, compare_success, holm, outcomes, paired_tests
+from vqbet_course.experiments.verdicts import (
+    claims,
+    compare_coverage,
+    compare_success,
+    holm,
+    outcomes,
+    pair_rows,
+    paired_tests,
+)
 
 pytestmark = pytest.mark.fast
 
@@ -32,6 +40,15 @@ def test_mcnemar_counts_the_pairs_that_differ() -> None:
     )
     assert compare_success(one, two) == {"pairs": 8, "only_first": 6, "only_second": 0, "p": pytest.approx(2 / 2**6)}
     assert compare_success(one, one)["p"] == 1
+
+
+def test_the_table_of_pairs_says_who_wins_alone_and_what_is_significant() -> None:
+    results = [result("a", [1.0] * 12), result("b", [0.5 + i / 100 for i in range(12)])]
+    (row,) = pair_rows(paired_tests(results))
+    assert (row["pair"], row["starts won alone"]) == ("a : b", "12 : 0")
+    assert row["significant"] == "success, max coverage"
+    (row,) = pair_rows(paired_tests([results[0], result("b", [1.0] * 12)]))
+    assert (row["starts won alone"], row["significant"]) == ("0 : 0", "no")
 
 
 def test_only_shared_seeds_are_compared() -> None:

@@ -1,7 +1,9 @@
 """What a policy decides, and the coordinate frames in which it sees and decides (lesson 06)."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 from torch import Tensor
 
 
@@ -17,6 +19,13 @@ class Decision(NamedTuple):
     def cpu(self) -> "Decision":
         """The same decision on the CPU, where actions are executed."""
         return Decision(*(part.cpu() for part in self))
+
+    def in_units(self, back: Callable[[Tensor], Tensor]) -> tuple[list[tuple[int, ...]], np.ndarray, np.ndarray]:
+        """The tokens of each of B rows, and in the action's unit the chunks (B, W, A) that they decode to and the offsets.
+        `back`: normalised actions -> in their unit."""
+        decoded = back(self.decoded)
+        offset = back(self.actions) - decoded
+        return [tuple(codes) for codes in self.codes.tolist()], decoded.numpy(), offset.numpy()
 
 
 class AbsoluteFrame:

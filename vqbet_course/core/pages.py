@@ -1,5 +1,6 @@
 """HTML pages: Jinja templates in `vqbet_course/templates/`, which all extend `base.html`."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -15,3 +16,8 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template(template).render(**values)
+
+
+def table_html(rows: Sequence[Mapping[str, Any]]) -> str:
+    """An HTML table of rows {column: value}, all with the columns of the first; it scrolls where the page is narrow."""
+    return render("table.html", rows=list(rows))

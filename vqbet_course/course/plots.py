@@ -604,10 +604,21 @@ def seeds_with_intervals(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Non
 # --- lesson 10: baselines -------------------------------------------------------------------------------------------
 
 
-def ideas(policies: Mapping[str, tuple[str, str]]) -> None:
-    """{policy: (its network, what it decides on)}, a row of boxes for each."""
+IDEAS = {
+    "BC": ("MLP", "one chunk, the mean of all"),
+    "BeT": ("GPT", "a k-means bin of single actions + offset"),
+    "ACT": ("transformer", "one chunk; a latent variable in training"),
+    "Diffusion": ("U-Net", "a chunk, denoised step by step"),
+    "Flow": ("MLP", "noise, carried to a chunk by a velocity"),
+    "VQ-BeT": ("GPT", "learned codes of chunks + offset"),
+}
+"""{policy: (its network, what it decides on)}, of the panel of lesson 10."""
+
+
+def ideas() -> None:
+    """The policies of lesson 10, their networks and what they decide on: a row of boxes for each."""
     figure, ax = panels(height=2.6)
-    for y, (name, (network, choice)) in enumerate(policies.items()):
+    for y, (name, (network, choice)) in enumerate(IDEAS.items()):
         for x, text in [(0, name), (1, network), (2.7, choice)]:
             ax.text(
                 x,
@@ -618,7 +629,7 @@ def ideas(policies: Mapping[str, tuple[str, str]]) -> None:
                 fontsize=9,
                 bbox={"boxstyle": "round,pad=0.3", "fc": "#F5C77E" if name == "VQ-BeT" else "#CFE3F1", "ec": "0.6"},
             )
-    ax.set(xlim=(-0.5, 4), ylim=(-len(policies) + 0.4, 0.6))
+    ax.set(xlim=(-0.5, 4), ylim=(-len(IDEAS) + 0.4, 0.6))
     ax.axis("off")
     show()
 

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -30,6 +30,9 @@ from vqbet_course.core.io import append_text, in_plain_words, try_lock, write_te
 from vqbet_course.core.progress import progress
 from vqbet_course.datasets.images import in_step
 from vqbet_course.datasets.source import Episode, Source, check_cameras, last_change
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MOST_JOBS = 8
 """Threads that decode at most, where nothing else is asked for."""
@@ -293,3 +296,12 @@ def observed(
         name: numbers[name] if files is None or name in numbers else cast(np.ndarray, StoredImages(files, name, every))
         for name in observe
     }
+
+
+def as_seen(values: "Tensor | StoredImages") -> "Tensor":
+    """Images, which lie on the disk as bytes, as a tensor of numbers 0..1; a tensor as it is."""
+    if isinstance(values, StoredImages):
+        import torch
+
+        return torch.from_numpy(values.read()) / 255
+    return values

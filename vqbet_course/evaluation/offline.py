@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vqbet_course.core.bounds import span_of
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.io import write_atomically, write_json, write_text
 from vqbet_course.core.pages import render
@@ -21,8 +22,8 @@ from vqbet_course.core.records import made_by
 from vqbet_course.core.specs import Field
 from vqbet_course.core.units import places_of
 from vqbet_course.datasets.source import Source
-from vqbet_course.datasets.stored_images import StoredImages
-from vqbet_course.demos import Demos, Windows, as_seen, load_demos, span_of
+from vqbet_course.datasets.stored_images import StoredImages, as_seen
+from vqbet_course.demos import Demos, Windows, load_demos
 from vqbet_course.evaluation.held_out import (
     Decisions,
     decide_along,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqbet_course.baselines import ChunkPolicy, without_codes
+from vqbet_course.core.chunk_policy import ChunkPolicy, without_codes
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.frames import AbsoluteFrame, Decision

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from vqbet_course.baselines import BC, BeT, ChunkPolicy, FlowMatching, chunk_stage
+from vqbet_course.baselines import BC, BeT, FlowMatching, chunk_stage
 from vqbet_course.core.budget import Budget, Clock
+from vqbet_course.core.chunk_policy import ChunkPolicy
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.executor import Workers, completed, executor

@@ -11,7 +11,7 @@ import numpy as np
 from vqbet_course.core.pages import render
 from vqbet_course.evaluation.results import progress_name_of, success_progress_of
 from vqbet_course.evaluation.videos import video_html
-from vqbet_course.experiments.verdicts import Results, p_value, policies_of
+from vqbet_course.experiments.verdicts import Results, outcomes, p_value, policies_of, shares
 from vqbet_course.rollout import wilson
 
 if TYPE_CHECKING:
@@ -94,12 +94,42 @@ def in_figures(value: float | None) -> str:
     return "none" if value is None else f"{value:.2f}"
 
 
-def row_in_words(row: dict[str, Any]) -> str:
-    """A row of `rows` as a line of text, the policy in front."""
-    return (
-        f"{row['policy']:>17}: success {row['success']:4.0%} ({row['low']:3.0%} to {row['high']:3.0%}), max reward "
-        f"{row['reward']:.3f}, final {row['progress']} {row['final_coverage']:.3f}, {row['latency']['p50']:6.1f} ms a decision"
-    )
+def measured_rows(results: Results) -> list[dict[str, str]]:
+    """Each policy of a panel as a row of text {column: value}: what it is, and what was measured of it."""
+    return [
+        {
+            "policy": row["policy"],
+            "success (95 %)": f"{row['success']:.0%} ({row['low']:.0%} to {row['high']:.0%})",
+            "average max reward": f"{row['reward']:.3f}",
+            **lost_at_the_fork(results, row["policy"]),
+            "ms a decision": f"{row['latency']['p50']:.1f}",
+            "parameters": f"{row['parameters'] / 1e6:.2f} M",
+            "observes": f"{row['chunk']['n_obs_steps']}",
+            "decides, executes": f"{row['chunk']['action_chunk_size']}, {row['chunk']['n_action_steps']}",
+        }
+        for row in rows(results)
+    ]
+
+
+def lost_at_the_fork(results: Results, policy: str) -> dict[str, str]:
+    """The share of rollouts that a policy loses where navigation forks, as a cell of a row; none where it is not measured."""
+    own = [r for r in results if r["policy"] == policy]
+    if any(r.get("two_routes") is None for r in own):
+        return {}
+    return {"lost on the two routes": f"{shares(own, policy, 'two_routes')['crashed']:.0%}"}
+
+
+def lost_rows(results: Results) -> list[dict[str, str]]:
+    """Each policy of a panel as a row of text {column: value}: how near it came in the episodes that it lost."""
+    return [
+        {
+            "policy": name,
+            "lost episodes": str(len(lost)),
+            "their max coverage": ", ".join(f"{best:.3f}" for best in lost),
+        }
+        for name in policies_of(results)
+        for lost in [sorted(e["max_coverage"] for e in outcomes(results, name).values() if not e["success"])]
+    ]
 
 
 def mean(values: list[float | None]) -> float | None:

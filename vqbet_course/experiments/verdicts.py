@@ -85,14 +85,24 @@ def paired_tests(results: Results) -> list[dict[str, Any]]:
     return tests
 
 
-def pair_in_words(test: dict[str, Any]) -> str:
-    """One of `paired_tests` as a line of text, the policies in front."""
-    success, coverage = test["success"], test["coverage"]
-    return (
-        f"{test['first']:>17} against {test['second']:<17} wins alone {success['only_first']:2d} : "
-        f"{success['only_second']:<2d} p {success['p_holm']:.3f}; {test['progress']} {coverage['mean_difference']:+.3f} "
-        f"p {coverage['p_holm']:.3f}{'  significant' if success['significant'] or coverage['significant'] else ''}"
-    )
+def pair_rows(tests: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """Each of `paired_tests` as a row of text {column: value}; p-values are those after Holm's correction."""
+    return [
+        {
+            "pair": f"{test['first']} : {test['second']}",
+            "starts won alone": f"{test['success']['only_first']} : {test['success']['only_second']}",
+            "p": p_value(test["success"]["p_holm"]),
+            f"difference of max {test['progress']}": f"{test['coverage']['mean_difference']:+.3f}",
+            "its p": p_value(test["coverage"]["p_holm"]),
+            "significant": ", ".join(
+                words
+                for kind, words in (("success", "success"), ("coverage", f"max {test['progress']}"))
+                if test[kind]["significant"]
+            )
+            or "no",
+        }
+        for test in tests
+    ]
 
 
 # --- claims -------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from vqbet_course.rollout import Trace
+    from vqbet_course.core.trace import Trace
 
 COLORS = (POLICY, CODE, OFFSET, DEMO, FAILURE, OTHER)
 AHEAD = 8  # targets that are drawn before the pusher

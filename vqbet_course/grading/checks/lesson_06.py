@@ -81,8 +81,7 @@ class StageTwoLoss(Check):
         Misconception(
             "primary and secondary weights exchanged",
             {
-                "c.primary_code_loss_weight * per_layer[0] + c.secondary_code_loss_weight * sum(per_layer[1:])": "c.secondary_code_loss_weight * per_layer[0] + c.primary_code_loss_weight * "
-                "sum(per_layer[1:])",
+                "c.primary_code_loss_weight * primary + c.secondary_code_loss_weight * secondary": "c.secondary_code_loss_weight * primary + c.primary_code_loss_weight * secondary",
             },
             "Which mistake costs more: a wrong coarse code or a wrong fine one?",
         ),
@@ -123,7 +122,9 @@ class StageTwoLoss(Check):
             "Layer g has targets of its own.",
         ),
         Misconception(
-            "accuracy of all layers together", {"right[0]}": "right.mean()}"}, "`primary_accuracy` is about one layer."
+            "accuracy of all layers together",
+            {"= right[0]": "= right.mean()"},
+            "`primary_accuracy` is about one layer.",
         ),
     ]
 

@@ -103,7 +103,7 @@ class Summary(Check):
         ),
         Misconception(
             "one step too few",
-            {"len(self.coverage)}": "len(self.coverage) - 1}"},
+            {"len(self.coverage),": "len(self.coverage) - 1,"},
             "Count the steps of an episode that ends at once.",
         ),
         Misconception(

@@ -33,7 +33,7 @@ class Cloning(Check):
         Misconception(
             "time and action exchanged",
             {
-                "unflatten(1, (self.config.action_chunk_size, self.config.action_dim))": "unflatten(1, (self.config.action_dim, self.config.action_chunk_size)).transpose(1, 2)",
+                "unflatten(1, self.shape)": "unflatten(1, self.shape[::-1]).transpose(1, 2)",
             },
             "The numbers of one action lie side by side.",
         ),
@@ -133,7 +133,7 @@ class Bins(Check):
         Misconception(
             "the offset has to be the whole action",
             {
-                "corrected = self.bins[codes] + self.offset_head": "corrected = self.offset_head",
+                "corrected = self.bins[codes] + offset": "corrected = offset",
             },
             "The offset is what the bin does not say.",
         ),

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vqbet_course.core.palette import OTHER
 from vqbet_course.datasets.source import Episode, Frames
 from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.tasks.pusht.geometry import AROUND, GOAL_POSE, SIZE, block_keypoints, block_pose, place
@@ -54,3 +55,13 @@ def plot_demonstration(axes: "Axes", demos: "Demos", number: int, title: str) ->
     for frame in np.linspace(0, len(pusher) - 1, 6).astype(int):
         plot_block(axes, keypoints[frame], fc="0.4", ec="black", alpha=0.12 + 0.5 * frame / len(pusher))
     axes.scatter(pusher[:, 0], pusher[:, 1], c=np.arange(len(pusher)), s=9, cmap="viridis", zorder=2)
+
+
+def plot_augmentation(axes: Any, demos: "Demos", mirrored: "Demos", hindsight: "Demos", number: int) -> None:
+    """A demonstration, its mirror image across the board's diagonal, and a last push made of another one, in three axes.
+
+    mirrored: `demos` and after them their mirror images; hindsight: `demos` and after them the last pushes."""
+    plot_demonstration(axes[0], mirrored, number, "a demonstration")
+    plot_demonstration(axes[1], mirrored, len(demos) + number, "its mirror image")
+    plot_demonstration(axes[2], hindsight, len(demos) + 3, "hindsight: ends at the goal")
+    axes[1].plot([0, SIZE], [SIZE, 0], "--", color=OTHER, lw=1)
