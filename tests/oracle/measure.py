@@ -6,8 +6,6 @@ in the commit why.
 
 import hashlib
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,22 +14,18 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file
 
+from vqbet_course.cli import main
+from vqbet_course.training.calibration import using_threads
+
 RECORDED = Path(__file__).with_name("recorded.json")
-COMMAND = Path(sys.executable).with_name("vqbet-course")
 FIRST_STEPS = 8
 """Steps of an episode at which actions are compared on any machine; later, rounding may have led elsewhere."""
 
 
 def run(*arguments: object) -> None:
-    """Run the command line with one thread."""
-    environment = {
-        "OMP_NUM_THREADS": "1",
-        "PATH": "/usr/bin:/bin",
-        "HOME": tempfile.gettempdir(),
-        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
-    }
-    done = subprocess.run([str(COMMAND), *map(str, arguments)], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    """Run the command line in this process, with one thread."""
+    with using_threads(1):
+        assert main([str(argument) for argument in arguments]) == 0
 
 
 def machine() -> dict[str, str]:
@@ -82,8 +76,6 @@ def panel(folder: Path) -> list[dict[str, Any]]:
         1,
         "--videos",
         0,
-        "--jobs",
-        2,
         "--out",
         folder / "panel",
     )
