@@ -161,10 +161,10 @@ LAPTOP: dict[str, Any] = dict(
     gpt_n_layer=3,
     gpt_n_head=4,
     gpt_hidden_dim=96,
-    dropout=0.05,
+    dropout=0.15,
     offset_loss_weight=10.0,
     optimizer_lr=1e-3,
-    optimizer_weight_decay=1e-2,
+    optimizer_weight_decay=0.1,
     scheduler_warmup_steps=200,
     ema_decay=0.999,
     sequentially_select=True,
@@ -174,7 +174,7 @@ LAPTOP: dict[str, Any] = dict(
     use_relative_actions=True,
     n_action_steps=1,
     average_chunks=True,
-    bet_softmax_temperature=0.5,
+    bet_softmax_temperature=0.35,
 )
 """What the configuration that trains on a CPU in minutes changes in LeRobot's defaults."""
 
