@@ -51,6 +51,7 @@ class Recipe:
 
 
 OLDER = ("teacher_forcing=false", "bet_softmax_temperature=0.3", "average_chunks=false")
+OLDER += ("dropout=0.05", "optimizer_weight_decay=0.01")
 SMALL = ("--set", "batch_size=128", "--set", "vqvae_batch_size=256", "--set", "n_vqvae_training_steps=700")
 RECIPES = {
     "shipped": Recipe("pusht", 1000, 0, tuple(word for change in OLDER for word in ("--set", change)), 200),

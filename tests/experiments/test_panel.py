@@ -56,6 +56,7 @@ def canned(job: Job) -> list[dict[str, Any]]:
             "job": job.name,
             "settings": job.settings.to_dict(),
             "contract": PUSHT_TASK.to_dict(),
+            "config": job.config.to_dict(),
             "chunk": {"n_obs_steps": 2, "action_chunk_size": 8, "n_action_steps": 4},
             "training": training,
             "made_by": {"torch": "2"},
@@ -241,6 +242,17 @@ def test_other_settings_are_refused(
     run_panel(["bc"], [1], settings, tmp_path / "p", quiet=True)
     with pytest.raises(BadInput, match=why):
         run_panel(["bc"], [1], replace(settings, **change), tmp_path / "p", quiet=True)
+
+
+def test_a_job_of_another_configuration_is_refused(settings: Settings, tmp_path: Path, ran: list[str]) -> None:
+    run_panel(["bc"], [1], settings, tmp_path / "p", quiet=True)
+    file = tmp_path / "p" / "jobs" / "bc-seed1.json"
+    made = json.loads(file.read_text())
+    made["results"][0]["config"]["dropout"] = 0.77
+    file.write_text(json.dumps(made))
+    with pytest.raises(BadInput, match="made with another dropout"):
+        run_panel(["bc"], [1], settings, tmp_path / "p", quiet=True)
+    assert ran == ["bc-seed1"]
 
 
 @pytest.mark.parametrize(

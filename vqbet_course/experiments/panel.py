@@ -26,7 +26,7 @@ from vqbet_course.core.executor import Workers, completed, executor
 from vqbet_course.core.hooks import Hook
 from vqbet_course.core.io import drop_partials, in_plain_words, read_json, write_atomically, write_json, write_text
 from vqbet_course.core.progress import progress
-from vqbet_course.core.records import made_by
+from vqbet_course.core.records import check_made_with, made_by
 from vqbet_course.core.specs import TaskContract
 from vqbet_course.demos import Demos, Normalizer, load_demos
 from vqbet_course.evaluation.behaviour import ways_of_solving, ways_round
@@ -58,6 +58,9 @@ HYPERPARAMETERS: dict[str, dict[str, Any]] = {
     "flow": {"n_obs_steps": 2, "action_chunk_size": 16, "n_action_steps": 8},
 }
 """What each policy changes in VQ-BeT's laptop configuration: steps observed, predicted, executed; the optimizer."""
+
+BASELINE = {"average_chunks": False, "optimizer_weight_decay": 0.01}
+"""What all of them change in it, besides."""
 
 SAMPLERS = {"diffusion-ddpm100": ("DDPM", 100), "diffusion-ddim10": ("DDIM", 10)}
 """The ways in which one trained Diffusion Policy acts."""
@@ -113,6 +116,11 @@ class Job:
         """The name of its result file."""
         return f"{self.policy}-seed{self.seed}"
 
+    @property
+    def config(self) -> VQBeTConfig:
+        """The configuration that it trains with."""
+        return config_for(self.policy, self.demos, **laptop_changes(self.demos))
+
 
 # --- training -----------------------------------------------------------------------------------------------------
 
@@ -135,7 +143,7 @@ class Trained(NamedTuple):
 def config_for(policy: str, demos: Demos, **changes: Any) -> VQBeTConfig:
     """The configuration of a policy on these demonstrations; a baseline takes its sizes and its optimizer from it."""
     sizes = {name: values.shape[1] for name, values in demos.observation.items()}
-    own = HYPERPARAMETERS[policy] | {"average_chunks": False} if policy in HYPERPARAMETERS else {}
+    own = BASELINE | HYPERPARAMETERS[policy] if policy in HYPERPARAMETERS else {}
     return VQBeTConfig.laptop(observation_sizes=sizes, action_dim=demos.action.shape[1], **(own | changes))
 
 
@@ -233,7 +241,7 @@ def run_job(job: Job) -> list[dict[str, Any]]:
     """Train one policy and evaluate it in each way in which it acts. Returns videos as bytes: it writes nothing."""
     torch.set_num_threads(1)
     s, task = job.settings, get_task(job.settings.task)
-    config = config_for(job.policy, job.demos, **laptop_changes(job.demos))
+    config = job.config
     setup = prepare(job.demos, config, augment=task.augmentable(job.demos.contract)).on(s.computing)
     measure = partial(first_action_error, held_out=job.held_out, normalizer=setup.normalizer) if job.held_out else None
     learned = learn(job.policy, setup, config, s.budget, job.seed, measure)
@@ -260,6 +268,7 @@ def run_job(job: Job) -> list[dict[str, Any]]:
                 "success_progress": task.success_progress,
                 "progress_name": task.progress_name,
                 "parameters": sum(p.numel() for p in learned.module.parameters()),
+                "config": config.to_dict(),
                 "chunk": {k: getattr(config, k) for k in ("n_obs_steps", "action_chunk_size", "n_action_steps")},
                 "training": {"steps": learned.steps, "seconds": learned.seconds, "curve": learned.curve},
                 "metrics": metrics,
@@ -337,8 +346,12 @@ def run_panel(
     check_lengths(policies, settings.data, demos)
     note = relative_note(demos, "`use_relative_actions` in the `laptop` of its task says it otherwise")
     announce(f"note: {note}", quiet or note is None)
-    done = {result["job"] for result in results_of(out, settings)}
-    missing = [job for job in jobs_of(policies, seeds, demos, settings) if job.name not in done]
+    done = {result["job"]: result for result in results_of(out, settings)}
+    jobs = jobs_of(policies, seeds, demos, settings)
+    for job in jobs:  # results from before configurations were kept have none
+        if "config" in (made := done.get(job.name, {})):
+            check_made_with(out / "jobs" / f"{job.name}.json", made["config"], job.config.to_dict())
+    missing = [job for job in jobs if job.name not in done]
     if missing:
         run_missing(missing, out, workers, quiet)
     return write_panel(out, results_of(out, settings), settings)

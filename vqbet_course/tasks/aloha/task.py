@@ -104,6 +104,8 @@ class AlohaTransfer(Aloha):
         "use_relative_actions": False,
         "offset_code": "sampled",
         "bet_softmax_temperature": 0.1,
+        "dropout": 0.05,
+        "optimizer_weight_decay": 0.01,
     }
 
     def behaviour_of(self, truth: np.ndarray, contacts: Sequence[int | None]) -> str | None:

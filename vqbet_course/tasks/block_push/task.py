@@ -33,6 +33,9 @@ class BlockPush(Task):
         "n_action_steps": 1,
         "average_chunks": True,
         "use_relative_actions": True,  # an action is where the pusher is to go
+        "dropout": 0.05,
+        "optimizer_weight_decay": 0.01,
+        "bet_softmax_temperature": 0.5,
     }
     needs: Mapping[str, str] = {"pymunk": "pymunk"}
     perturbations: Mapping[str, Kind] = BLOCK_PUSH_KINDS

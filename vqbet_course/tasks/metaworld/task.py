@@ -29,7 +29,12 @@ class MetaWorld(Task):
     """One of MetaWorld's fifty tasks, by its name without `-v3`. Raises BadInput for another name."""
 
     family = "metaworld"
-    laptop: Mapping[str, Any] = {"use_relative_actions": False}  # an action is a displacement already
+    laptop: Mapping[str, Any] = {
+        "use_relative_actions": False,  # an action is a displacement already
+        "dropout": 0.05,
+        "optimizer_weight_decay": 0.01,
+        "bet_softmax_temperature": 0.5,
+    }
     progress_key = "progress"
     frame_every = 8
     cameras = (IMAGE,)
