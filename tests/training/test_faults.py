@@ -29,3 +29,8 @@ def test_another_error_is_not_hidden() -> None:
     with pytest.raises(ValueError), interrupted_at(Counter, "count", call=9):
         raise ValueError
     assert Counter().count() == 1
+
+
+def test_a_call_that_never_comes_is_told() -> None:
+    with pytest.raises(AssertionError, match="not called 3 times"), interrupted_at(Counter, "count", call=2):
+        Counter().count()
