@@ -159,5 +159,7 @@ def test_the_lessons_own_test_cells_pass(path: Path, tmp_path: Path) -> None:
         lesson = lessons_server().Process(target=run_test_cells, args=(path, printed))
         lesson.start()
     lesson.join(LESSON_SECONDS)
-    lesson.kill()
+    if lesson.exitcode is None:
+        lesson.kill()
+        pytest.fail(f"still running after {LESSON_SECONDS} s")
     assert lesson.exitcode == 0 and "Success." in printed.read_text(), printed.read_text()[-8000:]
