@@ -64,8 +64,8 @@ def reproduce(run: Path, name: str | None = None, repo: Path | None = None) -> d
         step("evaluation", str(clone / ".venv/bin/vqbet-course"), *arguments, cwd=clone)
         after = read_json(out / "run.json", lambda values: values)
     verdict = compare_results(before, after) | {"uncommitted": uncommitted(repo)}
-    folder = Path("_runs") / run.name if comes_with_course(run) else path.parent
-    write_json(folder / "reproduced.json", verdict)
+    beside = Path("_runs") / run.name if comes_with_course(run) else path.parent
+    write_json(beside / "reproduced.json", verdict)
     return verdict
 
 
