@@ -22,8 +22,8 @@ import torch
 
 from vqbet_course.core.budget import Budget
 from vqbet_course.core.hooks import Hook
+from vqbet_course.core.recordings import RECORDED, write_recording
 from vqbet_course.core.records import made_by
-from vqbet_course.core.traces import RECORDED, write_recording
 from vqbet_course.demos import Demos, load_demos
 from vqbet_course.experiments.panel import build, config_for, learn_module
 from vqbet_course.policy import VQBeT, VQBeTPolicy

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vqbet_course import widgets
-from vqbet_course.core import traces
+from vqbet_course.core import recordings
 from vqbet_course.core.errors import BadInput
 from vqbet_course.demos import load_demos
 from vqbet_course.residual_vq import ResidualVQ
@@ -167,12 +167,12 @@ def test_the_steps_of_a_rollout_are_what_happened() -> None:
 
 
 def test_what_is_recorded_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(traces, "RECORDED", tmp_path)
+    monkeypatch.setattr(recordings, "RECORDED", tmp_path)
     counts = np.eye(2, dtype=np.int64)
     moments = [{"stage": "policy", "step": step, "success_rate": 0.5, "error": 4.0} for step in (1, 7)]
     parts = {"decoded": np.ones((2, 2, 3, 2)), "counts": counts, "rollout": steps_to(4, 0.5)}
     arrays = {f"{name}_{i}": values for i in range(2) for name, values in parts.items()}
-    traces.write_recording(tmp_path / "training.npz", {"moments": moments}, arrays)
+    recordings.write_recording(tmp_path / "training.npz", {"moments": moments}, arrays)
     read = widgets.recorded_moments()
     assert [moment.step for moment in read] == [1, 7] and (read[0].counts == counts).all()
     assert read[1].rollout == pytest.approx(steps_to(4, 0.5), abs=0.25)
@@ -181,7 +181,7 @@ def test_what_is_recorded_is_read_again(tmp_path: Path, monkeypatch: pytest.Monk
     moment.index = 1
     assert image.value != before and "policy, 7 steps" in image.value
     with pytest.raises(BadInput, match="choose from training"):
-        traces.read_recording("nothing")
+        recordings.read_recording("nothing")
 
 
 def test_a_click_lands_where_it_was_made() -> None:

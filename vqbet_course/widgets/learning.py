@@ -8,7 +8,7 @@ import numpy as np
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.palette import CODE, DEMO, FAILURE, GOAL
-from vqbet_course.core.traces import read_recording
+from vqbet_course.core.recordings import read_recording
 from vqbet_course.widgets.pairs import draw_pairs
 from vqbet_course.widgets.parts import as_image, choice, explorer, played
 from vqbet_course.widgets.side_by_side import draw_step

@@ -7,7 +7,7 @@ import numpy as np
 
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.palette import CODE, DEMO, FAILURE, GOAL, OFFSET, OTHER, POLICY
-from vqbet_course.core.traces import read_recording
+from vqbet_course.core.recordings import read_recording
 from vqbet_course.widgets.parts import as_image, choice, draw_board, explorer, played, slider
 
 if TYPE_CHECKING:
