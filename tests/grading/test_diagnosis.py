@@ -48,7 +48,7 @@ def test_most_wrong_answers_get_the_right_diagnosis_and_none_a_wrong_one() -> No
     "exercise_id, edits, kind",
     [
         ("1.2", {".argmin(dim=1)": ".argmin(dim=1) + 1"}, OFF_BY_ONE),
-        ("6.3", {"for i in range(n)]": "for i in range(1, n + 1)]"}, OFF_BY_ONE),
+        ("6.3", {"for i in range(n)": "for i in range(1, n + 1)"}, OFF_BY_ONE),
         ("3.3", {"out.recon_loss + commit_weight": "out.recon_loss - commit_weight"}, SIGN),
         ("5.1", {".mean()": ".mean().detach()"}, "the values are right, but no gradient arrives"),
     ],

@@ -120,7 +120,7 @@ CHUNKS = {f"chunk {w}": changed(action_chunk_size=w, **WAYS["whole chunk"]) for 
 
 ACTS = {
     f"temperature {temperature:g}: {name}": changed(bet_softmax_temperature=temperature, **way)
-    for temperature in (0.1, 0.5, 1.0)
+    for temperature in (0.1, 0.35, 1.0)
     for name, way in WAYS.items()
 }
 
