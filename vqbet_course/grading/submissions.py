@@ -342,10 +342,10 @@ class Notebook:
 
 def read_notebook_of(data: bytes) -> Notebook:
     """The lab and the code cells of submitted bytes, a notebook or a script made of one. Raises Ungradable."""
-    text = data.decode("utf-8", "replace").removeprefix("\ufeff")
+    text = text_in(data)
     if not text.strip():
         raise Ungradable("an empty file: save the notebook, and hand it in again")
-    if not text.lstrip().startswith("{"):
+    if is_script(text):
         if cells := script_cells(text):
             return with_its_lab(cells)
         raise Ungradable("not a notebook: it holds no code")
@@ -361,6 +361,16 @@ def read_notebook_of(data: bytes) -> Notebook:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Ungradable("not a notebook: its JSON is damaged, or in an old format") from None
     return with_its_lab(known, name if isinstance(name, str) else "")
+
+
+def text_in(data: bytes) -> str:
+    """Submitted bytes as text, without the mark of UTF-8 that some editors write first."""
+    return data.decode("utf-8", "replace").removeprefix("\ufeff")
+
+
+def is_script(text: str) -> bool:
+    """Whether a submitted text is a script and not the JSON of a notebook."""
+    return not text.lstrip().startswith("{")
 
 
 def with_its_lab(cells: list[Cell], name: str = "") -> Notebook:
