@@ -195,6 +195,9 @@ def without_online_texts(found: Sequence[Submission]) -> list[Submission]:
     ]
 
 
+NO_SUBMISSION = "neither a notebook nor a script: hand in the .ipynb file"
+"""Why a file of another kind has no grade."""
+
 ONLINE_TEXT = "a text typed into Moodle, not a file: hand in the .ipynb file"
 """Why what Moodle calls an online text has no grade."""
 
@@ -224,7 +227,7 @@ def members(
     if kind == ".zip" and depth < 2:
         return in_zip(base, path, place, inside, depth)
     if kind not in (".ipynb", ".py", ".txt"):  # nbconvert gives a script of no language the suffix .txt
-        return [replace(base, problem="neither a notebook nor a script: hand in the .ipynb file")]
+        return [replace(base, problem=NO_SUBMISSION)]
     return [base]
 
 
@@ -316,6 +319,23 @@ def date_in_name(date: str) -> float:
 def plain(name: str) -> str:
     """A name without case and the form of accents."""
     return unicodedata.normalize("NFC", name).casefold()
+
+
+def alphabetical(name: str) -> tuple[str, str]:
+    """What names are sorted by: their letters without case and accents, then the name itself."""
+    letters = (c for c in unicodedata.normalize("NFKD", name.casefold()) if not unicodedata.combining(c))
+    return "".join(letters), name
+
+
+COPY = re.compile(r"( ?\(\d{1,2}\)| ?-? ?[Cc]opy ?\d{0,2})$")
+"""What browsers and Jupyter add to the name of a file that is there already."""
+
+
+def copies(submissions: Sequence[Submission]) -> list[tuple[str, str]]:
+    """Pairs of files of which the second has the name of a copy of the first: outside of a learning platform's names each
+    file is a student, and these may be one."""
+    names = {one.name for one in submissions if not one.number and not one.left_out}
+    return [(COPY.sub("", name), name) for name in sorted(names) if COPY.sub("", name) in names - {name}]
 
 
 def with_distinct_names(found: Sequence[Submission]) -> list[Submission]:
