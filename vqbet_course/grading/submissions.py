@@ -443,8 +443,11 @@ def script_blocks(text: str) -> list[str]:
 def lab_by_code(sources: Sequence[CellSource]) -> Lab:
     """The lab most of whose answers are defined in these cells, for notebooks that lost their metadata. Raises
     Ungradable."""
-    defined = {name for source in sources for _, names in source.statements for name in names}
-    shares = {lab.name: len(defined & answer_names(lab)) / len(answer_names(lab)) for lab in all_labs().values()}
+    shares = {
+        lab.name: sum(any(source.defines(name) for source in sources) for name in answer_names(lab))
+        / len(answer_names(lab))
+        for lab in all_labs().values()
+    }
     best = max(shares, key=lambda name: shares[name])
     if shares[best] < 0.5:
         raise Ungradable("not a lab of this course: hand in the .ipynb file that you were given, filled in")
