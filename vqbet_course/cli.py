@@ -592,7 +592,8 @@ def grade(submissions: Path, execute: bool, out: Path, keep: str, due: Any, pena
     problems = grader.grade(submissions, out, workers, options, wanted, rules=Rules(keep, due, penalty))
     for name, problem in problems.items():
         click.echo(f"not graded: {name}: {problem}", err=True)
-    click.echo(f"written: {out / 'students' if is_one(submissions) else out / 'class.html'}")
+    if not (problems and is_one(submissions)):  # of one submission without a grade there is no page
+        click.echo(f"written: {out / 'students' if is_one(submissions) else out / 'class.html'}")
     if problems:
         raise click.exceptions.Exit(1)
 

@@ -28,8 +28,9 @@ def sample_codes(logits: Tensor, temperature: float, uniform: Tensor) -> Tensor:
     """Codes (...), one drawn for each row from softmax(logits / temperature).
 
     Args: logits (..., K); temperature, where 0 takes the most probable code;
-    uniform (...), a draw in [0, 1) for each row, put through the inverse of the
-    cumulative sum, which rounding may end below 1; the codes are 0..K-1 all the same.
+    uniform (...), a draw in [0, 1) for each row: its code is the smallest whose
+    cumulative sum exceeds it, so a code of probability 0 is never drawn. Rounding may
+    end the cumulative sum below 1; the codes are 0..K-1 all the same.
     Raises ValueError for a temperature below 0.
     """
     if temperature < 0:

@@ -16,7 +16,7 @@ from vqbet_course.grading.diagnosis import outputs_of
 from vqbet_course.grading.editions import LABS, blanked, pointing_home, student_edition
 from vqbet_course.grading.explanations import EXPLANATIONS
 from vqbet_course.grading.lessons import all_labs, lab_of
-from vqbet_course.grading.runner import Outputs, ask, refuses
+from vqbet_course.grading.runner import OTHER_ERROR, Outputs, ask, refuses
 
 IDS = list(all_checks())
 SEEDS = (0, 1)
@@ -104,7 +104,7 @@ def test_a_misconception_of_another_solution_is_refused() -> None:
 
 
 def test_an_accident_is_no_refusal() -> None:
-    assert refuses(lambda: int("x")) and not refuses(lambda: [][1]) and not refuses(lambda: 1)
+    assert refuses(lambda: int("x")) is True and refuses(lambda: [][1]) == OTHER_ERROR and not refuses(lambda: 1)
 
 
 # --- student editions ---------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The grade command: references and stubs, a class, its reports; what is refused, and what survives a kill."""
 
+import ast
 import csv
 import json
 import os
@@ -240,6 +241,17 @@ def test_exit_statuses(two: Path, cheap: list[str], tmp_path: Path, capsys: pyte
     assert main([*command, "--jobs", "0"]) == 2
 
 
+def test_a_submission_alone_that_has_no_grade_has_no_page_to_name(
+    cheap: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ada.py").write_text("print(1)")
+    assert main(["grade", str(tmp_path / "ada.py"), "--out", str(tmp_path / "out"), "--no-execute"]) == 1
+    assert "written" not in capsys.readouterr().out
+    (tmp_path / "ada.ipynb").write_text(json.dumps(notebook_of(LAB)))
+    assert main(["grade", str(tmp_path / "ada.ipynb"), "--out", str(tmp_path / "out"), "--no-execute"]) == 0
+    assert Path(capsys.readouterr().out.removeprefix("written: ").strip()).is_dir()
+
+
 @pytest.mark.parametrize("name", ["missing.ipynb", "empty", "text.txt"])
 def test_what_is_no_submission_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
@@ -365,6 +377,33 @@ def test_a_notebook_that_takes_the_time_has_no_copy_and_its_score_stands() -> No
         small("import time; time.sleep(100)"), all_labs()[LAB], Limits(wall=2, jupyter=True)
     )
     assert copy == b"" and "within 2 s" in problem
+
+
+AS_SCRIPTS = {
+    "marked": ("# %% [markdown]\n# words\n\n# %%\nx = 20\n\n# %%\n#| slow\n1 / 0\n\n# %%\nx + 1\n", ["21"]),
+    "without marks": ('"""words"""\n\n!true\nx = 20\n\n\nx + 1\n', ["'words'", "21"]),
+    "not all of it UTF-8": (b"# %%\nx = 20  # \xe9\n# %%\nx + 1\n".decode("latin-1"), ["21"]),
+}
+
+
+@pytest.mark.skipif(not sandbox.bubblewrap_works(), reason="bubblewrap does not work here")
+@pytest.mark.parametrize("form", AS_SCRIPTS)
+def test_a_script_is_executed_as_a_notebook_of_its_cells(form: str) -> None:
+    script, expected = AS_SCRIPTS[form]
+    copy, problem = execution.execute(script.encode("latin-1"), all_labs()[LAB])
+    outputs = [output for cell in json.loads(copy)["cells"] for output in cell.get("outputs", [])]
+    assert not problem
+    assert ["".join(output["data"]["text/plain"]) for output in outputs if "data" in output] == expected
+    assert not [output for output in outputs if output["output_type"] == "error"]
+
+
+def test_slow_cells_of_a_script_are_told_by_their_code() -> None:
+    """Where a script has no marks, each statement is a cell of its own."""
+    slow = next(cell for cell in all_labs()[LAB].cells if "#| slow" in source_of(cell))
+    [*_, last] = ast.parse(source_of(slow)).body
+    script = f"x = 1\n\n{ast.unparse(last)}\n"
+    cells = json.loads(execution.without_slow_cells(script.encode(), all_labs()[LAB]))["cells"]
+    assert [cell["cell_type"] for cell in cells] == ["code", "raw"]
 
 
 # --- what a sandbox holds -----------------------------------------------------------------------------------

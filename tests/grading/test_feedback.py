@@ -54,7 +54,7 @@ def test_check_names_the_misconception_and_gives_a_hint(capsys: pytest.CaptureFi
     [
         ("raise NotImplementedError", "not attempted"),
         ("raise SystemExit", "SystemExit"),
-        ("return None", "raises"),
+        ("return None", "returns nothing"),
         ("return torch.zeros(3).long()", "shape"),
         ("return chunks[:, 0]", "type"),
         ("return absent", "`absent` is missing in line 2"),

@@ -81,6 +81,11 @@ def test_every_export_is_read_and_nothing_is_said_of_cells_that_are_as_released(
         assert f" {all_checks()[exercise_id].answer}" in found[0].source and len(found[0].source) < 5000
 
 
+@pytest.mark.parametrize("name", list(all_labs()))
+def test_a_script_is_of_the_lab_whose_answers_it_defines_and_not_of_one_that_it_imports(name: str) -> None:
+    assert read_notebook_of(marked(solved(name)).encode()).lab.name == name
+
+
 def test_an_error_in_one_exercise_of_a_script_costs_no_other() -> None:
     first, *others = all_labs()[LAB].exercises.values()
     text = of_colab(solved(LAB))

@@ -24,7 +24,7 @@ from vqbet_course.grading import gradebook, grader, handout, platforms, report
 from vqbet_course.grading.editions import release
 from vqbet_course.grading.grades import Grade, Marked, Ungradable, Verdict
 from vqbet_course.grading.lessons import all_labs
-from vqbet_course.grading.submissions import Submission, find_submissions
+from vqbet_course.grading.submissions import Submission, copies, find_submissions
 
 LAB = "01_tokens"
 
@@ -234,7 +234,7 @@ def test_statistics_of_exercises(grades: Path, tmp_path: Path) -> None:
     out = tmp_path / "all.json"
     assert main(["gradebook", str(grades), "--format", "json", "--out", str(out)]) == 0
     first, *_ = json.loads(out.read_text())["exercises"]
-    assert (first["id"], first["students"], first["difficulty"], first["discrimination"]) == ("1.1", 2, 0.5, 1.0)
+    assert (first["id"], first["students"], first["passed"], first["discrimination"]) == ("1.1", 2, 0.5, 1.0)
     with gradebook.opened(grades) as store:
         gradebook.keep(store, Submission("bob", "=Bob", "2", received=2e9, platform="Moodle"), "new", MOST)
     counted = gradebook.counted_rows(gradebook.existing(grades), gradebook.Rules("last"))
@@ -417,6 +417,42 @@ def test_the_class_page_links_to_the_pages_of_a_learning_platforms_names(tmp_pat
     assert (
         f"students/{quote(report.folder_of(tmp_path, name).name)}/report.html" in (tmp_path / "class.html").read_text()
     )
+
+
+def test_names_are_sorted_as_people_sort_them(tmp_path: Path) -> None:
+    with gradebook.opened(tmp_path) as store:
+        for name in ("ada", "FRANK", "Özil", "zoe", "Émile", "bob"):
+            gradebook.keep(store, Submission(name, name, "1" + str(len(name)), platform="Canvas"), name, ALL)
+    expected = ["ada", "bob", "Émile", "FRANK", "Özil", "zoe"]
+    rows = gradebook.existing(tmp_path)
+    assert [entry["student"] for entry in gradebook.book(rows, gradebook.Rules())] == expected
+    report.write_class(tmp_path, rows, gradebook.BEST)
+    assert [row["student"] for row in csv.DictReader((tmp_path / "grades.csv").open())] == expected
+    page = (tmp_path / "class.html").read_text()
+    assert sorted(expected, key=lambda name: page.index(f"<tr><th>{name}</th>")) == expected
+    canvas = platforms.as_csv(gradebook.book(rows, gradebook.Rules()), "canvas").splitlines()[2:]
+    assert [line.split(",")[0] for line in canvas] == expected
+
+
+def test_a_file_that_merely_lies_there_is_no_student(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("notes.pdf", "ada.ipynb"):
+        (tmp_path / "in" / name).write_text("")
+    with gradebook.opened(tmp_path) as store:
+        for one in find_submissions(tmp_path / "in"):
+            gradebook.keep(store, one, one.name, None, one.problem or "an empty file")
+    report.write_class(tmp_path, gradebook.existing(tmp_path), gradebook.BEST)
+    page = (tmp_path / "class.html").read_text()
+    assert "<h1>1 student</h1>" in page and "notes.pdf" in page
+
+
+def test_a_copy_beside_a_file_is_named_and_a_groups_files_are_not() -> None:
+    names = ["Hana Kim/02", "Hana Kim/02 (1)", "group/ada", "group/bob", "ada-Copy1", "ada", "lab (3)", "bob/02 (1)"]
+    assert copies([Submission(name, name) for name in names]) == [
+        ("Hana Kim/02", "Hana Kim/02 (1)"),
+        ("ada", "ada-Copy1"),
+    ]
+    assert not copies([Submission(name, "Hana", "7", platform="Moodle") for name in names])
 
 
 def test_a_killed_writer_loses_no_row(grades: Path) -> None:

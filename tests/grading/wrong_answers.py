@@ -147,7 +147,6 @@ WRONG: list[Wrong] = [
     ("5.1", {"1 - log_p.exp()": "1 + log_p.exp()"}, {SIGN}),
     ("5.2", {".sum(dim=-1)": ".sum(dim=-1) + 1"}, {OFF_BY_ONE, TERM}),
     ("5.2", {"return logits.argmax(dim=-1)": "return logits.argmin(dim=-1)"}, {REDUCTION}),
-    ("5.2", {"cumulative <= uniform": "cumulative < uniform"}, {OFF_BY_ONE}),
     ("5.3", {"torch.cat([first, later], dim=1)": "torch.cat([later, first], dim=1)"}, {EXCHANGED}),
     ("5.3", {"torch.cat([features, told], dim=1)": "torch.cat([features.detach(), told], dim=1)"}, {DETACHED}),
     ("5.3", {"return self.joint(features)": "return -self.joint(features)"}, {SIGN}),

@@ -16,7 +16,7 @@ from torch import Tensor
 from vqbet_course.grading.checks import Check
 from vqbet_course.grading.lessons import Lab
 from vqbet_course.grading.mutation import DETACHED, FACTOR, HINTS, OFF_BY_ONE, SIGN, TRANSPOSE, mutants
-from vqbet_course.grading.runner import Outputs, ask
+from vqbet_course.grading.runner import OTHER_ERROR, Outputs, ask
 
 SECONDS = 3.0
 """Of computing, that the search for a changed solution may take."""
@@ -147,8 +147,9 @@ def transposed(right: Tensor, mine: Tensor) -> bool:
 
 
 def one_off(right: Tensor, mine: Tensor) -> bool:
-    """Whether all whole numbers are one too large, or all one too small."""
-    if right.shape != mine.shape or right.is_floating_point() or right.dtype == torch.bool or not right.numel():
+    """Whether all whole numbers are one too large, or all one too small. Of a single one nothing is said: a count that
+    is one too small may have any cause."""
+    if right.shape != mine.shape or right.is_floating_point() or right.dtype == torch.bool or right.numel() < 2:
         return False
     step = (mine.double() - right.double()).unique()
     return len(step) == 1 and abs(float(step[0])) == 1
@@ -203,6 +204,8 @@ def smallest_example(inputs: Outputs, expected: Outputs, got: Outputs, differ: C
     if name.startswith("input "):
         return ""
     right, mine = expected[key], got[key]
+    if right.dtype == torch.bool and bool((mine == OTHER_ERROR).any()):
+        return ""  # the message says it
     given = ", ".join(
         f"{input_name.split('.', 1)[1]} = {tensor_in_words(value)}"
         for input_name, value in inputs.items()

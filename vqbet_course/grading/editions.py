@@ -63,6 +63,8 @@ def cell(kind: str, cell_id: str, source: str, **metadata: object) -> Cell:
 def exercise_cells(lab: Lab, exercise: Exercise, check: type[Check]) -> list[Cell]:
     """What stands in place of an exercise's cell: the task, the cell to fill, its check, the released definition."""
     points = "1 point" if exercise.points == 1 else f"{exercise.points} points"
+    if len(check.blanks()) > 1:
+        points += f", all or none: all {len(check.blanks())} methods have to be right"
     task = (
         f"### Exercise {exercise.id} · `{check.answer}`\n\n"
         f"{STARS[exercise.difficulty]} · {exercise.minutes} minutes · {points}. "

@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from vqbet_course.core.notebooks import has_directive
+from vqbet_course.core.notebooks import Cell, has_directive, source_of
 from vqbet_course.core.places import LESSONS, ROOT
+from vqbet_course.grading.answers import CellSource
 from vqbet_course.grading.lessons import Lab
 from vqbet_course.grading.limits import Limits
 from vqbet_course.grading.sandbox import (
@@ -26,22 +29,45 @@ from vqbet_course.grading.sandbox import (
     scratch_folder,
     where_it_runs,
 )
+from vqbet_course.grading.submissions import is_script, script_cells, text_in
 
 RUNNER = Path(__file__).with_name("papermill_runner.py")
 LIMITS = Limits(seconds=300, wall=300, memory=8 << 30, output=32 << 20, processes=256, jupyter=True)
 """Of the whole notebook."""
 
 
+def submitted_notebook(data: bytes) -> dict[str, Any]:
+    """The submitted notebook; of a script, a notebook of its cells as scoring reads them."""
+    text = text_in(data)
+    if not is_script(text):
+        return json.loads(text)
+    cells = [
+        cell | {"id": f"cell-{n}", "outputs": [], "execution_count": None} for n, cell in enumerate(script_cells(text))
+    ]
+    kernel = {"name": "python3", "display_name": "python3"}
+    return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+
+
 def without_slow_cells(data: bytes, lab: Lab) -> bytes:
-    """The notebook with its slow cells, and those that the lesson calls so, as plain text."""
-    notebook = json.loads(data)
-    slow = [cell["id"] for cell in lab.cells if has_directive(cell, "slow")]
+    """The notebook with its slow cells, and those that the lesson calls so, as plain text. A script has no ids of cells,
+    so there the lesson's slow cells are told by their code."""
+    notebook, code = submitted_notebook(data), [cell for cell in lab.cells if cell["cell_type"] == "code"]
+    slow = [cell for cell in code if has_directive(cell, "slow")]
+    ids = [cell["id"] for cell in slow]
+    codes = statements_in(slow) - statements_in(cell for cell in code if cell not in slow)
     for cell in notebook["cells"]:
-        if cell["cell_type"] == "code" and (cell.get("id") in slow or has_directive(cell, "slow")):
+        if cell["cell_type"] != "code":
+            continue
+        if cell.get("id") in ids or has_directive(cell, "slow") or codes.issuperset(statements_in([cell]) or {""}):
             cell["cell_type"] = "raw"
             for only_code in ("outputs", "execution_count"):
                 cell.pop(only_code, None)
     return json.dumps(notebook).encode()
+
+
+def statements_in(cells: Iterable[Cell]) -> set[str]:
+    """The code of all statements of some cells; see `CellSource.statement_codes`."""
+    return {code for cell in cells for code in CellSource(source_of(cell)).statement_codes}
 
 
 def command() -> list[str]:

@@ -69,6 +69,8 @@ def card_of(answer: Callable[..., Any]) -> Card:
     check = next((check for check in all_checks().values() if check.answer == name), None)
     if check is None:
         return Card(name, Verdict("error", "no exercise has this name"))
+    if isinstance(answer, str):
+        return Card(name, Verdict("error", f"write `check({name})`, without quotes: it takes your function or class"))
     title = f"{check.id} {name}"
     if (inspect.getmodule(answer) or check).__name__.startswith("vqbet_course."):
         return Card(title, Verdict("error", "this is the released one; run the cell with yours, then this one again"))

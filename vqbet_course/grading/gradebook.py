@@ -25,7 +25,7 @@ from typing import Any
 from vqbet_course.core.errors import BadInput
 from vqbet_course.grading.grades import STATUSES, Grade
 from vqbet_course.grading.handout import readable_name
-from vqbet_course.grading.submissions import CLOCKS, PLATFORMS, Submission, is_one, owner_of, plain
+from vqbet_course.grading.submissions import CLOCKS, PLATFORMS, Submission, alphabetical, is_one, owner_of, plain
 
 COLUMNS = {
     "name": "TEXT",
@@ -334,7 +334,7 @@ def attempts(rows: Iterable[dict[str, Any]], rules: Rules) -> list[list[Attempt]
     for row in in_order(rows):
         if not row["left_out"] and not row["problem"]:
             found.setdefault((owner_in(row), row["lab"]), []).append(row)
-    return [of_one_lab(found[key], rules) for key in sorted(found)]
+    return [of_one_lab(found[key], rules) for key in sorted(found, key=lambda key: (by_name(key[0]), key))]
 
 
 def of_one_lab(rows: Sequence[dict[str, Any]], rules: Rules) -> list[Attempt]:
@@ -407,7 +407,7 @@ def book(rows: Iterable[dict[str, Any]], rules: Rules, number: str | None = None
     for own in attempts(rows, rules):
         tries[owner_in(own[0].row)].append(own)
     problems, entries = Problems(rows), list[dict[str, Any]]()
-    for owner, all_own in sorted(tries.items()):
+    for owner, all_own in sorted(tries.items(), key=lambda item: by_name(item[0])):
         left = problems.left(all_own, owner)
         if number is not None:
             left = [row for row in left if any(problems.may_be_of(row, lab) for lab in labs)]
@@ -439,6 +439,11 @@ def owner_in(row: dict[str, Any]) -> Owner:
     return row["student"], row["number"], row["platform"]
 
 
+def by_name(owner: Owner) -> tuple[tuple[str, str], Owner]:
+    """What owners are sorted by."""
+    return alphabetical(owner[0]), owner
+
+
 def entry(owner: Owner, own: Sequence[Attempt], refused: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """What a grade book says of a student and a lab; empty `own`: no attempt at any. `refused`: rows of files without a
     grade."""
@@ -464,7 +469,7 @@ def entry(owner: Owner, own: Sequence[Attempt], refused: Iterable[dict[str, Any]
 
 
 def item_statistics(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Per exercise, over the rows that count of each student and lab: how many passed (`difficulty`, 0..1), how well
+    """Per exercise, over the rows that count of each student and lab: how many passed (`passed`, 0..1), how well
     passing goes with the other points (`discrimination`, -1..1 or None), the statuses, and which misconceptions were
     seen."""
     found: dict[tuple[str, str], list[tuple[dict[str, Any], float]]] = {}
@@ -477,7 +482,7 @@ def item_statistics(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
             "lab": lab,
             "id": exercise_id,
             "students": len(said),
-            "difficulty": sum(e["status"] == "passed" for e, _ in said) / len(said),
+            "passed": sum(e["status"] == "passed" for e, _ in said) / len(said),
             "discrimination": correlation(
                 [float(e["status"] == "passed") for e, _ in said], [rest for _, rest in said]
             ),

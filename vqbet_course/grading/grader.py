@@ -34,6 +34,7 @@ from vqbet_course.grading.submissions import (
     Submission,
     chosen,
     collection_of,
+    copies,
     find_answers,
     find_submissions,
     is_one,
@@ -159,6 +160,7 @@ def grade(
         if is_one(target):
             refuse_beside_a_class(store, target, out)
         elif not wanted.only:
+            say_copies(submissions)
             say_gone(gradebook.follow(store, collection_of(target), {one.name for one in submissions}), target)
         run = ClassRun(out, store, options, wanted.regrade)
         run.grade(graded, workers, quiet)
@@ -204,6 +206,15 @@ def say_gone(names: list[str], target: Path) -> None:
     """Name the files that were in a class's folder or zip file and are gone."""
     for name in names:
         print(f"no longer in {target}: {name}", file=sys.stderr)
+
+
+def say_copies(submissions: Sequence[Submission]) -> None:
+    """Name the files that may be versions of one student's, and count as two students."""
+    for name, copy in copies(submissions):
+        print(
+            f"{copy}: counts as another student than {name}; if it is a later version, keep one of the two",
+            file=sys.stderr,
+        )
 
 
 class ClassRun:

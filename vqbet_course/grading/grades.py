@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-STATUSES = ("passed", "wrong", "error", "stopped", "not attempted", "missing")
+STATUSES = ("passed", "wrong", "error", "stopped", "unfinished", "not attempted", "missing")
 
 
 class Ungradable(Exception):

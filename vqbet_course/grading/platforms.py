@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vqbet_course.core.errors import BadInput
+from vqbet_course.grading.submissions import alphabetical
 
 
 def as_csv(entries: Sequence[dict[str, Any]], kind: str) -> str:
@@ -47,7 +48,7 @@ NAMED = {
 def without_number(entries: Sequence[dict[str, Any]], kind: str) -> list[str]:
     """The students whom a platform will not find in the grade book, since no file of theirs has a name as it gives it."""
     names = {one["student"] for one in entries if not number_on(one, kind.capitalize())}
-    return sorted(names) if kind.capitalize() in NAMED else []
+    return sorted(names, key=alphabetical) if kind.capitalize() in NAMED else []
 
 
 def number_on(entry: dict[str, Any], platform: str) -> str:
@@ -63,7 +64,7 @@ def canvas_rows(entries: Sequence[dict[str, Any]]) -> Iterator[list[Any]]:
     yield ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", *labs]
     yield ["    Points Possible", "", "", "", "", *(most[lab] for lab in labs)]
     numbers = {(entry["student"], entry["number"]): number_on(entry, "Canvas") for entry in entries}
-    for (student, number), shown in sorted(numbers.items()):
+    for (student, number), shown in sorted(numbers.items(), key=lambda item: (alphabetical(item[0][0]), item)):
         own = [in_digits(points.get((student, number, lab))) for lab in labs]
         yield [as_text(student), shown, "", "", "", *own]
 

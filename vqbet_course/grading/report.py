@@ -17,6 +17,7 @@ from vqbet_course.grading.gradebook import (
     Problems,
     Rules,
     attempts,
+    by_name,
     in_order,
     item_statistics,
     owner_in,
@@ -25,6 +26,7 @@ from vqbet_course.grading.gradebook import (
 from vqbet_course.grading.grades import Grade
 from vqbet_course.grading.handout import keep_out_of_repositories, readable_name, replace_files
 from vqbet_course.grading.platforms import as_text, csv_text, in_digits
+from vqbet_course.grading.submissions import NO_SUBMISSION, alphabetical
 
 BINS = 10
 """Bars of the distribution of scores."""
@@ -98,7 +100,7 @@ def write_class(out: Path, rows: list[dict[str, Any]], rules: Rules) -> None:
         labs=[summary(lab, tries) for lab, tries in sorted(labs.items())],
         others=by_student(none),
         refused=lambda owner, lab: [row for row in by_owner.get(owner, []) if problems.may_be_of(row, lab)],
-        students=len({owner_in(row) for row in rows}),
+        students=len({owner_in(row) for row in rows if is_of_a_student(row)}),
         files=len(rows),
         left_out=left_out,
         rule=rule_in_words(rules),
@@ -111,9 +113,16 @@ def write_class(out: Path, rows: list[dict[str, Any]], rules: Rules) -> None:
     write_text(out / "grades.csv", grades_csv(own, problems.rows))
 
 
+def is_of_a_student(row: dict[str, Any]) -> bool:
+    """Whether the file of a row came from a student, and does not merely lie there: a PDF without a platform's name."""
+    return bool(row["grade"] or row["number"] or row["problem"] != NO_SUBMISSION)
+
+
 def by_student(rows: list[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
     """The rows of each student."""
-    return {owner: [row for row in rows if owner_in(row) == owner] for owner in sorted(map(owner_in, rows))}
+    return {
+        owner: [row for row in rows if owner_in(row) == owner] for owner in sorted(map(owner_in, rows), key=by_name)
+    }
 
 
 def page_of(out: Path, rows: list[dict[str, Any]]) -> Callable[[dict[str, Any]], str]:
@@ -154,7 +163,7 @@ def summary(lab: str, own: list[list[Attempt]]) -> dict[str, Any]:
         "median": statistics.median(scores),
         "mean": sum(scores) / len(scores),
         "bins": [sum(min(BINS - 1, int(score * BINS + 1e-9)) == b for score in scores) for b in range(BINS)],
-        "exercises": sorted(items, key=lambda item: item["difficulty"]),
+        "exercises": sorted(items, key=lambda item: item["passed"]),
         "misconceptions": sorted(misconceptions, key=lambda item: (-item[1], item[0])),
     }
 
@@ -171,7 +180,9 @@ def grades_csv(own: list[list[Attempt]], refused: list[dict[str, Any]]) -> str:
         points = [in_digits(value) for value in (row["score"], row["max_score"], *map(awarded.get, ids))]
         lines.append([*who(row), row["lab"], attempt.number, counts, *points, ""])
     lines += [[*who(row), "", "", "no", "", "", *[""] * len(ids), row["problem"]] for row in refused]
-    return csv_text([header, *sorted(lines, key=lambda line: [str(cell) for cell in line[:5]])])
+    return csv_text(
+        [header, *sorted(lines, key=lambda line: (alphabetical(line[0]), [str(cell) for cell in line[:5]]))]
+    )
 
 
 def who(row: dict[str, Any]) -> list[str]:

@@ -22,7 +22,7 @@ import socket
 import stat
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 if __name__ == "__main__":
@@ -46,15 +46,31 @@ ANYBODYS = stat.S_IFDIR | 0o1777
 # --- asking (the judge and the notebook's `check` use this part as well) ------------------------------------
 
 
-def refuses(call: Callable[[], object]) -> bool:
-    """Whether a call raises ValueError: it says no. Another error is an accident."""
+OTHER_ERROR = 2
+"""What stands for a call that raised an error of another class than was asked for."""
+
+
+def refuses(call: Callable[[], object]) -> int:
+    """Whether a call raises ValueError (BadInput is one): it says no. OTHER_ERROR for another error: an accident."""
     try:
         call()
     except ValueError:
         return True
     except Exception:
-        return False
+        return OTHER_ERROR
     return False
+
+
+class WrongReturn(TypeError):
+    """What an answer returned has another form than was asked for: a form of RETURNS, and the words that go into it."""
+
+
+def several(value: Any, n: int) -> Sequence[Any]:
+    """The n things that an answer returned, a tuple or a list. Raises WrongReturn; a tensor could be taken apart, too."""
+    held = len(value) if isinstance(value, tuple | list) else 1
+    if held != n and value is not None:
+        raise WrongReturn("several", f"{held} {n}")
+    return value
 
 
 def gradients(value: Any, *at: Tensor) -> tuple[Tensor, ...]:
@@ -91,7 +107,7 @@ def as_tensor(value: Any, name: str) -> Tensor:
     try:
         tensor = value if isinstance(value, Tensor) else torch.tensor(value)
     except (TypeError, ValueError, RuntimeError):
-        raise TypeError(f"`{name}` is a {type(value).__name__} and no number") from None
+        raise WrongReturn("kind", type(value).__name__) from None
     return tensor.detach().clone().contiguous()
 
 
@@ -201,6 +217,7 @@ def released(sources: list[str]) -> tuple[dict[str, Any], BaseException | None]:
     names: dict[str, Any] = {
         "__name__": "__main__",
         "refuses": refuses,
+        "several": several,
         "set_parameters": set_parameters,
         "gradients": gradients,
         "parameter_gradients": parameter_gradients,
@@ -231,7 +248,8 @@ def attempt(job: bytes, about: dict[str, str]) -> tuple[Outputs, dict[str, str]]
             raise problem or NameError(f"name '{about['answer']}' is not defined", name=about["answer"])
         return ask(asking["probe"], names[about["answer"]], load(job)), {"status": "answered"}
     except BaseException as error:  # SystemExit too: whatever ends the cell is an error of the cell
-        status = {"status": "not attempted"} if untouched(error) else {"status": "error"} | describe(error)
+        status = {"status": "not attempted"} if untouched(error) else {"status": "error"}
+        status |= describe(error) | wrong_return(error, names.get(about["answer"]))
         return {}, status | ({"words": " ".join(str(error).split())[:300]} if about.get("told") else {})
 
 
@@ -242,16 +260,37 @@ def untouched(error: BaseException) -> bool:
 
 def describe(error: BaseException) -> dict[str, str]:
     """Kind and line of an error, and the name that it misses. Its text stays here: it could hold the inputs."""
-    known = getattr(builtins, type(error).__name__, None) is type(error)
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == "<exercise>"]
+    kind = type(error)
+    known = getattr(builtins, kind.__name__, None) is kind or kind.__module__ == "vqbet_course.core.errors"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == "<exercise>"]
+    lines = [frame.lineno for frame in frames]
     if isinstance(error, SyntaxError) and error.filename == "<exercise>":
         lines = [error.lineno]
     name = str(error.name or "") if isinstance(error, NameError | ImportError) else ""
     return {
-        "error": type(error).__name__ if known else "Exception",
+        "error": kind.__name__ if known else "",
         "line": str(lines[-1] if lines else ""),
         "name": name,
+        "function": frames[-1].name if frames else "",
     }
+
+
+def wrong_return(error: BaseException, answer: object) -> dict[str, str]:
+    """What an error says of that which the answer returned, as a form of RETURNS, `returned`, and the words that go into
+    it, `name`; nothing for an error of the student's code, or of how it can be called."""
+    if {"<exercise>", "<helpers>"} & {frame.filename for frame in traceback.extract_tb(error.__traceback__)}:
+        return {}
+    if "NoneType" in str(error):
+        return {"returned": "nothing"}
+    if isinstance(error, WrongReturn):
+        return {"returned": str(error.args[0]), "name": str(error.args[1])}
+    if isinstance(error, KeyError):
+        return {"returned": "missing", "name": str(error.args[0])}
+    if isinstance(error, AttributeError):
+        own = isinstance(answer, type) and isinstance(error.obj, answer)
+        return {"returned": "no method" if own else "missing", "name": str(error.name)}
+    called = any(word in str(error) for word in ("argument", "callable"))
+    return {"returned": "form"} if isinstance(error, TypeError) and not called else {}
 
 
 def metadata_of(job: bytes) -> dict[str, str]:

@@ -195,6 +195,9 @@ def without_online_texts(found: Sequence[Submission]) -> list[Submission]:
     ]
 
 
+NO_SUBMISSION = "neither a notebook nor a script: hand in the .ipynb file"
+"""Why a file of another kind has no grade."""
+
 ONLINE_TEXT = "a text typed into Moodle, not a file: hand in the .ipynb file"
 """Why what Moodle calls an online text has no grade."""
 
@@ -224,7 +227,7 @@ def members(
     if kind == ".zip" and depth < 2:
         return in_zip(base, path, place, inside, depth)
     if kind not in (".ipynb", ".py", ".txt"):  # nbconvert gives a script of no language the suffix .txt
-        return [replace(base, problem="neither a notebook nor a script: hand in the .ipynb file")]
+        return [replace(base, problem=NO_SUBMISSION)]
     return [base]
 
 
@@ -318,6 +321,23 @@ def plain(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
+def alphabetical(name: str) -> tuple[str, str]:
+    """What names are sorted by: their letters without case and accents, then the name itself."""
+    letters = (c for c in unicodedata.normalize("NFKD", name.casefold()) if not unicodedata.combining(c))
+    return "".join(letters), name
+
+
+COPY = re.compile(r"( ?\(\d{1,2}\)| ?-? ?[Cc]opy ?\d{0,2})$")
+"""What browsers and Jupyter add to the name of a file that is there already."""
+
+
+def copies(submissions: Sequence[Submission]) -> list[tuple[str, str]]:
+    """Pairs of files of which the second has the name of a copy of the first: outside of a learning platform's names each
+    file is a student, and these may be one."""
+    names = {one.name for one in submissions if not one.number and not one.left_out}
+    return [(COPY.sub("", name), name) for name in sorted(names) if COPY.sub("", name) in names - {name}]
+
+
 def with_distinct_names(found: Sequence[Submission]) -> list[Submission]:
     """The submissions with names that differ on every file system, which may ignore case and the form of accents."""
     often = Counter(plain(submission.name) for submission in found)
@@ -342,10 +362,10 @@ class Notebook:
 
 def read_notebook_of(data: bytes) -> Notebook:
     """The lab and the code cells of submitted bytes, a notebook or a script made of one. Raises Ungradable."""
-    text = data.decode("utf-8", "replace").removeprefix("\ufeff")
+    text = text_in(data)
     if not text.strip():
         raise Ungradable("an empty file: save the notebook, and hand it in again")
-    if not text.lstrip().startswith("{"):
+    if is_script(text):
         if cells := script_cells(text):
             return with_its_lab(cells)
         raise Ungradable("not a notebook: it holds no code")
@@ -361,6 +381,16 @@ def read_notebook_of(data: bytes) -> Notebook:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Ungradable("not a notebook: its JSON is damaged, or in an old format") from None
     return with_its_lab(known, name if isinstance(name, str) else "")
+
+
+def text_in(data: bytes) -> str:
+    """Submitted bytes as text, without the mark of UTF-8 that some editors write first."""
+    return data.decode("utf-8", "replace").removeprefix("\ufeff")
+
+
+def is_script(text: str) -> bool:
+    """Whether a submitted text is a script and not the JSON of a notebook."""
+    return not text.lstrip().startswith("{")
 
 
 def with_its_lab(cells: list[Cell], name: str = "") -> Notebook:
@@ -413,8 +443,11 @@ def script_blocks(text: str) -> list[str]:
 def lab_by_code(sources: Sequence[CellSource]) -> Lab:
     """The lab most of whose answers are defined in these cells, for notebooks that lost their metadata. Raises
     Ungradable."""
-    defined = {name for source in sources for _, names in source.statements for name in names}
-    shares = {lab.name: len(defined & answer_names(lab)) / len(answer_names(lab)) for lab in all_labs().values()}
+    shares = {
+        lab.name: sum(any(source.defines(name) for source in sources) for name in answer_names(lab))
+        / len(answer_names(lab))
+        for lab in all_labs().values()
+    }
     best = max(shares, key=lambda name: shares[name])
     if shares[best] < 0.5:
         raise Ungradable("not a lab of this course: hand in the .ipynb file that you were given, filled in")

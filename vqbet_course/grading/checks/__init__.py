@@ -64,7 +64,7 @@ class Check:
     probe: ClassVar[Any]
     """Static: (answer, **inputs) -> numbers, lists or tensors by name. Its source runs in the sandbox, where it may
     use torch, nn, F, np, what the lesson's cells before define, and of `runner` the functions `set_parameters`,
-    `gradients`, `parameter_gradients` and `refuses`."""
+    `gradients`, `parameter_gradients`, `refuses` and `several`."""
 
     @classmethod
     def blanks(cls) -> tuple[str, ...]:

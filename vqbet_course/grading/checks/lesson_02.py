@@ -124,6 +124,13 @@ class OneQuantizer(Check):
             "Which codes are to be moved: those that are chosen often, or those that are hardly chosen?",
         ),
         Misconception(
+            "the same row can be drawn twice",
+            {
+                "torch.randperm(len(x), generator=generator)[:len(dead)]": "torch.randint(len(x), (len(dead),), generator=generator)",
+            },
+            "How many of B rows are different ones when each is drawn from all B?",
+        ),
+        Misconception(
             "a revived code keeps its count",
             {
                 "self.count[dead] = max(self.revive_below, 1.0)": "pass",
@@ -222,6 +229,11 @@ class Stack(Check):
             "The values are right. Follow the gradient of the second layer's commitment loss back to x.",
         ),
         Misconception(
+            "subtracts the codes after they moved",
+            {"residual - step.values.detach()": "residual - layer.codebook[step.codes]"},
+            "In training a layer moves its codes in `forward`. Does its codebook afterwards still hold what it returned?",
+        ),
+        Misconception(
             "every layer quantizes the input",
             {
                 "residual = residual - step.values.detach()": "pass",
@@ -272,10 +284,11 @@ class Stack(Check):
             "x": normal(g, 10, 3),
             "codebooks": normal(g, 3, 4, 3) * torch.tensor([1, 0.5, 0.25])[:, None, None],
             "weight": normal(g, 10, 3),
+            "second": normal(g, 10, 3),
         }
 
     @staticmethod
-    def probe(answer: Any, x: Tensor, codebooks: Tensor, weight: Tensor) -> dict[str, Any]:
+    def probe(answer: Any, x: Tensor, codebooks: Tensor, weight: Tensor, second: Tensor) -> dict[str, Any]:
         rvq = answer(3, 4, 3).eval()
         for layer, codebook in zip(rvq.layers, codebooks):
             layer.place(codebook)
@@ -285,7 +298,18 @@ class Stack(Check):
         twins = [answer(2, 4, 3).train() for _ in range(2)]
         for twin in twins:
             twin(x, torch.Generator().manual_seed(1))
-        return {
+        refused = {
+            f"codes in {n + 1}..{n + 2} of 0..3 are refused": refuses(
+                lambda n=n: rvq.lookup(out.codes.clamp(1, 2) + n)  # type: ignore[misc]
+            )
+            for n in (-2, -1, 0, 1, 2, 3)
+        }
+        trained = answer(3, 4, 3).train()
+        for layer, codebook in zip(trained.layers, codebooks):
+            layer.place(codebook)
+        trained(x)
+        later = trained(second)
+        return refused | {
             "values": out.values,
             "codes": out.codes,
             "commit_loss": out.commit_loss,
@@ -293,9 +317,10 @@ class Stack(Check):
             "gradient of the commitment": gradients(out.commit_loss, at)[0],
             "lookup of all codes": rvq.lookup(out.codes),
             "lookup of the first codes": rvq.lookup(out.codes[:, :1]),
-            "codes moved by how much are refused": [
-                refuses(lambda: rvq.lookup(out.codes.clamp(1, 2) + n)) for n in (-2, -1, 0, 1, 2, 3)
-            ],
+            "values of a second batch in training": later.values,
+            "codes of a second batch in training": later.codes,
+            "commit_loss of a second batch in training": later.commit_loss,
+            "codebooks after two batches in training": trained.codebooks,
             "difference between runs with equal generators": twins[0].codebooks - twins[1].codebooks,
             "codes of no layer are refused": refuses(lambda: rvq.lookup(out.codes[:, :0])),
             "codes without a batch are refused": refuses(lambda: rvq.lookup(out.codes[0])),

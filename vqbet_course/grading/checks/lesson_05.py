@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vqbet_course.grading.checks import Check, Misconception, integers, normal
-from vqbet_course.grading.runner import gradients, parameter_gradients, refuses, set_parameters
+from vqbet_course.grading.runner import gradients, parameter_gradients, refuses, set_parameters, several
 
 
 class Focal(Check):
@@ -119,6 +119,11 @@ class Sampling(Check):
             "Rounded, the last step may stay below 1. Which code comes out for a draw above it?",
         ),
         Misconception(
+            "a draw on a border finds the code below it",
+            {"(cumulative <= uniform.unsqueeze(-1))": "(cumulative < uniform.unsqueeze(-1))"},
+            "Which code comes out of yours when `uniform` is 0 and the first code has a probability of 0?",
+        ),
+        Misconception(
             "one code too low",
             {
                 "return (cumulative <= uniform.unsqueeze(-1)).sum(dim=-1)": "return (cumulative <= uniform.unsqueeze(-1)).sum(dim=-1).sub(1).clamp(min=0)",
@@ -210,7 +215,7 @@ class Predictor(Check):
         for name, sequential in [("joint", False), ("sequential", True)]:
             head = set_parameters(answer(4, 5, 3, sequential), numbers)
             at = features.clone().requires_grad_()
-            (logits, codes), given = head(at, uniform, 0.5), head.logits_given(at, primary)
+            (logits, codes), given = several(head(at, uniform, 0.5), 2), head.logits_given(at, primary)
             outputs |= {
                 f"logits, {name}": logits,
                 f"codes, {name}": codes,

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.grading.checks import Check, Misconception, integers, normal
-from vqbet_course.grading.runner import gradients
+from vqbet_course.grading.runner import gradients, several
 
 
 class Interleave(Check):
@@ -58,7 +58,7 @@ class Interleave(Check):
     @staticmethod
     def probe(answer: Any, tokens: Tensor, query: Tensor, n_future: Tensor) -> dict[str, Any]:
         at_tokens, at_query = tokens.clone().requires_grad_(), query.clone().requires_grad_()
-        row, places = answer(at_tokens, at_query, int(n_future))
+        row, places = several(answer(at_tokens, at_query, int(n_future)), 2)
         slopes = gradients(row, at_tokens, at_query)
         return {
             "row": row,
@@ -154,7 +154,7 @@ class StageTwoLoss(Check):
             offset_loss_weight=offset,
         )
         at_logits, at_predicted = logits.clone().requires_grad_(), predicted.clone().requires_grad_()
-        loss, parts = answer(config, at_logits, codes, at_predicted, chunks)
+        loss, parts = several(answer(config, at_logits, codes, at_predicted, chunks), 2)
         slopes = gradients(loss, at_logits, at_predicted)
         return {
             "loss": loss,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vqbet_course.demos import Demos, Normalizer
 from vqbet_course.grading.checks import Check, Misconception, integers, normal
-from vqbet_course.grading.runner import refuses
+from vqbet_course.grading.runner import refuses, several
 
 
 class MinMax(Check):
@@ -188,7 +188,7 @@ class Rows(Check):
         answer: Any, start: Tensor, end: Tensor, n_obs_steps: Tensor, extra: Tensor, chunk_size: Tensor
     ) -> dict[str, Any]:
         T, Q = int(n_obs_steps), int(n_obs_steps + extra)
-        seen, done, asked = answer(int(start), int(end), T, Q, int(chunk_size))
+        seen, done, asked = several(answer(int(start), int(end), T, Q, int(chunk_size)), 3)
         short = answer(int(start), int(start) + 1, T, Q, int(chunk_size))
         return {
             "observation rows": seen,
