@@ -30,7 +30,7 @@ from vqbet_course.tasks.pusht.contract import PUSHT
 from vqbet_course.train import Stage, batch_rows, ema_update, lr_factor
 from vqbet_course.training import checkpoints, trainer
 from vqbet_course.training.checkpoints import read_checkpoint
-from vqbet_course.training.data import Fitted, prepare
+from vqbet_course.training.data import prepare
 from vqbet_course.training.devices import Computing
 from vqbet_course.training.log import read_log
 from vqbet_course.training.runs import SHIPPED, load_run, read_plan
@@ -370,9 +370,8 @@ def command(*arguments: object) -> list[str]:
 
 def test_the_command_line_resumes_a_killed_run(data: str, tmp_path: Path) -> None:
     out, one_thread = tmp_path / "killed", os.environ | {"OMP_NUM_THREADS": "1"}
-    small = ["--set", "gpt_n_layer=1", "--set", "batch_size=64"]
     child = subprocess.Popen(
-        command("train", "--data", data, "--steps", 300, *small, "--out", out),
+        command("train", "--data", data, "--steps", 150, "--out", out),
         cwd=REPO,
         env=one_thread,
         stderr=subprocess.DEVNULL,
@@ -386,7 +385,7 @@ def test_the_command_line_resumes_a_killed_run(data: str, tmp_path: Path) -> Non
     done = subprocess.run(command("train", "--resume", out), cwd=REPO, env=one_thread, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "trained" in done.stdout
-    train(data, tmp_path / "straight", Budget(steps=300), Fitted({"gpt_n_layer": 1, "batch_size": 64}), quiet=True)
+    train(data, tmp_path / "straight", Budget(steps=150), quiet=True)
     assert same(weights(out), weights(tmp_path / "straight"))
 
 
