@@ -21,8 +21,8 @@ from .core.specs import GOAL, Contract
 from .datasets.source import Source, check_frames, is_state_or_action
 from vqbet_course.datasets.stored_images import (
     ImageCache,
-    StoredImages,
     as_seen,
+    as_tensor,
     observed,
 )
 
@@ -95,8 +95,7 @@ def load_demos(
 
 # %% ../nbs/07_demos.ipynb #5db2e5b7
 class Normalizer(Bounds):
-    """Min-max to -1..1 per number, as LeRobot does it: {name: (lowest (size,), highest
-    (size,))}. It also has `unit`, `to_dict` and `from_dict`."""
+    """Min-max to -1..1 per number, as LeRobot does it."""
 
     @classmethod
     def fit(cls, demos: Demos, relative: bool = False) -> "Normalizer":
@@ -165,35 +164,27 @@ def episode_rows(
     return np.maximum(seen, start), np.maximum(done, start), asked
 
 # %% ../nbs/07_demos.ipynb #fe350026
-def make_windows(
-    demos: Demos, normalizer: Normalizer, n_obs_steps: int, n_queries: int,
-    chunk_size: int, relative: bool = False,
-) -> Windows:
+def make_windows(demos: Demos, normalizer: Normalizer, n_obs_steps: int,
+                 n_queries: int, chunk_size: int, relative: bool = False) -> Windows:
     """All windows of the demonstrations, each within an episode: before its start the
     first frame repeats; a frame whose chunks would run past its end is left out.
 
     `relative`: chunks are relative to the `observation.state` of their first frame.
-    Raises BadInput, naming the episode, when one is too short for a single window.
-    """
-    seen, done, asked, n_chunks = [], [], [], 0
+    Raises BadInput, naming the episode, when one is too short for a window."""
+    rows, n_chunks = [], 0
     spans = zip(demos.episode_starts, demos.episode_ends, strict=True)
     for episode, (start, end) in enumerate(spans):
-        rows = episode_rows(start, end, n_obs_steps, n_queries, chunk_size)
-        if len(rows[0]) == 0:
+        seen, done, asked = episode_rows(start, end, n_obs_steps, n_queries, chunk_size)
+        if len(seen) == 0:
             raise BadInput(
                 f"{demos.source}: episode {episode} has {end - start} frames, too few "
-                "for a window; drop it or choose a shorter action_chunk_size"
-            )
-        seen.append(rows[0])
-        done.append(rows[1])
-        asked.append(rows[2] + n_chunks)
-        n_chunks += len(rows[1])
+                "for a window; drop it or choose a shorter action_chunk_size")
+        rows.append((seen, done, asked + n_chunks))
+        n_chunks += len(done)
     seen_rows, chunk_rows, index = (
-        torch.from_numpy(np.concatenate(rows)) for rows in (seen, done, asked)
-    )
-    columns = {k: v if isinstance(v, StoredImages) else torch.from_numpy(v)
-               for k, v in demos.columns.items()}
-    normalised = {k: normalizer.normalize(k, v) for k, v in columns.items()}
+        torch.from_numpy(np.concatenate(part)) for part in zip(*rows))
+    columns = demos.columns.items()
+    normalised = {name: normalizer.normalize(name, as_tensor(v)) for name, v in columns}
     chunks = normalised.pop("action")[chunk_rows]
     if relative:
         chunks = chunks - normalised["observation.state"][chunk_rows[:, :1]]

@@ -104,21 +104,20 @@ def test_formulas_are_drawn_and_code_is_not() -> None:
     assert '<code class="formula">' in formula_svg(r"\nothing{x}"), "unknown TeX stays readable"
 
 
+def prose() -> list[str]:
+    """The Markdown cells of all lessons."""
+    cells = [cell for path in find_lessons() for cell in nbformat.read(path, as_version=4).cells]
+    return [cell.source for cell in cells if cell.cell_type == "markdown"]
+
+
 def test_the_formulas_of_the_lessons_can_be_drawn() -> None:
-    left = []
-    for path in find_lessons():
-        for cell in nbformat.read(path, as_version=4).cells:
-            if cell.cell_type == "markdown":
-                left += re.findall(r'<code class="formula">(.*?)</code>', with_formulas(cell.source))
+    formula = re.compile(r'<code class="formula">(.*?)</code>')
+    left = [found for text in prose() for found in formula.findall(with_formulas(text))]
     assert len(left) <= 2, left  # \underbrace and cases, which matplotlib lacks
 
 
 def test_pictures_of_the_lessons_are_part_of_their_pages_and_have_words() -> None:
-    shown = []
-    for path in find_lessons():
-        for cell in nbformat.read(path, as_version=4).cells:
-            if cell.cell_type == "markdown":
-                shown += re.findall(r"<img [^>]+>", markdown_html(cell.source))
+    shown = [image for text in prose() for image in re.findall(r"<img [^>]+>", markdown_html(text))]
     assert shown and all('src="data:image/' in image and re.search(r'alt="[^"]{10}', image) for image in shown)
 
 

@@ -87,11 +87,8 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "0 -> -1": "V below 1 says that the episode is too short",
     },
     "7.3": {
-        "(seen, done, asked, n_chunks) -> ": "equal empty lists",
-        "v if isinstance(v, StoredImages) else torch.from_numpy(v) -> ": "the exercise is about numbers, not images",
         "zip(demos.episode_starts": "both always have one length",
         "True -> False": "both always have one length",
-        "0 -> -1": REFUSED_ANYWAY,
     },
     "7.4": {
         "if values.ndim != 2": REFUSED_ANYWAY,

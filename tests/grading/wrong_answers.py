@@ -189,7 +189,7 @@ WRONG: list[Wrong] = [
     ("7.2", {"return np.maximum(seen, start)": "return np.minimum(seen, start)"}, {REDUCTION, CONDITION}),
     ("7.3", {"chunk_rows[:, :1]": "chunk_rows[:, 1:2]"}, {OFF_BY_ONE}),
     ("7.3", {"chunks = chunks - normalised": "chunks = chunks + normalised"}, {SIGN}),
-    ("7.3", {"asked.append(rows[2] + n_chunks)": "asked.append(rows[2] + n_chunks + 1)"}, {OFF_BY_ONE, TERM}),
+    ("7.3", {"asked + n_chunks": "asked + n_chunks + 1"}, {OFF_BY_ONE, TERM}),
     ("8.1", {"divmod(step,": "divmod(step + 1,"}, {OFF_BY_ONE}),
     (
         "8.1",

@@ -298,6 +298,15 @@ def observed(
     }
 
 
+def as_tensor(values: "np.ndarray | StoredImages") -> "Tensor":
+    """Numbers as a tensor that shares their memory; images, which stay on the disk, as they are."""
+    import torch
+
+    if isinstance(values, StoredImages):
+        return cast(torch.Tensor, values)
+    return torch.from_numpy(values)
+
+
 def as_seen(values: "Tensor | StoredImages") -> "Tensor":
     """Images, which lie on the disk as bytes, as a tensor of numbers 0..1; a tensor as it is."""
     if isinstance(values, StoredImages):

@@ -209,7 +209,7 @@ class AllWindows(Check):
         Misconception(
             "chunk numbers start anew in each episode",
             {
-                "asked.append(rows[2] + n_chunks)": "asked.append(rows[2])",
+                "asked + n_chunks": "asked",
             },
             "The chunks of all episodes lie in one array. Which one is the first of the second episode?",
         ),
