@@ -100,7 +100,7 @@ def set_parameters(module: Any, numbers: Tensor) -> Any:
     return module.eval()
 
 
-def as_tensor(value: Any, name: str) -> Tensor:
+def returned_tensor(value: Any, name: str) -> Tensor:
     """A number, a list of numbers, an array or a tensor, as a tensor of its own."""
     if isinstance(value, np.ndarray):
         value = torch.from_numpy(value)
@@ -122,7 +122,7 @@ def ask(probe: Callable[..., dict[str, Any]], answer: Callable[..., Any], inputs
         torch.manual_seed(0)  # an answer that draws where it should not is wrong in the same way everywhere
         for case, given in sorted(cases.items()):
             said = probe(answer, **given) | {f"input {name}": value for name, value in given.items()}
-            outputs |= {f"{case}.{name}": as_tensor(value, name) for name, value in said.items()}
+            outputs |= {f"{case}.{name}": returned_tensor(value, name) for name, value in said.items()}
     return outputs
 
 
