@@ -19,7 +19,6 @@ from vqbet_course.datasets.source import Episode, Source
 from vqbet_course.tasks.block_push.contract import (
     BLOCK_PUSH,
     BLOCK_RADIUS,
-    INSIDE,
     INSTRUCTION,
     NAMES,
     PUSHER_RADIUS,
@@ -41,7 +40,7 @@ TOUCH = PUSHER_RADIUS + BLOCK_RADIUS  # between the centres where the pusher tou
 CLEAR = TOUCH + 14.0  # between the centres on the way
 BEHIND = TOUCH + 14.0  # from where a push begins
 AT_FIRST, ASIDE = 12.0, 22.0  # off the line to the target: where a push may begin, and where it must begin anew
-DELIVERED, LOST = 8.0, INSIDE - 5  # from the target's centre: nearer, it is delivered; then farther, it is not any more
+DELIVERED, LOST = 8.0, 18.0  # from the target's centre: nearer, it is delivered; then farther, it is not any more
 BEGUN = 10.0  # how far a block has moved when a behaviour is begun
 AFTER, RETREAT = 12, 60.0  # steps that an episode goes on after the last delivery; how far the pusher withdraws
 LONGEST = 400  # steps of a demonstration at most: more than a policy has, because disturbances cost some
