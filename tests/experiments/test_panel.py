@@ -38,6 +38,15 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(write_npz(tmp_path / "d.npz"), demos=2, episodes=2, budget=Budget(steps=6), videos=1)
 
 
+def test_a_tasks_configuration_changes_the_baselines_chunks_but_not_what_makes_them_baselines() -> None:
+    """VQ-BeT's averaging of chunks is not theirs, and BeT's bins are of single actions."""
+    demos, laptop = load_demos(open_source("demo")).select([0]), get_task("aloha-transfer").laptop
+    for policy in panel.HYPERPARAMETERS:
+        config = panel.config_for(policy, demos, **laptop)
+        chunk = 1 if policy == "bet" else laptop["action_chunk_size"]
+        assert (config.action_chunk_size, config.average_chunks) == (chunk, False)
+
+
 def canned(job: Job) -> list[dict[str, Any]]:
     """What a job returns, without its work."""
     names = panel.SAMPLERS if job.policy == "diffusion" else [job.policy]

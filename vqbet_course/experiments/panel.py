@@ -60,7 +60,10 @@ HYPERPARAMETERS: dict[str, dict[str, Any]] = {
 """What each policy changes in VQ-BeT's laptop configuration: steps observed, predicted, executed; the optimizer."""
 
 BASELINE = {"average_chunks": False, "optimizer_weight_decay": 0.01}
-"""What all of them change in it, besides."""
+"""What all of them change in it, besides, on every task."""
+
+SINGLE_ACTIONS = {"action_chunk_size": 1, "n_action_steps": 1}
+"""What BeT decides on, on every task: its bins are of single actions."""
 
 SAMPLERS = {"diffusion-ddpm100": ("DDPM", 100), "diffusion-ddim10": ("DDIM", 10)}
 """The ways in which one trained Diffusion Policy acts."""
@@ -143,8 +146,9 @@ class Trained(NamedTuple):
 def config_for(policy: str, demos: Demos, **changes: Any) -> VQBeTConfig:
     """The configuration of a policy on these demonstrations; a baseline takes its sizes and its optimizer from it."""
     sizes = {name: values.shape[1] for name, values in demos.observation.items()}
-    own = BASELINE | HYPERPARAMETERS[policy] if policy in HYPERPARAMETERS else {}
-    return VQBeTConfig.laptop(observation_sizes=sizes, action_dim=demos.action.shape[1], **(own | changes))
+    if policy in HYPERPARAMETERS:
+        changes = HYPERPARAMETERS[policy] | changes | BASELINE | (SINGLE_ACTIONS if policy == "bet" else {})
+    return VQBeTConfig.laptop(observation_sizes=sizes, action_dim=demos.action.shape[1], **changes)
 
 
 def build(policy: str, config: VQBeTConfig, **shape: Any) -> nn.Module:
