@@ -45,12 +45,15 @@ class Body(NamedTuple):
 BODIES = {"block_push": Body(200, 5_000, (1, 4, 8, 16)), "aloha-transfer": Body(100, 3_000, (1, 5, 20, 50))}
 
 QUESTIONS: dict[str, dict[str, str]] = {
-    "layers of codes": {
-        "1": "vqvae_n_layers=1 sequentially_select=false",
-        **{str(layers): f"vqvae_n_layers={layers}" for layers in (2, 3, 4)},
+    "layers": {
+        "1 layer of codes": "vqvae_n_layers=1 sequentially_select=false",
+        **{f"{layers} layers of codes": f"vqvae_n_layers={layers}" for layers in (2, 3, 4)},
     },
-    "the code whose offset is trained": {"sampled": "offset_code=sampled", "true": "offset_code=ground_truth"},
-    "chunks that overlap": {"averaged": "average_chunks=true", "the last one": "average_chunks=false"},
+    "offset": {
+        "offset of the sampled code": "offset_code=sampled",
+        "offset of the true code": "offset_code=ground_truth",
+    },
+    "acting": {"overlapping chunks averaged": "average_chunks=true", "the last chunk alone": "average_chunks=false"},
 }
 """{question: {variant: settings}}, the same on each body."""
 
@@ -85,12 +88,12 @@ def variants(task: str) -> list[Variant]:
     """All variants of a task."""
     own = demonstrations(task)
     found = [
-        Variant("actions in a chunk", str(w), f"action_chunk_size={w} n_action_steps={max(1, w // 2)}", own)
+        Variant("chunk", f"chunks of {w}", f"action_chunk_size={w} n_action_steps={max(1, w // 2)}", own)
         for w in (BODIES[task].chunks)
     ]
     found += [Variant(q, name, said, own) for q, names in QUESTIONS.items() for name, said in names.items()]
-    noise = "the hand of the demonstrator"
-    found += [Variant(noise, "shaken", "", own), Variant(noise, "steady", "", demonstrations(task, 0.0))]
+    steady = demonstrations(task, 0.0)
+    found += [Variant("noise", "hand shaken", "", own), Variant("noise", "hand steady", "", steady)]
     return [*found, *one_way_or_all(task, own)]
 
 
@@ -99,10 +102,10 @@ def one_way_or_all(task: str, data: Path) -> list[Variant]:
     ways = behaviours_of_demos(load_demos(open_source(str(data), task=task)), get_task(task))
     frequent = max(sorted({*ways}), key=ways.count)
     one = [i for i, way in enumerate(ways) if way == frequent]
-    sets = {"1": one, "all": list(range(len(one)))}
+    sets = {f"{len(one)} demonstrations of one way": one, f"{len(one)} of all ways": list(range(len(one)))}
     return [
         Variant(
-            f"ways in {len(one)} demonstrations",
+            "ways",
             name,
             "",
             data,
@@ -124,7 +127,7 @@ def measured(task: str, variant: Variant, seed: int, episodes: int) -> dict[str,
     own = changes(task, variant)
     settings = [*SHORT.split(), *own]
     drop = ["--drop-episodes", variant.dropped] if variant.dropped else []
-    of = [variant.data.name, *own, *([variant.question, variant.name] if drop else []), f"seed{seed}"]
+    of = [variant.data.name, *own, *([variant.name] if drop else []), f"seed{seed}"]
     run = RUNS / "-".join(of).replace("=", "-").replace(" ", "-")
     train = ["train", "--data", str(variant.data), "--steps", str(BODIES[task].steps), "--seed", str(seed), *drop]
     train += [word for setting in settings for word in ("--set", setting)] + ["--out", str(run)]
@@ -134,12 +137,12 @@ def measured(task: str, variant: Variant, seed: int, episodes: int) -> dict[str,
         vqbet_course(["train", "--resume", str(run)] if (run / "train_state.json").exists() else train)
     if not result.exists():
         vqbet_course(evaluate)
-    metrics = json.loads(result.read_text())["metrics"]
+    found = json.loads(result.read_text())
     return {
         "question": variant.question,
         "variant": variant.name,
         "seed": seed,
-        "metrics": metrics,
+        **{key: found[key] for key in ("task", "metrics", "episodes")},
         "commands": [shlex.join(["vqbet-course", *command]) for command in (train, evaluate)],
         "made_by": made_by(),
     }

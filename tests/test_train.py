@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from small import CONFIG, arrays, same, write_npz
 from torch import nn
 
+from vqbet_course.cli import main
 from vqbet_course.core.budget import Budget
 from vqbet_course.core.errors import BadInput
 from vqbet_course.core.hooks import Hook, TrainingStage
@@ -271,6 +272,23 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
     resume(out, quiet=True)
     assert same(weights(out), weights(straight))
     assert (out / "log.jsonl").read_text() == (straight / "log.jsonl").read_text()
+
+
+def test_a_terminated_command_names_the_one_that_continues(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, step_as_usual = tmp_path / "run", Stage.step
+
+    def step(self: Stage, step: int, seed: int) -> dict[str, torch.Tensor]:
+        if self.name == "policy":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step_as_usual(self, step, seed)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with patch.object(Stage, "step", step):
+        assert main(["train", "--data", data, "--steps", "20", "--out", str(out)]) == 130
+    assert f"vqbet-course train --resume {out}" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_resuming_a_finished_run_changes_nothing(data: str, straight: Path) -> None:

@@ -6,8 +6,10 @@ A command that cannot go on raises `BadInput`; `main` makes one line and exit st
 
 import errno
 import functools
+import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -213,15 +215,33 @@ def train(out: Path | None, resume: Path | None, tensorboard: bool, **options: A
     if resume and (given := given_options(click.get_current_context().params.keys() - free)):
         raise BadInput(f"--resume takes all else from the run; leave {', '.join(given)} out")
     hooks = [TensorBoard(run)] if tensorboard else []
-    if resume:
-        chosen = {name: options[name] for name in ("device", "precision") if given_options({name})}
-        trainer.resume(run, hooks=hooks, **chosen)
-    else:
-        trainer.train(out=run, hooks=hooks, **training_of(**options))
+    with resumable(run):
+        if resume:
+            chosen = {name: options[name] for name in ("device", "precision") if given_options({name})}
+            trainer.resume(run, hooks=hooks, **chosen)
+        else:
+            trainer.train(out=run, hooks=hooks, **training_of(**options))
     found = load_run(run)
     held_out = found.plan.data if holds_out(found) else "SOURCE"
     where = "" if own_task(found.contract, found.plan.task) else f" --offline {held_out}"
     click.echo(f"trained: {run}; see how it does with: vqbet-course eval {run}{where}")
+
+
+@contextmanager
+def resumable(run: Path) -> Iterator[None]:
+    """Inside, Ctrl-C and SIGTERM end a training with the command that continues it, and exit status 130."""
+    from vqbet_course.core.progress import close_all
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        close_all()
+        begun = (run / "train_state.json").exists()
+        click.echo("interrupted" + (f"; continue with: vqbet-course train --resume {run}" if begun else ""), err=True)
+        raise click.exceptions.Exit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @cli.command("config")
@@ -258,6 +278,7 @@ def tasks() -> None:
 @click.option(
     "--goal-pose", metavar="X,Y,ANGLE", help="Where the goal is, on PushT in pixels and radians, or `random`."
 )
+@click.option("--temperature", type=float, help="Draw codes at this temperature.  [default: that of RUN]")
 @click.option(
     "--split",
     type=PATH,
@@ -284,7 +305,14 @@ def tasks() -> None:
 )
 @computing_options
 def evaluate(
-    run: str, split: Path | None, part: str, offline: str | None, out: Path | None, computing: "Computing", **asked: Any
+    run: str,
+    temperature: float | None,
+    split: Path | None,
+    part: str,
+    offline: str | None,
+    out: Path | None,
+    computing: "Computing",
+    **asked: Any,
 ) -> None:
     """Evaluate a policy, and write its metrics, traces, failure labels and videos. RUN: a run directory,
     `shipped`, or `shipped-TASK`."""
@@ -297,15 +325,17 @@ def evaluate(
     if offline is not None and (given := given_options(asked)):
         raise BadInput(f"--offline needs no environment; leave {', '.join(given)} out")
     loaded = load_run(run, computing)
-    folder = loaded.output / "eval"
+    folder, at = loaded.output / "eval", ""
+    if temperature is not None:
+        loaded, at = loaded.at_temperature(temperature), f"-temperature={temperature:g}"
     if offline is not None:
-        out = out or folder / (f"offline-{part}" if split else "offline")
+        out = out or folder / ((f"offline-{part}" if split else "offline") + at)
         found = comparison.evaluate_offline(loaded, offline, out, split, part)
         lines = [*comparison.describe_offline(found), f"written: {out / 'offline.json'} and {out / 'offline.html'}"]
     else:
         numbers = {name: asked.pop(name) for name in ("episodes", "seed", "videos")}
         conditions = evaluation.Conditions(split=split, part=part, **asked)
-        out = out or folder / conditions.name(numbers["seed"])
+        out = out or folder / (conditions.name(numbers["seed"]) + at)
         result = evaluation.evaluate(loaded, out=out, conditions=conditions, **numbers)
         lines = [*evaluation.summary_lines(result), *evaluation.written_lines(out, result, numbers["videos"])]
     for line in lines:

@@ -219,6 +219,8 @@ def test_an_environment_that_is_none(name: str, why: str) -> None:
         (["--perturb", "wind"], "unknown perturbation 'wind'"),
         (["--task", "kitchen"], "unknown task 'kitchen'"),
         (["--task", "navigation"], "trained on other data"),
+        (["--temperature", "-1"], "bet_softmax_temperature must be"),
+        (["--temperature", "inf"], "bet_softmax_temperature must be"),
     ],
 )
 def test_what_cannot_be_evaluated_is_one_line_and_status_2(
@@ -228,6 +230,14 @@ def test_what_cannot_be_evaluated_is_one_line_and_status_2(
     error = capsys.readouterr().err
     assert why in error and error.count("\n") == 1
     assert not (tmp_path / "e").exists()
+
+
+def test_another_temperature_is_recorded_and_leaves_the_run_as_it_is(run: Run, tmp_path: Path) -> None:
+    hot = run.at_temperature(3.0)
+    found = evaluate(hot, episodes=1, out=tmp_path, videos=0, quiet=True)
+    usual = json.loads(json.dumps(run.policy.config.to_dict()))
+    assert found["config"] == usual | {"bet_softmax_temperature": 3.0}
+    assert hot.policy.network is run.policy.network and run.policy.acting.temperature != 3.0
 
 
 def test_labels_that_a_person_set_survive_another_evaluation(run: Run, tmp_path: Path) -> None:

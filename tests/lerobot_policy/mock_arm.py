@@ -1,7 +1,5 @@
 """An arm with the joints of an SO-101 and one camera, without hardware, for LeRobot's commands: it goes where it is sent,
 by a policy or by a leader arm that swings.
-
-lerobot-rollout --robot.type=mock_arm --robot.discover_packages_path=mock_arm ...
 """
 
 from dataclasses import dataclass

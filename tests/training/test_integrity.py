@@ -22,6 +22,7 @@ from vqbet_course.datasets.readers import DEMO_FOLDER
 from vqbet_course.training.integrity import locked
 from vqbet_course.training.log import read_log
 from vqbet_course.training.runs import Run, load_run
+from vqbet_course.training.trainer import Selection
 
 FILES = ("config.json", "normalizer.json", "contract.json", "train_state.json", "checksums.json")
 JUNK: list[Any] = [None, 0, -1, 7, 1e9, 0.5, float("nan"), "", "x", [], [3], {}, True]
@@ -128,6 +129,9 @@ def test_one_task_of_many_is_trained_on(tmp_path: Path, capsys: pytest.CaptureFi
     asked = ["train", "--data", str(dataset), "--steps", "3", "--out", str(tmp_path / "run"), "--only-task"]
     assert cli.main([*asked, "neither"]) == 2 and "'even', 'odd'" in capsys.readouterr().err
     assert cli.main([*asked, "odd"]) == 0
+    assert "learned as one" not in capsys.readouterr().err
+    Selection(data=str(dataset)).load(tmp_path, quiet=False)
+    assert "'even', 'odd' are learned as one" in capsys.readouterr().err
     trained = json.loads((tmp_path / "run" / "split.json").read_text())["train"]
     assert trained and all(number % 2 for number in trained)
 

@@ -262,7 +262,7 @@ def acting_rules(acting: ActingConfig, chunk_size: int) -> list[Rule]:
             1 <= acting.n_action_steps <= chunk_size,
             f"n_action_steps {acting.n_action_steps} must lie in 1..action_chunk_size {chunk_size}",
         ),
-        (acting.temperature >= 0, "bet_softmax_temperature must not be negative"),
+        (0 <= acting.temperature < math.inf, "bet_softmax_temperature must be a finite number of at least 0"),
     ]
 
 

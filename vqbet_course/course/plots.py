@@ -253,10 +253,11 @@ def rates(
 
 
 def success_rates(
-    metrics: Mapping[str, Mapping[str, Any]], colors: Sequence[Any] | None = None, height: float = 2.4
+    metrics: Mapping[str, Mapping[str, Any]], colors: Sequence[Any] | None = None, height: float = 2.4, title: str = ""
 ) -> None:
     """The figure of the success rates in {name: metrics of an evaluation}, each with its interval."""
     _, ax = panels(height=height)
+    ax.set_title(title)
     rates(ax, {name: (m["success_rate"], *m["success_ci95"]) for name, m in metrics.items()}, colors)
     show()
 

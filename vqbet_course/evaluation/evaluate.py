@@ -177,7 +177,8 @@ def checked_contract(world: Task, run: Run) -> TaskContract:
     contract = replace(contract, data=contract.data.observing(run.contract.observation))
     differs = difference_with_remedy(run.contract, contract.data)
     if differs:
-        raise BadInput(f"{run.path}: trained on other data than {world.name} gives; {differs}")
+        without = "without an environment it can be compared with demonstrations, by --offline SOURCE"
+        raise BadInput(f"{run.path}: trained on other data than {world.name} gives; {differs}; {without}")
     return contract
 
 

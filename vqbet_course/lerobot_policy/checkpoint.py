@@ -96,7 +96,10 @@ def ranges_of(run: Run, bounds: tuple[float, float] | None) -> list[str]:
     names = action.name_of_each("action")
     each = zip(names, low.tolist(), high.tolist(), action.unit_of_each, strict=True)
     width = max(map(len, names))
-    lines = [f"  {name:{width}}  {least:.4g} to {most:.4g} {unit}" for name, least, most, unit in each]
+    lines = [
+        f"  {name:{width}}  {least:.4g} to {most:.4g} {unit}" + (", where it will stay" if least == most else "")
+        for name, least, most, unit in each
+    ]
     return ["commands are clipped to the range of the demonstrations:", *lines]
 
 

@@ -5,6 +5,7 @@ import sys
 from vqbet_course.core.budget import Budget
 from vqbet_course.core.configuration import VQBeTConfig
 from vqbet_course.core.units import UNSTATED
+from vqbet_course.datasets.source import Source
 from vqbet_course.demos import Demos
 from vqbet_course.training.data import RELATIVE, laptop_changes, stated_changes
 
@@ -40,6 +41,14 @@ def relative_note(demos: Demos, remedy: str) -> str | None:
     return (
         "chunks are absolute, for the data do not state that observation.state and the action have one unit; where they "
         f"do, give --unit observation.state=UNIT --unit action=UNIT; {remedy}"
+    )
+
+
+def several_tasks_note(source: Source) -> str:
+    """That the tasks of a source become one, in a line with the remedy."""
+    names = ", ".join(map(repr, source.all_tasks))
+    return (
+        f"{names} are learned as one, for the policy is not told which is meant; --only-task NAME trains on one of them"
     )
 
 

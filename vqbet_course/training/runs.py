@@ -1,7 +1,7 @@
 """Run directories: the plan of a training, fixed before it starts, and the trained policy with its files."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,11 @@ class Run:
     def output(self) -> Path:
         """Where what is made of the run goes: its directory, or one below `_runs` for a run that comes with the course."""
         return Path("_runs") / self.path.name if comes_with_course(self.path) else self.path
+
+    def at_temperature(self, temperature: float) -> "Run":
+        """The same run, whose policy draws codes at another temperature. Raises BadInput for an impossible one."""
+        acting = replace(self.policy.acting, temperature=temperature)
+        return replace(self, policy=VQBeTPolicy(self.policy.network, acting).eval())
 
 
 def comes_with_course(path: Path) -> bool:

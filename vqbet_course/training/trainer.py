@@ -22,7 +22,7 @@ from vqbet_course.demos import Demos, Normalizer, load_demos
 from vqbet_course.policy import VQBeT, VQBeTPolicy
 from vqbet_course.tasks import task_of
 from vqbet_course.train import policy_stage, run_randomness, run_stage, split_steps, vqvae_stage
-from vqbet_course.training.announce import announce, data_line, relative_note, steps_line
+from vqbet_course.training.announce import announce, data_line, relative_note, several_tasks_note, steps_line
 from vqbet_course.training.calibration import seconds_per_step, steps_within, using_threads
 from vqbet_course.training.checkpoints import SaveCheckpoints, load_tensors, load_weights, read_checkpoint
 from vqbet_course.training.data import RELATIVE, Fitted, Setup, prepare, too_short, with_goal
@@ -151,6 +151,8 @@ class Selection:
         parts = read_split(self.split) if self.split else Split(self.data, len(demos), list(range(len(demos))))
         if self.only_task is not None:
             parts = parts.keeping(list(tasks_beside(source, self.only_task)))
+        elif len(source.all_tasks) > 1:
+            announce(f"note: {several_tasks_note(source)}", quiet)
         return parts.training(demos), parts
 
     def check_lengths(self, demos: Demos, parts: Split, config: VQBeTConfig) -> None:
