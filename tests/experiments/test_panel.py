@@ -38,12 +38,23 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(write_npz(tmp_path / "d.npz"), demos=2, episodes=2, budget=Budget(steps=6), videos=1)
 
 
+def test_a_number_that_never_moves_does_not_break_lerobots_baselines() -> None:
+    pytest.importorskip("lerobot")
+    demos = load_demos(open_source("demo")).select([0])
+    for policy in panel.LEROBOTS:
+        module = panel.build(policy, panel.config_for(policy, demos))
+        chunks = torch.rand(6, module.config.action_chunk_size, 2)
+        chunks[..., 1] = 0.5
+        module.learn_scales(chunks)
+        assert (module.scale > 0).all() and module.scale[1] == 1
+
+
 def test_a_tasks_configuration_changes_the_baselines_chunks_but_not_what_makes_them_baselines() -> None:
     """VQ-BeT's averaging of chunks is not theirs, and BeT's bins are of single actions."""
     demos, laptop = load_demos(open_source("demo")).select([0]), get_task("aloha-transfer").laptop
     for policy in panel.HYPERPARAMETERS:
         config = panel.config_for(policy, demos, **laptop)
-        chunk = 1 if policy == "bet" else laptop["action_chunk_size"]
+        chunk = {"bet": 1, "diffusion": 24}.get(policy, laptop["action_chunk_size"])  # a U-Net halves 24 three times
         assert (config.action_chunk_size, config.average_chunks) == (chunk, False)
 
 

@@ -34,6 +34,9 @@ SMALL_DIFFUSION: dict[str, Any] = {
 }
 """What the panel changes in LeRobot's Diffusion Policy."""
 
+NEVER_MOVED = 1e-6
+"""A deviation or half range of an action below this, in normalised units, is that of a number that does not change."""
+
 STATE, ENVIRONMENT = "observation.state", "observation.environment_state"
 
 
@@ -71,7 +74,7 @@ class ACT(LeRobotBaseline):
     def learn_scales(self, chunks: Tensor) -> None:
         """Mean and deviation of the actions, which LeRobot uses for ACT."""
         actions = chunks.flatten(0, 1)
-        self.middle, self.scale = actions.mean(0), actions.std(0)
+        self.middle, self.scale = actions.mean(0), usable(actions.std(0))
 
     def decide(self, window: dict[str, Tensor]) -> Decision:
         """The chunk that ACT decides from the newest observation."""
@@ -112,7 +115,7 @@ class Diffusion(LeRobotBaseline):
         """The bounds of the actions, which LeRobot sends to -1..1 for Diffusion."""
         actions = chunks.flatten(0, 1)
         low, high = actions.amin(0), actions.amax(0)
-        self.middle, self.scale = (high + low) / 2, (high - low) / 2
+        self.middle, self.scale = (high + low) / 2, usable((high - low) / 2)
 
     def sample_with(self, sampler: str, n_steps: int) -> None:
         """Choose DDPM or DDIM, and how many denoising steps a decision takes."""
@@ -137,6 +140,17 @@ class Diffusion(LeRobotBaseline):
     def loss(self, window: dict[str, Tensor], chunks: Tensor) -> Tensor:
         """Diffusion's own loss: the squared error of the predicted noise."""
         return self.policy.forward(lerobot_window(window) | target((chunks[:, 0] - self.middle) / self.scale))[0]
+
+
+def usable(scale: Tensor) -> Tensor:
+    """Scales (A,) to divide by: 1 for a number that does not change."""
+    return torch.where(scale > NEVER_MOVED, scale, 1.0)
+
+
+def horizon_of(chunk_size: int) -> int:
+    """The shortest horizon of at least so many actions that Diffusion's U-Net can halve as often as it does."""
+    factor = 2 ** len(SMALL_DIFFUSION["down_dims"])
+    return -(-chunk_size // factor) * factor
 
 
 def check_observed(names: Collection[str]) -> None:

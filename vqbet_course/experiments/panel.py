@@ -148,6 +148,10 @@ def config_for(policy: str, demos: Demos, **changes: Any) -> VQBeTConfig:
     sizes = {name: values.shape[1] for name, values in demos.observation.items()}
     if policy in HYPERPARAMETERS:
         changes = HYPERPARAMETERS[policy] | changes | BASELINE | (SINGLE_ACTIONS if policy == "bet" else {})
+    if policy == "diffusion":
+        from vqbet_course.experiments.lerobot_baselines import horizon_of
+
+        changes["action_chunk_size"] = horizon_of(changes["action_chunk_size"])
     return VQBeTConfig.laptop(observation_sizes=sizes, action_dim=demos.action.shape[1], **changes)
 
 
