@@ -39,8 +39,8 @@ def load_weights(module: nn.Module, path: Path) -> None:
     """Load what `save_weights` wrote. Raises BadInput for a file that is damaged or of another module."""
     try:
         tensors = load_file(path)
-    except SafetensorError as error:
-        raise BadInput(f"{path}: damaged ({error}); copy it again or train again") from None
+    except (SafetensorError, OSError) as error:
+        raise BadInput(f"{path}: missing or damaged ({error}); copy it again or train again") from None
     load_tensors(module, tensors, path)
 
 
@@ -91,7 +91,7 @@ def read_checkpoint(out: Path) -> Checkpoint | None:
         with safe_open(path, framework="pt") as file:
             at, tensors = file.metadata(), {k: file.get_tensor(k) for k in file.keys()}
             return Checkpoint(path, int(at["stage"]), int(at["step"]), tensors)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{path}: damaged ({error}); delete it to start this run again") from None
 
 
