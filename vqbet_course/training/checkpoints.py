@@ -90,7 +90,10 @@ def read_checkpoint(out: Path) -> Checkpoint | None:
     try:
         with safe_open(path, framework="pt") as file:
             at, tensors = file.metadata(), {k: file.get_tensor(k) for k in file.keys()}
-            return Checkpoint(path, int(at["stage"]), int(at["step"]), tensors)
+        stage, step = int(at["stage"]), int(at["step"])
+        if stage not in (0, 1) or step < 0:
+            raise ValueError(f"stage {stage}, step {step}")
+        return Checkpoint(path, stage, step, tensors)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{path}: damaged ({error}); delete it to start this run again") from None
 

@@ -51,7 +51,7 @@ def open_as_stored(text: str, fps: float | None = None, choice: Choice | None = 
 def whole_source(text: str, choice: Choice) -> Source:
     """All of a SOURCE. Raises BadInput as `open_as_stored` does."""
     if text == "demo":
-        return replace(open_path(DEMO_FOLDER, replace(choice, fps=None)), path="demo")
+        return replace(open_path(DEMO_FOLDER, choice), path="demo")
     if Path(text).exists() and text:
         return replace(open_path(Path(text), choice), path=text)
     if Path(text).suffix or text.count("/") != 1 or text.startswith((".", "/")):

@@ -43,6 +43,8 @@ def accepts(path: Path) -> bool:
 def open_source(path: Path, choice: Choice) -> Source:
     """A source of all its episodes. Raises BadInput for what cannot be read."""
     info = read_info(path)
+    if choice.fps not in (None, info["fps"]):
+        raise BadInput(f"{path}: states {info['fps']:g} frames a second, not {choice.fps:g}; leave --fps out")
     features = info["features"]
     sizes = {n: camera_size(f) for n, f in features.items() if f["dtype"] in ("image", "video")}
     left_out = {
