@@ -89,6 +89,8 @@ def open_path(path: Path, choice: Choice) -> Source:
         kinds = [import_module(f"vqbet_course.datasets.readers.{name}") for name in KINDS]
         for kind in kinds:
             if kind.accepts(path):
+                if choice.topics and not kind.__name__.endswith(".ros2_bag"):
+                    raise BadInput(f"{path}: is a {kind.KIND}, and --topics chooses of a ROS 2 bag; leave --topics out")
                 return kind.open_source(path, choice)
     raise BadInput(
         f"{path}: is none of {', '.join(kind.KIND for kind in kinds)} (a LeRobotDataset has a meta/info.json)"
