@@ -768,7 +768,7 @@ def inspect(source: str, as_json: bool, out: Path | None, config: Path | None, t
 @click.option("--videos", is_flag=True, help="Write images as MP4, in LeRobot's way, instead of PNG.")
 @click.option(
     "--jobs",
-    type=int,
+    type=click.IntRange(min=1),
     default=1,
     show_default=True,
     help="Processes that read and encode, each on a core that is idle. Each takes 3 s to start: for thousands of images.",

@@ -39,7 +39,7 @@ from vqbet_course import cli
 from vqbet_course.core.errors import BadInput
 from vqbet_course.datasets.choice import Choice, choice_of, joined
 from vqbet_course.datasets.inspection import inspect_source
-from vqbet_course.datasets.readers import ros2_bag
+from vqbet_course.datasets.readers import DEMO_FOLDER, ros2_bag
 from vqbet_course.datasets.source import BadEpisode, Source
 from vqbet_course.datasets.splits import read_split
 from vqbet_course.datasets.writer import write_dataset
@@ -105,6 +105,14 @@ def test_tasks_are_read_by_their_index_listed_and_written_as_they_were(
     assert rows == [2] * 6 + [0] * 4
 
 
+def test_a_rate_that_the_dataset_contradicts_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "out")
+    assert cli.main(["demos", "convert", str(DEMO_FOLDER), "--fps", "30", "--out", out]) == 2
+    assert "states 10 frames a second, not 30" in capsys.readouterr().err
+    assert cli.main(["demos", "convert", "demo", "--fps", "30", "--out", out]) == 2
+    assert cli.main(["demos", "inspect", str(DEMO_FOLDER), "--fps", "10"]) == 0
+
+
 def test_one_task_alone_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = with_tasks(tmp_path)
     chosen = open_source(str(dataset), choice=Choice(only_task=TASKS[0]))
@@ -117,7 +125,7 @@ def test_one_task_alone_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[s
     )
     assert "'close the drawer'" in complaint(open_source, str(dataset), choice=Choice(only_task="sing"))
     assert cli.main(["demos", "inspect", str(dataset)]) == 0
-    assert f"1 episodes: {TASKS[2]}" in capsys.readouterr().out
+    assert f"1 episode: {TASKS[2]}" in capsys.readouterr().out
 
 
 def test_names_of_motors_in_a_dictionary_are_kept(tmp_path: Path) -> None:
@@ -488,6 +496,10 @@ def test_features_and_cameras_are_chosen_renamed_and_resized(tmp_path: Path) -> 
         (["--rename", "action=observation.state"], "would be the name of two features"),
         (["--resize", "big"], "give height x width"),
         (["--resize", "0x4"], "give height x width"),
+        (["--resize", "99999x99999"], "each from 1 to 9999"),
+        (["--drop-episodes", "1-0"], "give numbers of episodes"),
+        (["--topics", "action=/command"], "leave --topics out"),
+        (["--jobs", "0"], "--jobs"),
         (["--drop-episodes", "x"], "give numbers of episodes"),
         (["--only-task", "x"], "has no task 'x'"),
         (["--topics", "x"], "give FEATURE=TOPIC"),

@@ -7,7 +7,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -40,10 +40,13 @@ def settings(tmp_path: Path) -> Settings:
 
 def test_a_number_that_never_moves_does_not_break_lerobots_baselines() -> None:
     pytest.importorskip("lerobot")
+    from vqbet_course.experiments.lerobot_baselines import LeRobotBaseline
+
     demos = load_demos(open_source("demo")).select([0])
     for policy in panel.LEROBOTS:
-        module = panel.build(policy, panel.config_for(policy, demos))
-        chunks = torch.rand(6, module.config.action_chunk_size, 2)
+        config = panel.config_for(policy, demos)
+        module = cast(LeRobotBaseline, panel.build(policy, config))
+        chunks = torch.rand(6, config.action_chunk_size, 2)
         chunks[..., 1] = 0.5
         module.learn_scales(chunks)
         assert (module.scale > 0).all() and module.scale[1] == 1

@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from small import small_run
 
@@ -22,10 +23,10 @@ from vqbet_course.datasets.readers import DEMO_FOLDER
 from vqbet_course.training.integrity import locked
 from vqbet_course.training.log import read_log
 from vqbet_course.training.runs import Run, load_run
-from vqbet_course.training.trainer import Selection
+from vqbet_course.training.trainer import Selection, resume
 
 FILES = ("config.json", "normalizer.json", "contract.json", "train_state.json", "checksums.json")
-JUNK: list[Any] = [None, 0, -1, 7, 1e9, 0.5, float("nan"), "", "x", [], [3], {}, True]
+JUNK: list[Any] = [None, 0, -1, 7, 1e9, 10**9, 0.5, float("nan"), "", "x", [], [3], {}, True]
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +87,73 @@ def test_weights_that_are_not_finite(run: Path) -> None:
     assert "is not finite" in complaint(run)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"vqvae_n_layers": 10**9}, "vqvae_n_layers must be at most 1000"),
+        ({"gpt_n_layer": 10**25}, "gpt_n_layer must be at most 1000"),
+        ({"action_chunk_size": 10**9}, "action_chunk_size must be at most 1000000"),
+        ({"image_shapes": {"observation.image": [3, 10**9, 96]}}, "observation.image must be at most 1000000"),
+        ({"optimizer_betas": [0, 0.999]}, "optimizer_betas must be two numbers"),
+        ({"vqvae_enc_hidden_dim": 10**6}, "a network of these sizes does not fit into memory"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_network_that_cannot_be_built_is_one_line(run: Path, changes: dict[str, Any], said: str) -> None:
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | changes))
+    assert said in complaint(run) and str(run / "config.json") in complaint(run)
+    assert cli.main(["train", "--resume", str(run)]) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "normalizer.json", "model.safetensors", "train_state.json", "train_state.safetensors"]
+)
+def test_a_folder_in_place_of_a_file_is_one_line(run: Path, name: str) -> None:
+    (run / name).unlink()
+    (run / name).mkdir()
+    assert cli.main(["train", "--resume", str(run)]) == 2
+    if name != "train_state.safetensors":  # of which only a training that goes on knows
+        assert name in complaint(run)
+
+
+def spoil_checkpoint(run: Path, change: Callable[[dict[str, torch.Tensor], dict[str, str]], object]) -> None:
+    """Change the tensors or the metadata of a checkpoint."""
+    path = run / "train_state.safetensors"
+    with safe_open(path, framework="pt") as file:
+        tensors, at = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
+    change(tensors, at)
+    save_file(tensors, path, metadata=at)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensors, at: at.update(stage="-1"),
+        lambda tensors, at: at.update(stage="2"),
+        lambda tensors, at: at.update(step="-1"),
+        lambda tensors, at: at.update(step="100000"),  # else it ends at once, as if it were trained
+        lambda tensors, at: tensors.update({"optimizer.x.exp_avg": torch.zeros(2)}),
+        lambda tensors, at: tensors.update({"optimizer.9999.exp_avg": torch.zeros(2)}),
+        lambda tensors, at: tensors.update({"optimizer.0.exp_avg": torch.zeros(3, 5)}),
+        lambda tensors, at: tensors["optimizer.0.exp_avg"].fill_(float("nan")),
+        lambda tensors, at: tensors.pop("optimizer.0.exp_avg"),
+        lambda tensors, at: tensors.pop(next(name for name in tensors if name.startswith("policy."))),
+    ],
+)
+def test_a_checkpoint_that_is_not_of_the_run_is_one_line(run: Path, change: Callable[..., object]) -> None:
+    spoil_checkpoint(run, change)
+    with pytest.raises(BadInput, match="train_state.safetensors"):
+        resume(run, quiet=True)
+
+
 def test_a_log_that_is_broken_ends_where_it_breaks(tmp_path: Path) -> None:
     good = [{"stage": "policy", "step": 0}, {"stage": "policy", "step": 10}]
-    for bad in ("[1]", "3", '{"stage": "policy"}', '{"step": "x"}', "\udcff{", '{"step": 1'):
+    for bad in ("[1]", "3", '{"stage": "policy"}', '{"step": "x"}', "\udcff{", '{"step": 1', "[" * 100_000):
         text = "\n".join([*map(json.dumps, good), bad, json.dumps(good[0])])
         (tmp_path / "log.jsonl").write_bytes(text.encode(errors="surrogateescape"))
         assert read_log(tmp_path / "log.jsonl") == good
+    assert read_log(tmp_path) == []  # a folder, which writing the log then refuses
 
 
 def test_only_one_process_trains_into_a_folder(run: Path) -> None:

@@ -232,16 +232,25 @@ def check_rules(rules: Sequence[Rule]) -> None:
             raise BadInput(f"configuration: {problem}")
 
 
+def most_of(name: str) -> int:
+    """The highest count that a field may hold: with more no network can be built, or it takes hours to find that out."""
+    if name == "n_vqvae_training_steps":
+        return 10**12
+    return 1000 if name.endswith(("n_layer", "n_layers")) else 10**6
+
+
 def size_rules(c: VQBeTConfig) -> list[Rule]:
     """What must hold between the counts, shapes and widths of a VQBeTConfig."""
     values = {f.name: getattr(c, f.name) for f in fields(c) if f.name != "scheduler_warmup_steps"}
     counts = {name: value for name, value in values.items() if type(value) is int}
-    counts |= c.observation_sizes | c.goal_sizes
+    counts |= c.observation_sizes | c.goal_sizes | {name: max(s, default=1) for name, s in c.image_shapes.items()}
     goals = c.goal_shape[0] if c.goal_shape else 0
     tokens = goals + (c.tokens_per_step + c.action_queries) * c.n_obs_steps + c.n_action_pred_token - 1
     height, width = c.crop_shape or (1, 1)
     fits = [len(s) == 3 and s[0] == 3 and s[1] >= height and s[2] >= width for s in c.image_shapes.values()]
-    return [(count >= 1, f"{name} must be at least 1, not {count}") for name, count in counts.items()] + [
+    return [
+        *((count >= 1, f"{name} must be at least 1, not {count}") for name, count in counts.items()),
+        *((count <= most_of(name), f"{name} must be at most {most_of(name)}") for name, count in counts.items()),
         (c.tokens_per_step >= 1, "observation_sizes and image_shapes are both empty: nothing is observed"),
         (all(fits), f"image_shapes must be (3, height, width), at least as large as crop_shape {c.crop_shape}"),
         (len(set(c.image_shapes.values())) <= 1, "image_shapes: cameras share an encoder, so give them one shape"),
@@ -292,7 +301,7 @@ def choice_rules(c: VQBeTConfig) -> list[Rule]:
         (0 <= c.dropout < 1 and 0 <= c.ema_decay < 1, "dropout and ema_decay must lie in 0..1"),
         (c.optimizer_lr > 0 and c.optimizer_vqvae_lr > 0, "learning rates must be above 0"),
         (
-            len(c.optimizer_betas) == 2 and all(0 <= beta < 1 for beta in c.optimizer_betas),
-            "optimizer_betas must be two numbers of at least 0 and below 1",
+            len(c.optimizer_betas) == 2 and all(0 <= b < 1 and isinstance(b, float) for b in c.optimizer_betas),
+            "optimizer_betas must be two numbers of at least 0 and below 1, written like 0.0",
         ),
     ]

@@ -87,7 +87,7 @@ def episodes_in(text: str | None) -> frozenset[int]:
     numbers: set[int] = set()
     for part in (text or "").split(",") if text else []:
         match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part.strip())
-        if match is None or int(match[2] or match[1]) - int(match[1]) > 10**6:
+        if match is None or not 0 <= int(match[2] or match[1]) - int(match[1]) <= 10**6:
             raise BadInput(f"--drop-episodes {text}: give numbers of episodes, like 3,7 or 3-5")
         numbers.update(range(int(match[1]), int(match[2] or match[1]) + 1))
     return frozenset(numbers)
@@ -97,9 +97,9 @@ def height_and_width(text: str | None) -> tuple[int, int] | None:
     """`96x128` -> (96, 128). Raises BadInput for another form."""
     if text is None:
         return None
-    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", text)
     if match is None or not int(match[1]) or not int(match[2]):
-        raise BadInput(f"--resize {text}: give height x width, like 96x128")
+        raise BadInput(f"--resize {text}: give height x width, like 96x128, each from 1 to 9999")
     return int(match[1]), int(match[2])
 
 

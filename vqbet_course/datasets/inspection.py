@@ -288,7 +288,7 @@ def table_of(report: Report) -> str:
     }
     lines = [f"{name:10} {value}" for name, value in facts.items()]
     if len(report["tasks"]) > 1:
-        lines += ["", *(f"  {n} episodes: {task}" for task, n in report["tasks"].items())]
+        lines += ["", *(f"  {n} {'episode' if n == 1 else 'episodes'}: {task}" for task, n in report["tasks"].items())]
     width, wide = (
         max(map(len, report["features"])),
         max(8, *(len(short(f["unit"])) for f in report["features"].values())),

@@ -1,6 +1,7 @@
 """Checkpoints of a training in progress, written atomically as one file, and the weights at its end."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,8 +40,8 @@ def load_weights(module: nn.Module, path: Path) -> None:
     """Load what `save_weights` wrote. Raises BadInput for a file that is damaged or of another module."""
     try:
         tensors = load_file(path)
-    except SafetensorError as error:
-        raise BadInput(f"{path}: damaged ({error}); copy it again or train again") from None
+    except (SafetensorError, OSError) as error:
+        raise BadInput(f"{path}: missing or damaged ({error}); copy it again or train again") from None
     load_tensors(module, tensors, path)
 
 
@@ -58,15 +59,34 @@ class Checkpoint:
         return {k.removeprefix(name + "."): v for k, v in self.tensors.items() if k.startswith(name + ".")}
 
     def restore(self, stage: TrainingStage) -> int:
-        """Restore the optimizer and the moving average of a stage; returns the next step."""
+        """Restore the optimizer and the moving average of a stage; returns the next step. Raises BadInput for a state that is
+        not this stage's."""
+        if self.step > stage.steps:
+            raise self.of_another(f"step {self.step} is beyond the {stage.steps} of the plan")
         if stage.average is not None:
             load_tensors(stage.average, self.part("average"), self.path)
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in self.part("optimizer").items():
-            index, name = key.split(".")
-            state.setdefault(int(index), {})[name] = value
+        state = self.optimizer_state([p for group in stage.optimizer.param_groups for p in group["params"]])
         stage.optimizer.load_state_dict(stage.optimizer.state_dict() | {"state": state})
         return self.step
+
+    def optimizer_state(self, parameters: Sequence[Tensor]) -> dict[int, dict[str, Tensor]]:
+        """What an optimizer keeps of each parameter, {its number: {name: tensor}}. Raises BadInput where that is not of these
+        parameters."""
+        check_finite(self.part("optimizer"), self.path)
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in self.part("optimizer").items():
+            index, _, name = key.partition(".")
+            known = index.isdecimal() and int(index) < len(parameters)
+            if not known or value.shape not in ((), parameters[int(index)].shape):
+                raise self.of_another(f"optimizer.{key} fits no parameter")
+            state.setdefault(int(index), {})[name] = value
+        if len({frozenset(each) for each in state.values()}) > 1:
+            raise self.of_another("the optimizer's state is not whole")
+        return state
+
+    def of_another(self, why: str) -> BadInput:
+        """What is raised for a checkpoint that is not of the run beside it."""
+        return BadInput(f"{self.path}: is not of this run ({why}); delete it to start this run again")
 
 
 def write_checkpoint(out: Path, network: nn.Module, stage: TrainingStage, number: int, step: int) -> None:
@@ -90,8 +110,11 @@ def read_checkpoint(out: Path) -> Checkpoint | None:
     try:
         with safe_open(path, framework="pt") as file:
             at, tensors = file.metadata(), {k: file.get_tensor(k) for k in file.keys()}
-            return Checkpoint(path, int(at["stage"]), int(at["step"]), tensors)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        stage, step = int(at["stage"]), int(at["step"])
+        if stage not in (0, 1) or step < 0:
+            raise ValueError(f"stage {stage}, step {step}")
+        return Checkpoint(path, stage, step, tensors)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{path}: damaged ({error}); delete it to start this run again") from None
 
 

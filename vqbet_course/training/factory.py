@@ -15,10 +15,17 @@ def build_policy(config: VQBeTConfig) -> VQBeTPolicy:
     return VQBeTPolicy(build_network(config))
 
 
-def build_network(config: VQBeTConfig) -> VQBeT:
-    """An untrained network. It fetches nothing: `pretrained_backbone_weights` are for training to load."""
+def build_network(config: VQBeTConfig, place: str = "configuration") -> VQBeT:
+    """An untrained network. It fetches nothing: `pretrained_backbone_weights` are for training to load.
+
+    Raises BadInput, naming the `place` of the configuration, for a network that does not fit into memory."""
     frame = build_frame(config)
-    return VQBeT(config, build_encoder(config, frame), build_goal_encoder(config), frame)
+    try:
+        return VQBeT(config, build_encoder(config, frame), build_goal_encoder(config), frame)
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and not any(word in str(error) for word in ("allocate", "overflow")):
+            raise
+        raise BadInput(f"{place}: a network of these sizes does not fit into memory; choose smaller ones") from None
 
 
 def build_frame(config: VQBeTConfig) -> AbsoluteFrame | None:

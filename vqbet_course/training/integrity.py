@@ -57,7 +57,7 @@ def verify_checksums(out: Path) -> None:
         out / CHECKSUMS, lambda values: {name: str(values[name]) for name in (WEIGHTS, NORMALIZER) if name in values}
     )
     for name, digest in known.items():
-        if not (out / name).exists() or file_checksum(out / name) != digest:
+        if not (out / name).is_file() or file_checksum(out / name) != digest:
             raise BadInput(
                 f"{out / name}: is not the file that this run wrote, its checksum differs from that in "
                 f"{CHECKSUMS}; copy the run again, or train again"

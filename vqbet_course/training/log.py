@@ -20,10 +20,10 @@ DISTANCES = ("reconstruction", "offset_loss")
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The lines of a log.jsonl, up to the first that is none: the last may be cut short by a kill."""
     lines = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
         try:
             line = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             break
         if not isinstance(line, dict) or type(line.get("step")) is not int:
             break

@@ -171,7 +171,7 @@ def load_run(source: str | Path, computing: Computing = CPU) -> Run:
     weights = path / WEIGHTS
     if not weights.exists():
         raise BadInput(f"{weights}: missing; finish the training with: vqbet-course train --resume {path}")
-    network = build_network(config)
+    network = build_network(config, str(path / "config.json"))
     load_weights(network, weights)
     normalizer = read_json(path / NORMALIZER, Normalizer.from_dict)
     check_normalizer(normalizer, config, path / NORMALIZER)

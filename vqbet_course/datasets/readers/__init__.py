@@ -51,7 +51,7 @@ def open_as_stored(text: str, fps: float | None = None, choice: Choice | None = 
 def whole_source(text: str, choice: Choice) -> Source:
     """All of a SOURCE. Raises BadInput as `open_as_stored` does."""
     if text == "demo":
-        return replace(open_path(DEMO_FOLDER, replace(choice, fps=None)), path="demo")
+        return replace(open_path(DEMO_FOLDER, choice), path="demo")
     if Path(text).exists() and text:
         return replace(open_path(Path(text), choice), path=text)
     if Path(text).suffix or text.count("/") != 1 or text.startswith((".", "/")):
@@ -89,6 +89,8 @@ def open_path(path: Path, choice: Choice) -> Source:
         kinds = [import_module(f"vqbet_course.datasets.readers.{name}") for name in KINDS]
         for kind in kinds:
             if kind.accepts(path):
+                if choice.topics and not kind.__name__.endswith(".ros2_bag"):
+                    raise BadInput(f"{path}: is a {kind.KIND}, and --topics chooses of a ROS 2 bag; leave --topics out")
                 return kind.open_source(path, choice)
     raise BadInput(
         f"{path}: is none of {', '.join(kind.KIND for kind in kinds)} (a LeRobotDataset has a meta/info.json)"

@@ -43,6 +43,7 @@ def accepts(path: Path) -> bool:
 def open_source(path: Path, choice: Choice) -> Source:
     """A source of all its episodes. Raises BadInput for what cannot be read."""
     info = read_info(path)
+    check_stated_rate(path, info["fps"], choice.fps)
     features = info["features"]
     sizes = {n: camera_size(f) for n, f in features.items() if f["dtype"] in ("image", "video")}
     left_out = {
@@ -55,9 +56,7 @@ def open_source(path: Path, choice: Choice) -> Source:
     columns = [n for n in features if n not in sizes and n not in left_out]
     videos = [n for n in sizes if features[n]["dtype"] == "video"]
     promised = read_promises(path, videos)
-    if info["v3"] and not promised:
-        raise BadInput(f"{path}: nothing in meta/episodes, which every LeRobotDataset v3 has; copy the dataset again")
-    check_checksums(path, promised)
+    check_checksums(path, promised, info["v3"])
     dropped = choice.drop_episodes
     kept = kept_numbers(str(path), stored_numbers(path), dropped) if dropped else None
     tasks = read_tasks(path)
@@ -100,6 +99,12 @@ def open_source(path: Path, choice: Choice) -> Source:
         task="; ".join(tasks) or UNSTATED,
         **read_facts(path, info),
     )
+
+
+def check_stated_rate(path: Path, stated: float, asked: float | None) -> None:
+    """Raise BadInput where other frames a second are asked for than a dataset states."""
+    if asked not in (None, stated):
+        raise BadInput(f"{path}: states {stated:g} frames a second, not {asked:g}; leave --fps out")
 
 
 def component_names(feature: dict[str, Any]) -> list[str]:
@@ -234,8 +239,11 @@ def read_promises(path: Path, videos: list[str]) -> dict[int, dict[str, Any]]:
     return promised
 
 
-def check_checksums(path: Path, promised: dict[int, dict[str, Any]]) -> None:
-    """Raise BadInput where a checksum is missing from a dataset that this course wrote: it has a meta/contract.json."""
+def check_checksums(path: Path, promised: dict[int, dict[str, Any]], v3: bool) -> None:
+    """Raise BadInput where meta/episodes says nothing of a v3 dataset, or where a checksum is missing from a dataset that
+    this course wrote: it has a meta/contract.json."""
+    if v3 and not promised:
+        raise BadInput(f"{path}: nothing in meta/episodes, which every LeRobotDataset v3 has; copy the dataset again")
     if not (path / "meta" / "contract.json").exists():
         return
     without = next((number for number, row in promised.items() if not row.get("checksum")), None)
