@@ -41,7 +41,8 @@ def load_weights(module: nn.Module, path: Path) -> None:
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise BadInput(f"{path}: missing or damaged ({error}); copy it again or train again") from None
+        state = "damaged" if path.exists() else "missing"
+        raise BadInput(f"{path}: {state} ({error}); copy it again or train again") from None
     load_tensors(module, tensors, path)
 
 
