@@ -447,4 +447,4 @@ def test_the_policies_that_come_with_the_course_are_small() -> None:
         path.name: sum(file.stat().st_size for file in path.rglob("*")) for path in SHIPPED.parent.glob("shipped*")
     }
     assert sizes.pop("shipped") < 4_000_000
-    assert sum(sizes.values()) < 3 * 2**20
+    assert sum(sizes.values()) < 3_000_000
