@@ -144,7 +144,6 @@ def measured(task: str, variant: Variant, seed: int, episodes: int) -> dict[str,
         "seed": seed,
         **{key: found[key] for key in ("task", "metrics", "episodes")},
         "commands": [shlex.join(["vqbet-course", *command]) for command in (train, evaluate)],
-        "made_by": made_by(),
     }
 
 
@@ -161,7 +160,10 @@ def main(only: tuple[str, ...], seed: int, episodes: int) -> None:
             if any((row["question"], row["variant"], row["seed"]) == (*variant[:2], seed) for row in rows):
                 continue
             rows.append(measured(task, variant, seed, episodes))
-            write_json(path, {"task": task, "steps": BODIES[task].steps, "rows": rows})
+            command = f"python benchmarks/bodies_variants.py --only {task}"
+            seeds = sorted({row["seed"] for row in rows})
+            shared = {"task": task, "command": command, "seeds": seeds, "steps": BODIES[task].steps}
+            write_json(path, shared | {"made_by": made_by(), "rows": rows})
 
 
 if __name__ == "__main__":

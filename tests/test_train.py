@@ -389,7 +389,7 @@ def command(*arguments: object) -> list[str]:
 def test_the_command_line_resumes_a_killed_run(data: str, tmp_path: Path) -> None:
     out, one_thread = tmp_path / "killed", os.environ | {"OMP_NUM_THREADS": "1"}
     child = subprocess.Popen(
-        command("train", "--data", data, "--steps", 150, "--out", out),
+        command("train", "--data", data, "--steps", 400, "--out", out),
         cwd=REPO,
         env=one_thread,
         stderr=subprocess.DEVNULL,
@@ -403,7 +403,7 @@ def test_the_command_line_resumes_a_killed_run(data: str, tmp_path: Path) -> Non
     done = subprocess.run(command("train", "--resume", out), cwd=REPO, env=one_thread, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "trained" in done.stdout
-    train(data, tmp_path / "straight", Budget(steps=150), quiet=True)
+    train(data, tmp_path / "straight", Budget(steps=400), quiet=True)
     assert same(weights(out), weights(tmp_path / "straight"))
 
 

@@ -92,6 +92,16 @@ def test_ordinary_episodes_are_no_outliers(tmp_path: Path) -> None:
     assert reasons(tmp_path, **walk(tmp_path)) == {}
 
 
+def test_a_joint_that_rests_at_its_end_in_most_episodes_makes_none_an_outlier(tmp_path: Path) -> None:
+    arrays = walk(tmp_path)
+    for start in range(0, len(arrays["action"]), 60):
+        arrays["action"][start : start + 30, 1] = 0.0
+    arrays["action"][60 * 3 : 60 * 4, 1] = 0.0
+    assert reasons(tmp_path, **arrays) == {
+        3: "saturated: target_y is at the end of its range in 100% of the frames, usually in 50%"
+    }
+
+
 def test_outliers_are_found_with_their_reasons(tmp_path: Path) -> None:
     arrays = walk(tmp_path)
     arrays["state"][60 * 2 + 30 : 60 * 2 + 32, :2] += 200  # teleported
@@ -101,7 +111,7 @@ def test_outliers_are_found_with_their_reasons(tmp_path: Path) -> None:
     assert found.keys() == {2, 4, 6}
     assert found[2].startswith("jump: the state moves by 2") and "in row 3" in found[2]
     assert found[4] == "stuck: the state stands still for 3.9 s"
-    assert found[6] == "saturated: the action is at the end of its range in 33% of the frames"
+    assert found[6] == "saturated: target_x is at the end of its range in 33% of the frames, usually in 0%"
     arrays = walk(tmp_path)
     arrays["episode_ends"] = np.delete(arrays["episode_ends"], 7)  # two in one
     assert reasons(tmp_path, **arrays) == {7: "length: 120 frames, the median is 60"}

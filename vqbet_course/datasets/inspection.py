@@ -139,7 +139,8 @@ def inspect_source(source: Source, config: VQBeTConfig | None = None, quiet: boo
         raise BadInput(f"{source.path}: no episode can be used; {found[0][0]} for one: {found[0][1]}")
     fields = source.contract.features()
     units = of_each(fields[state].unit, widths[state])
-    unlike = outliers(states, actions, units, source.fps or ASSUMED_FPS)
+    names = replace(fields["action"], size=widths["action"]).name_of_each("action")
+    unlike = outliers(states, actions, units, names, source.fps or ASSUMED_FPS)
     report = source_facts(source, np.array(lengths), tasks, config) | {
         "features": {name: tally.to_dict(fields.get(name, Field(0))) for name, tally in tallies.items()},
         "outliers": [
@@ -222,17 +223,19 @@ def yields(lengths: np.ndarray, config: VQBeTConfig) -> dict[str, int]:
 
 
 def outliers(
-    states: dict[int, np.ndarray], actions: dict[int, np.ndarray], units: Sequence[str], fps: float
+    states: dict[int, np.ndarray],
+    actions: dict[int, np.ndarray],
+    units: Sequence[str],
+    names: Sequence[str],
+    fps: float,
 ) -> Iterator[tuple[int, str]]:
-    """Number and reason for each episode that is unlike the others, from {number: its states (T, S), actions (T, A)} and
-    the unit of each number of a state."""
+    """Number and reason for each episode that is unlike the others, from {number: its states (T, S), actions (T, A)}, the
+    unit of each number of a state, and the name of each number of an action."""
     lengths = np.array([len(action) for action in actions.values()])
     low, high = np.quantile(lengths, [0.25, 0.75])
     moves = {unit: state_moves([*states.values()], places) for unit, places in places_of(units).items()}
-    bottom, top = (
-        edge([edge(action, axis=0) for action in actions.values()], axis=0) for edge in (np.nanmin, np.nanmax)
-    )
-    graded = np.array([len(np.unique(values)) > SWITCH for values in np.concatenate([*actions.values()]).T])
+    shares, counts = at_ends([*actions.values()])
+    usually = np.median(shares, axis=0)  # a joint that rests at an end in most episodes is not unlike the others
     for position, (number, action) in enumerate(actions.items()):
         if len(lengths) >= FEW and not low - LONG * (high - low) <= len(action) <= high + LONG * (high - low):
             yield number, f"length: {len(action)} frames, the median is {np.median(lengths):.0f}"
@@ -245,16 +248,25 @@ def outliers(
                     number,
                     f"jump: the state moves by {largest[position]:.3g}{in_unit} at once in row {row}, elsewhere by {most}",
                 )
-        at_end = ((action == bottom) | (action == top))[:, graded].sum(0).max(initial=0)
-        if at_end >= AT_END and at_end > SATURATED * len(action):
-            yield (
-                number,
-                f"saturated: the action is at the end of its range in {at_end / len(action):.0%} of the frames",
-            )
+        saturated = (counts[position] >= AT_END) & (shares[position] > SATURATED + usually)
+        if saturated.any():
+            place = int(np.where(saturated, shares[position], 0).argmax())
+            share = f"{shares[position, place]:.0%} of the frames, usually in {usually[place]:.0%}"
+            yield number, f"saturated: {names[place]} is at the end of its range in {share}"
         resting = [steps[position] < 0.01 * max(usual, 1e-12) for steps, _, usual in moves.values()]
         still = longest_run(np.all(resting, axis=0))
         if still > STUCK_SECONDS * fps:
             yield number, f"stuck: the state stands still for {still / fps:.1f} s"
+
+
+def at_ends(actions: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """In which share (E, A) of an episode's frames, and in how many, each number of its actions (T, A) is at the end of the
+    range that it has in all of them; 0 for switches."""
+    together = np.concatenate(actions)
+    bottom, top = np.nanmin(together, axis=0), np.nanmax(together, axis=0)
+    graded = np.array([len(np.unique(values)) > SWITCH for values in together.T])
+    counts = np.array([(((action == bottom) | (action == top)) & graded).sum(0) for action in actions])
+    return counts / np.array([[len(action)] for action in actions]), counts
 
 
 def state_moves(states: list[np.ndarray], places: list[int]) -> tuple[list[np.ndarray], np.ndarray, float]:
