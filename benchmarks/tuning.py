@@ -36,6 +36,7 @@ from vqbet_course.experiments.panel import (
     Settings,
     Trained,
     build,
+    changes_for,
     config_for,
     first_action_error,
     jobs_of,
@@ -46,7 +47,7 @@ from vqbet_course.rollout import Policy, rollout_metrics, rollouts
 from vqbet_course.tasks import open_source
 from vqbet_course.tasks.pusht.augmentation import augment_pusht, mirror_pusht
 from vqbet_course.train import run_randomness
-from vqbet_course.training.data import laptop_changes, prepare
+from vqbet_course.training.data import prepare
 
 RESULTS = Path(__file__).parent / "tuning" / "results"
 
@@ -138,7 +139,7 @@ def draw_trial(policy: str, number: int) -> Trial:
 
 def config_of(trial: Trial, demos: Demos) -> VQBeTConfig:
     """The configuration of a trial on these demonstrations."""
-    fields = laptop_changes(demos) | trial.fields
+    fields = changes_for(trial.policy, demos) | trial.fields
     if fields.get("vqvae_n_layers") == 1:
         fields["sequentially_select"] = False
     if "action_chunk_size" in fields:

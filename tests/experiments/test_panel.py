@@ -52,13 +52,17 @@ def test_a_number_that_never_moves_does_not_break_lerobots_baselines() -> None:
         assert (module.scale > 0).all() and module.scale[1] == 1
 
 
-def test_a_tasks_configuration_changes_the_baselines_chunks_but_not_what_makes_them_baselines() -> None:
-    """VQ-BeT's averaging of chunks is not theirs, and BeT's bins are of single actions."""
+def test_a_task_changes_the_baselines_chunks_but_not_what_makes_them_baselines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """VQ-BeT's averaging of chunks is not theirs, and BeT's bins are of single actions. What is asked for by hand is done."""
     demos, laptop = load_demos(open_source("demo")).select([0]), get_task("aloha-transfer").laptop
+    monkeypatch.setattr(panel, "laptop_changes", lambda demos: dict(laptop))
     for policy in panel.HYPERPARAMETERS:
-        config = panel.config_for(policy, demos, **laptop)
+        changes = panel.changes_for(policy, demos)
+        config = panel.config_for(policy, demos, **changes)
         chunk = {"bet": 1, "diffusion": 24}.get(policy, laptop["action_chunk_size"])  # a U-Net halves 24 three times
         assert (config.action_chunk_size, config.average_chunks) == (chunk, False)
+        by_hand = panel.config_for(policy, demos, **changes | {"optimizer_weight_decay": 0.5})
+        assert by_hand.optimizer_weight_decay == 0.5
 
 
 def canned(job: Job) -> list[dict[str, Any]]:

@@ -60,10 +60,10 @@ HYPERPARAMETERS: dict[str, dict[str, Any]] = {
 """What each policy changes in VQ-BeT's laptop configuration: steps observed, predicted, executed; the optimizer."""
 
 BASELINE = {"average_chunks": False, "optimizer_weight_decay": 0.01}
-"""What all of them change in it, besides, on every task."""
+"""What all of them change in it, besides."""
 
-SINGLE_ACTIONS = {"action_chunk_size": 1, "n_action_steps": 1}
-"""What BeT decides on, on every task: its bins are of single actions."""
+SINGLE_ACTIONS = ("action_chunk_size", "n_action_steps")
+"""What no task changes for BeT, whose bins are of single actions."""
 
 SAMPLERS = {"diffusion-ddpm100": ("DDPM", 100), "diffusion-ddim10": ("DDIM", 10)}
 """The ways in which one trained Diffusion Policy acts."""
@@ -122,7 +122,7 @@ class Job:
     @property
     def config(self) -> VQBeTConfig:
         """The configuration that it trains with."""
-        return config_for(self.policy, self.demos, **laptop_changes(self.demos))
+        return config_for(self.policy, self.demos, **changes_for(self.policy, self.demos))
 
 
 # --- training -----------------------------------------------------------------------------------------------------
@@ -146,13 +146,21 @@ class Trained(NamedTuple):
 def config_for(policy: str, demos: Demos, **changes: Any) -> VQBeTConfig:
     """The configuration of a policy on these demonstrations; a baseline takes its sizes and its optimizer from it."""
     sizes = {name: values.shape[1] for name, values in demos.observation.items()}
+    own = BASELINE | HYPERPARAMETERS[policy] if policy in HYPERPARAMETERS else {}
+    return VQBeTConfig.laptop(observation_sizes=sizes, action_dim=demos.action.shape[1], **(own | changes))
+
+
+def changes_for(policy: str, demos: Demos) -> dict[str, Any]:
+    """What these demonstrations change in the configuration of a policy: for a baseline, all but what makes it one."""
+    changes = laptop_changes(demos)
     if policy in HYPERPARAMETERS:
-        changes = HYPERPARAMETERS[policy] | changes | BASELINE | (SINGLE_ACTIONS if policy == "bet" else {})
-    if policy == "diffusion":
+        pinned = {*BASELINE, *(SINGLE_ACTIONS if policy == "bet" else ())}
+        changes = {name: value for name, value in changes.items() if name not in pinned}
+    if policy == "diffusion" and "action_chunk_size" in changes:
         from vqbet_course.experiments.lerobot_baselines import horizon_of
 
         changes["action_chunk_size"] = horizon_of(changes["action_chunk_size"])
-    return VQBeTConfig.laptop(observation_sizes=sizes, action_dim=demos.action.shape[1], **changes)
+    return changes
 
 
 def build(policy: str, config: VQBeTConfig, **shape: Any) -> nn.Module:
@@ -314,7 +322,7 @@ def two_routes(policy: str, seed: int, budget: Budget, computing: Computing = CP
     task = get_task("navigation")
     demos = load_demos(task.demonstrations(ROUTES_DEMOS, seed, walk_on=True))
     small = {"scheduler_warmup_steps": 20, "batch_size": 64, "vqvae_batch_size": 256}  # many steps in little time
-    config = config_for(policy, demos, **small | laptop_changes(demos))
+    config = config_for(policy, demos, **small | changes_for(policy, demos))
     setup = prepare(demos, config, augment=False)
     if budget.minutes is not None:
         budget = Budget(minutes=min(ROUTES_MINUTES, ROUTES_SHARE * budget.minutes))
@@ -392,7 +400,7 @@ def check_observations(policies: Sequence[str], data: str, demos: Demos) -> None
 
 def check_lengths(policies: Sequence[str], data: str, demos: Demos) -> None:
     """Raise BadInput for demonstrations that are too short for a training window of one of the policies."""
-    found = {n for name in policies for n in too_short(demos, config_for(name, demos, **laptop_changes(demos)))}
+    found = {n for name in policies for n in too_short(demos, config_for(name, demos, **changes_for(name, demos)))}
     if found:
         listed = ",".join(map(str, sorted(found)))
         raise BadInput(

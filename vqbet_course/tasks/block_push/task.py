@@ -31,7 +31,7 @@ class BlockPush(Task):
     laptop: Mapping[str, Any] = {
         "n_obs_steps": 1,
         "n_action_steps": 1,
-        "average_chunks": False,  # averages of chunks to one side and to the other push beside the block
+        "average_chunks": False,  # averages succeeded a little less often on tuning starts
         "use_relative_actions": True,  # an action is where the pusher is to go
         "dropout": 0.05,
         "optimizer_weight_decay": 0.01,
